@@ -1,0 +1,94 @@
+"""Hot loops: one source that runs as plain Python and, when it pays, as machine code through numba.
+
+Owns the switch between the two. A function marked with `hot_loop` stays an ordinary Python function: called
+directly it is interpreted, which needs no numba import and is the right choice for a few hundred stack frames
+or one small compilation unit. `compiled` gives the same function as machine code, together with every hot loop
+that it calls, for bulk work. The plain form is also the twin that the tests compare the compiled one with.
+
+Rules for the body of a hot loop, which make both forms agree:
+
+* Every integer is a signed 64-bit one. Addresses and register values are kept as int64 bit patterns. Arithmetic
+  that may leave the range is passed through `wrap64`, which numba's own wrap-around makes a no-op.
+* Arrays are flat: in the plain form memoryviews (which index faster than NumPy arrays and give Python integers),
+  in the compiled form NumPy arrays of the same dtype. `plain_view` gives the one for the other. Only bytes and
+  int64/int32 arrays are used; uint64 is avoided since numba turns uint64 with int64 into float64.
+* Bounds are checked by the code itself; NUMBA_BOUNDSCHECK=1 in the tests makes a mistake visible.
+
+The compiled code is cached on disk under a key that hashes the sources of all packages that hold hot loops,
+because numba's own cache does not notice a change in a function imported from another file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import types
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_HOT_LOOPS: set[Callable[..., Any]] = set()
+
+_SIGN = 1 << 63
+_MASK = (1 << 64) - 1
+
+
+def hot_loop(function: _Function) -> _Function:
+    """Mark `function` as a hot loop: unchanged when called, and compilable by `compiled`."""
+    _HOT_LOOPS.add(function)
+    return function
+
+
+@hot_loop
+def wrap64(value: int) -> int:
+    """`value` reduced to a signed 64-bit integer; what the machine does by itself in the compiled form."""
+    return ((value + _SIGN) & _MASK) - _SIGN
+
+
+def _identity(value: int) -> int:
+    return value
+
+
+@cache
+def compiled(function: _Function) -> _Function:
+    """The machine-code form of a hot loop, compiled at its first call and cached on disk.
+
+    Globals that are hot loops themselves are compiled with it. Raises TypeError for a function that is not
+    marked with `hot_loop`.
+    """
+    if function not in _HOT_LOOPS:
+        raise TypeError(f"{function.__qualname__} is not marked as a hot loop")
+    import numba
+
+    numba.config.CACHE_DIR = str(compiled_cache_directory())
+    source: Any = _identity if function is wrap64 else function
+    namespace = dict(source.__globals__)
+    for name in source.__code__.co_names:
+        value = namespace.get(name)
+        if isinstance(value, types.FunctionType) and value in _HOT_LOOPS and value is not source:
+            namespace[name] = compiled(value)
+    clone = types.FunctionType(source.__code__, namespace, source.__name__, source.__defaults__)
+    clone.__module__ = source.__module__
+    clone.__qualname__ = source.__qualname__
+    return numba.njit(cache=True, nogil=True)(clone)  # type: ignore[no-any-return]
+
+
+@cache
+def compiled_cache_directory() -> Path:
+    """Where compiled hot loops are kept: a directory whose name hashes the sources that hold them."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for package in ("cfi_tables", "relay_reader", "unwind"):
+        for source in sorted((root / package).rglob("*.py")):
+            digest.update(source.read_bytes())
+    digest.update(os.environ.get("NUMBA_BOUNDSCHECK", "").encode())
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "ptap" / "compiled" / digest.hexdigest()[:16]
+
+
+def plain_view(array: Any) -> Any:
+    """A flat array as the plain form of a hot loop wants it: a memoryview over the same memory."""
+    return array if isinstance(array, (bytes, memoryview)) else memoryview(array)

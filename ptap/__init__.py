@@ -1,0 +1,1 @@
+"""The command: probe points, capture back ends, reports."""

@@ -1,0 +1,1 @@
+"""Capture back ends: what arms probes on a live target and yields the events of `relay_reader.capture`."""

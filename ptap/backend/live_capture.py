@@ -1,0 +1,80 @@
+"""What a capture back end is: it arms probe places on a target, lets it run, and yields its events.
+
+Each back end is one module or folder beside this file. The trace command picks one, feeds `events()` to the walk,
+and closes it whatever happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from relay_reader.capture import Event
+
+
+class PlaceKind(Enum):
+    """What happens at a probe place."""
+
+    ENTRY = "entry"
+    """A hit when the instruction is about to run (function entry, inlined copy, statement)."""
+    RETURN = "return"
+    """The place is a function's first instruction; a hit when that call has returned to its caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlace:
+    """One address in one file where a probe is armed."""
+
+    path: str
+    """The ELF file, symbolic links resolved."""
+    file_offset: int
+    """Byte offset of the instruction in the file."""
+    kind: PlaceKind
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is traced: a command to start, or running processes."""
+
+    command: tuple[str, ...] = ()
+    pids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureLimits:
+    """How much of a stack is copied at a hit."""
+
+    user_stack: int
+    """Bytes of user stack asked for at a hit (perf events: at most 65,528)."""
+
+
+class CaptureError(Exception):
+    """A back end cannot capture; the text says what refuses, and what the user can do next."""
+
+
+class LiveCapture(Protocol):
+    """A running capture. Life: `start()`, then `events()` to its end, then `close()`, which is always called."""
+
+    name: str
+    child_pid: int | None
+    """The pid of the command that `start` started."""
+    exit_status: int | None
+    """The command's wait status (os.waitstatus_to_exitcode's input) once it has ended."""
+
+    def start(self) -> None:
+        """Arm the places and let the target run. Raises CaptureError with the remedy."""
+
+    def events(self) -> Iterator[Event]:
+        """Events in time order, beginning with the mappings and names of processes that already run.
+
+        Ends when the command and all its descendants that are traced have ended, all traced pids have ended, or
+        `stop` was called and what was captured until then has been delivered.
+        """
+
+    def stop(self) -> None:
+        """End the capture soon; safe in a signal handler and from another thread."""
+
+    def close(self) -> None:
+        """Disarm everything and let the target go on. Never raises; may be called twice."""

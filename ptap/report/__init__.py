@@ -1,0 +1,1 @@
+"""Reports: traces as text and as JSON Lines."""

@@ -1,0 +1,1 @@
+"""Captures: whatever their source, read into the one model of `relay_reader.capture`."""

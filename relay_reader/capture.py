@@ -1,0 +1,136 @@
+"""The Capture model: what every capture source yields and what the walk consumes.
+
+A capture is a stream of events in time order: mappings come and go, processes fork, exec and exit, names change,
+and samples carry registers and slices of raw stack. Live perf events, ptrace, and files all produce these same
+events, so that nothing behind this door knows where a sample came from.
+
+Times are CLOCK_MONOTONIC nanoseconds unless a source says otherwise. Addresses are unsigned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+# Number of registers in a sample: DWARF numbers 0-15 (rax rdx rcx rbx rsi rdi rbp rsp r8-r15) and 16, the
+# return address column, which holds rip (System V ABI AMD64, figure 3.36).
+X86_64_REGISTER_COUNT = 17
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One executable mapping of a process: `[start, end)` maps `path` from byte `file_offset` on."""
+
+    start: int
+    end: int
+    file_offset: int
+    path: str
+    """As the kernel names it: an absolute path, or `[vdso]`, `[uprobes]`, `//anon`, …"""
+    build_id: bytes | None = None
+    """When the source knows it (perf mmap2 records, a capture file)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MappingAdded:
+    """A process mapped executable memory; older mappings that it overlaps are gone where it overlaps."""
+
+    time_ns: int
+    pid: int
+    mapping: Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessForked:
+    """A new process (`pid` differs from `parent_pid`, mappings are inherited) or a new thread (they are equal)."""
+
+    time_ns: int
+    pid: int
+    parent_pid: int
+    tid: int
+    parent_tid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessExeced:
+    """A process runs another program: every mapping it had is gone. Its new mappings follow."""
+
+    time_ns: int
+    pid: int
+    comm: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadNamed:
+    """A thread's comm changed, or is told for the first time."""
+
+    time_ns: int
+    pid: int
+    tid: int
+    comm: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadExited:
+    """A thread ended; the process ended when `tid` equals `pid`."""
+
+    time_ns: int
+    pid: int
+    tid: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsLost:
+    """The source dropped `count` records on `cpu` (-1: unknown) before `time_ns`."""
+
+    time_ns: int
+    cpu: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StackSlice:
+    """Raw memory `data` copied from `address` on."""
+
+    address: int
+    data: bytes
+    cut: bool = False
+    """True when the memory goes on but the capture's size limit ended the copy."""
+
+
+MemoryReader: TypeAlias = Callable[[int, int], bytes]
+"""`read(address, size)` gives up to `size` bytes of the sampled thread's memory, b"" where it cannot be read."""
+
+
+@dataclass(slots=True)
+class Sample:
+    """One hit of a probe, or one tick of a sampling event."""
+
+    time_ns: int
+    cpu: int
+    pid: int
+    tid: int
+    places: tuple[int, ...]
+    """Indices of the probe places that were hit (as given to the back end); empty for a sampling event."""
+    registers: tuple[int, ...]
+    """X86_64_REGISTER_COUNT values in DWARF order, 0 where unknown; () when there is no user context."""
+    known: int
+    """Bit r set: `registers[r]` is known."""
+    slices: list[StackSlice] = field(default_factory=list)
+    kernel_chain: tuple[int, ...] = ()
+    """Kernel addresses, innermost first: the interrupted pc, then return addresses."""
+    weight: int = 1
+    read_memory: MemoryReader | None = None
+    """Reads more of the stopped thread's memory; valid only until the next event is asked for. None for a source
+    that copied all it could (perf, files)."""
+
+
+Event: TypeAlias = (
+    MappingAdded
+    | ProcessForked
+    | ProcessExeced
+    | ThreadNamed
+    | ThreadExited
+    | RecordsLost
+    | Sample
+)

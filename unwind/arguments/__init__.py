@@ -1,0 +1,1 @@
+"""Values of arguments and variables, read from recovered registers and captured memory."""

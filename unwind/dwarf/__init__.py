@@ -1,0 +1,1 @@
+"""Reading DWARF: units, entries (DIEs), line programs, ranges."""
