@@ -20,6 +20,13 @@ class Unit(Protocol):
     def addrx(self, index: int) -> int:
         """The address at `index` of the unit's part of .debug_addr."""
 
+    def die_at(self, offset: int) -> Die | None:
+        """The entry at `offset` of .debug_info (of any unit of the same file), None when none begins there.
+
+        Expressions name entries so (DW_OP_call2, DW_OP_const_type, DW_OP_implicit_pointer, …); offsets that
+        are relative to the unit are `unit.offset` less.
+        """
+
 
 class Die(Protocol):
     """One entry. Attribute values are decoded by class, whatever form they had (DWARF 5 §7.5.5):
@@ -44,6 +51,9 @@ class Die(Protocol):
 
     def inherited_reference(self, attribute: int) -> Die | None:
         """`reference`, looked for along DW_AT_abstract_origin and DW_AT_specification too."""
+
+    def parent(self) -> Die | None:
+        """The entry that owns this one, None for a unit's entry. Qualified names need it."""
 
     def children(self) -> Iterator[Die]:
         """Child entries in order."""
