@@ -26,7 +26,10 @@ import types
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
+
+FlatArray: TypeAlias = Any
+"""A one-dimensional array of bytes, int32 or int64: a memoryview (plain form) or an ndarray (compiled form)."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -1,0 +1,128 @@
+"""Modules: the files behind mappings, each opened once, with its compact table and its symbols.
+
+A module is found from a mapping's path, checked against the mapping's build-id where the capture gives one, and
+keeps as data why something about it is not to be had: other modules go on. Owns the translation between run-time
+addresses and a file's virtual addresses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cfi_tables.cache import table_for
+from cfi_tables.elf_image import PF_X, PT_LOAD, ElfError, ElfImage
+from cfi_tables.table import CompactTable, TableError
+from relay_reader.capture import Mapping
+from unwind.vdso import read_vdso
+
+if TYPE_CHECKING:
+    from unwind.symbolize.module_symbols import ModuleSymbols
+
+_PAGE = 4096
+
+
+class Module:
+    """One file that is mapped somewhere. `problem` says why `image` is None."""
+
+    def __init__(self, path: str, build_id: bytes | None, load: Callable[[], ElfImage]) -> None:
+        self.path = path
+        self.image: ElfImage | None = None
+        self.problem: str | None = None
+        try:
+            image = load()
+            if build_id and image.build_id and image.build_id != build_id:
+                self.problem = (
+                    f"{path}: build-id {image.build_id.hex()} on disk, but {build_id.hex()} was running; "
+                    "it was replaced after the program started: start the program again"
+                )
+            else:
+                self.image = image
+        except ElfError as error:
+            self.problem = str(error)
+        except OSError as error:
+            self.problem = f"{path}: {error.strerror}"
+        self.build_id = build_id or (self.image.build_id if self.image else None)
+
+    @cached_property
+    def table(self) -> CompactTable | None:
+        """The compact unwind table; None, and `table_problem` says why, when there is none."""
+        if self.image is None:
+            return None
+        try:
+            return table_for(self.image)
+        except (ElfError, TableError) as error:
+            self.table_problem = str(error)
+            return None
+
+    table_problem: str | None = None
+
+    @cached_property
+    def symbols(self) -> ModuleSymbols | None:
+        """Functions, lines and inlined calls; None when the file cannot be read."""
+        if self.image is None:
+            return None
+        from unwind.symbolize.module_symbols import ModuleSymbols
+
+        return ModuleSymbols.open(self.image)
+
+    def bias(self, mapping: Mapping) -> int:
+        """Run-time address minus file virtual address in `mapping`.
+
+        The kernel maps a segment from the page that holds its first byte, so a mapping's file offset may lie
+        before the segment's own (lld does not align them); of the segments that fit, the executable one counts.
+        """
+        if self.image is None:
+            return mapping.start - mapping.file_offset
+        best: int | None = None
+        for segment in self.image.segments:
+            if segment.type != PT_LOAD:
+                continue
+            begin = segment.offset - segment.offset % _PAGE
+            if begin <= mapping.file_offset < segment.offset + max(segment.file_size, 1):
+                candidate = mapping.start - (segment.address - segment.offset + mapping.file_offset)
+                if segment.flags & PF_X:
+                    return candidate
+                best = candidate if best is None else best
+        return best if best is not None else mapping.start - mapping.file_offset
+
+
+class ModuleCatalog:
+    """All modules of a capture, by path and build-id."""
+
+    def __init__(self) -> None:
+        self._modules: dict[tuple[str, bytes | None], Module] = {}
+
+    def module_for(self, mapping: Mapping, pid: int) -> Module | None:
+        """The module that `mapping` of process `pid` maps; None for anonymous and special memory."""
+        key = (mapping.path, mapping.build_id)
+        module = self._modules.get(key)
+        if module is None:
+            if mapping.path == "[vdso]":
+                module = Module("[vdso]", mapping.build_id, lambda: read_vdso(pid, mapping))
+            elif mapping.path.startswith("/") and not mapping.path.startswith("//"):
+                module = Module(mapping.path, mapping.build_id, lambda: _open_mapped(mapping.path, pid))
+            else:
+                return None
+            self._modules[key] = module
+        return module
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._modules.values())
+
+
+def _open_mapped(path: str, pid: int) -> ElfImage:
+    """Open `path` as process `pid` sees it: its root may differ from ours, and the file may be deleted.
+
+    A file in the process's own mount namespace counts first; after the process is gone, our view of the path is
+    what is left (a build-id in the mapping tells whether it is the same file).
+    """
+    plain = path.removesuffix(" (deleted)")
+    for candidate in (f"/proc/{pid}/root{plain}", plain):
+        if os.path.exists(candidate):
+            image = ElfImage.open(candidate)
+            image.path = plain
+            return image
+    raise FileNotFoundError(2, "the file is gone; keep it until the trace is read", plain)

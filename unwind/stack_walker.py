@@ -1,0 +1,289 @@
+"""Walking the samples of a capture one at a time: the arrays around `unwind.walk`, and its results as frames.
+
+Samples come with their process's address space; tables come from modules and are laid side by side in one arena.
+Walks begin in the plain form, which needs no numba; once enough frames were walked to repay it, the compiled form
+is made ready in the background and takes over.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cfi_tables.hot_loop import compiled
+from cfi_tables.layout import StopReason
+from relay_reader.capture import Mapping, Sample
+from unwind.address_space import AddressSpace
+from unwind.expression import STACK_DEPTH
+from unwind.memory import SLICE_WIDTH
+from unwind.module import Module, ModuleCatalog
+from unwind.walk import (
+    FRAME_CFA,
+    FRAME_EXACT,
+    FRAME_FLAGS,
+    FRAME_HAS_CFA,
+    FRAME_KNOWN,
+    FRAME_MAPPING,
+    FRAME_PC,
+    FRAME_SIGNAL,
+    FRAME_WIDTH,
+    NO_TABLE,
+    REGISTER_COUNT,
+    STATE_DETAIL,
+    STATE_EXACT,
+    STATE_FRAMES,
+    STATE_KNOWN,
+    STATE_ON_DEMAND,
+    STATE_SWITCHED,
+    STATE_WIDTH,
+    TRAMPOLINE,
+    walk,
+)
+
+_MASK = (1 << 64) - 1
+_SIGN = 1 << 63
+_COMPILE_AFTER_FRAMES = 20_000
+_CHUNK_FRAMES = 512
+_READ_AHEAD = 4096
+_READ_BEHIND = 512
+
+
+@dataclass(slots=True)
+class WalkedFrame:
+    """One frame of a walk, before symbols."""
+
+    pc: int
+    """The pc as it was: interrupted, or a return address."""
+    exact: bool
+    """True when the pc was interrupted; else it is a return address, and the call is at pc - 1."""
+    signal: bool
+    """A signal frame: the kernel's or libc's trampoline below a handler."""
+    cfa: int | None
+    mapping: Mapping | None
+    module: Module | None
+    bias: int
+    registers: Sequence[int]
+    """REGISTER_COUNT unsigned values in DWARF order; meaningful where `known` says so."""
+    known: int
+
+    @property
+    def lookup_address(self) -> int:
+        """The file virtual address that symbols and rules are looked up with."""
+        return self.pc - self.bias - (0 if self.exact or self.signal else 1)
+
+
+@dataclass(slots=True)
+class WalkedStack:
+    """The frames of one sample, innermost first, and why there are no more."""
+
+    frames: list[WalkedFrame]
+    stop: StopReason
+    detail: int
+    """What the reason speaks of: an address, or a register number for UNKNOWN_REGISTER."""
+
+
+class _TableArena:
+    """Compact tables side by side in one byte array, as the walk wants them."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+        self._offsets: dict[int, int] = {}
+        self._held: list[Module] = []
+
+    def offset_of(self, module: Module) -> int:
+        key = id(module)
+        if key not in self._offsets:
+            self._held.append(module)
+            table = module.table
+            if table is None:
+                self._offsets[key] = NO_TABLE
+            else:
+                content = bytearray(self.content)
+                content.extend(bytes(-len(content) % 8))
+                self._offsets[key] = len(content)
+                content.extend(memoryview(table.data))
+                self.content = content
+        return self._offsets[key]
+
+
+@dataclass(slots=True)
+class _MappedTables:
+    """One address space as the walk's mapping array, with what each entry stands for."""
+
+    version: int
+    values: Any
+    mappings: list[Mapping]
+    modules: list[Module | None]
+
+
+class StackWalker:
+    """Walks samples. `max_depth` frames at the most a stack; a deeper one ends with TOO_DEEP."""
+
+    def __init__(self, catalog: ModuleCatalog, max_depth: int) -> None:
+        self._catalog = catalog
+        self._max_depth = max_depth
+        self._arena = _TableArena()
+        self._tables: dict[int, tuple[AddressSpace, _MappedTables]] = {}
+        self._walked = 0
+        self._walk: Callable[..., tuple[int, int]] = walk
+        self._array: Callable[[Any], Any] = memoryview
+        self._compiling: threading.Thread | None = None
+
+    def walk(self, sample: Sample, space: AddressSpace) -> WalkedStack:
+        """Walk the user stack of `sample`, whose process has the mappings of `space`."""
+        if not sample.registers:
+            return WalkedStack([], StopReason.NO_REGISTERS, 0)
+        tables = self._mapped_tables(space, sample.pid)
+        run = _Run(self, tables, sample)
+        reason, frames = run.to_the_end()
+        self._walked += len(frames)
+        if self._walked > _COMPILE_AFTER_FRAMES and self._compiling is None:
+            self._compiling = threading.Thread(target=self._compile, daemon=True)
+            self._compiling.start()
+        return WalkedStack(frames, StopReason(reason), run.detail)
+
+    def _mapped_tables(self, space: AddressSpace, pid: int) -> _MappedTables:
+        cached = self._tables.get(id(space))
+        if cached is not None and cached[0] is space and cached[1].version == space.version:
+            return cached[1]
+        values = array("q")
+        mappings, modules = list(space), []
+        for mapping in mappings:
+            module = self._catalog.module_for(mapping, pid)
+            modules.append(module)
+            if mapping.path == "[uprobes]":
+                table, bias = TRAMPOLINE, 0
+            elif module is None:
+                table, bias = NO_TABLE, 0
+            else:
+                table, bias = self._arena.offset_of(module), module.bias(mapping)
+            values.extend((_signed(mapping.start), _signed(mapping.end), _signed(bias), table))
+        tables = _MappedTables(space.version, values, mappings, modules)
+        self._tables[id(space)] = (space, tables)
+        return tables
+
+    def _compile(self) -> None:
+        """Make the compiled form ready by a walk of nothing, then let it take over."""
+        import numpy as np
+
+        def as_array(buffer: Any) -> Any:
+            view = memoryview(buffer)
+            return np.frombuffer(view, dtype=np.uint8 if view.itemsize == 1 else np.int64)
+
+        fast = compiled(walk)
+        empty = as_array(array("q", [0] * 128))
+        fast(
+            as_array(b"\0"), empty, 0, 0, as_array(b"\0"), empty, 0, 0, empty.copy(), empty.copy(), 0, 1,
+            empty[0:0], empty.copy(),
+        )  # fmt: skip
+        self._array = as_array
+        self._walk = fast
+
+
+class _Run:
+    """One walk from its first call to its last, over every resumption."""
+
+    def __init__(self, walker: StackWalker, tables: _MappedTables, sample: Sample) -> None:
+        self._walker = walker
+        self._tables = tables
+        self._sample = sample
+        self._state = array("q", bytes(8 * STATE_WIDTH))
+        for register, value in enumerate(sample.registers):
+            self._state[register] = _signed(value)
+        self._state[STATE_KNOWN] = sample.known
+        self._state[STATE_EXACT] = 1
+        self._state[STATE_SWITCHED] = 1
+        self._state[STATE_ON_DEMAND] = 1 if sample.read_memory is not None else 0
+        self._content = bytearray()
+        self._slices = array("q")
+        for piece in sample.slices:
+            self._add_slice(piece.address, piece.data, piece.cut)
+        self.detail = 0
+
+    def _add_slice(self, address: int, data: bytes, cut: bool) -> None:
+        self._slices.extend((_signed(address), len(self._content), len(data), int(cut)))
+        self._content += data
+
+    def to_the_end(self) -> tuple[int, list[WalkedFrame]]:
+        """Walk on through every missing piece of memory that the source can supply."""
+        found: list[WalkedFrame] = []
+        scratch = array("q", bytes(8 * (STACK_DEPTH + REGISTER_COUNT)))
+        while True:
+            room = min(_CHUNK_FRAMES, self._walker._max_depth - len(found))
+            frames = array("q", bytes(8 * FRAME_WIDTH * (room + 1)))
+            registers = array("q", bytes(8 * REGISTER_COUNT * (room + 1)))
+            view, run = self._walker._array, self._walker._walk
+            reason, count = run(
+                view(self._walker._arena.content or b"\0"),
+                view(self._tables.values),
+                0,
+                len(self._tables.mappings),
+                view(self._content or b"\0"),
+                view(self._slices),
+                0,
+                len(self._slices) // SLICE_WIDTH,
+                view(self._state),
+                view(frames),
+                0,
+                room,
+                view(registers),
+                view(scratch),
+            )
+            self.detail = self._state[STATE_DETAIL] & _MASK
+            new = self._read_frames(frames, registers, count)
+            if reason == StopReason.TOO_DEEP and len(found) + count < self._walker._max_depth:
+                found += new
+                continue
+            if reason in (StopReason.MEMORY_NOT_CAPTURED, StopReason.STACK_CUT) and self._supply():
+                # The frame that lacked memory is walked again, and written again.
+                found += new[:-1]
+                continue
+            return reason, found + new
+
+    def _supply(self) -> bool:
+        """Read the memory that the walk lacked; False when the walk has to do without."""
+        if self._state[STATE_ON_DEMAND] == 0 or self._sample.read_memory is None:
+            return False
+        begin = self.detail - _READ_BEHIND
+        data = self._sample.read_memory(begin, _READ_BEHIND + _READ_AHEAD)
+        if len(data) < _READ_BEHIND + 8:
+            begin = self.detail
+            data = self._sample.read_memory(begin, 8)
+            if len(data) < 8:
+                # Not there at all: go on once more with what can be had, other registers being unknown.
+                self._state[STATE_ON_DEMAND] = 0
+                return True
+        self._add_slice(begin, data, False)
+        return True
+
+    def _read_frames(self, frames: Any, registers: Any, count: int) -> list[WalkedFrame]:
+        result = []
+        for index in range(count):
+            at = index * FRAME_WIDTH
+            flags = frames[at + FRAME_FLAGS]
+            mapping = frames[at + FRAME_MAPPING]
+            first = index * REGISTER_COUNT
+            result.append(
+                WalkedFrame(
+                    pc=frames[at + FRAME_PC] & _MASK,
+                    exact=bool(flags & FRAME_EXACT),
+                    signal=bool(flags & FRAME_SIGNAL),
+                    cfa=frames[at + FRAME_CFA] & _MASK if flags & FRAME_HAS_CFA else None,
+                    mapping=self._tables.mappings[mapping] if mapping >= 0 else None,
+                    module=self._tables.modules[mapping] if mapping >= 0 else None,
+                    bias=self._tables.values[mapping * 4 + 2] if mapping >= 0 else 0,
+                    registers=[value & _MASK for value in registers[first : first + REGISTER_COUNT]],
+                    known=frames[at + FRAME_KNOWN],
+                )
+            )
+        return result
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value & _SIGN else value
+
+
+__all__ = ["STATE_FRAMES", "StackWalker", "WalkedFrame", "WalkedStack"]

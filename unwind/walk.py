@@ -1,0 +1,459 @@
+"""The walk: from registers and raw stack to frames, by compact unwind tables.
+
+Hot loops over flat arrays only; `unwind.stack_walker` prepares the arrays and reads the results. One step finds the
+mapping of the pc, the rule in its module's table, the CFA, and the caller's registers (DWARF 5 §6.4.4).
+
+A walk is resumable: all that it knows stands in its state array, so that a source which reads the target's memory
+on demand can supply what was missing and go on, and a bounded output array can be emptied and filled again.
+"""
+
+from __future__ import annotations
+
+from cfi_tables.hot_loop import FlatArray, hot_loop, wrap64
+from cfi_tables.layout import CfaKind, RegisterKind, RuleFlag, StopReason
+from cfi_tables.lookup import find_rule
+from unwind.expression import EVALUATED, MEMORY_MISSING, REGISTER_UNKNOWN, STACK_DEPTH, evaluate
+from unwind.memory import BEYOND_CUT, READ, read_integer
+
+REGISTER_COUNT = 17
+STACK_POINTER = 7
+RETURN_ADDRESS = 16
+
+# Columns of the state array (int64), after the REGISTER_COUNT registers of the current frame.
+STATE_KNOWN = 17
+"""Bit r: register r holds a value."""
+STATE_EXACT = 18
+"""1: the pc was interrupted and is looked up as it is; 0: it is a return address, looked up minus one."""
+STATE_PREVIOUS_CFA = 19
+"""The CFA of the frame before; the next one must be above it, unless STATE_SWITCHED."""
+STATE_SWITCHED = 20
+"""1 at the first frame and after a signal frame, whose caller may run on another stack."""
+STATE_DETAIL = 21
+"""What the stop reason speaks of: an address, or a register's number."""
+STATE_ON_DEMAND = 22
+"""1: stop at any missing memory, since the caller can supply it; 0: a register that cannot be read is unknown."""
+STATE_FRAMES = 23
+"""Frames found since the walk began, over all resumptions."""
+STATE_WIDTH = 24
+
+# Columns of the mapping array (int64), one group an executable mapping, sorted by start.
+MAPPING_START = 0
+MAPPING_END = 1
+MAPPING_BIAS = 2
+"""Run-time address minus file virtual address."""
+MAPPING_TABLE = 3
+"""Arena offset of the module's compact table, or one of the NO_TABLE values."""
+MAPPING_WIDTH = 4
+NO_TABLE = -1
+TRAMPOLINE = -2
+
+# Columns of the frame array (int64).
+FRAME_PC = 0
+FRAME_CFA = 1
+FRAME_MAPPING = 2
+FRAME_FLAGS = 3
+FRAME_KNOWN = 4
+FRAME_WIDTH = 5
+
+FRAME_EXACT = 1
+"""Flag: the pc is exact (interrupted), not a return address."""
+FRAME_SIGNAL = 2
+"""Flag: a signal frame, whose caller was interrupted."""
+FRAME_HAS_CFA = 4
+
+# rbx, rbp, r12-r15: preserved across calls (System V ABI AMD64 §3.2.1), so unchanged where no rule names them.
+CALLEE_SAVED = (1 << 3) | (1 << 6) | (0xF << 12)
+
+RULE_HEADER_SIZE = 12
+RULE_ENTRY_SIZE = 8
+
+_CFA_END = int(CfaKind.END)
+_CFA_REGISTER_OFFSET = int(CfaKind.REGISTER_OFFSET)
+_CFA_DEREF = int(CfaKind.DEREF)
+_CFA_EXPRESSION = int(CfaKind.EXPRESSION)
+_CFA_OVERFLOW = int(CfaKind.OVERFLOW)
+_UNDEFINED = int(RegisterKind.UNDEFINED)
+_SAME = int(RegisterKind.SAME)
+_AT_CFA = int(RegisterKind.AT_CFA)
+_CFA_PLUS = int(RegisterKind.CFA_PLUS)
+_IN_REGISTER = int(RegisterKind.IN_REGISTER)
+_AT_EXPRESSION = int(RegisterKind.EXPRESSION)
+_VAL_EXPRESSION = int(RegisterKind.VAL_EXPRESSION)
+_SIGNAL_FRAME = int(RuleFlag.SIGNAL_FRAME)
+
+_GO_ON = -1
+_END_OF_STACK = int(StopReason.END_OF_STACK)
+_NO_MAPPING = int(StopReason.NO_MAPPING)
+_NO_TABLE = int(StopReason.NO_TABLE)
+_NO_ROW = int(StopReason.NO_ROW)
+_NOT_CAPTURED = int(StopReason.MEMORY_NOT_CAPTURED)
+_STACK_CUT = int(StopReason.STACK_CUT)
+_BAD_CFA = int(StopReason.BAD_CFA)
+_UNKNOWN_REGISTER = int(StopReason.UNKNOWN_REGISTER)
+_BAD_EXPRESSION = int(StopReason.BAD_EXPRESSION)
+_OVERFLOW = int(StopReason.OVERFLOW)
+_TOO_DEEP = int(StopReason.TOO_DEEP)
+_TRAMPOLINE_LEFT = int(StopReason.RETURN_TRAMPOLINE)
+
+
+@hot_loop
+def _signed32(arena: FlatArray, at: int) -> int:
+    value = arena[at] | (arena[at + 1] << 8) | (arena[at + 2] << 16) | (arena[at + 3] << 24)
+    return value - (1 << 32) if value >= 1 << 31 else value
+
+
+@hot_loop
+def find_mapping(mappings: FlatArray, first: int, last: int, address: int) -> int:
+    """Index in [first, last) of the mapping that holds `address`, or -1. `mappings` is sorted by start."""
+    low = first
+    high = last
+    while low < high:
+        middle = (low + high) // 2
+        if mappings[middle * MAPPING_WIDTH] <= address:
+            low = middle + 1
+        else:
+            high = middle
+    if low == first or address >= mappings[(low - 1) * MAPPING_WIDTH + MAPPING_END]:
+        return -1
+    return low - 1
+
+
+@hot_loop
+def _memory_reason(status: int) -> int:
+    return _STACK_CUT if status == BEYOND_CUT else _NOT_CAPTURED
+
+
+@hot_loop
+def _expression_reason(
+    content: FlatArray, slices: FlatArray, first: int, last: int, status: int, detail: int
+) -> int:
+    if status == MEMORY_MISSING:
+        missing, _ = read_integer(content, slices, first, last, detail, 8)
+        return _memory_reason(missing)
+    return _UNKNOWN_REGISTER if status == REGISTER_UNKNOWN else _BAD_EXPRESSION
+
+
+@hot_loop
+def _run_expression(
+    arena: FlatArray,
+    at: int,
+    state: FlatArray,
+    content: FlatArray,
+    slices: FlatArray,
+    first: int,
+    last: int,
+    initial: int,
+    has_initial: bool,
+    scratch: FlatArray,
+) -> tuple[int, int]:
+    """Evaluate the pool entry at arena offset `at`: a 16-bit length, then the expression's bytes."""
+    length = arena[at] | (arena[at + 1] << 8)
+    return evaluate(
+        arena, at + 2, length, state, state[STATE_KNOWN], content, slices, first, last, initial, has_initial, scratch
+    )
+
+
+@hot_loop
+def _canonical_frame_address(
+    arena: FlatArray,
+    table: int,
+    rule: int,
+    state: FlatArray,
+    content: FlatArray,
+    slices: FlatArray,
+    first: int,
+    last: int,
+    scratch: FlatArray,
+) -> tuple[int, int]:
+    """(_GO_ON, CFA) of the current frame by the rule at arena offset `rule`, or (stop reason, detail)."""
+    kind = arena[rule] + 0
+    if kind == _CFA_EXPRESSION:
+        at = table + _signed32(arena, rule + 4)
+        status, value = _run_expression(arena, at, state, content, slices, first, last, 0, False, scratch)
+        if status != EVALUATED:
+            return _expression_reason(content, slices, first, last, status, value), value
+        return _GO_ON, value
+    register = arena[rule + 1] + 0
+    if register >= REGISTER_COUNT or (state[STATE_KNOWN] >> register) & 1 == 0:
+        return _UNKNOWN_REGISTER, register
+    address = wrap64(state[register] + _signed32(arena, rule + 4))
+    if kind == _CFA_REGISTER_OFFSET:
+        return _GO_ON, address
+    status, value = read_integer(content, slices, first, last, address, 8)
+    if status != READ:
+        return _memory_reason(status), address
+    return _GO_ON, wrap64(value + _signed32(arena, rule + 8))
+
+
+@hot_loop
+def _recover(
+    arena: FlatArray,
+    table: int,
+    entry: int,
+    cfa: int,
+    state: FlatArray,
+    content: FlatArray,
+    slices: FlatArray,
+    first: int,
+    last: int,
+    scratch: FlatArray,
+) -> tuple[int, int]:
+    """(_GO_ON, value) of one of the caller's registers by the rule entry at arena offset `entry`.
+
+    Else (stop reason, detail), which is fatal only for the return address. UNDEFINED gives _UNKNOWN_REGISTER.
+    """
+    register = arena[entry] + 0
+    kind = arena[entry + 1] + 0
+    value = _signed32(arena, entry + 4)
+    if kind == _AT_CFA or kind == _AT_EXPRESSION:
+        address = wrap64(cfa + value)
+        if kind == _AT_EXPRESSION:
+            status, address = _run_expression(
+                arena, table + value, state, content, slices, first, last, cfa, True, scratch
+            )
+            if status != EVALUATED:
+                return _expression_reason(content, slices, first, last, status, address), address
+        elif address < state[STACK_POINTER] and register != RETURN_ADDRESS and (state[STATE_KNOWN] >> register) & 1 and state[STATE_EXACT] == 1:
+            # In an epilogue, compilers do not say that a register was restored when it was popped: its slot lies
+            # below the stack pointer already, and the register holds the caller's value.
+            return _GO_ON, state[register] + 0
+        status, loaded = read_integer(content, slices, first, last, address, 8)
+        if status != READ:
+            return _memory_reason(status), address
+        return _GO_ON, loaded
+    if kind == _CFA_PLUS:
+        return _GO_ON, wrap64(cfa + value)
+    if kind == _VAL_EXPRESSION:
+        status, result = _run_expression(
+            arena, table + value, state, content, slices, first, last, cfa, True, scratch
+        )
+        if status != EVALUATED:
+            return _expression_reason(content, slices, first, last, status, result), result
+        return _GO_ON, result
+    source = register
+    if kind == _IN_REGISTER:
+        source = value
+    elif kind != _SAME:
+        return _UNKNOWN_REGISTER, register
+    if source < 0 or source > RETURN_ADDRESS or (state[STATE_KNOWN] >> source) & 1 == 0:
+        return _UNKNOWN_REGISTER, source
+    return _GO_ON, state[source] + 0
+
+
+@hot_loop
+def _step_registers(
+    arena: FlatArray,
+    table: int,
+    rule: int,
+    cfa: int,
+    state: FlatArray,
+    content: FlatArray,
+    slices: FlatArray,
+    first: int,
+    last: int,
+    scratch: FlatArray,
+    caller: FlatArray,
+) -> tuple[int, int, int]:
+    """Fill `caller` (int64, 17) with the caller's registers: (_GO_ON, 0, known) or (stop reason, detail, 0)."""
+    known = state[STATE_KNOWN] & CALLEE_SAVED
+    for register in range(REGISTER_COUNT):
+        caller[register] = state[register] if (known >> register) & 1 else 0
+    caller[STACK_POINTER] = cfa
+    known |= 1 << STACK_POINTER
+    count = arena[rule + 3] + 0
+    for index in range(count):
+        entry = rule + RULE_HEADER_SIZE + RULE_ENTRY_SIZE * index
+        register = arena[entry] + 0
+        if register > RETURN_ADDRESS:
+            continue
+        status, value = _recover(arena, table, entry, cfa, state, content, slices, first, last, scratch)
+        if status == _GO_ON:
+            caller[register] = value
+            known |= 1 << register
+            continue
+        missing = status == _NOT_CAPTURED or status == _STACK_CUT
+        if register == RETURN_ADDRESS or (missing and state[STATE_ON_DEMAND] == 1):
+            if arena[entry + 1] == _UNDEFINED:
+                return _END_OF_STACK, 0, 0
+            return status, value, 0
+        caller[register] = 0
+        known &= ~(1 << register)
+    if (known >> RETURN_ADDRESS) & 1 == 0:
+        return _UNKNOWN_REGISTER, RETURN_ADDRESS, 0
+    return _GO_ON, 0, known
+
+
+@hot_loop
+def _bad_cfa(cfa: int, state: FlatArray) -> bool:
+    """A CFA must lie above the frame's own stack pointer and above the CFA before, or stacks were switched."""
+    if (state[STATE_KNOWN] >> STACK_POINTER) & 1 and state[STATE_SWITCHED] == 0 and cfa <= state[STATE_PREVIOUS_CFA]:
+        return True
+    return cfa == 0
+
+
+@hot_loop
+def _put_frame(frames: FlatArray, depth: int, state: FlatArray, mapping: int, frame_registers: FlatArray) -> None:
+    at = depth * FRAME_WIDTH
+    frames[at + FRAME_PC] = state[RETURN_ADDRESS]
+    frames[at + FRAME_CFA] = 0
+    frames[at + FRAME_MAPPING] = mapping
+    frames[at + FRAME_FLAGS] = state[STATE_EXACT]
+    frames[at + FRAME_KNOWN] = state[STATE_KNOWN]
+    if len(frame_registers) >= (depth + 1) * REGISTER_COUNT:
+        for register in range(REGISTER_COUNT):
+            frame_registers[depth * REGISTER_COUNT + register] = state[register]
+
+
+@hot_loop
+def walk(
+    arena: FlatArray,
+    mappings: FlatArray,
+    first_mapping: int,
+    last_mapping: int,
+    content: FlatArray,
+    slices: FlatArray,
+    first_slice: int,
+    last_slice: int,
+    state: FlatArray,
+    frames: FlatArray,
+    first_frame: int,
+    last_frame: int,
+    frame_registers: FlatArray,
+    scratch: FlatArray,
+) -> tuple[int, int]:
+    """Walk one stack from `state`, writing frames `first_frame` on; (stop reason, index after the last frame).
+
+    Shapes: `arena` bytes (tables); `mappings` int64, MAPPING_WIDTH each; `content` bytes and `slices` int64,
+    SLICE_WIDTH each (see `unwind.memory`); `state` int64, STATE_WIDTH, read and left so that a second call goes on
+    where this one stopped; `frames` int64, FRAME_WIDTH each; `frame_registers` int64, REGISTER_COUNT for each frame, or too
+    short when they are not wanted; `scratch` int64, STACK_DEPTH for expressions and REGISTER_COUNT after it.
+    """
+    caller = scratch[STACK_DEPTH : STACK_DEPTH + REGISTER_COUNT]
+    depth = first_frame
+    while True:
+        pc = state[RETURN_ADDRESS] + 0
+        exact = state[STATE_EXACT] + 0
+        state[STATE_DETAIL] = pc
+        # A null return address marks the outermost frame where the start code pushed one; the first pc of a stack
+        # may be null by a call through a null pointer, which is a fact about the frame, not its end.
+        if pc == 0 and state[STATE_FRAMES] > 0 and exact == 0:
+            return _END_OF_STACK, depth
+        mapping = find_mapping(mappings, first_mapping, last_mapping, pc if exact else wrap64(pc - 1))
+        if mapping < 0 and state[STATE_FRAMES] > 0:
+            return _NO_MAPPING, depth
+        if depth >= last_frame:
+            return _TOO_DEEP, depth
+        _put_frame(frames, depth, state, mapping, frame_registers)
+        if mapping < 0:
+            state[STATE_FRAMES] += 1
+            return _NO_MAPPING, depth + 1
+        table = mappings[mapping * MAPPING_WIDTH + MAPPING_TABLE] + 0
+        if table < 0:
+            if table == TRAMPOLINE:
+                return _TRAMPOLINE_LEFT, depth
+            state[STATE_FRAMES] += 1
+            return _NO_TABLE, depth + 1
+        lookup = pc - mappings[mapping * MAPPING_WIDTH + MAPPING_BIAS] - (0 if exact else 1)
+        rule = find_rule(arena, table, lookup)
+        if rule < 0:
+            state[STATE_FRAMES] += 1
+            return _NO_ROW, depth + 1
+        kind = arena[rule] + 0
+        signal = arena[rule + 2] & _SIGNAL_FRAME
+        if signal:
+            frames[depth * FRAME_WIDTH + FRAME_FLAGS] |= FRAME_SIGNAL
+        if kind == _CFA_OVERFLOW:
+            state[STATE_FRAMES] += 1
+            return _OVERFLOW, depth + 1
+        if kind == _CFA_END:
+            state[STATE_FRAMES] += 1
+            return _END_OF_STACK, depth + 1
+        status, cfa = _canonical_frame_address(
+            arena, table, rule, state, content, slices, first_slice, last_slice, scratch
+        )
+        if status == _GO_ON and _bad_cfa(cfa, state):
+            status = _BAD_CFA
+        known = 0
+        if status == _GO_ON:
+            frames[depth * FRAME_WIDTH + FRAME_CFA] = cfa
+            frames[depth * FRAME_WIDTH + FRAME_FLAGS] |= FRAME_HAS_CFA
+            status, cfa_detail, known = _step_registers(
+                arena, table, rule, cfa, state, content, slices, first_slice, last_slice, scratch, caller
+            )
+            if status != _GO_ON:
+                state[STATE_DETAIL] = cfa_detail
+        else:
+            state[STATE_DETAIL] = cfa
+        if status != _GO_ON:
+            # The frame stands; a resumption begins with it again, which is why the state is left at it.
+            return status, depth + 1
+        for register in range(REGISTER_COUNT):
+            state[register] = caller[register]
+        state[STATE_KNOWN] = known
+        state[STATE_EXACT] = 1 if signal else 0
+        state[STATE_PREVIOUS_CFA] = cfa
+        state[STATE_SWITCHED] = 1 if signal else 0
+        state[STATE_FRAMES] += 1
+        depth += 1
+
+
+@hot_loop
+def walk_batch(
+    arena: FlatArray,
+    mappings: FlatArray,
+    mapping_ranges: FlatArray,
+    content: FlatArray,
+    slices: FlatArray,
+    slice_ranges: FlatArray,
+    registers: FlatArray,
+    known: FlatArray,
+    count: int,
+    frames: FlatArray,
+    capacity: int,
+    max_depth: int,
+    frame_ends: FlatArray,
+    reasons: FlatArray,
+    details: FlatArray,
+    state: FlatArray,
+    scratch: FlatArray,
+) -> int:
+    """Walk `count` samples into one frame array; the number done before `capacity` frames were full.
+
+    `mapping_ranges` and `slice_ranges` int64: first and last index for each sample; `registers` int64, 17 each;
+    `known` int64 masks. Results for each sample: `frame_ends` (index after its last frame), `reasons`, `details`.
+    """
+    depth = 0
+    none = state[0:0]
+    for sample in range(count):
+        for register in range(REGISTER_COUNT):
+            state[register] = registers[sample * REGISTER_COUNT + register]
+        state[STATE_KNOWN] = known[sample]
+        state[STATE_EXACT] = 1
+        state[STATE_PREVIOUS_CFA] = 0
+        state[STATE_SWITCHED] = 1
+        state[STATE_ON_DEMAND] = 0
+        state[STATE_FRAMES] = 0
+        last = min(depth + max_depth, capacity)
+        reason, end = walk(
+            arena,
+            mappings,
+            mapping_ranges[sample * 2] + 0,
+            mapping_ranges[sample * 2 + 1] + 0,
+            content,
+            slices,
+            slice_ranges[sample * 2] + 0,
+            slice_ranges[sample * 2 + 1] + 0,
+            state,
+            frames,
+            depth,
+            last,
+            none,
+            scratch,
+        )
+        if reason == _TOO_DEEP and last == capacity and end - depth < max_depth:
+            return sample
+        frame_ends[sample] = end
+        reasons[sample] = reason
+        details[sample] = state[STATE_DETAIL]
+        depth = end
+    return count
