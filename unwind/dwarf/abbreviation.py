@@ -1,0 +1,186 @@
+"""Abbreviation tables: the shapes of debugging information entries (DWARF 5 §7.5.3).
+
+A table is parsed once from .debug_abbrev and kept both as objects (for single entries) and as flat columns (for
+the hot loop that scans whole units).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from unwind.dwarf.constants import (
+    DW_FORM_GNU_ref_alt,
+    DW_FORM_GNU_strp_alt,
+    DW_FORM_addr,
+    DW_FORM_addrx1,
+    DW_FORM_addrx2,
+    DW_FORM_addrx3,
+    DW_FORM_addrx4,
+    DW_FORM_data1,
+    DW_FORM_data2,
+    DW_FORM_data4,
+    DW_FORM_data8,
+    DW_FORM_data16,
+    DW_FORM_flag,
+    DW_FORM_flag_present,
+    DW_FORM_implicit_const,
+    DW_FORM_line_strp,
+    DW_FORM_ref1,
+    DW_FORM_ref2,
+    DW_FORM_ref4,
+    DW_FORM_ref8,
+    DW_FORM_ref_addr,
+    DW_FORM_ref_sig8,
+    DW_FORM_ref_sup4,
+    DW_FORM_ref_sup8,
+    DW_FORM_sec_offset,
+    DW_FORM_strp,
+    DW_FORM_strp_sup,
+    DW_FORM_strx1,
+    DW_FORM_strx2,
+    DW_FORM_strx3,
+    DW_FORM_strx4,
+)
+from unwind.dwarf.damage import DwarfError, DwarfReason
+from unwind.dwarf.integer import read_sleb128, read_uleb128
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_FIXED_SIZE = {
+    DW_FORM_addrx1: 1,
+    DW_FORM_addrx2: 2,
+    DW_FORM_addrx3: 3,
+    DW_FORM_addrx4: 4,
+    DW_FORM_data1: 1,
+    DW_FORM_data2: 2,
+    DW_FORM_data4: 4,
+    DW_FORM_data8: 8,
+    DW_FORM_data16: 16,
+    DW_FORM_flag: 1,
+    DW_FORM_flag_present: 0,
+    DW_FORM_implicit_const: 0,
+    DW_FORM_ref1: 1,
+    DW_FORM_ref2: 2,
+    DW_FORM_ref4: 4,
+    DW_FORM_ref8: 8,
+    DW_FORM_ref_sig8: 8,
+    DW_FORM_ref_sup4: 4,
+    DW_FORM_ref_sup8: 8,
+    DW_FORM_strx1: 1,
+    DW_FORM_strx2: 2,
+    DW_FORM_strx3: 3,
+    DW_FORM_strx4: 4,
+}
+_OFFSET_SIZED = frozenset(
+    (
+        DW_FORM_strp,
+        DW_FORM_line_strp,
+        DW_FORM_sec_offset,
+        DW_FORM_strp_sup,
+        DW_FORM_GNU_ref_alt,
+        DW_FORM_GNU_strp_alt,
+    )
+)
+
+
+def fixed_form_size(form: int, version: int, address_size: int, offset_size: int) -> int:
+    """Bytes that a value of `form` takes in a unit, -1 when its own bytes say so."""
+    size = _FIXED_SIZE.get(form)
+    if size is not None:
+        return size
+    if form == DW_FORM_addr:
+        return address_size
+    if form in _OFFSET_SIZED:
+        return offset_size
+    if form == DW_FORM_ref_addr:
+        # DWARF 2 gave it the size of an address (DWARF 3 §7.5.4 changed that).
+        return address_size if version <= 2 else offset_size
+    return -1
+
+
+@dataclass(slots=True)
+class Abbreviation:
+    """The shape of an entry: its tag and the attributes that follow, in order."""
+
+    tag: int
+    has_children: bool
+    attributes: list[tuple[int, int, int]]
+    """(DW_AT, DW_FORM, value for DW_FORM_implicit_const)."""
+    total_size: int
+    """Bytes of all attributes together, -1 when it varies."""
+
+
+class AbbreviationTable:
+    """One abbreviation table, as a unit of a given shape uses it."""
+
+    def __init__(self, data: bytes, offset: int, version: int, address_size: int, offset_size: int) -> None:
+        """Parse the table at `offset` of .debug_abbrev; raises DwarfError when it is damaged."""
+        self.by_code: dict[int, Abbreviation] = {}
+        self._shape = (version, address_size, offset_size)
+        try:
+            self._parse(data, offset)
+        except IndexError:
+            raise DwarfError(DwarfReason.TRUNCATED, ".debug_abbrev", offset) from None
+
+    def _parse(self, data: bytes, position: int) -> None:
+        while True:
+            code, position = read_uleb128(data, position)
+            if code == 0:
+                return
+            tag, position = read_uleb128(data, position)
+            has_children = data[position] != 0
+            position += 1
+            attributes = []
+            total = 0
+            while True:
+                name, position = read_uleb128(data, position)
+                form, position = read_uleb128(data, position)
+                constant = 0
+                if form == DW_FORM_implicit_const:
+                    constant, position = read_sleb128(data, position)
+                if name == 0 and form == 0:
+                    break
+                size = fixed_form_size(form, *self._shape)
+                total = -1 if size < 0 or total < 0 else total + size
+                attributes.append((name, form, constant))
+            self.by_code[code] = Abbreviation(tag, has_children, attributes, total)
+
+    @cached_property
+    def columns(self) -> AbbreviationColumns:
+        """The table as flat arrays, sorted by code."""
+        return AbbreviationColumns(self.by_code, self._shape)
+
+
+class AbbreviationColumns:
+    """An abbreviation table as int64 arrays; `entries` has four values and `attributes` four an item.
+
+    entries: code, tag, has children (0 or 1), index of its first attribute (one more entry ends the last).
+    attributes: DW_AT, DW_FORM, size in bytes or -1, implicit constant.
+    """
+
+    entries: np.ndarray
+    attributes: np.ndarray
+
+    def __init__(self, by_code: dict[int, Abbreviation], shape: tuple[int, int, int]) -> None:
+        import numpy as np
+
+        mask = 0x7FFFFFFFFFFFFFFF
+        entries: list[int] = []
+        attributes: list[int] = []
+        for code in sorted(by_code):
+            abbreviation = by_code[code]
+            entries += (
+                code & mask,
+                abbreviation.tag & mask,
+                int(abbreviation.has_children),
+                len(attributes) // 4,
+            )
+            for name, form, constant in abbreviation.attributes:
+                constant = max(-mask, min(mask, constant))
+                attributes += (name & mask, form & mask, fixed_form_size(form, *shape), constant)
+        entries += (0, 0, 0, len(attributes) // 4)
+        self.entries = np.array(entries, dtype=np.int64)
+        self.attributes = np.array(attributes or [0], dtype=np.int64)

@@ -1,0 +1,178 @@
+"""The debugging information of one module: its units, found by offset, address or type signature.
+
+Data comes from an ElfImage that holds DWARF (the module itself or its separate debug file) and goes to
+symbolization and to the argument reader. Damage is kept in `problems`, a unit at a time; other units go on.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cfi_tables.elf_image import ElfError, ElfImage
+from unwind.dwarf import constants as C
+from unwind.dwarf.abbreviation import AbbreviationTable
+from unwind.dwarf.address_range_table import AddressRanges, read_address_ranges
+from unwind.dwarf.damage import DwarfError, DwarfProblem, DwarfReason
+from unwind.dwarf.entry import Entry
+from unwind.dwarf.sections import DwarfSections
+from unwind.dwarf.unit import CompilationUnit
+
+if TYPE_CHECKING:
+    from unwind.dwarf.line_program import LineTable
+
+_MAXIMUM_PROBLEMS = 1000
+
+
+class DebugInfo:
+    """DWARF of one file. Reading is lazy: opening costs nothing until a unit is asked for."""
+
+    def __init__(self, image: ElfImage) -> None:
+        """Take the .debug_* sections of `image`. Raises DwarfError for what has no .debug_info, ElfError."""
+        self.image = image
+        self.sections = DwarfSections(image)
+        self.problems: list[DwarfProblem] = []
+        """What could not be read so far."""
+        self._abbreviations: dict[tuple[int, int, int, int], AbbreviationTable] = {}
+        self._line_tables: dict[tuple[int, int], LineTable | None] = {}
+        if not image.little_endian or not self.sections.get(".debug_info"):
+            raise DwarfError(DwarfReason.NO_SECTION, ".debug_info", 0)
+
+    @staticmethod
+    def is_in(image: ElfImage) -> bool:
+        """Whether `image` has debugging information that can be read."""
+        return image.little_endian and image.has(".debug_info")
+
+    def note(self, reason: DwarfReason, section: str, offset: int, unit_offset: int | None = None) -> None:
+        """Keep a problem; repeated ones once."""
+        self.note_problem(DwarfProblem(reason, section, offset, unit_offset))
+
+    def note_problem(self, problem: DwarfProblem) -> None:
+        """Keep a problem; repeated ones once."""
+        if problem not in self.problems and len(self.problems) < _MAXIMUM_PROBLEMS:
+            self.problems.append(problem)
+
+    # --- units
+
+    @cached_property
+    def units(self) -> list[CompilationUnit]:
+        """Units of .debug_info in order; those whose header is damaged are left out and noted."""
+        return list(self._read_units(".debug_info"))
+
+    @cached_property
+    def type_units(self) -> dict[int, CompilationUnit]:
+        """Type units by signature: of .debug_types (DWARF 4) and of .debug_info (DWARF 5)."""
+        found: dict[int, CompilationUnit] = {}
+        for unit in (*self.units, *self._read_units(".debug_types")):
+            if unit.unit_type == C.DW_UT_type and unit.signature is not None:
+                found.setdefault(unit.signature, unit)
+        return found
+
+    def _read_units(self, section: str) -> Iterator[CompilationUnit]:
+        size = len(self.sections.get(section))
+        offset = 0
+        while offset < size:
+            try:
+                unit = CompilationUnit(self, section, offset)
+                if unit.truncated:
+                    self.note(DwarfReason.TRUNCATED, section, offset, offset)
+            except DwarfError as error:
+                self.note_problem(error.problem)
+                return
+            try:
+                unit.check()
+                yield unit
+            except DwarfError as error:
+                self.note_problem(error.problem)
+            offset = unit.end
+
+    @cached_property
+    def _unit_offsets(self) -> list[int]:
+        return [unit.offset for unit in self.units]
+
+    def unit_at(self, offset: int) -> CompilationUnit:
+        """The unit of .debug_info that the byte at `offset` belongs to. Raises DwarfError."""
+        index = bisect_right(self._unit_offsets, offset) - 1
+        if index < 0 or offset >= self.units[index].end:
+            raise DwarfError(DwarfReason.BAD_REFERENCE, ".debug_info", offset)
+        return self.units[index]
+
+    def die_at(self, offset: int) -> Entry:
+        """The entry at `offset` of .debug_info. Raises DwarfError when there cannot be one."""
+        return self.unit_at(offset).entry_at(offset)
+
+    def type_by_signature(self, signature: int) -> Entry | None:
+        """The type that a DW_FORM_ref_sig8 names (§7.32); None when no unit has it."""
+        unit = self.type_units.get(signature)
+        if unit is None or unit.type_offset is None:
+            return None
+        return unit.entry_at(unit.type_offset)
+
+    def abbreviations(
+        self, offset: int, version: int, address_size: int, offset_size: int
+    ) -> AbbreviationTable:
+        """The abbreviation table at `offset`, parsed once for each unit shape. Raises DwarfError."""
+        key = (offset, version, address_size, offset_size)
+        table = self._abbreviations.get(key)
+        if table is None:
+            data = self.sections.get(".debug_abbrev")
+            table = self._abbreviations[key] = AbbreviationTable(data, *key)
+        return table
+
+    # --- by address
+
+    @cached_property
+    def address_ranges(self) -> AddressRanges:
+        """Which unit has code at an address."""
+        return read_address_ranges(self)
+
+    def units_for_address(self, pc: int) -> list[CompilationUnit]:
+        """Every unit that says it has code at `pc` (a file virtual address); more than one only when they overlap."""
+        return self.address_ranges.find(pc)
+
+    def unit_for_address(self, pc: int) -> CompilationUnit | None:
+        """The unit that has code at `pc` (a file virtual address)."""
+        found = self.units_for_address(pc)
+        return found[0] if found else None
+
+    def line_table(self, unit: CompilationUnit) -> LineTable | None:
+        """The unit's line number table, None when it has none or it is damaged (which is then noted)."""
+        try:
+            offset = unit.line_offset
+        except DwarfError as error:
+            self.note_problem(error.problem)
+            return None
+        if offset is None:
+            return None
+        key = (offset, unit.address_size)
+        if key not in self._line_tables:
+            from unwind.dwarf.line_program import read_line_table
+
+            try:
+                self._line_tables[key] = read_line_table(unit, offset)
+            except DwarfError as error:
+                self.note_problem(error.problem)
+                self._line_tables[key] = None
+        return self._line_tables[key]
+
+    # --- the shared file that dwz makes
+
+    @cached_property
+    def alternate(self) -> DebugInfo | None:
+        """The file that .gnu_debugaltlink names: what several debug files share (dwz -m); None without one."""
+        if not self.image.has(".gnu_debugaltlink"):
+            return None
+        try:
+            data = self.image.section_data(".gnu_debugaltlink").tobytes()
+            name, _, build_id = data.partition(b"\0")
+            path = Path(self.image.path).resolve().parent / name.decode("utf-8", "surrogateescape")
+            image = ElfImage.open(path)
+            if build_id and image.build_id != build_id:
+                raise ElfError(f"{path} is of another build")
+            return DebugInfo(image)
+        except (ElfError, OSError, DwarfError):
+            self.note(DwarfReason.NO_ALTERNATE, ".gnu_debugaltlink", 0)
+            return None

@@ -1,0 +1,64 @@
+"""Integers and strings of the DWARF byte stream (DWARF 5 §7.6), read from bytes at a position.
+
+Every reader raises IndexError when the data ends early (never a short value); callers turn it into a DwarfError
+that names the section.
+"""
+
+from __future__ import annotations
+
+
+def read_unsigned(data: bytes, position: int, size: int) -> int:
+    """The little-endian unsigned integer of `size` bytes at `position`."""
+    end = position + size
+    if position < 0 or end > len(data):
+        raise IndexError(position)
+    return int.from_bytes(data[position:end], "little")
+
+
+def read_uleb128(data: bytes, position: int) -> tuple[int, int]:
+    """The unsigned LEB128 at `position`, and the position after it."""
+    byte = data[position]
+    position += 1
+    if byte < 0x80:
+        return byte, position
+    value = byte & 0x7F
+    shift = 7
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, position
+        shift += 7
+        if shift > 140:  # Padding beyond any sane producer's: damaged data.
+            raise IndexError(position)
+
+
+def read_sleb128(data: bytes, position: int) -> tuple[int, int]:
+    """The signed LEB128 at `position`, and the position after it."""
+    value = 0
+    shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            if byte & 0x40:
+                value -= 1 << shift
+            return value, position
+        if shift > 140:
+            raise IndexError(position)
+
+
+def read_string(data: bytes, position: int) -> tuple[str, int]:
+    """The NUL-terminated string at `position`, and the position after its NUL.
+
+    Bytes that are not UTF-8 are kept as surrogate escapes, so that nothing is lost.
+    """
+    if position < 0 or position >= len(data):
+        raise IndexError(position)
+    end = data.find(b"\0", position)
+    if end < 0:
+        raise IndexError(position)
+    return data[position:end].decode("utf-8", "surrogateescape"), end + 1
