@@ -1,8 +1,9 @@
 """Separate debug files: which file on this machine holds the DWARF of a stripped program.
 
 Owns the search by build-id and by .gnu_debuglink, as gdb documents it ("Debugging Information in Separate
-Files"). Data comes from an `ElfImage` and the file system; the result goes to whoever reads DWARF. A file whose
-build-id or checksum differs is refused: it belongs to another build, and its lines would look right and be wrong.
+Files"). Data comes from an `ElfImage` and the file system; the result goes to whoever reads DWARF. A file
+whose build-id or checksum differs is refused: it belongs to another build, and its lines would look right and
+be wrong.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cfi_tables.elf_image import ElfError, ElfImage
 
@@ -70,11 +72,11 @@ def _candidates_by_build_id(build_id: bytes | None, directories: tuple[str, ...]
 
 
 def _candidates_by_link(path: str, name: str, directories: tuple[str, ...]) -> Iterator[str]:
-    folder = os.path.dirname(os.path.realpath(path))
-    yield os.path.join(folder, name)
-    yield os.path.join(folder, ".debug", name)
+    folder = Path(os.path.realpath(path)).parent
+    yield str(folder / name)
+    yield str(folder / ".debug" / name)
     for directory in directories:
-        yield os.path.join(directory, folder.lstrip("/"), name)
+        yield str(Path(directory, *folder.parts[1:], name))
 
 
 def _debug_link(image: ElfImage) -> tuple[str, int] | None:
@@ -88,12 +90,12 @@ def _debug_link(image: ElfImage) -> tuple[str, int] | None:
         raise ElfError(f"{image.path}: section .gnu_debuglink is damaged; install the file again")
     checksum = int.from_bytes(data[place : place + 4], "little" if image.little_endian else "big")
     # The name is a plain file name; a path in it must not lead out of the folders that are searched.
-    return os.path.basename(os.fsdecode(data[:end])), checksum
+    return Path(os.fsdecode(data[:end])).name, checksum
 
 
 def _open(path: str, image: ElfImage, checksum: int | None, refused: list[str]) -> ElfImage | None:
     try:
-        if os.path.samefile(path, image.path):
+        if Path(path).samefile(image.path):
             return None
     except OSError:
         pass  # one of them is not there (the vdso has no path); opening tells
@@ -115,7 +117,8 @@ def _open(path: str, image: ElfImage, checksum: int | None, refused: list[str]) 
     if checksum is not None:
         import zlib
 
-        actual = zlib.crc32(found.data)
+        contents: Any = found.data  # NumPy's stubs declare no buffer before Python 3.12
+        actual = zlib.crc32(contents)
         if actual != checksum:
             refused.append(
                 f"{path} is of another build: its CRC-32 is {actual:08x}, the link says {checksum:08x}"

@@ -1,9 +1,9 @@
 """ELF images: the header tables, sections and segments of one file, read without copying it.
 
 Owns the container format (System V gABI, chapters 4 and 5): 32 and 64 bits, either byte order, files without
-section headers, compressed sections. Data comes from a mapped file or from bytes (the vdso) and goes to whoever
-reads a section. Everything is checked against the size of the file, so that a damaged one gives an `ElfError`
-that names the section and never an error of the machinery below.
+section headers, compressed sections. Data comes from a mapped file or from bytes (the vdso) and goes to
+whoever reads a section. Everything is checked against the size of the file, so that a damaged one gives an
+`ElfError` that names the section and never an error of the machinery below.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Segment:
 
 
 class ElfImage:
-    """One ELF file. Open it by `ElfImage.open` or `ElfImage.from_bytes`; it stays mapped while it is referred to."""
+    """One ELF file, opened by `ElfImage.open` or `ElfImage.from_bytes`; mapped while it is referred to."""
 
     def __init__(self, data: Any, path: str) -> None:
         self.path = path
@@ -106,7 +106,7 @@ class ElfImage:
 
     @classmethod
     def open(cls, path: str | Path) -> ElfImage:
-        """Map the file at `path`. Raises ElfError for what is no readable ELF file, and OSError from opening."""
+        """Map the file at `path`. Raises ElfError for what is no sound ELF file, OSError from opening."""
         name = str(path)
         with open(path, "rb") as file:
             try:
@@ -265,7 +265,7 @@ class ElfImage:
             import zlib
 
             try:
-                data = zlib.decompressobj().decompress(raw, size + 1)
+                data = zlib.decompressobj().decompress(raw.tobytes(), size + 1)
             except zlib.error as error:
                 raise self._error(f"section {name} cannot be decompressed (zlib: {error})") from None
         elif method == _ELFCOMPRESS_ZSTD:
@@ -287,14 +287,17 @@ class ElfImage:
     # --- addresses
 
     def address_to_offset(self, address: int) -> int | None:
-        """The file offset that PT_LOAD segments map to virtual `address`, None when no file byte is mapped there."""
+        """The file offset that PT_LOAD segments map to virtual `address`, None when no file byte is there."""
         for segment in self.segments:
             if segment.type == PT_LOAD and 0 <= address - segment.address < segment.file_size:
                 return address - segment.address + segment.offset
         return None
 
     def offset_to_address(self, offset: int) -> int | None:
-        """The virtual address at which PT_LOAD segments map file byte `offset`; an executable segment is preferred."""
+        """The virtual address at which PT_LOAD segments map file byte `offset`, None when none does.
+
+        An executable segment is preferred where several map the same byte.
+        """
         found: int | None = None
         for segment in self.segments:
             if segment.type == PT_LOAD and 0 <= offset - segment.offset < segment.file_size:

@@ -1,7 +1,7 @@
 """ELF symbol tables as columns (System V gABI, "Symbol Table").
 
-Owns the reading of .symtab and .dynsym. Data comes from an `ElfImage`; it goes, as NumPy arrays of one element a
-symbol, to symbol sources and to probe resolution. Names are decoded only when asked for.
+Owns the reading of .symtab and .dynsym. Data comes from an `ElfImage`; it goes, as NumPy arrays with one
+element a symbol, to symbol sources and to probe resolution. Names are decoded only when asked for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHN_UNDEF = 0
 
 @dataclass(frozen=True, slots=True)
 class SymbolTable:
-    """The symbols of one table, one array element a symbol, in the file's order (element 0 is the null symbol)."""
+    """The symbols of one table, one array element a symbol, in file order (element 0 is the null one)."""
 
     name_offset: NDArray[np.uint32]
     """Bytes from the start of `strings`."""
@@ -110,8 +110,8 @@ def symbols(image: ElfImage, section: str = ".symtab") -> SymbolTable | None:
         name_offset=rows["name"].astype(np.uint32),
         value=rows["value"].astype(np.uint64),
         size=rows["size"].astype(np.uint64),
-        type=info & 15,
-        bind=info >> 4,
+        type=(info & 15).astype(np.uint8),
+        bind=(info >> 4).astype(np.uint8),
         section=rows["shndx"].astype(np.uint16),
         strings=strings,
     )
