@@ -1,0 +1,22 @@
+/* Three files, each with a static function `refresh` of its own (and one `state`): three places, three lines. */
+
+int refresh_first(int value);
+int refresh_second(int value);
+
+static int state;
+
+__attribute__((noinline)) static int refresh(int value)
+{
+	__asm__ volatile("" : "+r"(value));
+	state += value;
+	return state;
+}
+
+int main(void)
+{
+	int result = refresh(1);
+
+	result += refresh_first(10);
+	result += refresh_second(100);
+	return result != 111;
+}
