@@ -1,7 +1,7 @@
 """Abbreviation tables: the shapes of debugging information entries (DWARF 5 §7.5.3).
 
-A table is parsed once from .debug_abbrev and kept both as objects (for single entries) and as flat columns (for
-the hot loop that scans whole units).
+A table is parsed once from .debug_abbrev and kept both as objects (for single entries) and as flat columns
+(for the hot loop that scans whole units).
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from unwind.dwarf.constants import (
-    DW_FORM_GNU_ref_alt,
-    DW_FORM_GNU_strp_alt,
     DW_FORM_addr,
     DW_FORM_addrx1,
     DW_FORM_addrx2,
@@ -25,6 +23,8 @@ from unwind.dwarf.constants import (
     DW_FORM_data16,
     DW_FORM_flag,
     DW_FORM_flag_present,
+    DW_FORM_GNU_ref_alt,
+    DW_FORM_GNU_strp_alt,
     DW_FORM_implicit_const,
     DW_FORM_line_strp,
     DW_FORM_ref1,

@@ -1,6 +1,7 @@
 """Which unit has code at an address: .debug_aranges where it speaks, the units' own ranges elsewhere.
 
-DWARF 5 §6.1.2. A producer need not write .debug_aranges, and files are linked of objects with and without it, so a
+DWARF 5 §6.1.2. A producer need not write .debug_aranges, and files are linked of objects with and without
+it, so a
 unit that it does not mention is asked itself (§3.1.1, DW_AT_low_pc, high_pc and ranges of its first entry).
 """
 
@@ -91,7 +92,9 @@ def read_address_ranges(info: DebugInfo) -> AddressRanges:
 
 
 def _read_sets(info: DebugInfo) -> list[tuple[int, np.ndarray]]:
-    """(unit offset, rows of address and length) of each set; raises DwarfError for a section that is damaged."""
+    """(unit offset, rows of address and length) of each set; raises DwarfError for a section that is
+    damaged.
+    """
     import numpy as np
 
     section = ".debug_aranges"

@@ -1,4 +1,5 @@
-"""DWARF numbers that the readers name (DWARF 5 §7.5, tables 7.2-7.6; GNU and LLVM extensions from binutils' dwarf2.def).
+"""DWARF numbers that the readers name (DWARF 5 §7.5, tables 7.2-7.6; GNU and LLVM extensions from binutils'
+dwarf2.def).
 
 Plain integers, so that hot loops can use them as compile-time constants. Only what is read is listed.
 """

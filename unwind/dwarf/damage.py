@@ -1,6 +1,7 @@
 """What is said about DWARF that cannot be read: where, and why.
 
-Readers raise `DwarfError`; whoever reads many units catches it, keeps its `DwarfProblem` and goes on with the next.
+Readers raise `DwarfError`; whoever reads many units catches it, keeps its `DwarfProblem` and goes on with
+the next.
 """
 
 from __future__ import annotations

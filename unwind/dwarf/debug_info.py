@@ -130,7 +130,9 @@ class DebugInfo:
         return read_address_ranges(self)
 
     def units_for_address(self, pc: int) -> list[CompilationUnit]:
-        """Every unit that says it has code at `pc` (a file virtual address); more than one only when they overlap."""
+        """Every unit that says it has code at `pc` (a file virtual address); more than one only when they
+        overlap.
+        """
         return self.address_ranges.find(pc)
 
     def unit_for_address(self, pc: int) -> CompilationUnit | None:

@@ -1,11 +1,12 @@
 """Debugging information entries, read one at a time (DWARF 5 §2.1-§2.3); satisfies `unwind.dwarf.die.Die`.
 
-For the entries of one function and its types. Bulk passes over a unit are in function_scan.py. An entry decodes
-its attributes at the first question; every method may raise DwarfError where the bytes are damaged.
+For the entries of one function and its types. Bulk passes over a unit are in function_scan.py. An entry
+decodes its attributes at the first question; every method may raise DwarfError where the bytes are damaged.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _MAXIMUM_CHAIN = 16
 """Steps along abstract origins and specifications; real chains have two or three."""
+
+_MAXIMUM_DEPTH = 10_000
+"""Nesting of entries beyond which a unit is taken as damaged."""
 
 # Attributes of DWARF 2 and 3 that had location lists in DW_FORM_data4 and data8 (DWARF 3 §7.5.4, loclistptr);
 # DW_AT_data_member_location is not one: there, producers meant a constant.
@@ -44,12 +48,16 @@ _INTEGER_DATA = (C.DW_FORM_data4, C.DW_FORM_data8)
 class Entry:
     """One entry of a unit."""
 
-    __slots__ = ("_attributes", "_end", "abbreviation", "offset", "tag", "unit")
+    __slots__ = ("_attributes", "_end", "_parent", "abbreviation", "offset", "tag", "unit")
 
-    def __init__(self, unit: CompilationUnit, offset: int) -> None:
-        """Read the abbreviation code at `offset` of the unit's section. Raises DwarfError."""
+    def __init__(self, unit: CompilationUnit, offset: int, parent: Entry | None = None) -> None:
+        """Read the abbreviation code at `offset` of the unit's section. Raises DwarfError.
+
+        `parent` is the owner where the caller knows it; it is found when asked for otherwise.
+        """
         self.unit = unit
         self.offset = offset
+        self._parent = parent
         self._attributes: dict[int, tuple[FormClass, int | bytes]] | None = None
         try:
             code, self._end = read_uleb128(unit.data, offset)
@@ -142,13 +150,15 @@ class Entry:
     def reference(self, attribute: int) -> Entry | None:
         """The entry that a reference-class attribute names, in whatever unit or file it lies.
 
-        None when the attribute is absent, or its target is in a dwz file or type unit that is not there (noted
-        in `DebugInfo.problems`). Raises DwarfError when the place cannot hold an entry.
+        None when the attribute is absent, or its target is in a dwz file or type unit that is not there
+        (noted in `DebugInfo.problems`). Raises DwarfError when the place cannot hold an entry.
         """
         found = self._decoded().get(attribute)
-        if found is None or isinstance(found[1], bytes):
+        if found is None:
             return None
         kind, value = found
+        if isinstance(value, bytes):
+            return None
         unit = self.unit
         if kind == FormClass.REFERENCE:
             if unit.die_offset <= value < unit.end:
@@ -244,9 +254,25 @@ class Entry:
                 raise DwarfError(DwarfReason.TRUNCATED, unit.section, self.offset, unit.offset)
             if unit.data[position] == 0:
                 return
-            child = Entry(unit, position)
+            child = Entry(unit, position, self)
             yield child
             position = child._after()
+
+    def parent(self) -> Entry | None:
+        """The entry that owns this one, None for a unit's entry. Raises DwarfError."""
+        if self._parent is None and self.offset != self.unit.die_offset:
+            owner = self.unit.root
+            for _ in range(_MAXIMUM_DEPTH):
+                offsets = self.unit.child_offsets(owner)
+                index = bisect_right(offsets, self.offset) - 1
+                if index < 0:
+                    break
+                if offsets[index] == self.offset:
+                    self._parent = owner
+                    return owner
+                owner = Entry(self.unit, offsets[index], owner)
+            raise DwarfError(DwarfReason.BAD_REFERENCE, self.unit.section, self.offset, self.unit.offset)
+        return self._parent
 
     # --- addresses
 

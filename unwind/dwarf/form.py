@@ -1,7 +1,9 @@
 """Attribute forms: how a value is encoded, and what class of value it is (DWARF 5 §7.5.5 and §7.5.6).
 
-`read_form` gives a value in raw shape together with its class; it resolves nothing, so that the reader of an entry
-pays only for what is asked. Forms of DWARF 2 to 5 and the GNU extensions for split and shared (dwz) debug files.
+`read_form` gives a value in raw shape together with its class; it resolves nothing, so that the reader of
+an entry
+pays only for what is asked. Forms of DWARF 2 to 5 and the GNU extensions for split and shared (dwz) debug
+files.
 """
 
 from __future__ import annotations

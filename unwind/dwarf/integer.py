@@ -1,7 +1,7 @@
 """Integers and strings of the DWARF byte stream (DWARF 5 §7.6), read from bytes at a position.
 
-Every reader raises IndexError when the data ends early (never a short value); callers turn it into a DwarfError
-that names the section.
+Every reader raises IndexError when the data ends early (never a short value); callers turn it into a
+DwarfError that names the section.
 """
 
 from __future__ import annotations

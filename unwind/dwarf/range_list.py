@@ -1,6 +1,7 @@
 """Range lists: the addresses of entities in several pieces (DWARF 5 §2.17.3, §7.25; DWARF 4 §2.17.3).
 
-.debug_ranges for DWARF 2-4 and .debug_rnglists for 5. Ranges that the linker discarded (tombstones) are left out.
+.debug_ranges for DWARF 2-4 and .debug_rnglists for 5. Ranges that the linker discarded (tombstones) are
+left out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ DW_RLE_start_length = 7
 
 
 def list_offset(unit: CompilationUnit, section: str, base: int, value: int, indexed: bool) -> int:
-    """Offset in `section` of a list: `value` itself, or the item `value` of the unit's offset table at `base`."""
+    """Offset in `section` of a list: `value` itself, or the item `value` of the unit's offset table at
+    `base`.
+    """
     if not indexed:
         return value
     position = base + value * unit.offset_size
@@ -60,7 +63,7 @@ def _read_version_4(unit: CompilationUnit, data: bytes, position: int) -> list[t
     size = unit.address_size
     maximum = (1 << 8 * size) - 1
     base = unit.base_address
-    ranges = []
+    ranges: list[tuple[int, int]] = []
     while True:
         low = read_unsigned(data, position, size)
         high = read_unsigned(data, position + size, size)
@@ -77,7 +80,7 @@ def _read_version_5(unit: CompilationUnit, data: bytes, position: int) -> list[t
     size = unit.address_size
     base = unit.base_address
     dead = tombstone(unit)
-    ranges = []
+    ranges: list[tuple[int, int]] = []
     while True:
         kind = data[position]
         position += 1

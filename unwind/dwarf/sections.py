@@ -1,7 +1,7 @@
 """The .debug_* sections of one file, as bytes, decompressed when first asked for.
 
-Data comes from an ElfImage; it goes to every reader of this package. A section that is missing or damaged is empty
-here, and the damage is kept as a text, so that the parts which do not need it go on.
+Data comes from an ElfImage; it goes to every reader of this package. A section that is missing or damaged
+is empty here, and the damage is kept as a text, so that the parts which do not need it go on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from unwind.dwarf.integer import read_string
 
 
 class DwarfSections:
-    """Sections by name (`.debug_info`, …); `damage` lists those that could not be read, with the file's error."""
+    """Sections by name (`.debug_info`, …); `damage` lists those that could not be read, with the error."""
 
     def __init__(self, image: ElfImage) -> None:
         self.image = image

@@ -1,4 +1,4 @@
-"""Units of .debug_info and .debug_types: their headers and what their first entry says (DWARF 5 §7.5.1, §3.1).
+"""Units of .debug_info and .debug_types: their headers and first entries (DWARF 5 §7.5.1, §3.1).
 
 Versions 2 to 5 in both DWARF formats. Data comes from a file's sections; a unit is the context in which every
 form, list and index of its entries is read.
@@ -23,11 +23,14 @@ class CompilationUnit:
     """A compilation, partial, skeleton or type unit; satisfies `unwind.dwarf.die.Unit`."""
 
     def __init__(self, info: DebugInfo, section: str, offset: int) -> None:
-        """Read the header at `offset`. Raises DwarfError; then nothing after it in the section can be found."""
+        """Read the header at `offset`. Raises DwarfError; nothing after it in the section can then be
+        found.
+        """
         self.info = info
         self.section = section
         self.offset = offset
         """Bytes from the start of `section` to the unit's header."""
+        self._child_offsets: dict[int, list[int]] = {}
         data = info.sections.get(section)
         self.data = data
         try:
@@ -101,6 +104,22 @@ class CompilationUnit:
 
         self.check()
         return Entry(self, self.die_offset)
+
+    def die_at(self, offset: int) -> Entry | None:
+        """The entry at `offset` of .debug_info, of any unit of the file; None when there cannot be one."""
+        try:
+            if self.die_offset <= offset < self.end:
+                return self.entry_at(offset)
+            return self.info.die_at(offset)
+        except DwarfError:
+            return None
+
+    def child_offsets(self, owner: Entry) -> list[int]:
+        """Offsets of the entries directly under `owner`, kept for the next question. Raises DwarfError."""
+        offsets = self._child_offsets.get(owner.offset)
+        if offsets is None:
+            offsets = self._child_offsets[owner.offset] = [child.offset for child in owner.children()]
+        return offsets
 
     def entry_at(self, offset: int) -> Entry:
         """The entry at `offset` of the section. Raises DwarfError when there cannot be one."""
