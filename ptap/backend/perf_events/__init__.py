@@ -1,0 +1,11 @@
+"""Capture through perf events: uprobes, tracepoints and timers of the kernel, with registers and stack dumps.
+
+The public names of the back end. Modules: `tracefs` and `uprobe_events` define the probes, `event_attr` opens
+events, `ring_buffer` and `ring_reader` drain them, `command_start` starts a command, `capture` ties them together.
+"""
+
+from ptap.backend.perf_events.availability import available
+from ptap.backend.perf_events.capture import PerfCapture
+from ptap.backend.perf_events.extra_event import ExtraEvent, SamplingEvent, TracepointEvent
+
+__all__ = ["ExtraEvent", "PerfCapture", "SamplingEvent", "TracepointEvent", "available"]

@@ -1,0 +1,61 @@
+"""Does this back end work here? Found out by doing, for `ptap doctor` and the automatic choice."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from ptap.backend.live_capture import CaptureError, PlaceKind
+from ptap.backend.perf_events import event_attr
+from ptap.backend.perf_events.ring_buffer import perf_refusal
+from ptap.backend.perf_events.tracefs import TraceFilesystem
+from ptap.backend.perf_events.uprobe_events import UprobeEvents, stale_events
+
+
+def available() -> str | None:
+    """None when the back end can capture here; else what refuses, its value, and what would allow it.
+
+    Defines a probe on an empty temporary file, opens it, and removes it: no running program is touched.
+    """
+    try:
+        tracefs = TraceFilesystem()
+    except CaptureError as error:
+        return str(error)
+    try:
+        return _try_probe(tracefs)
+    finally:
+        tracefs.close()
+
+
+def _try_probe(tracefs: TraceFilesystem) -> str | None:
+    events = UprobeEvents(tracefs)
+    fd = -1
+    try:
+        with tempfile.NamedTemporaryFile(prefix="ptap-") as file:
+            file.write(bytes(4096))
+            file.flush()
+            number = events.define(file.name, 0, PlaceKind.ENTRY)
+            fd = event_attr.open_event(event_attr.probe_hit(number, 8, enable_on_exec=False), os.getpid(), -1)
+    except CaptureError as error:
+        return str(error)
+    except OSError as error:
+        return perf_refusal(error)
+    finally:
+        if fd >= 0:
+            os.close(fd)
+        events.remove()
+    return None
+
+
+def leftovers() -> list[str]:
+    """Groups of probe events whose owner was killed; the next capture removes them. Empty when not readable."""
+    try:
+        tracefs = TraceFilesystem()
+    except CaptureError:
+        return []
+    try:
+        return sorted({group for group, _ in stale_events(tracefs)})
+    except OSError:
+        return []
+    finally:
+        tracefs.close()

@@ -1,0 +1,319 @@
+"""The perf events back end: `PerfCapture`, a LiveCapture.
+
+Opens the planned events on every thread of the target and every CPU, drains the rings through `RingReader`,
+decodes their records, puts the return addresses back that uprobe trampolines hide, and yields events in time order.
+Events are inherited by threads and children, so all that the target starts is followed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import resource
+import struct
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ptap.backend.live_capture import CaptureError, CaptureLimits, ProbePlace, Target
+from ptap.backend.perf_events import event_attr
+from ptap.backend.perf_events.command_start import HeldCommand
+from ptap.backend.perf_events.event_plan import (
+    PlannedEvent,
+    Role,
+    clamp_user_stack,
+    extra_events,
+    place_events,
+    side_band_event,
+)
+from ptap.backend.perf_events.extra_event import ExtraEvent, TracepointEvent
+from ptap.backend.perf_events.process_state import present_state, thread_ids
+from ptap.backend.perf_events.ring_buffer import RingBuffer, largest_ring, perf_refusal
+from ptap.backend.perf_events.ring_reader import RingReader
+from ptap.backend.perf_events.tracefs import TraceFilesystem
+from ptap.backend.perf_events.uprobe_events import UprobeEvents, remove_stale_events
+from relay_reader.capture import Event, ProcessForked, RecordsLost, Sample
+from relay_reader.perf_record import RECORD_SAMPLE, EventLayout, RecordDecoder
+from relay_reader.return_trampoline import ReturnTrampolines
+
+_KIND_AND_IDENTIFIER = struct.Struct("<I4xQ")
+_RSP = 7
+_ENOTSUPP = 524
+# The drain thread must get its turn while the consumer computes; Python's 5 ms would fill a ring.
+_SWITCH_INTERVAL_S = 0.001
+
+
+class PerfCapture:
+    """Hits of `places`, and of `extra` events, in a command or in running processes, through perf events.
+
+    `Sample.places` has the indices of all places at that address and kind; the k-th extra event's samples have
+    (len(places) + k,). A hit's stack is copied up to `limits.user_stack` bytes, at most 65,528. Kernel addresses
+    come with the extra events only: at a uprobe the kernel part of the stack is the probe's machinery.
+    """
+
+    name = "perf"
+
+    def __init__(
+        self,
+        target: Target,
+        places: Sequence[ProbePlace],
+        limits: CaptureLimits,
+        extra: Sequence[ExtraEvent] = (),
+    ) -> None:
+        if bool(target.command) == bool(target.pids):
+            raise CaptureError("nothing to trace: give a command or the pids of running processes, not both")
+        self.child_pid: int | None = None
+        self.exit_status: int | None = None
+        self.refused: dict[str, str] = {}
+        """Places that the kernel would not probe (path+offset), and why; the others are armed."""
+        self.left_defined: list[str] = []
+        """Probe events that could not be removed by `close`; the next capture tries again."""
+        self._target = target
+        self._places = tuple(places)
+        self._extra = tuple(extra)
+        self._user_stack = clamp_user_stack(limits.user_stack)
+        self._tracefs: TraceFilesystem | None = None
+        self._probes: UprobeEvents | None = None
+        self._command: HeldCommand | None = None
+        self._rings: list[RingBuffer] = []
+        self._fds: list[int] = []
+        self._alive_fds: list[int] = []
+        self._side_band_fds: list[int] = []
+        self._layouts: dict[int, EventLayout] = {}
+        self._opened: dict[int, tuple[PlannedEvent, int]] = {}
+        # Which directly opened thread's events count for a thread; see _open_threads.
+        self._root_of: dict[int, int] = {}
+        self._initial: list[Event] = []
+        self._reader: RingReader | None = None
+        self._decoder: RecordDecoder | None = None
+        self._trampolines = ReturnTrampolines()
+        self._stop_asked = False
+        self._closed = False
+        self._switch_interval = sys.getswitchinterval()
+
+    @property
+    def trampolines(self) -> ReturnTrampolines:
+        """Counts of the return addresses that were put back, and of those that are not known."""
+        return self._trampolines
+
+    def start(self) -> None:
+        """Arm the places and let the target run. Raises CaptureError with the remedy."""
+        atexit.register(self.close)
+        try:
+            self._start()
+        except OSError as error:
+            self.close()
+            raise CaptureError(perf_refusal(error)) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> None:
+        if self._target.command:
+            # Forked before anything else, so that neither our limits nor our descriptors reach the program.
+            self._command = HeldCommand(self._target.command)
+            self.child_pid = self._command.pid
+        _raise_descriptor_limit()
+        planned = self._plan()
+        cpus = _online_cpus()
+        size = largest_ring(len(cpus))
+        self._rings = [RingBuffer(cpu, size) for cpu in cpus]
+        self._open_threads(planned)
+        self._decoder = RecordDecoder(self._layouts)
+        self._reader = RingReader(self._rings, self._layouts, self._alive_fds, self._disarm)
+        if self._command is None:
+            began = time.monotonic_ns()
+            # Changes are reported first, then the present state is read: nothing falls between.
+            for fd in self._side_band_fds:
+                event_attr.enable(fd)
+            self._initial = list(present_state(self._target.pids, began))
+            for fd in self._fds:
+                event_attr.enable(fd)
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        self._reader.start()
+        if self._command is not None:
+            try:
+                self._command.release()
+            except CaptureError:
+                self.child_pid = None
+                raise
+        if self._stop_asked:
+            self._reader.stop()
+
+    def _plan(self) -> list[PlannedEvent]:
+        on_exec = self._command is not None
+        planned = [side_band_event(enable_on_exec=on_exec)]
+        if self._places or any(isinstance(event, TracepointEvent) for event in self._extra):
+            self._tracefs = TraceFilesystem()
+        if self._places:
+            assert self._tracefs is not None
+            with suppress(OSError):
+                remove_stale_events(self._tracefs)
+            self._probes = UprobeEvents(self._tracefs)
+            planned += place_events(self._places, self._probes, self._user_stack, enable_on_exec=on_exec)
+        planned += extra_events(
+            *(self._extra, self._tracefs, len(self._places), self._user_stack), enable_on_exec=on_exec
+        )
+        return planned
+
+    def _open_threads(self, planned: list[PlannedEvent]) -> None:
+        if self._command is not None:
+            self._open_on(self._command.pid, planned)
+            return
+        for pid in self._target.pids:
+            seen: set[int] = set()
+            # A thread that starts meanwhile is either listed next time, or a child of one that is covered, or both.
+            # Then its records come twice, under different roots, and _is_duplicate keeps those of its own root.
+            while fresh := [tid for tid in thread_ids(pid) if tid not in seen]:
+                for tid in fresh:
+                    seen.add(tid)
+                    if self._open_on(tid, planned):
+                        self._root_of[tid] = tid
+            if not any(tid in self._root_of for tid in seen):
+                raise CaptureError(
+                    f"there is no process {pid}: look for its pid with `ps -e` or `pgrep -a NAME`"
+                )
+
+    def _open_on(self, tid: int, planned: list[PlannedEvent]) -> bool:
+        for event in planned:
+            if event.name in self.refused:
+                continue
+            for ring in self._rings:
+                try:
+                    fd = event_attr.open_event(event.attr, tid, ring.cpu)
+                except OSError as error:
+                    if error.errno == errno.ESRCH:
+                        return False
+                    self._refuse(event, planned, error)
+                    break
+                self._fds.append(fd)
+                event_attr.send_output(fd, ring.fd)
+                number = event_attr.event_id(fd)
+                self._layouts[number] = event.layout
+                self._opened[number] = (event, tid)
+                if event.role is Role.SIDE_BAND:
+                    self._side_band_fds.append(fd)
+                    if ring is self._rings[0]:
+                        self._alive_fds.append(fd)
+        return True
+
+    def _refuse(self, event: PlannedEvent, planned: list[PlannedEvent], error: OSError) -> None:
+        unprobeable = (errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP, errno.EIO, errno.EILSEQ)
+        if event.role is Role.SIDE_BAND or error.errno not in unprobeable:
+            raise CaptureError(perf_refusal(error)) from error
+        what = (
+            "this instruction cannot be probed" if error.errno == _ENOTSUPP else os.strerror(error.errno or 0)
+        )
+        self.refused[event.name] = what
+        if all(one.role is Role.SIDE_BAND or one.name in self.refused for one in planned):
+            raise CaptureError(f"the kernel would not probe {event.name}: {what}; use --backend ptrace")
+
+    def events(self) -> Iterator[Event]:
+        """Events in time order, as LiveCapture says; `exit_status` is set once the command has ended."""
+        assert self._reader is not None and self._decoder is not None
+        for event in self._initial:
+            self._trampolines.observe(event)
+            yield event
+        while (batch := self._reader.next_batch()) is not None:
+            for item in batch:
+                if isinstance(item, RecordsLost):
+                    self._trampolines.observe(item)
+                    yield item
+                    continue
+                event_or_none = self._event(item[2], item[1])
+                if event_or_none is not None:
+                    yield event_or_none
+        unreadable = sum(ring.unreadable for ring in self._rings) + sum(self._decoder.faults.values())
+        if unreadable:
+            yield RecordsLost(time.monotonic_ns(), -1, unreadable)
+        self._reap(0 if not self._stop_asked else os.WNOHANG)
+
+    def _event(self, record: bytes, cpu: int) -> Event | None:
+        assert self._decoder is not None
+        kind, identifier = _KIND_AND_IDENTIFIER.unpack_from(record)
+        event = self._decoder.decode(record, compacted=kind == RECORD_SAMPLE)
+        if kind != RECORD_SAMPLE:
+            if event is not None:
+                self._trampolines.observe(event)
+            if isinstance(event, ProcessForked) and event.parent_tid in self._root_of:
+                self._root_of.setdefault(event.tid, self._root_of[event.parent_tid])
+            return event
+        planned, root = self._opened[identifier]
+        if not isinstance(event, Sample) or self._root_of.get(event.tid, root) != root:
+            return None
+        role = planned.role
+        if role is Role.RETURN_HIT:
+            self._trampolines.leave(event.tid, event.registers[_RSP] if event.registers else 0)
+        elif role is not Role.HIT and event.slices:
+            slot = event.slices[0]
+            self._trampolines.enter(
+                event.pid, event.tid, slot.address, int.from_bytes(slot.data[:8], "little")
+            )
+            if role is Role.ENTRY_SLOT:
+                return None
+        elif role is Role.ENTRY_SLOT:
+            return None
+        self._trampolines.restore(event)
+        return event
+
+    def stop(self) -> None:
+        """End the capture soon; safe in a signal handler and from another thread."""
+        self._stop_asked = True
+        if self._reader is not None:
+            self._reader.stop()
+
+    def close(self) -> None:
+        """Disarm everything and let the target go on. Never raises; may be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        if self._reader is not None:
+            self._reader.close()
+        if self._command is not None:
+            with suppress(OSError):
+                self._command.cancel()
+        for fd in self._fds:
+            with suppress(OSError):
+                os.close(fd)
+        for ring in self._rings:
+            with suppress(OSError, BufferError):
+                ring.close()
+        if self._probes is not None:
+            self.left_defined = self._probes.remove()
+        if self._tracefs is not None:
+            self._tracefs.close()
+        sys.setswitchinterval(self._switch_interval)
+        self._reap(os.WNOHANG)
+
+    def _disarm(self) -> None:
+        for fd in self._fds:
+            with suppress(OSError):
+                event_attr.disable(fd)
+
+    def _reap(self, options: int) -> None:
+        if self.child_pid is None or self.exit_status is not None:
+            return
+        with suppress(ChildProcessError):
+            pid, status = os.waitpid(self.child_pid, options)
+            if pid:
+                self.exit_status = status
+
+
+def _online_cpus() -> list[int]:
+    cpus: list[int] = []
+    for part in Path("/sys/devices/system/cpu/online").read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        cpus += range(int(first), int(last or first) + 1)
+    return cpus
+
+
+def _raise_descriptor_limit() -> None:
+    # One descriptor a place, thread and CPU: the usual soft limit of 1,024 is soon used up.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

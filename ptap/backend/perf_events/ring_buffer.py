@@ -1,0 +1,154 @@
+"""One CPU's perf ring buffer, mapped and drained.
+
+The layout is struct perf_event_mmap_page of linux/perf_event.h: a control page, then a power of two of data pages.
+The kernel moves `data_head`, the reader `data_tail`; both count bytes since the start. x86-64 keeps loads in order
+with loads and stores in order with stores, so that plain 8-byte accesses do.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import struct
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from ptap.backend.live_capture import CaptureError
+from ptap.backend.perf_events import event_attr
+from relay_reader.perf_record import RECORD_SAMPLE, EventLayout, compact_sample
+
+TimedRecord: TypeAlias = tuple[int, int, bytes]
+"""Nanoseconds, CPU, and the record (samples compacted)."""
+
+_HEAD_WORD = 1024 // 8
+_TAIL_WORD = 1032 // 8
+_HEADER = struct.Struct("<IHH")
+# In samples of BASE_SAMPLE: header, identifier, ip, pid and tid, time.
+_IDENTIFIER_AND_TIME = struct.Struct("<8xQ16xQ")
+# Others end in: pid and tid, time, cpu, identifier.
+_TRAILER_TIME = -24
+_U64 = struct.Struct("<Q")
+
+_LARGEST = 32 << 20
+_SMALLEST = 64 << 10
+_MEMORY_SHARE = 16
+
+
+def largest_ring(cpus: int) -> int:
+    """Bytes of ring to try for on each of `cpus`: at most 32 MiB, and all together 1/16 of the machine's memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = _LARGEST
+    while size > _SMALLEST and size * cpus > memory // _MEMORY_SHARE:
+        size //= 2
+    return size
+
+
+class RingBuffer:
+    """The ring of one CPU, owned by an event that is never enabled. Raises CaptureError."""
+
+    def __init__(self, cpu: int, size: int) -> None:
+        self.cpu = cpu
+        self.fd, self._map, self.size = _open_and_map(cpu, size)
+        self._view = memoryview(self._map)
+        page = mmap.PAGESIZE
+        self._control = self._view[:page].cast("Q")
+        self._data = self._view[page : page + self.size]
+        self.unreadable = 0
+        """Records that did not fit their own layout."""
+        self.skipped = 0
+        """Samples that `drain` was told not to keep, since this was last set to 0."""
+
+    def drain(self, layouts: Mapping[int, EventLayout], out: list[TimedRecord], *, keep_samples: bool) -> int:
+        """Append the records that are there to `out`, in the order written, and free their room; gives the bytes.
+
+        With `keep_samples` False samples are counted in `skipped` instead.
+        """
+        head: int = self._control[_HEAD_WORD]
+        tail = start = self._control[_TAIL_WORD]
+        data, size, cpu = self._data, self.size, self.cpu
+        mask = size - 1
+        given_back = tail
+        while tail < head:
+            at = tail & mask
+            kind, _, length = _HEADER.unpack_from(data, at)
+            if length < _HEADER.size:
+                # Never written by the kernel; what follows cannot be found any more.
+                self.unreadable += 1
+                tail = head
+                break
+            tail += length
+            if kind == RECORD_SAMPLE and not keep_samples:
+                self.skipped += 1
+                continue
+            buffer: memoryview | bytes = data
+            if at + length > size:
+                buffer = b"".join((data[at:], data[: at + length - size]))
+                at = 0
+            if kind == RECORD_SAMPLE:
+                identifier, time = _IDENTIFIER_AND_TIME.unpack_from(buffer, at)
+                layout = layouts.get(identifier)
+                try:
+                    if layout is not None:
+                        out.append((time, cpu, compact_sample(buffer, at, length, layout)))
+                    else:
+                        self.unreadable += 1
+                except struct.error:
+                    self.unreadable += 1
+            else:
+                (time,) = _U64.unpack_from(buffer, at + length + _TRAILER_TIME)
+                out.append((time, cpu, bytes(buffer[at : at + length])))
+            if tail - given_back > size >> 3:
+                # A writer that waits for room should not wait for the whole round.
+                self._control[_TAIL_WORD] = given_back = tail
+        self._control[_TAIL_WORD] = tail
+        return tail - start
+
+    def close(self) -> None:
+        """Unmap the ring and close its event."""
+        if self.fd < 0:
+            return
+        for view in (self._data, self._control, self._view):
+            view.release()
+        self._map.close()
+        os.close(self.fd)
+        self.fd = -1
+
+
+def _open_and_map(cpu: int, size: int) -> tuple[int, mmap.mmap, int]:
+    while True:
+        try:
+            fd = event_attr.open_event(event_attr.ring_owner(size // 8), -1, cpu)
+        except OSError as error:
+            raise CaptureError(perf_refusal(error)) from error
+        try:
+            return fd, mmap.mmap(fd, mmap.PAGESIZE + size), size
+        except OSError as error:
+            os.close(fd)
+            if error.errno not in (errno.EPERM, errno.ENOMEM) or size <= _SMALLEST:
+                raise CaptureError(
+                    f"cannot map a perf ring of {size >> 10} KiB on CPU {cpu}: {error.strerror}: raise "
+                    "kernel.perf_event_mlock_kb (`sysctl kernel.perf_event_mlock_kb=65536`) or run as root"
+                ) from error
+            size //= 2
+
+
+def perf_refusal(error: OSError) -> str:
+    """What refuses perf_event_open, the setting's value, and the command that allows it."""
+    call = f"perf_event_open says {os.strerror(error.errno or 0)}"
+    if error.errno in (errno.EPERM, errno.EACCES):
+        try:
+            with open("/proc/sys/kernel/perf_event_paranoid") as file:
+                value = file.read().strip()
+        except OSError:
+            value = "unknown"
+        return (
+            f"{call} (kernel.perf_event_paranoid is {value}): run as root or with CAP_PERFMON, or in a container with "
+            "`--cap-add PERFMON --cap-add SYS_ADMIN` and a seccomp profile that lets perf_event_open through; "
+            "--backend ptrace needs none of it"
+        )
+    if error.errno == errno.ENOSYS:
+        return f"{call}: this kernel has no perf events (CONFIG_PERF_EVENTS), use --backend ptrace"
+    if error.errno == errno.EMFILE:
+        return f"{call}: raise the limit of open files (`ulimit -n 1048576`) or probe fewer places or threads"
+    return f"{call}; use --backend ptrace"

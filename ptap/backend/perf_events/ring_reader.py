@@ -1,0 +1,156 @@
+"""The thread that drains all rings and merges their records by time.
+
+The kernel drops records when a ring is full, so rings are drained by a thread of their own into a queue of bounded
+memory, however slow the consumer is. What does not fit the bound is dropped here, counted, and told as RecordsLost.
+
+Merging: a round drains every ring once. A record is written within microseconds of its time stamp, so that once a
+round began at T, everything older than T - 1 ms has been seen, and is delivered in the order of time. A record that is
+delayed longer than that (a preempted virtual CPU) is delivered late, not lost.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+
+from ptap.backend.perf_events.ring_buffer import RingBuffer, TimedRecord
+from relay_reader.capture import RecordsLost
+from relay_reader.perf_record import EventLayout
+
+Batch = list[TimedRecord | RecordsLost]
+
+_SETTLE_NS = 1_000_000
+_BUSY_WAIT_MS = 1
+_IDLE_WAIT_MS = 10
+# Rounds without a record before the longer wait: a first hit after a pause is seen within 10 ms.
+_IDLE_AFTER_ROUNDS = 50
+_QUEUE_BYTES = 512 << 20
+_RECORD_OVERHEAD = 120
+_time = itemgetter(0)
+
+
+class RingReader:
+    """Drains `rings` until `stop` or until all `alive_fds` report that their threads and descendants ended.
+
+    `alive_fds` are events of the target; the kernel reports POLLHUP on one when its thread and all that inherited
+    from it have ended. `disarm` is called when the capture stops, before the last round, so that this round sees all.
+    """
+
+    def __init__(
+        self,
+        rings: Sequence[RingBuffer],
+        layouts: Mapping[int, EventLayout],
+        alive_fds: Sequence[int],
+        disarm: Callable[[], None],
+    ) -> None:
+        self._rings = rings
+        self._layouts = layouts
+        self._alive = set(alive_fds)
+        self._disarm = disarm
+        self._pending: list[TimedRecord] = []
+        self._pending_bytes = 0
+        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._queued_bytes = 0
+        self._taken_bytes = 0
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._stopping = False
+        self._closed = False
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="perf-ring-reader", daemon=True)
+
+    def start(self) -> None:
+        """Begin to drain."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon; safe in a signal handler and from any thread."""
+        self._stopping = True
+        if not self._closed:
+            os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Stop and wait for the thread."""
+        if self._closed:
+            return
+        self.stop()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._closed = True
+        os.close(self._wake)
+
+    def next_batch(self) -> Batch | None:
+        """Records in time order; waits for some, None at the end. Raises what ended the thread, if that failed."""
+        batch = self._queue.get()
+        if batch is None:
+            # Whoever asks again gets the same answer.
+            self._queue.put(None)
+            if self._failure is not None:
+                raise self._failure
+            return None
+        self._taken_bytes += _bytes_of(batch)
+        return batch
+
+    def _run(self) -> None:
+        try:
+            self._drain_until_end()
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._queue.put(None)
+
+    def _drain_until_end(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        for ring in self._rings:
+            poll.register(ring.fd, select.POLLIN)
+        for fd in self._alive:
+            poll.register(fd, 0)
+        quiet_rounds = 0
+        while self._alive and not self._stopping:
+            wait = _IDLE_WAIT_MS if quiet_rounds > _IDLE_AFTER_ROUNDS else _BUSY_WAIT_MS
+            for fd, state in poll.poll(wait):
+                if fd in self._alive and state & (select.POLLHUP | select.POLLERR):
+                    poll.unregister(fd)
+                    self._alive.discard(fd)
+            quiet_rounds = 0 if self._round() else quiet_rounds + 1
+        self._disarm()
+        self._round()
+        self._deliver(len(self._pending))
+
+    def _round(self) -> bool:
+        horizon = time.monotonic_ns() - _SETTLE_NS
+        fresh: list[TimedRecord] = []
+        queued = self._queued_bytes - self._taken_bytes + self._pending_bytes
+        for ring in self._rings:
+            ring.drain(self._layouts, fresh, keep_samples=queued < _QUEUE_BYTES)
+        if fresh:
+            self._pending += fresh
+            self._pending.sort(key=_time)
+            self._pending_bytes += _bytes_of(fresh)
+        for ring in self._rings:
+            if ring.skipped:
+                self._queue.put([RecordsLost(horizon, ring.cpu, ring.skipped)])
+                ring.skipped = 0
+        if self._pending:
+            self._deliver(bisect_right(self._pending, horizon, key=_time))
+        return bool(fresh or self._pending)
+
+    def _deliver(self, count: int) -> None:
+        if not count:
+            return
+        batch: Batch = [*self._pending[:count]]
+        del self._pending[:count]
+        size = _bytes_of(batch)
+        self._pending_bytes -= size
+        self._queued_bytes += size
+        self._queue.put(batch)
+
+
+def _bytes_of(records: Sequence[TimedRecord | RecordsLost]) -> int:
+    return sum(len(item[2]) + _RECORD_OVERHEAD for item in records if isinstance(item, tuple))
