@@ -1,0 +1,186 @@
+"""Facts about an ELF file, read by binutils: where to stop a program, and what its instructions are.
+
+All addresses are file virtual addresses, as in the symbol table. Nothing here uses the code under test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+
+_SECONDS = 60.0
+
+
+class FactsError(Exception):
+    """A tool of binutils is missing, or could not read the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A defined symbol."""
+
+    name: str
+    address: int
+    size: int
+    """In bytes; 0 when the symbol table does not say."""
+    kind: str
+    """nm's letter: T and t are text, global and local."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One disassembled instruction."""
+
+    address: int
+    size: int
+    mnemonic: str
+    """Without prefixes such as `notrack` and `bnd`; e.g. `call`, `ret`, `pop`."""
+    operands: str
+
+
+def symbols(path: str | os.PathLike[str], *, dynamic: bool = False) -> list[Symbol]:
+    """The file's defined symbols, by address; those of the dynamic symbol table when `dynamic`."""
+    command = ["nm", "--defined-only", "--print-size", "--format=bsd", *(["-D"] if dynamic else []), os.fspath(path)]
+    found = []
+    for line in _output(*command).splitlines():
+        match = re.fullmatch(r"([0-9a-f]+)(?: ([0-9a-f]+))? (\S) (\S+?)(@.*)?", line)
+        if match:
+            address, size, kind, name, _version = match.groups()
+            found.append(Symbol(name, int(address, 16), int(size or "0", 16), kind))
+    return sorted(found, key=lambda symbol: (symbol.address, symbol.name))
+
+
+def addresses(path: str | os.PathLike[str], name: str, *, dynamic: bool = False) -> list[int]:
+    """Every address that a symbol called `name` has, rising: static functions of several files share a name."""
+    return sorted({symbol.address for symbol in symbols(path, dynamic=dynamic) if symbol.name == name})
+
+
+def address(path: str | os.PathLike[str], name: str, *, dynamic: bool = False) -> int:
+    """The address of the one symbol called `name`; raises FactsError when there is none, or more than one."""
+    found = addresses(path, name, dynamic=dynamic)
+    if len(found) != 1:
+        raise FactsError(f"{os.fspath(path)} has {len(found)} symbols called {name}")
+    return found[0]
+
+
+def instructions(path: str | os.PathLike[str], name: str) -> list[Instruction]:
+    """The instructions of the function `name` (mangled for C++), in order of addresses."""
+    start = address(path, name)
+    size = max((one.size for one in symbols(path) if one.name == name), default=0)
+    if size == 0:
+        raise FactsError(f"{os.fspath(path)}: the symbol {name} has no size")
+    return instructions_between(path, start, start + size)
+
+
+def instructions_between(path: str | os.PathLike[str], start: int, end: int) -> list[Instruction]:
+    """The instructions in `[start, end)`, which must begin at an instruction."""
+    # --wide raw bytes tell the sizes; --insn-width keeps them on one line.
+    text = _output(
+        "objdump", "-d", "-w", "--insn-width=16", f"--start-address={start:#x}", f"--stop-address={end:#x}", os.fspath(path)
+    )
+    found = []
+    for line in text.splitlines():
+        match = re.match(r"\s*([0-9a-f]+):\t((?:[0-9a-f]{2} )+)\s*(?:\t(.*))?$", line)
+        if match:
+            place, raw, code = match.groups()
+            mnemonic, operands = _split(code or "")
+            found.append(Instruction(int(place, 16), len(raw.split()), mnemonic, operands))
+    return found
+
+
+def return_addresses(path: str | os.PathLike[str], name: str, callee: str | None = None) -> list[int]:
+    """The addresses after each call in function `name`; only calls of `callee` (a symbol, or `callee@plt`) if given."""
+    found = []
+    for one in instructions(path, name):
+        target = re.search(r"<([^+>]+)>", one.operands)
+        named = target.group(1).partition("@")[0] if target else None
+        if one.mnemonic.startswith("call") and (callee is None or named == callee):
+            found.append(one.address + one.size)
+    return found
+
+
+def epilogue_addresses(path: str | os.PathLike[str], name: str) -> list[int]:
+    """The addresses of every `ret` in function `name` and of the pops and stack adjustments right before it."""
+    code = instructions(path, name)
+    found = []
+    for index, one in enumerate(code):
+        if not one.mnemonic.startswith("ret"):
+            continue
+        found.append(one.address)
+        for earlier in reversed(code[:index]):
+            restores = earlier.mnemonic.startswith(("pop", "leave")) or (
+                earlier.mnemonic.startswith(("add", "lea")) and earlier.operands.endswith(",%rsp")
+            )
+            if not restores:
+                break
+            found.append(earlier.address)
+    return sorted(found)
+
+
+def sections(path: str | os.PathLike[str]) -> dict[str, tuple[int, int]]:
+    """Each section's name → (virtual address, size), by readelf."""
+    found = {}
+    for line in _output("readelf", "-SW", os.fspath(path)).splitlines():
+        match = re.match(r"\s*\[\s*\d+\]\s+(\S+)\s+\S+\s+([0-9a-f]+)\s+[0-9a-f]+\s+([0-9a-f]+)\s", line)
+        if match:
+            found[match.group(1)] = (int(match.group(2), 16), int(match.group(3), 16))
+    return found
+
+
+def plt_addresses(path: str | os.PathLike[str]) -> list[int]:
+    """The address of each instruction in .plt and .plt.sec (empty where the linker made none)."""
+    found = []
+    for name in (".plt", ".plt.sec"):
+        if name in sections(path):
+            start, size = sections(path)[name]
+            found += [one.address for one in instructions_between(path, start, start + size)]
+    return found
+
+
+def load_bias_is_zero(path: str | os.PathLike[str]) -> bool:
+    """True for an executable at fixed addresses (ET_EXEC), False for a position-independent file."""
+    return bool(re.search(r"Type:\s+EXEC\b", _output("readelf", "-hW", os.fspath(path))))
+
+
+def libraries(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The shared libraries that the dynamic loader would map: name → resolved path, by ldd."""
+    found = {}
+    for line in _output("ldd", os.fspath(path)).splitlines():
+        match = re.match(r"\s*(\S+) => (/\S+)", line)
+        if match:
+            found[match.group(1)] = os.path.realpath(match.group(2))
+    return found
+
+
+def _split(code: str) -> tuple[str, str]:
+    words = code.split("#")[0].split()
+    while words and words[0] in ("bnd", "notrack", "rep", "repz", "repnz", "lock", "data16", "cs"):
+        words = words[1:]
+    return (words[0], " ".join(words[1:])) if words else ("(bad)", "")
+
+
+@cache
+def _run_cached(command: tuple[str, ...], stamp: tuple[int, int]) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+    except FileNotFoundError as error:
+        raise FactsError(f"{command[0]} is not installed; on Debian: apt install binutils") from error
+    if done.returncode != 0:
+        raise FactsError(f"{' '.join(command)}\n{done.stderr}")
+    return done.stdout
+
+
+def _output(*command: str) -> str:
+    """What the command prints about the file that is its last word; asked once for each state of the file."""
+    status = os.stat(command[-1])
+    return _run_cached(command, (status.st_mtime_ns, status.st_ino))
