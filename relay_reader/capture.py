@@ -124,6 +124,9 @@ class Sample:
     """Reads more of the stopped thread's memory; valid only until the next event is asked for. None for a source
     that copied all it could (perf, files)."""
 
+    read_vector_registers: Callable[[], dict[int, bytes]] | None = None
+    """xmm0-xmm15 by DWARF number (17-32), 16 bytes each; valid as long as `read_memory`. None: not captured."""
+
 
 Event: TypeAlias = (
     MappingAdded

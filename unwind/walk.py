@@ -10,7 +10,41 @@ on demand can supply what was missing and go on, and a bounded output array can 
 from __future__ import annotations
 
 from cfi_tables.hot_loop import FlatArray, hot_loop, wrap64
-from cfi_tables.layout import CfaKind, RegisterKind, RuleFlag, StopReason
+from cfi_tables.layout import (
+    CFA_KIND_END,
+    CFA_KIND_EXPRESSION,
+    CFA_KIND_OVERFLOW,
+    CFA_KIND_REGISTER_OFFSET,
+    REGISTER_KIND_AT_CFA,
+    REGISTER_KIND_CFA_PLUS,
+    REGISTER_KIND_EXPRESSION,
+    REGISTER_KIND_IN_REGISTER,
+    REGISTER_KIND_SAME,
+    REGISTER_KIND_UNDEFINED,
+    REGISTER_KIND_VAL_EXPRESSION,
+    RULE_CFA_A,
+    RULE_CFA_B,
+    RULE_CFA_REGISTER,
+    RULE_COUNT,
+    RULE_ENTRY_KIND,
+    RULE_ENTRY_SIZE,
+    RULE_ENTRY_VALUE,
+    RULE_FLAGS,
+    RULE_FLAG_SIGNAL_FRAME,
+    RULE_SIZE,
+    STOP_REASON_BAD_CFA,
+    STOP_REASON_BAD_EXPRESSION,
+    STOP_REASON_END_OF_STACK,
+    STOP_REASON_MEMORY_NOT_CAPTURED,
+    STOP_REASON_NO_MAPPING,
+    STOP_REASON_NO_ROW,
+    STOP_REASON_NO_TABLE,
+    STOP_REASON_OVERFLOW,
+    STOP_REASON_RETURN_TRAMPOLINE,
+    STOP_REASON_STACK_CUT,
+    STOP_REASON_TOO_DEEP,
+    STOP_REASON_UNKNOWN_REGISTER,
+)
 from cfi_tables.lookup import find_rule
 from unwind.expression import EVALUATED, MEMORY_MISSING, REGISTER_UNKNOWN, STACK_DEPTH, evaluate
 from unwind.memory import BEYOND_CUT, READ, read_integer
@@ -64,36 +98,7 @@ FRAME_HAS_CFA = 4
 # rbx, rbp, r12-r15: preserved across calls (System V ABI AMD64 §3.2.1), so unchanged where no rule names them.
 CALLEE_SAVED = (1 << 3) | (1 << 6) | (0xF << 12)
 
-RULE_HEADER_SIZE = 12
-RULE_ENTRY_SIZE = 8
-
-_CFA_END = int(CfaKind.END)
-_CFA_REGISTER_OFFSET = int(CfaKind.REGISTER_OFFSET)
-_CFA_DEREF = int(CfaKind.DEREF)
-_CFA_EXPRESSION = int(CfaKind.EXPRESSION)
-_CFA_OVERFLOW = int(CfaKind.OVERFLOW)
-_UNDEFINED = int(RegisterKind.UNDEFINED)
-_SAME = int(RegisterKind.SAME)
-_AT_CFA = int(RegisterKind.AT_CFA)
-_CFA_PLUS = int(RegisterKind.CFA_PLUS)
-_IN_REGISTER = int(RegisterKind.IN_REGISTER)
-_AT_EXPRESSION = int(RegisterKind.EXPRESSION)
-_VAL_EXPRESSION = int(RegisterKind.VAL_EXPRESSION)
-_SIGNAL_FRAME = int(RuleFlag.SIGNAL_FRAME)
-
 _GO_ON = -1
-_END_OF_STACK = int(StopReason.END_OF_STACK)
-_NO_MAPPING = int(StopReason.NO_MAPPING)
-_NO_TABLE = int(StopReason.NO_TABLE)
-_NO_ROW = int(StopReason.NO_ROW)
-_NOT_CAPTURED = int(StopReason.MEMORY_NOT_CAPTURED)
-_STACK_CUT = int(StopReason.STACK_CUT)
-_BAD_CFA = int(StopReason.BAD_CFA)
-_UNKNOWN_REGISTER = int(StopReason.UNKNOWN_REGISTER)
-_BAD_EXPRESSION = int(StopReason.BAD_EXPRESSION)
-_OVERFLOW = int(StopReason.OVERFLOW)
-_TOO_DEEP = int(StopReason.TOO_DEEP)
-_TRAMPOLINE_LEFT = int(StopReason.RETURN_TRAMPOLINE)
 
 
 @hot_loop
@@ -120,7 +125,7 @@ def find_mapping(mappings: FlatArray, first: int, last: int, address: int) -> in
 
 @hot_loop
 def _memory_reason(status: int) -> int:
-    return _STACK_CUT if status == BEYOND_CUT else _NOT_CAPTURED
+    return STOP_REASON_STACK_CUT if status == BEYOND_CUT else STOP_REASON_MEMORY_NOT_CAPTURED
 
 
 @hot_loop
@@ -130,7 +135,7 @@ def _expression_reason(
     if status == MEMORY_MISSING:
         missing, _ = read_integer(content, slices, first, last, detail, 8)
         return _memory_reason(missing)
-    return _UNKNOWN_REGISTER if status == REGISTER_UNKNOWN else _BAD_EXPRESSION
+    return STOP_REASON_UNKNOWN_REGISTER if status == REGISTER_UNKNOWN else STOP_REASON_BAD_EXPRESSION
 
 
 @hot_loop
@@ -149,7 +154,18 @@ def _run_expression(
     """Evaluate the pool entry at arena offset `at`: a 16-bit length, then the expression's bytes."""
     length = arena[at] | (arena[at + 1] << 8)
     return evaluate(
-        arena, at + 2, length, state, state[STATE_KNOWN], content, slices, first, last, initial, has_initial, scratch
+        arena,
+        at + 2,
+        length,
+        state,
+        state[STATE_KNOWN],
+        content,
+        slices,
+        first,
+        last,
+        initial,
+        has_initial,
+        scratch,
     )
 
 
@@ -167,22 +183,22 @@ def _canonical_frame_address(
 ) -> tuple[int, int]:
     """(_GO_ON, CFA) of the current frame by the rule at arena offset `rule`, or (stop reason, detail)."""
     kind = arena[rule] + 0
-    if kind == _CFA_EXPRESSION:
-        at = table + _signed32(arena, rule + 4)
+    if kind == CFA_KIND_EXPRESSION:
+        at = table + _signed32(arena, rule + RULE_CFA_A)
         status, value = _run_expression(arena, at, state, content, slices, first, last, 0, False, scratch)
         if status != EVALUATED:
             return _expression_reason(content, slices, first, last, status, value), value
         return _GO_ON, value
-    register = arena[rule + 1] + 0
+    register = arena[rule + RULE_CFA_REGISTER] + 0
     if register >= REGISTER_COUNT or (state[STATE_KNOWN] >> register) & 1 == 0:
-        return _UNKNOWN_REGISTER, register
-    address = wrap64(state[register] + _signed32(arena, rule + 4))
-    if kind == _CFA_REGISTER_OFFSET:
+        return STOP_REASON_UNKNOWN_REGISTER, register
+    address = wrap64(state[register] + _signed32(arena, rule + RULE_CFA_A))
+    if kind == CFA_KIND_REGISTER_OFFSET:
         return _GO_ON, address
     status, value = read_integer(content, slices, first, last, address, 8)
     if status != READ:
         return _memory_reason(status), address
-    return _GO_ON, wrap64(value + _signed32(arena, rule + 8))
+    return _GO_ON, wrap64(value + _signed32(arena, rule + RULE_CFA_B))
 
 
 @hot_loop
@@ -200,20 +216,25 @@ def _recover(
 ) -> tuple[int, int]:
     """(_GO_ON, value) of one of the caller's registers by the rule entry at arena offset `entry`.
 
-    Else (stop reason, detail), which is fatal only for the return address. UNDEFINED gives _UNKNOWN_REGISTER.
+    Else (stop reason, detail), which is fatal only for the return address. UNDEFINED gives STOP_REASON_UNKNOWN_REGISTER.
     """
     register = arena[entry] + 0
-    kind = arena[entry + 1] + 0
-    value = _signed32(arena, entry + 4)
-    if kind == _AT_CFA or kind == _AT_EXPRESSION:
+    kind = arena[entry + RULE_ENTRY_KIND] + 0
+    value = _signed32(arena, entry + RULE_ENTRY_VALUE)
+    if kind == REGISTER_KIND_AT_CFA or kind == REGISTER_KIND_EXPRESSION:
         address = wrap64(cfa + value)
-        if kind == _AT_EXPRESSION:
+        if kind == REGISTER_KIND_EXPRESSION:
             status, address = _run_expression(
                 arena, table + value, state, content, slices, first, last, cfa, True, scratch
             )
             if status != EVALUATED:
                 return _expression_reason(content, slices, first, last, status, address), address
-        elif address < state[STACK_POINTER] and register != RETURN_ADDRESS and (state[STATE_KNOWN] >> register) & 1 and state[STATE_EXACT] == 1:
+        elif (
+            address < state[STACK_POINTER]
+            and register != RETURN_ADDRESS
+            and (state[STATE_KNOWN] >> register) & 1
+            and state[STATE_EXACT] == 1
+        ):
             # In an epilogue, compilers do not say that a register was restored when it was popped: its slot lies
             # below the stack pointer already, and the register holds the caller's value.
             return _GO_ON, state[register] + 0
@@ -221,9 +242,9 @@ def _recover(
         if status != READ:
             return _memory_reason(status), address
         return _GO_ON, loaded
-    if kind == _CFA_PLUS:
+    if kind == REGISTER_KIND_CFA_PLUS:
         return _GO_ON, wrap64(cfa + value)
-    if kind == _VAL_EXPRESSION:
+    if kind == REGISTER_KIND_VAL_EXPRESSION:
         status, result = _run_expression(
             arena, table + value, state, content, slices, first, last, cfa, True, scratch
         )
@@ -231,12 +252,12 @@ def _recover(
             return _expression_reason(content, slices, first, last, status, result), result
         return _GO_ON, result
     source = register
-    if kind == _IN_REGISTER:
+    if kind == REGISTER_KIND_IN_REGISTER:
         source = value
-    elif kind != _SAME:
-        return _UNKNOWN_REGISTER, register
+    elif kind != REGISTER_KIND_SAME:
+        return STOP_REASON_UNKNOWN_REGISTER, register
     if source < 0 or source > RETURN_ADDRESS or (state[STATE_KNOWN] >> source) & 1 == 0:
-        return _UNKNOWN_REGISTER, source
+        return STOP_REASON_UNKNOWN_REGISTER, source
     return _GO_ON, state[source] + 0
 
 
@@ -260,9 +281,9 @@ def _step_registers(
         caller[register] = state[register] if (known >> register) & 1 else 0
     caller[STACK_POINTER] = cfa
     known |= 1 << STACK_POINTER
-    count = arena[rule + 3] + 0
+    count = arena[rule + RULE_COUNT] + 0
     for index in range(count):
-        entry = rule + RULE_HEADER_SIZE + RULE_ENTRY_SIZE * index
+        entry = rule + RULE_SIZE + RULE_ENTRY_SIZE * index
         register = arena[entry] + 0
         if register > RETURN_ADDRESS:
             continue
@@ -271,28 +292,34 @@ def _step_registers(
             caller[register] = value
             known |= 1 << register
             continue
-        missing = status == _NOT_CAPTURED or status == _STACK_CUT
+        missing = status == STOP_REASON_MEMORY_NOT_CAPTURED or status == STOP_REASON_STACK_CUT
         if register == RETURN_ADDRESS or (missing and state[STATE_ON_DEMAND] == 1):
-            if arena[entry + 1] == _UNDEFINED:
-                return _END_OF_STACK, 0, 0
+            if arena[entry + RULE_ENTRY_KIND] == REGISTER_KIND_UNDEFINED:
+                return STOP_REASON_END_OF_STACK, 0, 0
             return status, value, 0
         caller[register] = 0
         known &= ~(1 << register)
     if (known >> RETURN_ADDRESS) & 1 == 0:
-        return _UNKNOWN_REGISTER, RETURN_ADDRESS, 0
+        return STOP_REASON_UNKNOWN_REGISTER, RETURN_ADDRESS, 0
     return _GO_ON, 0, known
 
 
 @hot_loop
 def _bad_cfa(cfa: int, state: FlatArray) -> bool:
     """A CFA must lie above the frame's own stack pointer and above the CFA before, or stacks were switched."""
-    if (state[STATE_KNOWN] >> STACK_POINTER) & 1 and state[STATE_SWITCHED] == 0 and cfa <= state[STATE_PREVIOUS_CFA]:
+    if (
+        (state[STATE_KNOWN] >> STACK_POINTER) & 1
+        and state[STATE_SWITCHED] == 0
+        and cfa <= state[STATE_PREVIOUS_CFA]
+    ):
         return True
     return cfa == 0
 
 
 @hot_loop
-def _put_frame(frames: FlatArray, depth: int, state: FlatArray, mapping: int, frame_registers: FlatArray) -> None:
+def _put_frame(
+    frames: FlatArray, depth: int, state: FlatArray, mapping: int, frame_registers: FlatArray
+) -> None:
     at = depth * FRAME_WIDTH
     frames[at + FRAME_PC] = state[RETURN_ADDRESS]
     frames[at + FRAME_CFA] = 0
@@ -337,42 +364,42 @@ def walk(
         # A null return address marks the outermost frame where the start code pushed one; the first pc of a stack
         # may be null by a call through a null pointer, which is a fact about the frame, not its end.
         if pc == 0 and state[STATE_FRAMES] > 0 and exact == 0:
-            return _END_OF_STACK, depth
+            return STOP_REASON_END_OF_STACK, depth
         mapping = find_mapping(mappings, first_mapping, last_mapping, pc if exact else wrap64(pc - 1))
         if mapping < 0 and state[STATE_FRAMES] > 0:
-            return _NO_MAPPING, depth
+            return STOP_REASON_NO_MAPPING, depth
         if depth >= last_frame:
-            return _TOO_DEEP, depth
+            return STOP_REASON_TOO_DEEP, depth
         _put_frame(frames, depth, state, mapping, frame_registers)
         if mapping < 0:
             state[STATE_FRAMES] += 1
-            return _NO_MAPPING, depth + 1
+            return STOP_REASON_NO_MAPPING, depth + 1
         table = mappings[mapping * MAPPING_WIDTH + MAPPING_TABLE] + 0
         if table < 0:
             if table == TRAMPOLINE:
-                return _TRAMPOLINE_LEFT, depth
+                return STOP_REASON_RETURN_TRAMPOLINE, depth
             state[STATE_FRAMES] += 1
-            return _NO_TABLE, depth + 1
+            return STOP_REASON_NO_TABLE, depth + 1
         lookup = pc - mappings[mapping * MAPPING_WIDTH + MAPPING_BIAS] - (0 if exact else 1)
         rule = find_rule(arena, table, lookup)
         if rule < 0:
             state[STATE_FRAMES] += 1
-            return _NO_ROW, depth + 1
+            return STOP_REASON_NO_ROW, depth + 1
         kind = arena[rule] + 0
-        signal = arena[rule + 2] & _SIGNAL_FRAME
+        signal = arena[rule + RULE_FLAGS] & RULE_FLAG_SIGNAL_FRAME
         if signal:
             frames[depth * FRAME_WIDTH + FRAME_FLAGS] |= FRAME_SIGNAL
-        if kind == _CFA_OVERFLOW:
+        if kind == CFA_KIND_OVERFLOW:
             state[STATE_FRAMES] += 1
-            return _OVERFLOW, depth + 1
-        if kind == _CFA_END:
+            return STOP_REASON_OVERFLOW, depth + 1
+        if kind == CFA_KIND_END:
             state[STATE_FRAMES] += 1
-            return _END_OF_STACK, depth + 1
+            return STOP_REASON_END_OF_STACK, depth + 1
         status, cfa = _canonical_frame_address(
             arena, table, rule, state, content, slices, first_slice, last_slice, scratch
         )
         if status == _GO_ON and _bad_cfa(cfa, state):
-            status = _BAD_CFA
+            status = STOP_REASON_BAD_CFA
         known = 0
         if status == _GO_ON:
             frames[depth * FRAME_WIDTH + FRAME_CFA] = cfa
@@ -450,7 +477,7 @@ def walk_batch(
             none,
             scratch,
         )
-        if reason == _TOO_DEEP and last == capacity and end - depth < max_depth:
+        if reason == STOP_REASON_TOO_DEEP and last == capacity and end - depth < max_depth:
             return sample
         frame_ends[sample] = end
         reasons[sample] = reason

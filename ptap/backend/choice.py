@@ -1,0 +1,64 @@
+"""Which capture back end is used: the one that was asked for, or the first that works here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ptap.backend.live_capture import CaptureError, CaptureLimits, LiveCapture, ProbePlace, Target
+from ptap.backend.perf_events.extra_event import ExtraEvent
+
+
+def _perf_available() -> str | None:
+    from ptap.backend import perf_events
+
+    return perf_events.available()
+
+
+def _ptrace_available() -> str | None:
+    from ptap.backend import ptrace
+
+    return ptrace.available()
+
+
+# In the order of preference. Each says None where it works, else why not and what would enable it.
+BACK_ENDS: dict[str, Callable[[], str | None]] = {"perf": _perf_available, "ptrace": _ptrace_available}
+
+
+def choose_back_end(asked: str, needs_perf: str | None) -> tuple[str, str | None]:
+    """The back end to use, and why a better one is not (for -v).
+
+    `needs_perf` names a probe that only perf events can serve. Raises CaptureError with the remedy.
+    """
+    if needs_perf is not None and asked == "ptrace":
+        raise CaptureError(f"{needs_perf}: ptrace sees no kernel events; leave --backend ptrace out")
+    if asked != "auto":
+        reason = BACK_ENDS[asked]()
+        if reason is not None:
+            raise CaptureError(f"--backend {asked}: {reason}")
+        return asked, None
+    reasons: list[str] = []
+    for name, available in BACK_ENDS.items():
+        if needs_perf is not None and name != "perf":
+            continue
+        reason = available()
+        if reason is None:
+            return name, "; ".join(reasons) or None
+        reasons.append(f"{name}: {reason}")
+    raise CaptureError("no capture back end works here: " + "; ".join(reasons))
+
+
+def open_capture(
+    name: str,
+    target: Target,
+    places: Sequence[ProbePlace],
+    limits: CaptureLimits,
+    extra: Sequence[ExtraEvent] = (),
+) -> LiveCapture:
+    """A capture by back end `name`, not yet started."""
+    if name == "perf":
+        from ptap.backend.perf_events.capture import PerfCapture
+
+        return PerfCapture(target, places, limits, extra)
+    from ptap.backend.ptrace.capture import PtraceCapture
+
+    return PtraceCapture(target, places, limits)

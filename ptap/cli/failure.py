@@ -1,0 +1,36 @@
+"""How a command ends when it cannot do what was asked: one message on stderr, status 2, no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+
+class Failure(click.ClickException):
+    """A message for the user, who can do something about it."""
+
+    exit_code = 2
+
+    def show(self, file: object = None) -> None:
+        """Write the message to stderr."""
+        click.echo(f"ptap: {self.format_message()}", err=True)
+
+
+@contextmanager
+def told_to_the_user() -> Iterator[None]:
+    """Turn the errors that carry a remedy into a Failure; anything else is a defect and keeps its traceback."""
+    from cfi_tables.elf_image import ElfError
+    from cfi_tables.table import TableError
+    from ptap.backend.live_capture import CaptureError
+    from ptap.probe.point import ProbeSyntaxError
+    from ptap.probe.program_path import PathNotFound
+    from ptap.probe.resolve import ProbeNotFound
+
+    try:
+        yield
+    except (ElfError, TableError, CaptureError, ProbeSyntaxError, PathNotFound, ProbeNotFound) as error:
+        raise Failure(str(error)) from error
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise Failure(f"{error.filename}: {error.strerror}") from error

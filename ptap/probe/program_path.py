@@ -1,0 +1,195 @@
+"""Finding the file that process("PATH") means: as a shell finds a program, or among the target's libraries.
+
+Libraries are found as the dynamic linker finds them (ld.so(8)): what is mapped already in a running target, then
+DT_RPATH, LD_LIBRARY_PATH, DT_RUNPATH, the directories of /etc/ld.so.conf, and the defaults; along the whole closure
+of DT_NEEDED, without running the program.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from cfi_tables.elf_image import PT_DYNAMIC, ElfError, ElfImage
+
+_DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH, _DT_STRSZ = 1, 5, 15, 29, 10
+_MULTIARCH = "x86_64-linux-gnu"
+_DEFAULT_DIRECTORIES = (
+    f"/lib/{_MULTIARCH}",
+    f"/usr/lib/{_MULTIARCH}",
+    "/lib64",
+    "/usr/lib64",
+    "/lib",
+    "/usr/lib",
+)
+
+
+class PathNotFound(Exception):
+    """No program or library of that name; the text names the nearest ones."""
+
+
+def find_program(name: str) -> str:
+    """The absolute path of a program, found as a shell does. Raises PathNotFound."""
+    if "/" in name:
+        if Path(name).is_file():
+            return os.path.realpath(name)
+        directory = Path(name).parent
+        names = [entry.name for entry in directory.iterdir()] if directory.is_dir() else []
+        close = [str(directory / each) for each in difflib.get_close_matches(Path(name).name, names, 3)]
+        reason = "no such file" if directory.is_dir() else f"there is no directory {directory}"
+        raise PathNotFound(f"{name}: {reason}" + _nearest(close))
+    found = shutil.which(name)
+    if found is None:
+        raise PathNotFound(f"{name}: not found in PATH" + _nearest(_close_commands(name)))
+    return os.path.realpath(found)
+
+
+def find_module(name: str, command: str | None, pids: tuple[int, ...]) -> str:
+    """The file that process("NAME") means for a target. Raises PathNotFound.
+
+    `command` is the path of the program that will be started, `pids` are the running targets.
+    """
+    if "/" in name:
+        return find_program(name)
+    names: set[str] = set()
+    for pid in pids:
+        for path in mapped_files(pid):
+            names.add(os.path.basename(path))
+            if _same_library(name, path):
+                return os.path.realpath(path)
+    program = None if pids else shutil.which(name)
+    if program is not None:
+        return os.path.realpath(program)
+    if command is not None:
+        for path in library_closure(command):
+            names.add(os.path.basename(path))
+            if _same_library(name, path):
+                return os.path.realpath(path)
+    # A library that is opened later by dlopen is in nobody's DT_NEEDED.
+    for directory in _system_directories():
+        if (Path(directory) / name).is_file():
+            return os.path.realpath(os.path.join(directory, name))
+    program = shutil.which(name)
+    if program is not None:
+        return os.path.realpath(program)
+    close = difflib.get_close_matches(name, sorted(names), 3) or _close_commands(name)
+    raise PathNotFound(f"{name}: neither a program in PATH nor a library of the target" + _nearest(close))
+
+
+def _same_library(name: str, path: str) -> bool:
+    """libc, libc.so, libc.so.6 and the file's own name all mean libc.so.6."""
+    base = os.path.basename(path)
+    return base == name or os.path.basename(os.path.realpath(path)) == name or base.startswith(f"{name}.so")
+
+
+def mapped_files(pid: int) -> Iterator[str]:
+    """The files with executable mappings in a running process."""
+    seen = set()
+    try:
+        with open(f"/proc/{pid}/maps") as maps:
+            for line in maps:
+                fields = line.rstrip("\n").split(None, 5)
+                if (
+                    len(fields) == 6
+                    and "x" in fields[1]
+                    and fields[5].startswith("/")
+                    and fields[5] not in seen
+                ):
+                    seen.add(fields[5])
+                    yield fields[5]
+    except OSError:
+        return
+
+
+def library_closure(program: str) -> Iterator[str]:
+    """Paths of the libraries that the dynamic linker would load for `program`, breadth first."""
+    queue, seen = [program], {program}
+    while queue:
+        path = queue.pop(0)
+        try:
+            needed, rpath, runpath = _dynamic_names(ElfImage.open(path))
+        except (ElfError, OSError):
+            continue
+        origin = os.path.dirname(os.path.realpath(path))
+        environment = [each for each in os.environ.get("LD_LIBRARY_PATH", "").split(":") if each]
+        directories = [
+            directory.replace("$ORIGIN", origin).replace("${ORIGIN}", origin)
+            for directory in [*([] if runpath else rpath), *environment, *runpath]
+        ]
+        for name in needed:
+            found = _find_library(name, [*directories, *_system_directories()])
+            if found is not None and found not in seen:
+                seen.add(found)
+                queue.append(found)
+                yield found
+
+
+def _find_library(name: str, directories: list[str]) -> str | None:
+    if "/" in name:
+        return name if Path(name).is_file() else None
+    for directory in directories:
+        candidate = os.path.join(directory, name)
+        if Path(candidate).is_file():
+            return candidate
+    return None
+
+
+def _dynamic_names(image: ElfImage) -> tuple[list[str], list[str], list[str]]:
+    """DT_NEEDED names, DT_RPATH and DT_RUNPATH directories (gABI chapter 5)."""
+    entries: list[tuple[int, int]] = []
+    for segment in image.segments:
+        if segment.type == PT_DYNAMIC:
+            data = image.read(segment.address, segment.file_size)
+            size = 2 * image.address_size
+            order = "little" if image.little_endian else "big"
+            for at in range(0, len(data) - size + 1, size):
+                tag = int.from_bytes(data[at : at + size // 2], order)  # type: ignore[arg-type]
+                value = int.from_bytes(data[at + size // 2 : at + size], order)  # type: ignore[arg-type]
+                entries.append((tag, value))
+    tags = dict(entries)
+    if _DT_STRTAB not in tags:
+        return [], [], []
+    strings = image.read(tags[_DT_STRTAB], tags.get(_DT_STRSZ, 1 << 20))
+
+    def text(offset: int) -> str:
+        return strings[offset : strings.find(b"\0", offset)].decode(errors="replace")
+
+    needed = [text(value) for tag, value in entries if tag == _DT_NEEDED]
+    rpath = [path for tag, value in entries if tag == _DT_RPATH for path in text(value).split(":")]
+    runpath = [path for tag, value in entries if tag == _DT_RUNPATH for path in text(value).split(":")]
+    return needed, rpath, runpath
+
+
+@cache
+def _system_directories() -> tuple[str, ...]:
+    """The directories of /etc/ld.so.conf with its includes, then the dynamic linker's defaults."""
+    directories: list[str] = []
+
+    def read(pattern: str, depth: int) -> None:
+        for path in sorted(Path("/").glob(pattern.lstrip("/"))):
+            for line in path.read_text(errors="replace").splitlines():
+                words = line.partition("#")[0].split()
+                if words[:1] == ["include"] and depth < 4:
+                    for word in words[1:]:
+                        read(word if word.startswith("/") else str(path.parent / word), depth + 1)
+                else:
+                    directories.extend(word for word in words if word.startswith("/"))
+
+    read("/etc/ld.so.conf", 0)
+    return tuple(dict.fromkeys([*directories, *_DEFAULT_DIRECTORIES]))
+
+
+def _close_commands(name: str) -> list[str]:
+    names: set[str] = set()
+    for directory in os.environ.get("PATH", "").split(":"):
+        if os.path.isdir(directory):
+            names.update(os.listdir(directory))
+    return difflib.get_close_matches(name, sorted(names), 3)
+
+
+def _nearest(names: list[str]) -> str:
+    return f"; the nearest: {', '.join(names)}" if names else ""

@@ -1,0 +1,59 @@
+"""Traces as JSON Lines: one trace a line, in the shape of the output contract, flushed a trace at a time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TextIO
+
+from unwind.arguments.argument_reader import Argument
+from unwind.trace import Trace, TraceFrame
+
+
+class JsonReport:
+    """Writes traces to a stream as they come."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, trace: Trace) -> None:
+        """Write one trace and flush it."""
+        self._stream.write(json.dumps(trace_object(trace), ensure_ascii=False) + "\n")
+        self._stream.flush()
+
+
+def trace_object(trace: Trace) -> dict[str, Any]:
+    """The JSON object of a trace. `returned` is there for return probes only."""
+    result: dict[str, Any] = {
+        "probe": trace.probe,
+        "time_ns": trace.time_ns,
+        "cpu": trace.cpu,
+        "pid": trace.pid,
+        "tid": trace.tid,
+        "comm": trace.comm,
+        "weight": trace.weight,
+        "stop": trace.stop.name.lower(),
+        "frames": [_frame_object(frame) for frame in trace.frames],
+    }
+    if trace.returned is not None:
+        result["returned"] = _argument_object(trace.returned)
+    return result
+
+
+def _frame_object(frame: TraceFrame) -> dict[str, Any]:
+    return {
+        "space": frame.space,
+        "address": f"{frame.address:#x}",
+        "module": frame.module,
+        "build_id": frame.build_id,
+        "function": frame.function,
+        "offset": frame.offset,
+        "file": frame.file,
+        "line": frame.line,
+        "column": frame.column,
+        "inlined": frame.inlined,
+        "arguments": [_argument_object(argument) for argument in frame.arguments],
+    }
+
+
+def _argument_object(argument: Argument) -> dict[str, Any]:
+    return {"name": argument.name, "type": argument.type, "value": argument.value, "why": argument.why}

@@ -1,0 +1,71 @@
+"""From the frames of a walk to the states that DWARF expressions are evaluated in.
+
+Each physical frame has one state, shared by the calls that are inlined into it. States know their caller's, since
+the value that an argument had at entry may be told by the call site in the calling function (DWARF 5 §3.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from relay_reader.capture import MemoryReader
+from unwind.arguments.frame_state import FrameState
+from unwind.dwarf.die import Die
+from unwind.stack_walker import WalkedFrame
+from unwind.symbolize.symbol_frame import SymbolFrame
+
+
+class FrameStates:
+    """The states of one stack, made when they are asked for.
+
+    `names(index)` gives the symbol frames of frame `index`, `read` the thread's memory, `symbol` a name for a
+    run-time address, `vector_registers` those of the innermost frame (no ABI register of that kind survives a
+    call, so no other frame has any).
+    """
+
+    def __init__(
+        self,
+        frames: list[WalkedFrame],
+        names: Callable[[int], list[SymbolFrame]],
+        read: MemoryReader,
+        symbol: Callable[[int], str | None],
+        vector_registers: Mapping[int, bytes],
+    ) -> None:
+        self._frames = frames
+        self._names = names
+        self._read = read
+        self._symbol = symbol
+        self._vector_registers = vector_registers
+        self._states: dict[int, FrameState] = {}
+
+    def state(self, index: int) -> FrameState | None:
+        """The state of frame `index`, None past the last one."""
+        if index >= len(self._frames):
+            return None
+        if index not in self._states:
+            frame = self._frames[index]
+            self._states[index] = FrameState(
+                registers=frame.registers,
+                known=frame.known,
+                cfa=frame.cfa,
+                pc=frame.lookup_address,
+                bias=frame.bias,
+                read=self._read,
+                interrupted=frame.exact,
+                caller=lambda: self.state(index + 1),
+                function=lambda: self._function(index),
+                vector_registers=self._vector_registers if index == 0 else {},
+                symbol=self._symbol,
+                definition=lambda name: self._definition(index, name),
+            )
+        return self._states[index]
+
+    def _function(self, index: int) -> Die | None:
+        names = self._names(index)
+        return names[-1].die if names else None
+
+    def _definition(self, index: int, name: str) -> Die | None:
+        module = self._frames[index].module
+        if module is None or module.symbols is None:
+            return None
+        return module.symbols.definition(name)

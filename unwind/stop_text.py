@@ -1,0 +1,65 @@
+"""Why a walk stopped, in words: what was missing at which module, and the command that mends it."""
+
+from __future__ import annotations
+
+from cfi_tables.layout import StopReason
+from unwind.stack_walker import WalkedStack
+
+_REGISTER_NAMES = (
+    "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp",
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "the return address",
+)  # fmt: skip
+
+
+def stop_text(stack: WalkedStack) -> str | None:
+    """The sentence for a stack that was cut short; None for one that is whole."""
+    last = stack.frames[-1] if stack.frames else None
+    where = last.mapping.path if last is not None and last.mapping is not None else "an unknown module"
+    match stack.stop:
+        case StopReason.END_OF_STACK:
+            return None
+        case StopReason.STACK_CUT:
+            return (
+                "the stack is larger than the copy that was made of it: use a larger --user-stack, or "
+                "--backend ptrace, which sees it whole"
+            )
+        case StopReason.MEMORY_NOT_CAPTURED:
+            return f"memory at {stack.detail:#x} was not captured (another stack?): --backend ptrace reads it live"
+        case StopReason.NO_MAPPING:
+            return f"{stack.detail:#x} lies in no executable mapping"
+        case StopReason.NO_TABLE:
+            return _no_table(stack, where)
+        case StopReason.NO_ROW:
+            return (
+                f"{where} has no call frame information for {stack.detail:#x} "
+                "(assembly without .cfi directives, or built with -fno-asynchronous-unwind-tables)"
+            )
+        case StopReason.UNKNOWN_REGISTER:
+            name = _REGISTER_NAMES[stack.detail] if stack.detail < len(_REGISTER_NAMES) else str(stack.detail)
+            return f"{where}: the rule for this frame needs {name}, which an inner frame did not preserve"
+        case StopReason.BAD_CFA:
+            return (
+                f"{where}: its call frame information leads to {stack.detail:#x}, not above the frame before"
+            )
+        case StopReason.BAD_EXPRESSION:
+            return f"{where}: a DWARF expression in its call frame information cannot be evaluated"
+        case StopReason.OVERFLOW:
+            return f"{where}: a rule here does not fit the compact table; please report it"
+        case StopReason.TOO_DEEP:
+            return f"more than {len(stack.frames)} frames: use a larger --max-depth"
+        case StopReason.RETURN_TRAMPOLINE:
+            return "a return address was replaced by another tracer's return probe, and the real one is not known"
+        case StopReason.NO_REGISTERS:
+            return "the sample has no user registers (a kernel thread?)"
+        case _:
+            return stack.stop.name.lower().replace("_", " ")
+
+
+def _no_table(stack: WalkedStack, where: str) -> str:
+    module = stack.frames[-1].module if stack.frames else None
+    if module is None:
+        return f"{stack.detail:#x} is in {where}, which is no file (code made at run time)"
+    problem = module.problem or module.table_problem
+    if problem:
+        return problem
+    return f"{module.path} has no call frame information: build it with -fasynchronous-unwind-tables"

@@ -1,0 +1,50 @@
+"""The trace: what a hit comes to, ready for any report. The fields follow the output contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cfi_tables.layout import StopReason
+from unwind.arguments.argument_reader import Argument
+
+
+@dataclass(slots=True)
+class TraceFrame:
+    """One frame, innermost first in a trace; inlined calls are frames of their own."""
+
+    space: str
+    """Either `kernel` or `user`."""
+    address: int
+    """The pc for display: a return address is not reduced by one."""
+    module: str | None = None
+    build_id: str | None = None
+    function: str | None = None
+    offset: int | None = None
+    """Bytes from the function's start to `address`; None for an inlined call."""
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    inlined: bool = False
+    arguments: list[Argument] = field(default_factory=list)
+    signal: bool = False
+    """A signal frame: what is called here is a signal handler."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """One hit with its stack."""
+
+    probe: str | None
+    time_ns: int
+    cpu: int
+    pid: int
+    tid: int
+    comm: str
+    weight: int
+    stop: StopReason
+    """Why the user stack ends where it ends; END_OF_STACK when it is whole."""
+    frames: list[TraceFrame]
+    stop_text: str | None = None
+    """What a person needs to know when the stack was cut short: which module lacks what, and the remedy."""
+    returned: Argument | None = None
+    """For a return probe, what the probed function returned."""

@@ -1,0 +1,208 @@
+"""From a sample to a trace: walk, names, arguments, and the reason for the end in words.
+
+The one place where the address spaces, the walker, the symbols and the argument reader meet. Takes the events of
+any source in the order of their capture; gives `unwind.trace.Trace`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from relay_reader.capture import Event, Sample
+from unwind.address_space import AddressSpaces
+from unwind.arguments.argument_reader import arguments_of, return_value
+from unwind.captured_memory import CapturedMemory, ModuleMemory
+from unwind.dwarf.die import Die
+from unwind.frame_states import FrameStates
+from unwind.kallsyms import Kallsyms
+from unwind.module import Module, ModuleCatalog
+from unwind.stack_walker import StackWalker, WalkedFrame
+from unwind.stop_text import stop_text
+from unwind.symbolize.symbol_frame import SymbolFrame
+from unwind.trace import Trace, TraceFrame
+
+
+class ArgumentFrames(Enum):
+    """Whose arguments are read."""
+
+    NONE = "none"
+    PROBED = "probed"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """What was hit, as far as a trace needs it."""
+
+    probe: str
+    die_offset: int | None = None
+    """.debug_info offset of the probed function or inlined copy, where its first instruction was hit."""
+    returned: Die | None = None
+    """The function that returned, for a return probe with debug information."""
+
+
+class TraceBuilder:
+    """Turns the events of one capture into traces. `max_depth` limits the frames of a stack."""
+
+    def __init__(self, max_depth: int, argument_frames: ArgumentFrames = ArgumentFrames.PROBED) -> None:
+        self.spaces = AddressSpaces()
+        self.catalog = ModuleCatalog()
+        self.frames_without_lines: Counter[Module] = Counter()
+        """Frames named without debug information, by module: what a user could mend."""
+        self._walker = StackWalker(self.catalog, max_depth)
+        self._argument_frames = argument_frames
+        self._kallsyms: Kallsyms | None = None
+        self._memory: dict[int, ModuleMemory] = {}
+
+    def apply(self, event: Event) -> None:
+        """Follow a mapping, fork, exec, exit or name event."""
+        self.spaces.apply(event)
+
+    def build(self, sample: Sample, hit: Hit | None) -> Trace:
+        """The trace of `sample`; `hit` is the probe it belongs to, None for a sampling event."""
+        stack = self._walker.walk(sample, self.spaces.of(sample.pid))
+        names = [self._names(frame, hit if index == 0 else None) for index, frame in enumerate(stack.frames)]
+        modules = self._module_memory(sample.pid)
+        states = FrameStates(
+            stack.frames,
+            lambda index: names[index],
+            CapturedMemory(sample, modules).read,
+            modules.symbol,
+            _VectorRegisters(sample),
+        )
+        frames = self._kernel_frames(sample.kernel_chain)
+        wanted = self._argument_frames
+        for index, frame in enumerate(stack.frames):
+            for each in self._trace_frames(frame, names[index]):
+                trace_frame, symbol = each
+                state = states.state(index)
+                if (
+                    symbol is not None
+                    and symbol.die is not None
+                    and state is not None
+                    and (
+                        wanted is ArgumentFrames.ALL
+                        or (wanted is ArgumentFrames.PROBED and index == 0 and symbol is names[0][0])
+                    )
+                ):
+                    trace_frame.arguments = arguments_of(symbol.die, state)
+                frames.append(trace_frame)
+        first = states.state(0)
+        return Trace(
+            probe=hit.probe if hit else None,
+            time_ns=sample.time_ns,
+            cpu=sample.cpu,
+            pid=sample.pid,
+            tid=sample.tid,
+            comm=self.spaces.comm(sample.pid, sample.tid),
+            weight=sample.weight,
+            stop=stack.stop,
+            frames=frames,
+            stop_text=stop_text(stack),
+            returned=return_value(hit.returned, first) if hit and hit.returned and first else None,
+        )
+
+    def _names(self, frame: WalkedFrame, hit: Hit | None) -> list[SymbolFrame]:
+        """Symbol frames at `frame`, innermost first.
+
+        At a probe on a function's first instruction, calls inlined at that very address have not begun: they are
+        left out, as the probed function's own entry is what was hit.
+        """
+        if frame.module is None or frame.module.symbols is None:
+            return []
+        found = frame.module.symbols.frames_at(frame.lookup_address)
+        if hit is not None and hit.die_offset is not None:
+            for index, symbol in enumerate(found):
+                if symbol.die is not None and symbol.die.offset == hit.die_offset:
+                    return found[index:]
+        return found
+
+    def _trace_frames(
+        self, frame: WalkedFrame, names: list[SymbolFrame]
+    ) -> list[tuple[TraceFrame, SymbolFrame | None]]:
+        module = frame.module
+        path = frame.mapping.path if frame.mapping is not None else None
+        build_id = module.build_id.hex() if module is not None and module.build_id else None
+        if module is not None and (not names or names[-1].die is None):
+            self.frames_without_lines[module] += 1
+        if not names:
+            return [
+                (TraceFrame("user", frame.pc, path, build_id, signal=frame.signal), None),
+            ]
+        result: list[tuple[TraceFrame, SymbolFrame | None]] = []
+        for symbol in names:
+            offset = None
+            if not symbol.inlined and symbol.function_start is not None:
+                offset = frame.pc - frame.bias - symbol.function_start
+            trace_frame = TraceFrame(
+                space="user",
+                address=frame.pc,
+                module=path,
+                build_id=build_id,
+                function=symbol.function,
+                offset=offset,
+                file=symbol.file,
+                line=symbol.line,
+                column=symbol.column,
+                inlined=symbol.inlined,
+                signal=frame.signal,
+            )
+            result.append((trace_frame, symbol))
+        return result
+
+    def _kernel_frames(self, chain: tuple[int, ...]) -> list[TraceFrame]:
+        frames = []
+        if chain and self._kallsyms is None:
+            self._kallsyms = Kallsyms.of_this_kernel()
+        for index, address in enumerate(chain):
+            assert self._kallsyms is not None
+            # All but the innermost are return addresses: the call is before them.
+            symbol = self._kallsyms.find(address if index == 0 else address - 1)
+            frames.append(
+                TraceFrame(
+                    space="kernel",
+                    address=address,
+                    module=symbol.module if symbol and symbol.module else "[kernel]",
+                    function=symbol.name if symbol else None,
+                    offset=symbol.offset + (0 if index == 0 else 1) if symbol else None,
+                )
+            )
+        return frames
+
+    @property
+    def kernel_problem(self) -> str | None:
+        """Why kernel frames have no names, once one was seen."""
+        return self._kallsyms.problem if self._kallsyms is not None else None
+
+    def _module_memory(self, pid: int) -> ModuleMemory:
+        space = self.spaces.of(pid)
+        memory = self._memory.get(pid)
+        if memory is None or memory.space is not space or memory.version != space.version:
+            memory = self._memory[pid] = ModuleMemory(space, self.catalog, pid)
+        return memory
+
+
+class _VectorRegisters(Mapping[int, bytes]):
+    """The vector registers of a sample by DWARF number, read from the source when first asked for."""
+
+    def __init__(self, sample: Sample) -> None:
+        self._sample = sample
+        self._values: dict[int, bytes] | None = None
+
+    def _read(self) -> dict[int, bytes]:
+        if self._values is None:
+            read = self._sample.read_vector_registers
+            self._values = read() if read is not None else {}
+        return self._values
+
+    def __getitem__(self, register: int) -> bytes:
+        return self._read()[register]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
