@@ -10,6 +10,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 _SECONDS = 60.0
 
@@ -43,7 +44,14 @@ class Instruction:
 
 def symbols(path: str | os.PathLike[str], *, dynamic: bool = False) -> list[Symbol]:
     """The file's defined symbols, by address; those of the dynamic symbol table when `dynamic`."""
-    command = ["nm", "--defined-only", "--print-size", "--format=bsd", *(["-D"] if dynamic else []), os.fspath(path)]
+    command = [
+        "nm",
+        "--defined-only",
+        "--print-size",
+        "--format=bsd",
+        *(["-D"] if dynamic else []),
+        os.fspath(path),
+    ]
     found = []
     for line in _output(*command).splitlines():
         match = re.fullmatch(r"([0-9a-f]+)(?: ([0-9a-f]+))? (\S) (\S+?)(@.*)?", line)
@@ -54,7 +62,7 @@ def symbols(path: str | os.PathLike[str], *, dynamic: bool = False) -> list[Symb
 
 
 def addresses(path: str | os.PathLike[str], name: str, *, dynamic: bool = False) -> list[int]:
-    """Every address that a symbol called `name` has, rising: static functions of several files share a name."""
+    """Every address that a symbol called `name` has, rising: static functions of many files share a name."""
     return sorted({symbol.address for symbol in symbols(path, dynamic=dynamic) if symbol.name == name})
 
 
@@ -79,7 +87,13 @@ def instructions_between(path: str | os.PathLike[str], start: int, end: int) -> 
     """The instructions in `[start, end)`, which must begin at an instruction."""
     # --wide raw bytes tell the sizes; --insn-width keeps them on one line.
     text = _output(
-        "objdump", "-d", "-w", "--insn-width=16", f"--start-address={start:#x}", f"--stop-address={end:#x}", os.fspath(path)
+        "objdump",
+        "-d",
+        "-w",
+        "--insn-width=16",
+        f"--start-address={start:#x}",
+        f"--stop-address={end:#x}",
+        os.fspath(path),
     )
     found = []
     for line in text.splitlines():
@@ -92,7 +106,9 @@ def instructions_between(path: str | os.PathLike[str], start: int, end: int) -> 
 
 
 def return_addresses(path: str | os.PathLike[str], name: str, callee: str | None = None) -> list[int]:
-    """The addresses after each call in function `name`; only calls of `callee` (a symbol, or `callee@plt`) if given."""
+    """The addresses after each call in function `name`; only calls of `callee` (a symbol, or `callee@plt`) if
+    given.
+    """
     found = []
     for one in instructions(path, name):
         target = re.search(r"<([^+>]+)>", one.operands)
@@ -103,21 +119,37 @@ def return_addresses(path: str | os.PathLike[str], name: str, callee: str | None
 
 
 def epilogue_addresses(path: str | os.PathLike[str], name: str) -> list[int]:
-    """The addresses of every `ret` in function `name` and of the pops and stack adjustments right before it."""
+    """The addresses of each epilogue of function `name`: from the first instruction that restores, to its
+    `ret`.
+
+    Compilers mix other instructions in; the epilogue begins at the earliest pop, `leave` or release of stack
+    space that is followed by neither a call nor a jump before the `ret`.
+    """
     code = instructions(path, name)
-    found = []
+    found = set()
     for index, one in enumerate(code):
         if not one.mnemonic.startswith("ret"):
             continue
-        found.append(one.address)
-        for earlier in reversed(code[:index]):
-            restores = earlier.mnemonic.startswith(("pop", "leave")) or (
-                earlier.mnemonic.startswith(("add", "lea")) and earlier.operands.endswith(",%rsp")
-            )
-            if not restores:
+        first = index
+        for place in range(index - 1, -1, -1):
+            if code[place].mnemonic.startswith(("call", "j", "ret")):
                 break
-            found.append(earlier.address)
+            if _restores(code[place]):
+                first = place
+        found |= {code[place].address for place in range(first, index + 1)}
     return sorted(found)
+
+
+def _restores(one: Instruction) -> bool:
+    releases = one.mnemonic.startswith(("add", "sub", "lea", "mov")) and one.operands.endswith(",%rsp")
+    return releases or one.mnemonic.startswith(("pop", "leave"))
+
+
+def call_sites(path: str | os.PathLike[str]) -> list[int]:
+    """The return address of every call instruction in the file's .text."""
+    start, size = sections(path)[".text"]
+    code = instructions_between(path, start, start + size)
+    return [one.address + one.size for one in code if one.mnemonic.startswith("call")]
 
 
 def sections(path: str | os.PathLike[str]) -> dict[str, tuple[int, int]]:
@@ -143,6 +175,22 @@ def plt_addresses(path: str | os.PathLike[str]) -> list[int]:
 def load_bias_is_zero(path: str | os.PathLike[str]) -> bool:
     """True for an executable at fixed addresses (ET_EXEC), False for a position-independent file."""
     return bool(re.search(r"Type:\s+EXEC\b", _output("readelf", "-hW", os.fspath(path))))
+
+
+def vdso_image(directory: str | os.PathLike[str]) -> Path:
+    """A copy of the vdso of this process as an ELF file in `directory`; all 64-bit processes of a kernel
+    share it.
+    """
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith("[vdso]"):
+            start, end = (int(text, 16) for text in line.split()[0].split("-"))
+            with open("/proc/self/mem", "rb", buffering=0) as memory:
+                memory.seek(start)
+                image = memory.read(end - start)
+            target = Path(directory) / "vdso.so"
+            target.write_bytes(image)
+            return target
+    raise FactsError("this kernel gives its processes no vdso")
 
 
 def libraries(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -182,5 +230,5 @@ def _run_cached(command: tuple[str, ...], stamp: tuple[int, int]) -> str:
 
 def _output(*command: str) -> str:
     """What the command prints about the file that is its last word; asked once for each state of the file."""
-    status = os.stat(command[-1])
+    status = Path(command[-1]).stat()
     return _run_cached(command, (status.st_mtime_ns, status.st_ino))

@@ -1,9 +1,9 @@
 """gdb as an oracle: what another, older unwinder sees at chosen addresses of a real program.
 
-`GdbOracle.run` starts a program under gdb once, stops it at addresses given as (ELF file, file virtual address), and
-gives the hits in order, each with its frames, source lines, inlined calls, arguments and recovered registers. The part
-that runs inside gdb is `gdb_script.py`, which also tells where gdb's answers are known to be wrong. Nothing here uses
-the code under test.
+`GdbOracle.run` starts a program under gdb once, stops it at addresses given as (ELF file, file virtual
+address), and gives the hits in order, each with its frames, source lines, inlined calls, arguments and
+recovered registers. The part that runs inside gdb is `gdb_script.py`, which also tells where gdb's answers
+are known to be wrong. Nothing here uses the code under test.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Argument:
     name: str
     type: str
     value: str | None
-    """gdb's text, e.g. `0x555555556004 "Ada"`, `{x = 1, y = 2}`, `<optimized out>`; None when gdb raised `error`."""
+    """gdb's text, e.g. `0x555555556004 "Ada"`, `{x = 1, y = 2}`, `<optimized out>`; None when gdb raised
+    `error`.
+    """
     unavailable: bool
     """gdb has no value, or none of all of it: optimized out, or unreadable memory."""
     error: str | None
@@ -52,7 +54,9 @@ class Frame:
 
     pc: int
     function: str | None
-    """gdb's name: C++ with its scope and template arguments, without parameters where there is debug information."""
+    """gdb's name: C++ with its scope and template arguments, without parameters where there is debug
+    information.
+    """
     file: str | None
     """Absolute, as gdb joins the unit's directory and name."""
     filename: str | None
@@ -63,7 +67,8 @@ class Frame:
     inlined: bool
     arguments: tuple[Argument, ...]
     registers: dict[str, int | None] | None
-    """rbx rbp r12 r13 r14 r15 rsp in this frame; None for an inlined frame, whose registers are its owner's."""
+    """rbx rbp r12 r13 r14 r15 rsp in this frame; None for an inlined frame, whose registers are its owner's.
+    """
 
     def argument(self, name: str) -> Argument:
         """The argument called `name`; raises KeyError."""
@@ -117,9 +122,9 @@ class GdbOracle:
     ) -> list[Hit]:
         """The first `max_hits` hits of `program` at `stops`, in order.
 
-        `hits_per_stop` takes only so many at one address; `max_frames=None` sets no limit. `follow` tells what
-        happens at a fork. Raises OracleError when gdb fails or runs out of time; with `check=False` the hits that it had by then are given
-        instead.
+        `hits_per_stop` takes only so many at one address; `max_frames=None` sets no limit. `follow` tells
+        what happens at a fork. Raises OracleError when gdb fails or runs out of time; with `check=False` the
+        hits that it had by then are given instead.
         """
         request = {
             "stops": [(_as_mapped(path), address) for path, address in stops],

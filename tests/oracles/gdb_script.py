@@ -1,34 +1,40 @@
-"""The half of the gdb oracle that runs inside gdb: stops a program at addresses and writes down what gdb sees there.
+"""The half of the gdb oracle that runs inside gdb: stops a program at addresses and writes down what gdb sees
+there.
 
-Started by `oracles/gdb.py` as `gdb -x gdb_script.py` with the name of a request file (JSON) in PTAP_GDB_REQUEST; the
-answer goes to the file that the request names. Runs in gdb's own Python: standard library and `gdb` alone.
+Started by `oracles/gdb.py` as `gdb -x gdb_script.py` with the name of a request file (JSON) in
+PTAP_GDB_REQUEST; the answer goes to the file that the request names. Runs in gdb's own Python: standard
+library and `gdb` alone.
 
-Stop addresses are file virtual addresses. They become run-time addresses from /proc/PID/maps and the file's program
-headers, at each stop of any kind: the start, each shared library event, fork and exec. So nothing depends on what gdb
-itself believes about relocation.
+Stop addresses are file virtual addresses. They become run-time addresses from /proc/PID/maps and the file's
+program headers, at each stop of any kind: the start, each shared library event, fork and exec. So nothing
+depends on what gdb itself believes about relocation.
 
 Where gdb's own answer is not the plain truth about the stack, and what is done about it:
 
-* At the first instruction of an inlined body gdb pretends not to have entered it yet ("skipped" inline frames), so
-  that `step` feels right. `_reveal_inlined` steps into them, which moves nothing, until as many show as there are.
+* At the first instruction of an inlined body gdb pretends not to have entered it yet ("skipped" inline
+  frames), so that `step` feels right. `_reveal_inlined` steps into them, which moves nothing, until as many
+  show as there are.
 * gdb invents TAILCALL frames from call site entries, for functions whose frames are gone. They are left out.
-* Without CFI, gdb guesses by looking at the prologue's instructions. Such frames look like all others (its epilogue
-  scan, too, is used only without CFI). Callers must know which functions have no CFI, and end the comparison there.
+* Without CFI, gdb guesses by looking at the prologue's instructions. Such frames look like all others (its
+  epilogue scan, too, is used only without CFI). Callers must know which functions have no CFI, and end the
+  comparison there.
 * An unwritten CFI rule for a callee-saved register is taken as "same value", as every unwinder does.
-* gdb goes on only while the CFA grows. On a stack switch to a lower address, it stops with "previous frame inner to
-  this frame (corrupt stack?)" unless the frame is a signal frame; see `stop_reason`.
+* gdb goes on only while the CFA grows. On a stack switch to a lower address, it stops with "previous frame
+  inner to this frame (corrupt stack?)" unless the frame is a signal frame; see `stop_reason`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import gdb
+import gdb  # type: ignore[import-untyped]  # gdb's own module, which exists only inside gdb
 
 REGISTERS = ("rbx", "rbp", "r12", "r13", "r14", "r15", "rsp")
 PAGE = 0x1000
@@ -76,7 +82,9 @@ FOLLOW = {
 
 
 def load_segments(path: str) -> list[tuple[int, int]]:
-    """(file offset, virtual address) of each PT_LOAD of a little-endian 64-bit ELF file, rounded down to pages."""
+    """(file offset, virtual address) of each PT_LOAD of a little-endian 64-bit ELF file, rounded down to
+    pages.
+    """
     segments = []
     with open(path, "rb") as file:
         header = file.read(64)
@@ -94,7 +102,9 @@ def load_segments(path: str) -> list[tuple[int, int]]:
 
 
 def mappings_of(pid: int) -> list[tuple[str, int, int]]:
-    """(path, start, file offset) of each executable mapping; none for a process that ended without gdb's notice."""
+    """(path, start, file offset) of each executable mapping; none for a process that ended without gdb's
+    notice.
+    """
     try:
         lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -140,6 +150,14 @@ class Session:
         gdb.execute("catch exec", to_string=True)
         gdb.events.stop.connect(self._note_event)
         gdb.execute("starti " + self.request["arguments"], to_string=True)
+        # A program that never stops again is interrupted, so that the hits until then are told.
+        timer = threading.Timer(self.request["seconds"], os.kill, (os.getpid(), signal.SIGINT))
+        timer.daemon = True
+        timer.start()
+        self._run_to_hits()
+        timer.cancel()
+
+    def _run_to_hits(self) -> None:
         while self._wants_more() and self._arm():
             self.last_event = None
             gdb.execute("continue", to_string=True)
@@ -150,20 +168,21 @@ class Session:
         self.last_event = event
 
     def _wants_more(self) -> bool:
-        return len(self.hits) < self.request["max_hits"] and time.monotonic() < self.deadline
+        wanted: int = self.request["max_hits"]
+        return len(self.hits) < wanted and time.monotonic() < self.deadline
 
     def _arm(self) -> bool:
         """Breakpoints as the processes' present mappings want them; False when no process is left.
 
-        gdb gives one address breakpoint a location in every process. So a breakpoint belongs to an address, and a hit
-        at it counts only where the process that hit it has a wanted place at that address.
+        gdb gives one address breakpoint a location in every process. So a breakpoint belongs to an address,
+        and a hit at it counts only where the process that hit it has a wanted place at that address.
         """
         live = {inferior.num: biases(inferior.pid) for inferior in gdb.inferiors() if inferior.pid}
         live = {number: mapped for number, mapped in live.items() if mapped}
         if not live:
             return False
         self.wanted = {}
-        owners = {}
+        owners: dict[int, int] = {}
         for number, mapped in live.items():
             for index, (path, address) in enumerate(self.stops):
                 limit = self.request["hits_per_stop"]
@@ -315,7 +334,10 @@ def main() -> None:
     answer: dict[str, Any] = {"error": None}
     try:
         session.run()
-    except Exception as error:  # whatever happens goes to the caller: gdb's own exit status says nothing
+    except (
+        Exception,
+        KeyboardInterrupt,
+    ) as error:  # whatever happens goes to the caller: gdb's own exit status says nothing
         answer["error"] = f"{type(error).__name__}: {error}"
     answer["hits"] = session.hits
     answer["timed_out"] = time.monotonic() >= session.deadline

@@ -1,8 +1,8 @@
 """The test programs: one small program a walking rule, declared in one table and built on demand.
 
-Owns the table of programs and of compiler variants. `build` compiles a program of this folder into a directory that
-the caller gives (a pytest temporary directory) and keeps it there: a second call with the same arguments gives the
-same file. Standard library only, and independent of the code under test.
+Owns the table of programs and of compiler variants. `build` compiles a program of this folder into a
+directory that the caller gives (a pytest temporary directory) and keeps it there: a second call with the same
+arguments gives the same file. Standard library only, and independent of the code under test.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Program:
     shared: bool = False
     """A shared library rather than a program."""
     companions: tuple[tuple[str, str], ...] = ()
-    """(suffix, program): built with the same compiler to PATH + suffix, where the program looks for it at run time."""
+    """(suffix, program): built with the same compiler to PATH + suffix, where the program looks for it at run
+    time.
+    """
     language: str = "c"
 
 
@@ -49,7 +51,7 @@ class Variant:
     """One compiler with one set of options."""
 
     compiler: str
-    """gcc or clang; C++ programs use g++ and clang++ in its place."""
+    """gcc or clang; C++ programs use g++ and clang++ instead, see `compiler_for`."""
     flags: tuple[str, ...]
 
     @property
@@ -126,7 +128,7 @@ VARIANTS: tuple[Variant, ...] = tuple(
     for optimization in _OPTIMIZATIONS
     for dwarf in ("-gdwarf-4", "-gdwarf-5")
 )
-"""Each compiler × optimization × DWARF version that the argument and inline programs are built with."""
+"""Each compiler and optimization and DWARF version that the argument and inline programs are built with."""
 
 
 def compiler_for(name: str, compiler: str = "gcc") -> str:
@@ -137,13 +139,17 @@ def compiler_for(name: str, compiler: str = "gcc") -> str:
 
 
 def build(
-    name: str, compiler: str = "gcc", flags: Sequence[str] = DEFAULT_FLAGS, *, directory: str | os.PathLike[str]
+    name: str,
+    compiler: str = "gcc",
+    flags: Sequence[str] = DEFAULT_FLAGS,
+    *,
+    directory: str | os.PathLike[str],
 ) -> Path:
     """The path of the program `name`, compiled into `directory` unless it is there already.
 
-    `flags` are the variant's (optimization and debug information); the program's own flags follow and win. The file
-    is called `name`, in a folder of its own for each different command. Raises KeyError for an unknown program, and
-    BuildError.
+    `flags` are the variant's (optimization and debug information); the program's own flags follow and win.
+    The file is called `name`, in a folder of its own for each different command. Raises KeyError for an
+    unknown program, and BuildError.
     """
     command = _command(name, compiler, flags)
     key = hashlib.sha256("\0".join([*command, *_texts(name)]).encode()).hexdigest()[:12]
@@ -151,7 +157,8 @@ def build(
     target = folder / (f"{name}.so" if PROGRAMS[name].shared else name)
     if target.exists():
         return target
-    # Built beside and renamed, so that processes that build the same program at once do not meet a half of it.
+    # Built beside and renamed, so that processes that build the same program at once do not meet a half of
+    # it.
     unfinished = Path(directory) / f"{name}-{key}.{os.getpid()}"
     unfinished.mkdir(parents=True, exist_ok=True)
     for suffix, companion in PROGRAMS[name].companions:
@@ -183,7 +190,9 @@ def _command(name: str, compiler: str, flags: Sequence[str]) -> list[str]:
 def _texts(name: str) -> list[str]:
     """Everything that the built files depend on, for the key of their folder."""
     program = PROGRAMS[name]
-    texts = [(SOURCES / source).read_text() for source in program.sources]
+    files = [SOURCES / source for source in program.sources]
+    headers = sorted({header for file in files for header in file.parent.glob("*.h")})
+    texts = [file.read_text() for file in [*files, *headers]]
     for _, companion in program.companions:
         texts += _texts(companion)
     return texts

@@ -1,0 +1,88 @@
+"""Fixtures for all tests: the test programs, gdb as an oracle, and what happens when a tool is missing.
+
+A missing tool skips a test with its reason on a user's machine. Where CI is set in the environment it fails
+the test: there nothing may be skipped for want of a package.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from oracles.gdb import GdbOracle
+from programs import build as builder
+
+RequireTool = Callable[[str, str], str]
+
+_PACKAGES = {"gcc": "gcc", "g++": "g++", "clang": "clang", "clang++": "clang"}
+
+
+def _require_tool(name: str, debian_package: str) -> str:
+    """The path of the tool `name`; skips the test when there is none, or fails it where CI is set."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    reason = f"{name} is not installed (Debian: apt install {debian_package})"
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}, and in CI nothing may be skipped for a missing tool", pytrace=False)
+    pytest.skip(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Builds the programs of tests/programs, each once a session."""
+
+    directory: Path
+    default_flags: tuple[str, ...] = builder.DEFAULT_FLAGS
+    variants: tuple[builder.Variant, ...] = builder.VARIANTS
+
+    def build(self, name: str, compiler: str = "gcc", flags: Sequence[str] = builder.DEFAULT_FLAGS) -> Path:
+        """The path of the program `name` as `compiler` makes it with `flags`; see programs/build.py."""
+        command = builder.compiler_for(name, compiler)
+        _require_tool(command, _PACKAGES.get(command, command))
+        if compiler.startswith("clang") and "-flto" in flags:
+            _require_tool("ld.lld", "lld")
+        return builder.build(name, compiler, flags, directory=self.directory)
+
+    def build_variant(self, name: str, variant: builder.Variant) -> Path:
+        """The program `name` in one of `variants`."""
+        return self.build(name, variant.compiler, variant.flags)
+
+
+@pytest.fixture(scope="session")
+def require_tool() -> RequireTool:
+    """`require_tool(name, debian_package)` gives a tool's path, or skips the test (fails it in CI)."""
+    return _require_tool
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    """The test programs; processes of one pytest-xdist run share what they build."""
+    base = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        base = base.parent
+    directory = base / "programs"
+    directory.mkdir(exist_ok=True)
+    return Programs(directory)
+
+
+@pytest.fixture(scope="session")
+def gdb_oracle() -> GdbOracle:
+    """gdb, to run programs under and compare with."""
+    _require_tool("gdb", "gdb")
+    return GdbOracle()
+
+
+@pytest.fixture(params=builder.VARIANTS, ids=lambda variant: variant.name)
+def variant(request: pytest.FixtureRequest) -> builder.Variant:
+    """Each compiler and optimization and DWARF version in turn, for the argument and inline programs."""
+    chosen: builder.Variant = request.param
+    return chosen
