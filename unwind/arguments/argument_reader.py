@@ -1,0 +1,105 @@
+"""Arguments of a function or inlined call at a frame, each with its value or the reason why it has none.
+
+Takes the entry of the function (DW_TAG_subprogram or DW_TAG_inlined_subroutine) and the frame's state; gives
+what the reports print. Damage and missing memory cost a value, never the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from unwind.arguments.dwarf_constants import At, Tag
+from unwind.arguments.entry_type import size_of, type_of
+from unwind.arguments.expression import evaluate
+from unwind.arguments.frame_state import FrameState
+from unwind.arguments.location import Contents, OptimizedOut, UnknownLocation, ValueLocation
+from unwind.arguments.type_name import type_name
+from unwind.arguments.unavailable import Unavailable, malformed, optimized_out
+from unwind.arguments.value import constant_data, format_value
+from unwind.dwarf.die import Die
+
+_DEEPEST = 8
+_MOST_PARAMETERS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument; exactly one of `value` and `why` is set."""
+
+    name: str
+    type: str
+    value: str | None
+    why: str | None
+
+
+def arguments_of(die: Die, state: FrameState) -> list[Argument]:
+    """The named formal parameters of a function or inlined call, in their declared order, `this` included."""
+    return [_argument(parameter, state) for parameter in _parameters(die)]
+
+
+def _parameters(die: Die) -> Iterator[Die]:
+    """Parameter entries of a function; those that only its abstract instance has (optimized out) included."""
+    own = [child for child in _formal(die) if child.inherited(At.NAME)]
+    origin = die.reference(At.ABSTRACT_ORIGIN)
+    if origin is None:
+        yield from own
+        return
+    by_origin: dict[int, Die] = {}
+    for parameter in own:
+        for offset in _origins(parameter):
+            by_origin.setdefault(offset, parameter)
+    used: set[int] = set()
+    for declared in _parameters(origin):
+        concrete = by_origin.get(declared.offset)
+        used.add(concrete.offset if concrete is not None else declared.offset)
+        yield concrete if concrete is not None else declared
+    yield from (parameter for parameter in own if parameter.offset not in used)
+
+
+def _formal(die: Die) -> Iterator[Die]:
+    count = 0
+    for child in die.children():
+        if child.tag == Tag.FORMAL_PARAMETER:
+            yield child
+            count += 1
+            if count == _MOST_PARAMETERS:
+                return
+
+
+def _origins(parameter: Die) -> Iterator[int]:
+    """Offsets of the entries that a concrete parameter stands for."""
+    current: Die | None = parameter
+    for _ in range(_DEEPEST):
+        current = current.reference(At.ABSTRACT_ORIGIN) if current else None
+        if current is None:
+            return
+        yield current.offset
+
+
+def _argument(parameter: Die, state: FrameState) -> Argument:
+    name = str(parameter.inherited(At.NAME))
+    type_ = type_of(parameter)
+    try:
+        value = format_value(type_, _contents(parameter, type_, state))
+    except Unavailable as why:
+        return Argument(name, type_name(type_), None, str(why))
+    return Argument(name, type_name(type_), value, None)
+
+
+def _contents(parameter: Die, type_: Die | None, state: FrameState) -> Contents:
+    """Where the object is. Raises Unavailable when it is nowhere, or where is not known."""
+    expression = parameter.locations(At.LOCATION, state.pc)
+    if expression is None:
+        constant = parameter.inherited(At.CONST_VALUE)
+        if constant is None:
+            raise optimized_out()
+        if type_ is None:
+            raise malformed("an object of type void")
+        return Contents(ValueLocation(constant_data(constant, size_of(type_))), state)
+    location = evaluate(expression, state, parameter.unit)
+    if isinstance(location, OptimizedOut):
+        raise optimized_out()
+    if isinstance(location, UnknownLocation):
+        raise location.why
+    return Contents(location, state)

@@ -1,0 +1,227 @@
+"""What a caller's debug information tells of the values it passed (DWARF 5 §3.4, and the GNU form of DWARF
+4).
+
+A DW_OP_entry_value in a callee is answered by the DW_TAG_call_site of the caller whose return address is the
+one that the frame returns to. Tail calls make that wrong in two ways, and both are refused here as gdb
+refuses them: the call may have been meant for another function that jumped here, and this function may have
+jumped, possibly through others, back to itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from unwind.arguments.dwarf_constants import At, Tag
+from unwind.arguments.frame_state import FrameState
+from unwind.arguments.unavailable import Reason, Unavailable
+from unwind.dwarf.die import Die
+
+_CALL_SITES = (Tag.CALL_SITE, Tag.GNU_CALL_SITE)
+_PARAMETERS = (Tag.CALL_SITE_PARAMETER, Tag.GNU_CALL_SITE_PARAMETER)
+_SCOPES = (Tag.INLINED_SUBROUTINE, Tag.LEXICAL_BLOCK)
+_MOST_ENTRIES = 200_000
+_MOST_TAIL_CALLS = 1_000
+
+Address = Callable[[bytes, FrameState, Die], int]
+"""Evaluates an expression in a state, for an entry's unit, to a run-time address. Raises Unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallSite:
+    """The call that a frame returns to, and the caller's frame, in which its expressions are evaluated."""
+
+    die: Die
+    caller: FrameState
+
+
+def call_site_of(state: FrameState, address_of: Address) -> CallSite:
+    """The call site that entered `state`'s function, certain to be for it. Raises Unavailable."""
+    caller = state.caller()
+    if caller is None:
+        raise _unknown("the caller's frame is not known")
+    return_pc = caller.return_pc
+    caller_function = caller.function()
+    if return_pc is None or caller_function is None:
+        raise _unknown("the caller has no debug information")
+    function = state.function()
+    if function is None:
+        raise _unknown("the function has no debug information")
+    for site in call_sites(caller_function):
+        if _return_pc(site) == return_pc:
+            _check_target(site, function, state, caller, address_of)
+            _check_no_self_tail_call(function, state)
+            return CallSite(site, caller)
+    raise _unknown("the caller does not describe the call")
+
+
+def call_sites(function: Die) -> Iterator[Die]:
+    """Call sites of a subprogram's own code, inlined calls included."""
+    pending = [function.children()]
+    seen = 0
+    while pending:
+        for child in pending[-1]:
+            seen += 1
+            if seen > _MOST_ENTRIES:
+                return
+            if child.tag in _CALL_SITES:
+                yield child
+            elif child.tag in _SCOPES:
+                pending.append(child.children())
+                break
+        else:
+            pending.pop()
+
+
+def parameter_for_register(site: Die, register: int) -> Die | None:
+    """The call site parameter that is passed in a register (DWARF number)."""
+    return _parameter(site, lambda parameter: _register_of(parameter) == register)
+
+
+def parameter_for_entry(site: Die, offset: int) -> Die | None:
+    """The call site parameter for the callee's formal parameter at .debug_info offset `offset`."""
+
+    def is_it(parameter: Die) -> bool:
+        for attribute in (At.CALL_PARAMETER, At.ABSTRACT_ORIGIN):
+            formal = parameter.reference(attribute)
+            if formal is not None:
+                return formal.offset == offset
+        return False
+
+    return _parameter(site, is_it)
+
+
+def passed_value(parameter: Die | None) -> bytes | None:
+    """Expression of the value passed."""
+    return _expression(parameter, At.CALL_VALUE, At.GNU_CALL_SITE_VALUE)
+
+
+def passed_data_value(parameter: Die | None) -> bytes | None:
+    """Expression of the value that the passed pointer or reference points to."""
+    return _expression(parameter, At.CALL_DATA_VALUE, At.GNU_CALL_SITE_DATA_VALUE)
+
+
+def _parameter(site: Die, is_it: Callable[[Die], bool]) -> Die | None:
+    for child in site.children():
+        if child.tag in _PARAMETERS and is_it(child):
+            return child
+    return None
+
+
+def _register_of(parameter: Die) -> int | None:
+    """The register when DW_AT_location is DW_OP_reg0-31 or DW_OP_regx below 128 alone."""
+    where = parameter.get(At.LOCATION)
+    if isinstance(where, bytes):
+        if len(where) == 1 and 0x50 <= where[0] <= 0x6F:
+            return where[0] - 0x50
+        if len(where) == 2 and where[0] == 0x90 and where[1] < 0x80:
+            return where[1]
+    return None
+
+
+def _expression(die: Die | None, *attributes: At) -> bytes | None:
+    for attribute in attributes:
+        value = die.get(attribute) if die is not None else None
+        if isinstance(value, bytes):
+            return value
+    return None
+
+
+def _return_pc(site: Die) -> int | None:
+    # DWARF 5 names the return address; the GNU entry of DWARF 4 keeps it in DW_AT_low_pc.
+    value = site.get(At.CALL_RETURN_PC if site.tag == Tag.CALL_SITE else At.LOW_PC)
+    return value if isinstance(value, int) else None
+
+
+def _unknown(text: str) -> Unavailable:
+    return Unavailable(Reason.ENTRY_VALUE, f"value at function entry is not known: {text}")
+
+
+def _origin(site: Die) -> Die | None:
+    return site.reference(At.CALL_ORIGIN) or site.reference(At.ABSTRACT_ORIGIN)
+
+
+def _check_target(site: Die, function: Die, state: FrameState, caller: FrameState, address_of: Address) -> None:
+    origin = _origin(site)
+    if origin is not None:
+        if not same_function(origin, function):
+            raise _unknown("the call was for another function, which jumped here")
+        return
+    target = _expression(site, At.CALL_TARGET, At.GNU_CALL_SITE_TARGET)
+    if target is None:
+        raise _unknown("the caller does not tell which function it called")
+    try:
+        address = address_of(target, caller, site)
+    except Unavailable as why:
+        raise _unknown(f"the target of the indirect call is not known ({why})") from None
+    entry = function.get(At.ENTRY_PC)
+    if not isinstance(entry, int):
+        entry = function.get(At.LOW_PC)
+    if not isinstance(entry, int) or address != entry + state.bias:
+        raise _unknown("the call was for another function, which jumped here")
+
+
+def _check_no_self_tail_call(function: Die, state: FrameState) -> None:
+    """Refuse when `function` can reach itself by tail calls (gdb's func_verify_no_selftailcall)."""
+    pending, seen = [function], {function.offset}
+    while pending:
+        for site in call_sites(pending.pop()):
+            if not (site.get(At.CALL_TAIL_CALL) or site.get(At.GNU_TAIL_CALL)):
+                continue
+            origin = _origin(site)
+            if origin is None:
+                raise _unknown("the function makes an indirect tail call, perhaps to itself")
+            if same_function(origin, function):
+                raise _unknown("the function can call itself by tail calls")
+            target = _definition(origin, state)
+            if target is not None and target.offset not in seen:
+                if len(seen) > _MOST_TAIL_CALLS:
+                    raise _unknown("too many tail calls to follow")
+                seen.add(target.offset)
+                pending.append(target)
+
+
+def _definition(origin: Die, state: FrameState) -> Die | None:
+    """The subprogram with machine code that an entry stands for.
+
+    None when this module's debug information has none, as for a function of another module: like gdb, such a
+    function is taken not to tail-call back.
+    """
+    if isinstance(origin.get(At.LOW_PC), int):
+        return origin
+    name = _linkage_name(origin)
+    return state.definition(name) if name is not None else None
+
+
+def _linkage_name(die: Die) -> str | None:
+    for attribute in (At.LINKAGE_NAME, At.MIPS_LINKAGE_NAME, At.NAME):
+        name = die.inherited(attribute)
+        if isinstance(name, str):
+            return name
+    return None
+
+
+def _identities(die: Die) -> set[int]:
+    """Offsets of an entry and of the entries that it completes (abstract instance, declaration)."""
+    offsets: set[int] = set()
+    pending = [die]
+    while pending and len(offsets) < 32:
+        entry = pending.pop()
+        if entry.offset in offsets:
+            continue
+        offsets.add(entry.offset)
+        for attribute in (At.ABSTRACT_ORIGIN, At.SPECIFICATION):
+            other = entry.reference(attribute)
+            if other is not None:
+                pending.append(other)
+    return offsets
+
+
+def same_function(one: Die, other: Die) -> bool:
+    """Whether two entries are for one function: they share an entry, or the name of an external function."""
+    if _identities(one) & _identities(other):
+        return True
+    if not (one.inherited(At.EXTERNAL) and other.inherited(At.EXTERNAL)):
+        return False
+    name = _linkage_name(one)
+    return name is not None and name == _linkage_name(other)

@@ -1,0 +1,96 @@
+"""Reading type entries: what they are under their names and qualifiers, and their sizes (DWARF 5 §5)."""
+
+from __future__ import annotations
+
+from unwind.arguments.dwarf_constants import C_PLUS_PLUS_LANGUAGES, At, Encoding, Tag
+from unwind.arguments.unavailable import malformed
+from unwind.dwarf.die import Die
+
+QUALIFIERS = (Tag.CONST_TYPE, Tag.VOLATILE_TYPE, Tag.RESTRICT_TYPE, Tag.ATOMIC_TYPE)
+REFERENCES = (Tag.REFERENCE_TYPE, Tag.RVALUE_REFERENCE_TYPE)
+CLASSES = (Tag.STRUCTURE_TYPE, Tag.CLASS_TYPE, Tag.UNION_TYPE)
+_DEEPEST = 64
+
+
+def type_of(die: Die) -> Die | None:
+    """The entry that DW_AT_type names, along the entries that `die` completes; None is void."""
+    return die.inherited_reference(At.TYPE)
+
+
+def is_cplusplus(die: Die) -> bool:
+    """Whether the entry's unit is C++."""
+    return die.unit.language in C_PLUS_PLUS_LANGUAGES
+
+
+def stripped(type_: Die | None) -> Die | None:
+    """The type under typedefs and qualifiers; None is void. Raises Unavailable on a cycle."""
+    for _ in range(_DEEPEST):
+        if type_ is None or (type_.tag != Tag.TYPEDEF and type_.tag not in QUALIFIERS):
+            return type_
+        type_ = type_of(type_)
+    raise malformed("a type refers to itself")
+
+
+def size_of(type_: Die | None) -> int:
+    """Size in bytes of an object of the type. Raises Unavailable when it has none."""
+    type_ = stripped(type_)
+    if type_ is None:
+        raise malformed("an object of type void")
+    size = type_.get(At.BYTE_SIZE)
+    if isinstance(size, int) and size >= 0:
+        return size
+    if type_.tag == Tag.POINTER_TYPE or type_.tag in REFERENCES:
+        return type_.unit.address_size
+    if type_.tag == Tag.ARRAY_TYPE:
+        count = 1
+        for bound in array_bounds(type_):
+            count *= bound or 0
+        return count * size_of(type_of(type_))
+    if type_.tag == Tag.ENUMERATION_TYPE and type_of(type_) is not None:
+        return size_of(type_of(type_))
+    raise malformed("a type has no size")
+
+
+def array_bounds(array: Die) -> list[int | None]:
+    """Number of elements in each dimension; None where it is not a constant."""
+    bounds: list[int | None] = []
+    for child in array.children():
+        if child.tag == Tag.SUBRANGE_TYPE:
+            count, upper = child.get(At.COUNT), child.get(At.UPPER_BOUND)
+            if type(count) is int:
+                bounds.append(count)
+            elif type(upper) is int:
+                # gcc writes the bound of `char a[0]` as -1, in whatever size of form.
+                bounds.append(0 if upper in (-1, 0xFFFF_FFFF, (1 << 64) - 1) else upper + 1)
+            else:
+                bounds.append(None)
+    return bounds
+
+
+def encoding_of(type_: Die) -> int:
+    """DW_ATE of a base type, 0 when it has none."""
+    encoding = type_.get(At.ENCODING)
+    return encoding if isinstance(encoding, int) else 0
+
+
+def character_prefix(type_: Die | None) -> str | None:
+    """ "" for plain characters, "u", "U", "L" for wide ones, None for what is no character type.
+
+    As in gdb: one-byte types with a character encoding, and wchar_t, char16_t, char32_t by their names.
+    """
+    prefixes = {"wchar_t": "L", "char16_t": "u", "char32_t": "U"}
+    for _ in range(_DEEPEST):
+        if type_ is None:
+            return None
+        name = type_.get(At.NAME)
+        if type_.tag in (Tag.TYPEDEF, Tag.BASE_TYPE) and isinstance(name, str) and name in prefixes:
+            return prefixes[name]
+        if type_.tag == Tag.BASE_TYPE:
+            character = encoding_of(type_) in (Encoding.SIGNED_CHAR, Encoding.UNSIGNED_CHAR)
+            if encoding_of(type_) == Encoding.UTF:
+                return {1: "", 2: "u", 4: "U"}.get(size_of(type_))
+            return "" if character and size_of(type_) == 1 else None
+        if type_.tag != Tag.TYPEDEF and type_.tag not in QUALIFIERS:
+            return None
+        type_ = type_of(type_)
+    return None

@@ -1,0 +1,101 @@
+"""The state of one stack frame, as far as the walk recovered it: what DWARF expressions are evaluated in.
+
+The walk fills it; inlined frames share the state of the function that they are inlined into. Nothing here
+reads debug information: the entry of the function comes through `function`, only when an expression needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from relay_reader.capture import MemoryReader
+from unwind.arguments.unavailable import Reason, Unavailable
+from unwind.dwarf.die import Die
+
+# DWARF register numbers of x86-64 (System V ABI AMD64, figure 3.36).
+REGISTER_NAMES = (
+    "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp",
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip",
+)  # fmt: skip
+FIRST_VECTOR_REGISTER = 17
+VECTOR_REGISTER_COUNT = 16
+
+
+def _no_caller() -> FrameState | None:
+    return None
+
+
+def _no_function() -> Die | None:
+    return None
+
+
+def _no_symbol(address: int) -> str | None:
+    return None
+
+
+def _no_definition(name: str) -> Die | None:
+    return None
+
+
+@dataclass(slots=True)
+class FrameState:
+    """Registers, memory and surroundings of one physical (not inlined) frame."""
+
+    registers: Sequence[int]
+    """X86_64_REGISTER_COUNT unsigned values in DWARF order, as they are in this frame."""
+    known: int
+    """Bit r set: `registers[r]` is recovered."""
+    cfa: int | None
+    """The canonical frame address, None where the walk does not know it."""
+    pc: int
+    """File virtual address to look things up with: the interrupted pc, or the return address minus one."""
+    bias: int
+    """Run-time address minus file virtual address."""
+    read: MemoryReader
+    """Memory of the sampled thread; short or b"" where it was not captured."""
+    interrupted: bool = False
+    """True when the frame was stopped at `pc` itself (innermost frame, or below a signal frame)."""
+    caller: Callable[[], FrameState | None] = _no_caller
+    """The state of the physical frame that called this one; entry values are looked up there."""
+    function: Callable[[], Die | None] = _no_function
+    """The DW_TAG_subprogram whose machine code `pc` lies in (not an inlined call): frame base and call
+    sites.
+    """
+    vector_registers: Mapping[int, bytes] = field(default_factory=dict)
+    """16 bytes each of xmm0-xmm15 by DWARF number 17-32, those that are known."""
+    symbol: Callable[[int], str | None] = _no_symbol
+    """Names a run-time address: "name" or "name+8", None when no symbol covers it. Shown after pointers."""
+    definition: Callable[[str], Die | None] = _no_definition
+    """The subprogram with machine code that has this linkage name (or DW_AT_name in C), for tail calls that
+    leave the unit; None when the module has no debug information for it."""
+
+    @property
+    def return_pc(self) -> int | None:
+        """File virtual address that the frame's pending call returns to, None for an interrupted frame."""
+        return None if self.interrupted else self.pc + 1
+
+    def register(self, number: int) -> int:
+        """General register `number`, 64-bit unsigned. Raises Unavailable."""
+        if not 0 <= number < len(self.registers):
+            raise Unavailable(Reason.REGISTER, f"DWARF register {number} is not captured")
+        if not self.known >> number & 1:
+            name = REGISTER_NAMES[number] if number < len(REGISTER_NAMES) else f"DWARF register {number}"
+            raise Unavailable(Reason.REGISTER, f"register {name} is not recovered in this frame")
+        return self.registers[number] & 0xFFFF_FFFF_FFFF_FFFF
+
+    def register_bytes(self, number: int) -> bytes:
+        """A register's content, little-endian: 8 bytes, 16 of a vector register. Raises Unavailable."""
+        if FIRST_VECTOR_REGISTER <= number < FIRST_VECTOR_REGISTER + VECTOR_REGISTER_COUNT:
+            content = self.vector_registers.get(number)
+            if content is None:
+                raise Unavailable(Reason.VECTOR_REGISTER)
+            return content
+        return self.register(number).to_bytes(8, "little")
+
+    def memory(self, address: int, size: int) -> bytes:
+        """Exactly `size` bytes at the run-time `address`. Raises Unavailable."""
+        data = self.read(address, size) if size else b""
+        if len(data) < size:
+            raise Unavailable(Reason.MEMORY, f"memory at {address + len(data):#x} not captured")
+        return bytes(data[:size])

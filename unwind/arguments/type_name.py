@@ -1,0 +1,143 @@
+"""Type names as C and C++ declare them, in the form that gdb's `whatis` prints.
+
+`const char *`, `struct point *`, `int (*)(int)`, `char *[3]`, `enum color`; typedefs keep their names; C++
+leaves out the keywords and qualifies names with their namespaces and classes. An anonymous type is `struct
+{...}`.
+"""
+
+from __future__ import annotations
+
+from unwind.arguments.dwarf_constants import At, Tag
+from unwind.arguments.entry_type import CLASSES, array_bounds, is_cplusplus, type_of
+from unwind.dwarf.die import Die
+
+_DEEPEST = 40
+_KEYWORDS = {
+    Tag.STRUCTURE_TYPE: "struct",
+    Tag.CLASS_TYPE: "class",
+    Tag.UNION_TYPE: "union",
+    Tag.ENUMERATION_TYPE: "enum",
+}
+_POINTERS = {
+    Tag.POINTER_TYPE: "*",
+    Tag.REFERENCE_TYPE: "&",
+    Tag.RVALUE_REFERENCE_TYPE: "&&",
+}
+_QUALIFIER_WORDS = {
+    Tag.CONST_TYPE: "const",
+    Tag.VOLATILE_TYPE: "volatile",
+    Tag.RESTRICT_TYPE: "restrict",
+    Tag.ATOMIC_TYPE: "_Atomic",
+}
+_SCOPES = (Tag.NAMESPACE, *CLASSES)
+
+
+def type_name(type_: Die | None) -> str:
+    """The name of a type; None is `void`. Never fails: what is too deep to name is `...`."""
+    return _declaration(type_, "", 0)
+
+
+def _declaration(type_: Die | None, declarator: str, depth: int) -> str:
+    """A declaration of `declarator` (which may be empty) with the type, read from the inside out."""
+    if depth > _DEEPEST:
+        return "..."
+    qualifiers: list[str] = []
+    while type_ is not None and type_.tag in _QUALIFIER_WORDS:
+        word = _QUALIFIER_WORDS[Tag(type_.tag)]
+        if word not in qualifiers:
+            qualifiers.append(word)
+        type_ = type_of(type_)
+        if len(qualifiers) > len(_QUALIFIER_WORDS):
+            return "..."
+    # gdb prints const before volatile, whatever their order in the debug information.
+    prefix = " ".join(sorted(qualifiers, key=list(_QUALIFIER_WORDS.values()).index))
+    if type_ is not None and type_.tag in (*_POINTERS, Tag.PTR_TO_MEMBER_TYPE):
+        return _pointer(type_, prefix, declarator, depth)
+    if type_ is not None and type_.tag == Tag.ARRAY_TYPE:
+        return _array(type_, prefix, declarator, depth)
+    if type_ is not None and type_.tag == Tag.SUBROUTINE_TYPE:
+        return _declaration(type_of(type_), f"{declarator}({_parameters(type_, depth)})", depth + 1)
+    name = "void" if type_ is None else _own_name(type_, depth)
+    text = f"{prefix} {name}" if prefix else name
+    return f"{text} {declarator}" if declarator else text
+
+
+def _pointer(type_: Die, qualifiers: str, declarator: str, depth: int) -> str:
+    target = type_of(type_)
+    if type_.tag == Tag.PTR_TO_MEMBER_TYPE:
+        owner = type_.reference(At.CONTAINING_TYPE)
+        symbol = f"{qualified_name(owner) if owner else '?'}::*"
+    else:
+        symbol = _POINTERS[Tag(type_.tag)]
+    if qualifiers:
+        symbol += f" {qualifiers} " if declarator else f" {qualifiers}"
+    declarator = symbol + declarator
+    bare = target
+    for _ in range(_DEEPEST):
+        if bare is None or bare.tag not in _QUALIFIER_WORDS:
+            break
+        bare = type_of(bare)
+    if bare is not None and bare.tag in (Tag.ARRAY_TYPE, Tag.SUBROUTINE_TYPE):
+        declarator = f"({declarator})"
+    return _declaration(target, declarator, depth + 1)
+
+
+def _array(type_: Die, qualifiers: str, declarator: str, depth: int) -> str:
+    bounds = array_bounds(type_)
+    if type_.get(At.GNU_VECTOR):
+        suffix = f" __attribute__ ((vector_size({bounds[0] if bounds else ''})))"
+    else:
+        suffix = "".join(f"[{'' if bound is None else bound}]" for bound in bounds)
+    element = _declaration(type_of(type_), f"{declarator}{suffix}".strip(), depth + 1)
+    return f"{qualifiers} {element}" if qualifiers else element
+
+
+def _parameters(function: Die, depth: int) -> str:
+    names: list[str] = []
+    for child in function.children():
+        if child.tag == Tag.FORMAL_PARAMETER:
+            names.append(_declaration(type_of(child), "", depth + 1))
+        elif child.tag == Tag.UNSPECIFIED_PARAMETERS:
+            # An unprototyped `int f()` has nothing but the dots.
+            if not names and not function.get(At.PROTOTYPED) and not is_cplusplus(function):
+                return ""
+            names.append("...")
+    if not names and (function.get(At.PROTOTYPED) or is_cplusplus(function)):
+        return "void"
+    return ", ".join(names)
+
+
+def _own_name(type_: Die, depth: int) -> str:
+    keyword = _KEYWORDS.get(Tag(type_.tag)) if type_.tag in _KEYWORDS else None
+    name = type_.inherited(At.NAME)
+    if keyword is None:
+        if not isinstance(name, str):
+            return "<unknown type>"
+        return qualified_name(type_) if is_cplusplus(type_) else name
+    if not isinstance(name, str):
+        return f"{keyword} {{...}}"
+    return qualified_name(type_) if is_cplusplus(type_) else f"{keyword} {name}"
+
+
+def qualified_name(die: Die) -> str:
+    """The C++ name with the namespaces and classes that hold it."""
+    parts: list[str] = []
+    current: Die | None = die
+    for _ in range(_DEEPEST):
+        if current is None:
+            break
+        name = current.inherited(At.NAME)
+        if isinstance(name, str):
+            parts.append(name)
+        elif current.tag == Tag.NAMESPACE:
+            parts.append("(anonymous namespace)")
+        current = _owner(current)
+        if current is None or current.tag not in _SCOPES:
+            break
+    return "::".join(reversed(parts))
+
+
+def _owner(die: Die) -> Die | None:
+    """The scope that declares an entry; a definition outside its class names the declaration."""
+    declaration = die.reference(At.SPECIFICATION)
+    return (declaration or die).parent()
