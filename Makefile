@@ -1,0 +1,47 @@
+# Everything a newcomer or CI runs. `make demo` and `make test` set up what they need by themselves.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHON
+
+.PHONY: help setup demo test check bench generate clean
+
+help:
+	@echo "make demo    show live backtraces of the example programs"
+	@echo "make test    run the tests"
+	@echo "make check   formatting, lint, types, generated files, C warnings"
+	@echo "make bench   measure against perf, in one run"
+	@echo "make clean   remove everything that was built"
+
+setup:
+	@scripts/environment
+
+demo: setup
+	@scripts/debian-packages gcc=gcc g++=g++ make=make
+	@$(MAKE) --no-print-directory -C examples
+	@scripts/demo
+
+test: setup
+	@scripts/debian-packages gcc=gcc g++=g++ clang=clang lld=lld gdb=gdb readelf=binutils libc6-dev libc6-dbg \
+		python3.11=python3.11 python3.11-dbg llvm-symbolizer-14=llvm-14 perf=linux-perf setpriv=util-linux
+	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+
+check: setup
+	@scripts/debian-packages gcc=gcc
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m cfi_tables.generate --check
+	gcc -std=c11 -Wall -Wextra -Werror -ffreestanding -fsyntax-only runtime_c/core/*.c
+
+generate: setup
+	$(BIN)/python -m cfi_tables.generate
+
+bench: setup
+	@scripts/debian-packages gcc=gcc perf=linux-perf
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out ./*.egg-info
+	$(MAKE) --no-print-directory -C examples clean
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
