@@ -1,0 +1,421 @@
+"""Call frame instructions run into rows (DWARF 5 §6.4.2), as hot loops.
+
+Owns the byte-code interpreter and its register state. Data comes from the columns of `frame_section` and the
+section's bytes; rows (address, rule id) go to `table`, and each distinct rule to `rule_pool`. A program with an
+instruction that is not known or damaged gives no row at all: what stands before it may be misread.
+"""
+
+from __future__ import annotations
+
+from cfi_tables.frame_section import (
+    CIE_CODE_ALIGNMENT,
+    CIE_COLUMNS,
+    CIE_DATA_ALIGNMENT,
+    CIE_FLAGS,
+    CIE_POINTER_ENCODING,
+    CIE_PROBLEM,
+    CIE_PROGRAM,
+    CIE_PROGRAM_END,
+    CIE_RETURN_COLUMN,
+    FDE_CIE,
+    FDE_COLUMNS,
+    FDE_END,
+    FDE_OFFSET,
+    FDE_PROGRAM,
+    FDE_PROGRAM_END,
+    FDE_START,
+    PROBLEM_COLUMNS,
+    PROBLEM_OFFSET,
+    PROBLEM_REASON,
+    PROBLEM_START,
+    read_pointer,
+)
+from cfi_tables.hot_loop import FlatArray, hot_loop
+from cfi_tables.layout import (
+    CFA_KIND_EXPRESSION,
+    CFA_KIND_REGISTER_OFFSET,
+    FRAME_PROBLEM_BACKWARD,
+    FRAME_PROBLEM_BAD_CIE,
+    FRAME_PROBLEM_BAD_INSTRUCTION,
+    FRAME_PROBLEM_NONE,
+    FRAME_PROBLEM_RETURN_COLUMN,
+    FRAME_PROBLEM_STATE_STACK,
+    REGISTER_KIND_AT_CFA,
+    REGISTER_KIND_CFA_PLUS,
+    REGISTER_KIND_EXPRESSION,
+    REGISTER_KIND_IN_REGISTER,
+    REGISTER_KIND_SAME,
+    REGISTER_KIND_UNDEFINED,
+    REGISTER_KIND_VAL_EXPRESSION,
+)
+from cfi_tables.rule_pool import (
+    REGISTERS,
+    RULE_INVALID,
+    STATE_CFA_EXPRESSION,
+    STATE_CFA_KIND,
+    STATE_CFA_OFFSET,
+    STATE_CFA_REGISTER,
+    STATE_KINDS,
+    STATE_SIZE,
+    STATE_VALUES,
+    UNSPECIFIED,
+    intern_expression,
+    intern_rule,
+)
+from cfi_tables.scalars import read_sleb, read_u8, read_u16, read_u32, read_uleb
+
+STATE_STACK_DEPTH = 32
+"""How deeply remember_state may nest; compilers nest it once."""
+
+# What an instruction works on besides the state, an int64 array.
+CURSOR_AT = 0
+CURSOR_LOCATION = 1
+CURSOR_DEPTH = 2  # of the remembered states
+CURSOR_ADVANCED = 3  # the location that the instruction moved to; equal to the location when it did not
+CURSOR_SIZE = 4
+
+_CLAMP = 1 << 32  # operands beyond ±2**32 cannot be offsets; they are kept out of range, and become OVERFLOW
+
+
+@hot_loop
+def clamp(value: int) -> int:
+    """`value` within ±2**32, so that products stay in 64 bits and an overflow stays one."""
+    if value > _CLAMP:
+        return _CLAMP
+    if value < -_CLAMP:
+        return -_CLAMP
+    return value
+
+
+@hot_loop
+def set_register(state: FlatArray, register: int, kind: int, value: int) -> None:
+    """Give `register` a rule; registers that the table does not hold (vectors, flags) are passed over."""
+    if 0 <= register < REGISTERS:
+        state[STATE_KINDS + register] = kind
+        state[STATE_VALUES + register] = value
+
+
+@hot_loop
+def restore_register(state: FlatArray, initial: FlatArray, base: int, register: int) -> None:
+    """Give `register` the rule that the CIE's initial instructions gave it."""
+    if 0 <= register < REGISTERS:
+        state[STATE_KINDS + register] = initial[base + STATE_KINDS + register]
+        state[STATE_VALUES + register] = initial[base + STATE_VALUES + register]
+
+
+@hot_loop
+def _define_cfa(data: FlatArray, opcode: int, at: int, end: int, alignment: int, state: FlatArray) -> int:
+    """DW_CFA_def_cfa, _register, _offset, and the _sf forms; gives the next position, -1 when damaged."""
+    if opcode == 0x0C or opcode == 0x0D or opcode == 0x12:
+        register, at = read_uleb(data, at, end)
+        state[STATE_CFA_REGISTER] = register
+        state[STATE_CFA_KIND] = CFA_KIND_REGISTER_OFFSET
+    if opcode == 0x0C or opcode == 0x0E:
+        offset, at = read_uleb(data, at, end)
+        state[STATE_CFA_OFFSET] = clamp(offset)
+    elif opcode == 0x12 or opcode == 0x13:
+        offset, at = read_sleb(data, at, end)
+        state[STATE_CFA_OFFSET] = clamp(clamp(offset) * alignment)
+    return at
+
+
+@hot_loop
+def _define_register(
+    data: FlatArray, opcode: int, at: int, end: int, alignment: int, state: FlatArray
+) -> int:
+    """The two-operand register instructions; gives the next position, -1 when damaged."""
+    register, at = read_uleb(data, at, end)
+    if opcode == 0x07:
+        set_register(state, register, REGISTER_KIND_UNDEFINED, 0)
+    elif opcode == 0x08:
+        set_register(state, register, REGISTER_KIND_SAME, 0)
+    elif opcode == 0x09:
+        source, at = read_uleb(data, at, end)
+        set_register(state, register, REGISTER_KIND_IN_REGISTER, clamp(source))
+    elif opcode == 0x11 or opcode == 0x15:
+        offset, at = read_sleb(data, at, end)
+        kind = REGISTER_KIND_AT_CFA if opcode == 0x11 else REGISTER_KIND_CFA_PLUS
+        set_register(state, register, kind, clamp(clamp(offset) * alignment))
+    else:
+        offset, at = read_uleb(data, at, end)
+        if opcode == 0x2F:  # GNU_negative_offset_extended
+            offset = -offset
+        kind = REGISTER_KIND_CFA_PLUS if opcode == 0x14 else REGISTER_KIND_AT_CFA
+        set_register(state, register, kind, clamp(clamp(offset) * alignment))
+    return at
+
+
+@hot_loop
+def _define_expression(
+    data: FlatArray,
+    opcode: int,
+    at: int,
+    end: int,
+    state: FlatArray,
+    expressions: FlatArray,
+    expression_slots: FlatArray,
+) -> int:
+    """def_cfa_expression, expression, val_expression; gives the next position, -1 when damaged."""
+    register = 0
+    if opcode != 0x0F:
+        register, at = read_uleb(data, at, end)
+    length, at = read_uleb(data, at, end)
+    if at < 0 or length > end - at:
+        return -1
+    reference = intern_expression(data, at, length, expressions, expression_slots)
+    if opcode == 0x0F:
+        state[STATE_CFA_KIND] = CFA_KIND_EXPRESSION
+        state[STATE_CFA_EXPRESSION] = reference
+    elif opcode == 0x10:
+        set_register(state, register, REGISTER_KIND_EXPRESSION, reference)
+    else:
+        set_register(state, register, REGISTER_KIND_VAL_EXPRESSION, reference)
+    return at + length
+
+
+@hot_loop
+def _move_location(
+    data: FlatArray,
+    opcode: int,
+    at: int,
+    end: int,
+    cie: FlatArray,
+    row: int,
+    section: FlatArray,
+    cursor: FlatArray,
+) -> int:
+    """set_loc and advance_loc1/2/4; gives the next position, -1 when damaged."""
+    if opcode == 0x01:
+        location, at = read_pointer(
+            data, at, end, cie[row + CIE_POINTER_ENCODING], section, cursor[CURSOR_LOCATION]
+        )
+        cursor[CURSOR_ADVANCED] = location
+        return at
+    size = 1 if opcode == 0x02 else (2 if opcode == 0x03 else 4)
+    if at + size > end:
+        return -1
+    if size == 1:
+        delta = read_u8(data, at)
+    elif size == 2:
+        delta = read_u16(data, at)
+    else:
+        delta = read_u32(data, at)
+    cursor[CURSOR_ADVANCED] = cursor[CURSOR_LOCATION] + delta * cie[row + CIE_CODE_ALIGNMENT]
+    return at + size
+
+
+@hot_loop
+def _copy(source: FlatArray, source_at: int, target: FlatArray, target_at: int) -> None:
+    for index in range(STATE_SIZE):
+        target[target_at + index] = source[source_at + index]
+
+
+@hot_loop
+def step(
+    data: FlatArray,
+    end: int,
+    section: FlatArray,
+    cie: FlatArray,
+    cie_index: int,
+    initial: FlatArray,
+    state: FlatArray,
+    stack: FlatArray,
+    cursor: FlatArray,
+    expressions: FlatArray,
+    expression_slots: FlatArray,
+) -> int:
+    """Run the instruction at the cursor; gives a FRAME_PROBLEM."""
+    row = cie_index * CIE_COLUMNS
+    base = cie_index * STATE_SIZE
+    alignment = cie[row + CIE_DATA_ALIGNMENT]
+    at = cursor[CURSOR_AT]
+    opcode = read_u8(data, at)
+    at += 1
+    low = opcode & 0x3F
+    high = opcode >> 6
+    if high == 1:  # advance_loc
+        cursor[CURSOR_ADVANCED] = cursor[CURSOR_LOCATION] + low * cie[row + CIE_CODE_ALIGNMENT]
+    elif high == 2:  # offset
+        offset, at = read_uleb(data, at, end)
+        set_register(state, low, REGISTER_KIND_AT_CFA, clamp(clamp(offset) * alignment))
+    elif high == 3:  # restore
+        restore_register(state, initial, base, low)
+    elif opcode == 0x00:  # nop
+        pass
+    elif opcode <= 0x04:
+        at = _move_location(data, opcode, at, end, cie, row, section, cursor)
+    elif opcode == 0x06:  # restore_extended
+        register, at = read_uleb(data, at, end)
+        restore_register(state, initial, base, register)
+    elif opcode == 0x0A:  # remember_state
+        depth = cursor[CURSOR_DEPTH]
+        if depth >= STATE_STACK_DEPTH:
+            return FRAME_PROBLEM_STATE_STACK
+        _copy(state, 0, stack, depth * STATE_SIZE)
+        cursor[CURSOR_DEPTH] = depth + 1
+    elif opcode == 0x0B:  # restore_state; the CFA is part of it
+        depth = cursor[CURSOR_DEPTH] - 1
+        if depth < 0:
+            return FRAME_PROBLEM_STATE_STACK
+        _copy(stack, depth * STATE_SIZE, state, 0)
+        cursor[CURSOR_DEPTH] = depth
+    elif 0x0C <= opcode <= 0x0E or opcode == 0x12 or opcode == 0x13:
+        at = _define_cfa(data, opcode, at, end, alignment, state)
+    elif opcode == 0x0F or opcode == 0x10 or opcode == 0x16:
+        at = _define_expression(data, opcode, at, end, state, expressions, expression_slots)
+    elif opcode == 0x2E:  # GNU_args_size: pushed arguments, which no rule needs
+        _, at = read_uleb(data, at, end)
+    elif opcode <= 0x15 or opcode == 0x2F:
+        at = _define_register(data, opcode, at, end, alignment, state)
+    else:
+        return FRAME_PROBLEM_BAD_INSTRUCTION
+    if at < 0:
+        return FRAME_PROBLEM_BAD_INSTRUCTION
+    cursor[CURSOR_AT] = at
+    return FRAME_PROBLEM_NONE
+
+
+@hot_loop
+def run_cies(
+    data: FlatArray,
+    section: FlatArray,
+    cie: FlatArray,
+    cie_count: int,
+    initial: FlatArray,
+    state: FlatArray,
+    stack: FlatArray,
+    expressions: FlatArray,
+    expression_slots: FlatArray,
+    return_column: int,
+) -> None:
+    """Run every CIE's initial instructions into `initial`; a failure is noted in the CIE's problem column."""
+    cursor = state[STATE_SIZE : STATE_SIZE + CURSOR_SIZE]
+    for index in range(cie_count):
+        row = index * CIE_COLUMNS
+        if cie[row + CIE_PROBLEM]:
+            continue
+        if cie[row + CIE_RETURN_COLUMN] != return_column:
+            cie[row + CIE_PROBLEM] = FRAME_PROBLEM_RETURN_COLUMN
+            continue
+        for slot in range(STATE_SIZE):
+            state[slot] = 0
+        for register in range(REGISTERS):
+            state[STATE_KINDS + register] = UNSPECIFIED
+        # Until the program is done, `restore` means "unspecified".
+        _copy(state, 0, initial, index * STATE_SIZE)
+        cursor[CURSOR_AT] = cie[row + CIE_PROGRAM]
+        cursor[CURSOR_LOCATION] = 0
+        cursor[CURSOR_ADVANCED] = 0
+        cursor[CURSOR_DEPTH] = 0
+        end = cie[row + CIE_PROGRAM_END]
+        while cursor[CURSOR_AT] < end:
+            problem = step(
+                data, end, section, cie, index, initial, state, stack, cursor, expressions, expression_slots
+            )
+            if problem or cursor[CURSOR_ADVANCED] != 0:
+                cie[row + CIE_PROBLEM] = FRAME_PROBLEM_BAD_CIE
+                break
+        _copy(state, 0, initial, index * STATE_SIZE)
+
+
+@hot_loop
+def run_fde(
+    data: FlatArray,
+    section: FlatArray,
+    cie: FlatArray,
+    initial: FlatArray,
+    fde: FlatArray,
+    fde_row: int,
+    state: FlatArray,
+    stack: FlatArray,
+    expressions: FlatArray,
+    expression_slots: FlatArray,
+    rules: FlatArray,
+    rule_slots: FlatArray,
+    row_addresses: FlatArray,
+    row_rules: FlatArray,
+    row_count: int,
+    same_mask: int,
+) -> tuple[int, int]:
+    """Append the rows of one FDE and the gap behind it; gives (row count, FRAME_PROBLEM)."""
+    cursor = state[STATE_SIZE : STATE_SIZE + CURSOR_SIZE]
+    cie_index = fde[fde_row + FDE_CIE]
+    flags = cie[cie_index * CIE_COLUMNS + CIE_FLAGS]
+    _copy(initial, cie_index * STATE_SIZE, state, 0)
+    location = fde[fde_row + FDE_START]
+    limit = fde[fde_row + FDE_END]
+    end = fde[fde_row + FDE_PROGRAM_END]
+    cursor[CURSOR_AT] = fde[fde_row + FDE_PROGRAM]
+    cursor[CURSOR_LOCATION] = location
+    cursor[CURSOR_ADVANCED] = location
+    cursor[CURSOR_DEPTH] = 0
+    while cursor[CURSOR_AT] < end:
+        problem = step(
+            data, end, section, cie, cie_index, initial, state, stack, cursor, expressions, expression_slots
+        )
+        if problem:
+            return row_count, problem
+        advanced = cursor[CURSOR_ADVANCED]
+        if advanced == location:
+            continue
+        if advanced < location:
+            return row_count, FRAME_PROBLEM_BACKWARD
+        if advanced >= limit:
+            break
+        row_addresses[row_count] = location
+        row_rules[row_count] = intern_rule(state, flags, same_mask, rules, rule_slots)
+        row_count += 1
+        location = advanced
+        cursor[CURSOR_LOCATION] = location
+    row_addresses[row_count] = location
+    row_rules[row_count] = intern_rule(state, flags, same_mask, rules, rule_slots)
+    row_addresses[row_count + 1] = limit
+    row_rules[row_count + 1] = RULE_INVALID
+    return row_count + 2, FRAME_PROBLEM_NONE
+
+
+@hot_loop
+def run_fdes(
+    data: FlatArray,
+    section: FlatArray,
+    cie: FlatArray,
+    initial: FlatArray,
+    fde: FlatArray,
+    fde_count: int,
+    state: FlatArray,
+    stack: FlatArray,
+    expressions: FlatArray,
+    expression_slots: FlatArray,
+    rules: FlatArray,
+    rule_slots: FlatArray,
+    row_addresses: FlatArray,
+    row_rules: FlatArray,
+    fde_first_row: FlatArray,
+    problems: FlatArray,
+    same_mask: int,
+) -> tuple[int, int]:
+    """Append the rows of every FDE in order; gives (row count, problem count).
+
+    FDE i has rows `fde_first_row[i]` up to `fde_first_row[i + 1]`, none when it is left out with a problem.
+    """
+    row_count = 0
+    problem_count = 0
+    for index in range(fde_count):
+        fde_row = index * FDE_COLUMNS
+        fde_first_row[index] = row_count
+        problem = cie[fde[fde_row + FDE_CIE] * CIE_COLUMNS + CIE_PROBLEM]
+        done = row_count
+        if problem == 0:
+            done, problem = run_fde(
+                data, section, cie, initial, fde, fde_row, state, stack, expressions, expression_slots,
+                rules, rule_slots, row_addresses, row_rules, row_count, same_mask,
+            )  # fmt: skip
+        if problem:
+            problems[problem_count * PROBLEM_COLUMNS + PROBLEM_OFFSET] = fde[fde_row + FDE_OFFSET]
+            problems[problem_count * PROBLEM_COLUMNS + PROBLEM_REASON] = problem
+            problems[problem_count * PROBLEM_COLUMNS + PROBLEM_START] = fde[fde_row + FDE_START]
+            problem_count += 1
+        else:
+            row_count = done
+    fde_first_row[fde_count] = row_count
+    return row_count, problem_count

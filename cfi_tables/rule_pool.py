@@ -1,0 +1,173 @@
+"""Distinct unwind rules and DWARF expressions, found once each while rows are made, as hot loops.
+
+Owns the register state's layout and the two hash tables. Data comes from `cfi_program`; ids go back to it, and
+`rule_record` writes each distinct rule into the table. Ids are in the order of first appearance, so the plain
+and the compiled form give the same.
+"""
+
+from __future__ import annotations
+
+from cfi_tables.hot_loop import FlatArray, hot_loop
+from cfi_tables.layout import (
+    CFA_KIND_END,
+    CFA_KIND_EXPRESSION,
+    CFA_KIND_INVALID,
+    CFA_KIND_OVERFLOW,
+    REGISTER_KIND_EXPRESSION,
+    REGISTER_KIND_IN_REGISTER,
+    REGISTER_KIND_SAME,
+    REGISTER_KIND_UNDEFINED,
+    REGISTER_KIND_VAL_EXPRESSION,
+)
+
+REGISTERS = 17
+"""Registers that a rule holds: x86-64's general ones and the return address (column 16)."""
+RETURN_COLUMN = 16
+UNSPECIFIED = 255
+"""Register kind in the state only: the CFI says nothing, the ABI's default holds."""
+
+# The state of a call frame program, an int64 array.
+STATE_CFA_KIND = 0
+STATE_CFA_REGISTER = 1
+STATE_CFA_OFFSET = 2
+STATE_CFA_EXPRESSION = 3
+STATE_KINDS = 4
+STATE_VALUES = STATE_KINDS + REGISTERS
+STATE_SIZE = STATE_VALUES + REGISTERS
+
+# A rule in the pool: RULE_WORDS int64 words a rule, the first word of the array is the count.
+WORD_CFA_KIND = 0
+WORD_CFA_REGISTER = 1
+WORD_FLAGS = 2
+WORD_CFA_VALUE = 3  # offset, or expression
+WORD_COUNT = 4
+WORD_ENTRIES = 5  # pairs: register | kind << 8, value
+RULE_WORDS = WORD_ENTRIES + 2 * REGISTERS
+
+RULE_INVALID = 0
+RULE_END = 1
+RULE_OVERFLOW = 2
+FIRST_RULE = 3
+
+# An expression in the pool: offset in its section, length; the first word of the array is the count.
+EXPRESSION_WORDS = 2
+
+_HASH_MASK = (1 << 40) - 1
+_INT32 = 1 << 31
+
+
+@hot_loop
+def intern_expression(data: FlatArray, at: int, length: int, expressions: FlatArray, slots: FlatArray) -> int:
+    """The number of the expression `data[at : at + length]`, a new one when its bytes are new; -1 when full."""
+    value = length
+    for index in range(length):
+        value = (value * 1000003 ^ (0 + data[at + index])) & _HASH_MASK
+    mask = len(slots) - 1
+    slot = (value ^ (value >> 20)) & mask
+    count = expressions[0]
+    while slots[slot]:
+        number = slots[slot] - 1
+        place = 1 + number * EXPRESSION_WORDS
+        if expressions[place + 1] == length:
+            other = expressions[place]
+            index = 0
+            while index < length and data[other + index] == data[at + index]:
+                index += 1
+            if index == length:
+                return number
+        slot = (slot + 1) & mask
+    if 2 * count >= mask or (count + 1) * EXPRESSION_WORDS >= len(expressions):
+        return -1
+    slots[slot] = count + 1
+    expressions[1 + count * EXPRESSION_WORDS] = at
+    expressions[2 + count * EXPRESSION_WORDS] = length
+    expressions[0] = count + 1
+    return count
+
+
+@hot_loop
+def _fill_words(state: FlatArray, flags: int, same_mask: int, rules: FlatArray, base: int) -> int:
+    """Write the canonical words of the state's rule at `base`; gives RULE_INVALID, _END, _OVERFLOW or FIRST_RULE."""
+    kind = state[STATE_CFA_KIND]
+    if state[STATE_KINDS + RETURN_COLUMN] == REGISTER_KIND_UNDEFINED:
+        return RULE_END
+    if kind == CFA_KIND_INVALID:
+        return RULE_INVALID
+    register = state[STATE_CFA_REGISTER]
+    value = state[STATE_CFA_OFFSET]
+    if kind == CFA_KIND_EXPRESSION:
+        register = 0
+        value = state[STATE_CFA_EXPRESSION]
+        if value < 0:
+            return RULE_OVERFLOW
+    if register >= REGISTERS or value < -_INT32 or value >= _INT32:
+        return RULE_OVERFLOW
+    rules[base + WORD_CFA_KIND] = kind
+    rules[base + WORD_CFA_REGISTER] = register
+    rules[base + WORD_FLAGS] = flags
+    rules[base + WORD_CFA_VALUE] = value
+    count = 0
+    for number in range(REGISTERS):
+        how = state[STATE_KINDS + number]
+        if how == UNSPECIFIED or (how == REGISTER_KIND_SAME and (same_mask >> number) & 1):
+            continue
+        if how == REGISTER_KIND_UNDEFINED and not (same_mask >> number) & 1 and number != 7:
+            continue  # unknown is the default of the others, but not of the stack pointer
+        value = state[STATE_VALUES + number]
+        if value < -_INT32 or value >= _INT32:
+            return RULE_OVERFLOW
+        if how == REGISTER_KIND_IN_REGISTER and value >= REGISTERS:
+            if number == RETURN_COLUMN:
+                return RULE_OVERFLOW
+            how = REGISTER_KIND_UNDEFINED  # kept in a register that no capture has
+            value = 0
+        if (how == REGISTER_KIND_EXPRESSION or how == REGISTER_KIND_VAL_EXPRESSION) and value < 0:
+            return RULE_OVERFLOW
+        rules[base + WORD_ENTRIES + 2 * count] = number | (how << 8)
+        rules[base + WORD_ENTRIES + 2 * count + 1] = value
+        count += 1
+    rules[base + WORD_COUNT] = count
+    return FIRST_RULE
+
+
+@hot_loop
+def intern_rule(state: FlatArray, flags: int, same_mask: int, rules: FlatArray, slots: FlatArray) -> int:
+    """The id of the rule that the state holds, a new one when it is new; RULE_OVERFLOW when the pool is full.
+
+    `same_mask` has a bit set for each register that the ABI keeps unchanged where the CFI says nothing.
+    """
+    count = rules[0]
+    base = 1 + count * RULE_WORDS
+    if base + RULE_WORDS > len(rules):
+        return RULE_OVERFLOW
+    special = _fill_words(state, flags, same_mask, rules, base)
+    if special < FIRST_RULE:
+        return special
+    size = WORD_ENTRIES + 2 * rules[base + WORD_COUNT]
+    value = 0
+    for index in range(size):
+        value = (value * 1000003 ^ rules[base + index]) & _HASH_MASK
+    mask = len(slots) - 1
+    slot = (value ^ (value >> 20)) & mask
+    while slots[slot]:
+        other = 1 + (slots[slot] - 1) * RULE_WORDS
+        index = 0
+        while index < size and rules[other + index] == rules[base + index]:
+            index += 1
+        if index == size:
+            return slots[slot] - 1
+        slot = (slot + 1) & mask
+    slots[slot] = count + 1
+    rules[0] = count + 1
+    return count
+
+
+def prepare_rules(rules: FlatArray) -> None:
+    """Put the three rules that have no registers at their fixed ids."""
+    for number, kind in (
+        (RULE_INVALID, CFA_KIND_INVALID),
+        (RULE_END, CFA_KIND_END),
+        (RULE_OVERFLOW, CFA_KIND_OVERFLOW),
+    ):
+        rules[1 + number * RULE_WORDS + WORD_CFA_KIND] = kind
+    rules[0] = FIRST_RULE

@@ -1,0 +1,18 @@
+"""x86-64: register names and defaults (System V ABI AMD64, §3.2.1 and figure 3.36)."""
+
+from __future__ import annotations
+
+from cfi_tables.elf_image import EM_X86_64
+
+MACHINE = EM_X86_64
+REGISTER_NAMES = (
+    "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp",
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "ra",
+)  # fmt: skip
+"""By DWARF number; 16 is the return address column."""
+
+CALLEE_SAVED = (3, 6, 12, 13, 14, 15)
+"""Registers that a call leaves unchanged: rbx, rbp, r12-r15."""
+SAME_MASK = sum(1 << register for register in CALLEE_SAVED)
+STACK_POINTER = 7
+RETURN_ADDRESS = 16
