@@ -144,6 +144,13 @@ class EventLayout:
             sample_type & (SAMPLE_READ | SAMPLE_CALLCHAIN | SAMPLE_RAW | SAMPLE_BRANCH_STACK)
         )
 
+        self.stack_size_word = -1
+        """Index of the 8-byte word that holds the recorded stack size, where that is the same in every sample with
+        64-bit registers; else -1."""
+        if self.has_stack and self.has_registers and not self._has_variable:
+            self.stack_size_word = (_HEADER.size + self.head.size + 8 + self.registers.size) // 8
+        self.registers_abi_word = (_HEADER.size + self.head.size) // 8
+
     def _lay_out_head(self) -> None:
         # Every field before the variable ones is 8 bytes wide, some as two 32-bit halves.
         fields: list[str] = []
@@ -254,23 +261,23 @@ class EventLayout:
 
 
 def compact_sample(buffer: Buffer, at: int, size: int, layout: EventLayout) -> bytes:
-    """A copy of the sample record at `buffer[at:at + size]` without the unused part of its stack dump.
+    """A copy of the sample record at `buffer[at:at + size]` that ends where its stack dump really ends.
 
     The kernel reserves the asked stack size in every record though most stacks are shorter. The header and the
-    size of the dump stay as they were, so that `RecordDecoder.decode(…, compacted=True)` can tell a full dump.
-    Raises struct.error when the record is too short for its fields.
+    recorded size of the dump stay, so that `RecordDecoder.decode(…, compacted=True)` can tell a full dump. For
+    events that ask for nothing behind the user stack. Raises struct.error when the record is too short.
     """
     if not layout.has_stack:
         return bytes(buffer[at : at + size])
     stack = layout.after_registers(buffer, layout.after_head(buffer, at)[0])
     (reserved,) = _U64.unpack_from(buffer, stack)
-    end = stack + 8 + reserved
-    if reserved == 0 or end + 8 > at + size:
-        return bytes(buffer[at : at + size])
-    (used,) = _U64.unpack_from(buffer, end)
-    if used >= reserved:
-        return bytes(buffer[at : at + size])
-    return b"".join((buffer[at : stack + 8 + used], buffer[end : at + size]))
+    stack += 8
+    used = 0
+    if reserved:
+        if stack + reserved + 8 > at + size:
+            raise struct.error("stack dump goes past the record")
+        used = min(_U64.unpack_from(buffer, stack + reserved)[0], reserved)
+    return bytes(buffer[at : stack + used])
 
 
 class RecordDecoder:
@@ -332,14 +339,14 @@ class RecordDecoder:
                 self.faults[RecordFault.UNKNOWN_EVENT] += 1
                 return None
             if kind == RECORD_SAMPLE:
-                return self._sample(record, layout, misc, size)
+                return self._sample(record, layout, misc, compacted)
             reader = _SIDE_BAND.get(kind)
             return reader(record, layout, misc) if reader else None
         except struct.error:
             self.faults[RecordFault.TRUNCATED] += 1
             return None
 
-    def _sample(self, record: Buffer, layout: EventLayout, misc: int, size: int) -> Sample:
+    def _sample(self, record: Buffer, layout: EventLayout, misc: int, compacted: bool) -> Sample:
         values = layout.head.unpack_from(record, _HEADER.size)
         time, pid, tid, ip = layout.head_pick((*values, 0))
         cpu = values[layout.cpu_index] if layout.cpu_index >= 0 else -1
@@ -361,22 +368,22 @@ class RecordDecoder:
             self.faults[RecordFault.COMPAT_REGISTERS] += 1
         sample = Sample(time, cpu, pid, tid, layout.places, registers, known, [], chain)
         if layout.has_stack and known >> _RSP & 1:
-            stack = self._stack(record, layout.after_registers(record, at), size, registers[_RSP])
+            stack = _stack(record, layout.after_registers(record, at), registers[_RSP], compacted)
             if stack is not None:
                 sample.slices.append(stack)
         return sample
 
-    def _stack(self, record: Buffer, at: int, size: int, rsp: int) -> StackSlice | None:
-        (reserved,) = _U64.unpack_from(record, at)
-        if reserved == 0:
-            return None
-        at += 8
-        used_at = at + reserved - (size - len(record))
-        (used,) = _U64.unpack_from(record, used_at)
-        if used > reserved or at + used > used_at:
-            raise struct.error("stack dump goes past the record")
-        # A dump that filled all its room was ended by the limit, a shorter one by the end of the stack.
-        return StackSlice(rsp, bytes(record[at : at + used]), cut=used == reserved) if used else None
+
+def _stack(record: Buffer, at: int, rsp: int, compacted: bool) -> StackSlice | None:
+    (reserved,) = _U64.unpack_from(record, at)
+    at += 8
+    if reserved == 0:
+        return None
+    used = len(record) - at if compacted else _U64.unpack_from(record, at + reserved)[0]
+    if used > reserved:
+        raise struct.error("stack dump goes past the record")
+    # A dump that filled all its room was ended by the limit, a shorter one by the end of the stack.
+    return StackSlice(rsp, bytes(record[at : at + used]), used == reserved) if used else None
 
 
 def _id_positions(sample_type: int) -> tuple[int, int]:

@@ -43,7 +43,8 @@ _KIND_AND_IDENTIFIER = struct.Struct("<I4xQ")
 _RSP = 7
 _ENOTSUPP = 524
 # The drain thread must get its turn while the consumer computes; Python's 5 ms would fill a ring.
-_SWITCH_INTERVAL_S = 0.001
+_SWITCH_INTERVAL_S = 0.0002
+_GIVE_WAY_EVERY = 64
 
 
 class PerfCapture:
@@ -218,7 +219,9 @@ class PerfCapture:
             self._trampolines.observe(event)
             yield event
         while (batch := self._reader.next_batch()) is not None:
-            for item in batch:
+            for number, item in enumerate(batch):
+                if number % _GIVE_WAY_EVERY == 0:
+                    self._reader.give_way()
                 if isinstance(item, RecordsLost):
                     self._trampolines.observe(item)
                     yield item

@@ -23,11 +23,13 @@ TimedRecord: TypeAlias = tuple[int, int, bytes]
 
 _HEAD_WORD = 1024 // 8
 _TAIL_WORD = 1032 // 8
-_HEADER = struct.Struct("<IHH")
-# In samples of BASE_SAMPLE: header, identifier, ip, pid and tid, time.
-_IDENTIFIER_AND_TIME = struct.Struct("<8xQ16xQ")
-# Others end in: pid and tid, time, cpu, identifier.
-_TRAILER_TIME = -24
+# Samples of BASE_SAMPLE begin with the words header (type: 32 bits, misc: 16, size: 16), identifier, ip, pid and
+# tid, time. Other records end with the words pid and tid, time, cpu, identifier. All are multiples of 8 bytes.
+_KIND = 0xFFFFFFFF
+_IDENTIFIER = 1
+_TIME = 4
+_TRAILER_TIME = -3
+_SHORTEST = 40
 _U64 = struct.Struct("<Q")
 
 _LARGEST = 32 << 20
@@ -54,61 +56,92 @@ class RingBuffer:
         page = mmap.PAGESIZE
         self._control = self._view[:page].cast("Q")
         self._data = self._view[page : page + self.size]
+        self._words = self._data.cast("Q")
         self.unreadable = 0
         """Records that did not fit their own layout."""
         self.skipped = 0
         """Samples that `drain` was told not to keep, since this was last set to 0."""
 
     def drain(self, layouts: Mapping[int, EventLayout], out: list[TimedRecord], *, keep_samples: bool) -> int:
-        """Append the records that are there to `out`, in the order written, and free their room; gives the bytes.
+        """Append the records that are there to `out`, in the order written, and free their room.
 
-        With `keep_samples` False samples are counted in `skipped` instead.
+        Gives the bytes that they took in the ring. With `keep_samples` False samples are counted in `skipped`
+        instead. This loop decides how many hits a second are caught, hence the words in place of structures.
         """
         head: int = self._control[_HEAD_WORD]
-        tail = start = self._control[_TAIL_WORD]
-        data, size, cpu = self._data, self.size, self.cpu
+        tail = start = given_back = self._control[_TAIL_WORD]
+        words, data, size, cpu = self._words, self._data, self.size, self.cpu
         mask = size - 1
-        given_back = tail
+        give_back_after = size >> 4
+        append = out.append
         while tail < head:
             at = tail & mask
-            kind, _, length = _HEADER.unpack_from(data, at)
-            if length < _HEADER.size:
+            word = at >> 3
+            header = words[word]
+            length = header >> 48
+            if length < _SHORTEST:
                 # Never written by the kernel; what follows cannot be found any more.
                 self.unreadable += 1
                 tail = head
                 break
             tail += length
-            if kind == RECORD_SAMPLE and not keep_samples:
-                self.skipped += 1
-                continue
-            buffer: memoryview | bytes = data
             if at + length > size:
-                buffer = b"".join((data[at:], data[: at + length - size]))
-                at = 0
-            if kind == RECORD_SAMPLE:
-                identifier, time = _IDENTIFIER_AND_TIME.unpack_from(buffer, at)
-                layout = layouts.get(identifier)
-                try:
-                    if layout is not None:
-                        out.append((time, cpu, compact_sample(buffer, at, length, layout)))
-                    else:
-                        self.unreadable += 1
-                except struct.error:
-                    self.unreadable += 1
+                self._take_split(at, length, layouts, out, keep_samples)
+            elif header & _KIND != RECORD_SAMPLE:
+                append((words[word + (length >> 3) + _TRAILER_TIME], cpu, data[at : at + length].tobytes()))
+            elif not keep_samples:
+                self.skipped += 1
             else:
-                (time,) = _U64.unpack_from(buffer, at + length + _TRAILER_TIME)
-                out.append((time, cpu, bytes(buffer[at : at + length])))
-            if tail - given_back > size >> 3:
-                # A writer that waits for room should not wait for the whole round.
+                layout = layouts.get(words[word + _IDENTIFIER])
+                if layout is None:
+                    self.unreadable += 1
+                elif (stack := layout.stack_size_word) > 0 and words[word + layout.registers_abi_word]:
+                    # The last word of the record tells how much of the reserved stack was filled.
+                    used = words[word + (length >> 3) - 1] if words[word + stack] else 0
+                    append((words[word + _TIME], cpu, data[at : at + 8 * stack + 8 + used].tobytes()))
+                else:
+                    self._take(data, at, length, layout, out)
+            if tail - given_back > give_back_after:
                 self._control[_TAIL_WORD] = given_back = tail
         self._control[_TAIL_WORD] = tail
         return tail - start
+
+    def _take(
+        self, buffer: memoryview | bytes, at: int, length: int, layout: EventLayout, out: list[TimedRecord]
+    ) -> None:
+        (time,) = _U64.unpack_from(buffer, at + 8 * _TIME)
+        try:
+            out.append((time, self.cpu, compact_sample(buffer, at, length, layout)))
+        except struct.error:
+            self.unreadable += 1
+
+    def _take_split(
+        self,
+        at: int,
+        length: int,
+        layouts: Mapping[int, EventLayout],
+        out: list[TimedRecord],
+        keep_samples: bool,
+    ) -> None:
+        # A record that goes on at the start of the ring.
+        record = b"".join((self._data[at:], self._data[: at + length - self.size]))
+        if self._words[at >> 3] & _KIND != RECORD_SAMPLE:
+            (time,) = _U64.unpack_from(record, length + 8 * _TRAILER_TIME)
+            out.append((time, self.cpu, record))
+            return
+        layout = layouts.get(_U64.unpack_from(record, 8 * _IDENTIFIER)[0])
+        if not keep_samples:
+            self.skipped += 1
+        elif layout is None:
+            self.unreadable += 1
+        else:
+            self._take(record, 0, length, layout, out)
 
     def close(self) -> None:
         """Unmap the ring and close its event."""
         if self.fd < 0:
             return
-        for view in (self._data, self._control, self._view):
+        for view in (self._words, self._data, self._control, self._view):
             view.release()
         self._map.close()
         os.close(self.fd)

@@ -32,6 +32,7 @@ _IDLE_WAIT_MS = 10
 _IDLE_AFTER_ROUNDS = 50
 _QUEUE_BYTES = 512 << 20
 _RECORD_OVERHEAD = 120
+_GIVE_WAY_S = 0.02
 _time = itemgetter(0)
 
 
@@ -54,11 +55,13 @@ class RingReader:
         self._alive = set(alive_fds)
         self._disarm = disarm
         self._pending: list[TimedRecord] = []
-        self._pending_bytes = 0
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._queued_bytes = 0
+        self._kept_bytes = 0
         self._taken_bytes = 0
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # Not set while the rings fill fast: then the consumer leaves the interpreter to the drain.
+        self._calm = threading.Event()
+        self._calm.set()
         self._stopping = False
         self._closed = False
         self._failure: BaseException | None = None
@@ -96,12 +99,21 @@ class RingReader:
         self._taken_bytes += _bytes_of(batch)
         return batch
 
+    def give_way(self) -> None:
+        """Wait a moment while the rings fill fast; called by the consumer every few records.
+
+        Decoding is put off rather than records lost: the queue has room for much more than the rings.
+        """
+        if not self._calm.is_set():
+            self._calm.wait(_GIVE_WAY_S)
+
     def _run(self) -> None:
         try:
             self._drain_until_end()
         except BaseException as error:
             self._failure = error
         finally:
+            self._calm.set()
             self._queue.put(None)
 
     def _drain_until_end(self) -> None:
@@ -126,13 +138,19 @@ class RingReader:
     def _round(self) -> bool:
         horizon = time.monotonic_ns() - _SETTLE_NS
         fresh: list[TimedRecord] = []
-        queued = self._queued_bytes - self._taken_bytes + self._pending_bytes
+        queued = self._kept_bytes - self._taken_bytes
+        hurried = False
         for ring in self._rings:
-            ring.drain(self._layouts, fresh, keep_samples=queued < _QUEUE_BYTES)
+            filled = ring.drain(self._layouts, fresh, keep_samples=queued < _QUEUE_BYTES)
+            hurried = hurried or filled > ring.size >> 4
+        if hurried and queued < _QUEUE_BYTES // 2:
+            self._calm.clear()
+        else:
+            self._calm.set()
         if fresh:
             self._pending += fresh
             self._pending.sort(key=_time)
-            self._pending_bytes += _bytes_of(fresh)
+            self._kept_bytes += _bytes_of(fresh)
         for ring in self._rings:
             if ring.skipped:
                 self._queue.put([RecordsLost(horizon, ring.cpu, ring.skipped)])
@@ -146,9 +164,6 @@ class RingReader:
             return
         batch: Batch = [*self._pending[:count]]
         del self._pending[:count]
-        size = _bytes_of(batch)
-        self._pending_bytes -= size
-        self._queued_bytes += size
         self._queue.put(batch)
 
 
