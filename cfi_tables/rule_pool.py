@@ -64,9 +64,9 @@ def intern_expression(data: FlatArray, at: int, length: int, expressions: FlatAr
         value = (value * 1000003 ^ (0 + data[at + index])) & _HASH_MASK
     mask = len(slots) - 1
     slot = (value ^ (value >> 20)) & mask
-    count = expressions[0]
+    count: int = expressions[0]
     while slots[slot]:
-        number = slots[slot] - 1
+        number: int = slots[slot] - 1
         place = 1 + number * EXPRESSION_WORDS
         if expressions[place + 1] == length:
             other = expressions[place]
@@ -136,7 +136,7 @@ def intern_rule(state: FlatArray, flags: int, same_mask: int, rules: FlatArray, 
 
     `same_mask` has a bit set for each register that the ABI keeps unchanged where the CFI says nothing.
     """
-    count = rules[0]
+    count: int = rules[0]
     base = 1 + count * RULE_WORDS
     if base + RULE_WORDS > len(rules):
         return RULE_OVERFLOW
@@ -155,7 +155,8 @@ def intern_rule(state: FlatArray, flags: int, same_mask: int, rules: FlatArray, 
         while index < size and rules[other + index] == rules[base + index]:
             index += 1
         if index == size:
-            return slots[slot] - 1
+            found: int = slots[slot] - 1
+            return found
         slot = (slot + 1) & mask
     slots[slot] = count + 1
     rules[0] = count + 1

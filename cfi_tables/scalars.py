@@ -14,19 +14,22 @@ _LEB_LIMIT = 1 << 55  # a larger value is no offset, length or register of any r
 @hot_loop
 def read_u8(data: FlatArray, at: int) -> int:
     """The byte at `at`; the caller has checked the bounds."""
-    return 0 + data[at]
+    value: int = 0 + data[at]
+    return value
 
 
 @hot_loop
 def read_u16(data: FlatArray, at: int) -> int:
     """The unsigned 16-bit integer at `at`; the caller has checked the bounds."""
-    return 0 + data[at] + data[at + 1] * 256
+    value: int = 0 + data[at] + data[at + 1] * 256
+    return value
 
 
 @hot_loop
 def read_u32(data: FlatArray, at: int) -> int:
     """The unsigned 32-bit integer at `at`; the caller has checked the bounds."""
-    return 0 + data[at] + data[at + 1] * 256 + data[at + 2] * 65536 + data[at + 3] * 16777216
+    value: int = 0 + data[at] + data[at + 1] * 256 + data[at + 2] * 65536 + data[at + 3] * 16777216
+    return value
 
 
 @hot_loop

@@ -1,0 +1,88 @@
+"""Rules and rows as text that a person reads, for `ptap tables show`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cfi_tables import layout
+from cfi_tables.expression_text import describe_expression, register_name
+from cfi_tables.hot_loop import FlatArray, plain_view
+from cfi_tables.lookup import find_rule
+from cfi_tables.scalars import read_i32, read_u8, read_u16
+from cfi_tables.table import CompactTable
+
+
+def describe_rule(arena: FlatArray, offset: int, table: int = 0) -> str:
+    """The rule record at `offset`, such as `CFA=rsp+16 rbx=[CFA-16] ra=[CFA-8]`.
+
+    `table` is where its table begins in `arena`. Registers that are not named keep the ABI's default: rbx, rbp and
+    r12-r15 unchanged, rsp = CFA, the others unknown.
+    """
+    view = plain_view(arena)
+    kind = read_u8(view, offset + layout.RULE_CFA_KIND)
+    if kind == layout.CFA_KIND_INVALID:
+        return "no information"
+    if kind == layout.CFA_KIND_END:
+        return "outermost frame"
+    if kind == layout.CFA_KIND_OVERFLOW:
+        return "rule does not fit the table"
+    register = register_name(read_u8(view, offset + layout.RULE_CFA_REGISTER))
+    a = read_i32(view, offset + layout.RULE_CFA_A)
+    b = read_i32(view, offset + layout.RULE_CFA_B)
+    if kind == layout.CFA_KIND_REGISTER_OFFSET:
+        words = [f"CFA={_sum(register, a)}"]
+    elif kind == layout.CFA_KIND_DEREF:
+        words = [f"CFA={_sum(f'*({_sum(register, a)})', b)}"]
+    else:
+        words = [f"CFA=({describe_expression(_expression(view, table + a))})"]
+    for index in range(read_u8(view, offset + layout.RULE_COUNT)):
+        entry = offset + layout.RULE_SIZE + index * layout.RULE_ENTRY_SIZE
+        words.append(_describe_entry(view, entry, table))
+    if read_u8(view, offset + layout.RULE_FLAGS) & layout.RULE_FLAG_SIGNAL_FRAME:
+        words.append("signal frame")
+    return "  ".join(words)
+
+
+def format_rows(table: CompactTable, address: int | None = None) -> Iterator[str]:
+    """One line a row: address range and rule. With `address` only the row in force there.
+
+    Addresses are file virtual addresses; that nothing covers `address` is told in a line of its own.
+    """
+    view = plain_view(table.data)
+    if address is not None:
+        offset = find_rule(view, 0, address)
+        if offset < 0:
+            yield f"{address:#x}  no information: no FDE covers this address"
+            return
+    previous: tuple[int, int] | None = None
+    for row in [*table.rows(), (table.text_range[1], -1)]:
+        if previous is not None and (address is None or previous[0] <= address < row[0]):
+            yield f"{previous[0]:#x}-{row[0]:#x}  {describe_rule(view, previous[1])}"
+        previous = row
+
+
+def _sum(name: str, value: int) -> str:
+    return f"{name}{value:+d}" if value else name
+
+
+def _expression(view: FlatArray, offset: int) -> bytes:
+    length = read_u16(view, offset)
+    return bytes(view[offset + 2 : offset + 2 + length])
+
+
+def _describe_entry(view: FlatArray, entry: int, table: int) -> str:
+    name = register_name(read_u8(view, entry + layout.RULE_ENTRY_REGISTER_NUMBER))
+    kind = read_u8(view, entry + layout.RULE_ENTRY_KIND)
+    value = read_i32(view, entry + layout.RULE_ENTRY_VALUE)
+    if kind == layout.REGISTER_KIND_UNDEFINED:
+        return f"{name}=unknown"
+    if kind == layout.REGISTER_KIND_SAME:
+        return f"{name}=same"
+    if kind == layout.REGISTER_KIND_AT_CFA:
+        return f"{name}=[{_sum('CFA', value)}]"
+    if kind == layout.REGISTER_KIND_CFA_PLUS:
+        return f"{name}={_sum('CFA', value)}"
+    if kind == layout.REGISTER_KIND_IN_REGISTER:
+        return f"{name}={register_name(value)}"
+    text = describe_expression(_expression(view, table + value))
+    return f"{name}=[({text})]" if kind == layout.REGISTER_KIND_EXPRESSION else f"{name}=({text})"
