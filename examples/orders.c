@@ -9,7 +9,7 @@
  * An inlined helper has no call instruction and no address of its own; each inlined copy is found:
  *   ptap --backtrace 'process("examples/build/orders").function("percent_of")' -- examples/build/orders
  *
- * Recursion, from the third level on: one line of one function.
+ * One line of a recursive function, bundles within bundles:
  *   ptap --backtrace 'process("examples/build/orders").statement("price_item@pricing.c:20")' -- examples/build/orders
  *
  * A function of the C library, and who of ours is behind it:

@@ -172,7 +172,20 @@ def plt_addresses(path: str | os.PathLike[str]) -> list[int]:
     return found
 
 
-def load_bias_is_zero(path: str | os.PathLike[str]) -> bool:
+def covered_by_eh_frame(path: str | os.PathLike[str]) -> list[tuple[int, int]]:
+    """The `[start, end)` of each FDE in .eh_frame, by readelf."""
+    text = _output("readelf", "--debug-dump=frames", "-W", os.fspath(path))
+    found, inside = [], False
+    for line in text.splitlines():
+        if line.startswith("Contents of the"):
+            inside = ".eh_frame" in line
+        match = re.search(r" FDE .* pc=([0-9a-f]+)\.\.([0-9a-f]+)", line)
+        if match and inside:
+            found.append((int(match.group(1), 16), int(match.group(2), 16)))
+    return found
+
+
+def has_fixed_address(path: str | os.PathLike[str]) -> bool:
     """True for an executable at fixed addresses (ET_EXEC), False for a position-independent file."""
     return bool(re.search(r"Type:\s+EXEC\b", _output("readelf", "-hW", os.fspath(path))))
 

@@ -18,6 +18,10 @@ Where gdb's own answer is not the plain truth about the stack, and what is done 
 * Without CFI, gdb guesses by looking at the prologue's instructions. Such frames look like all others (its
   epilogue scan, too, is used only without CFI). Callers must know which functions have no CFI, and end the
   comparison there.
+* gdb gives the arguments of inlined functions in reverse order. Compare by name.
+* gdb resolves DW_OP_entry_value from the caller's call site entry, so it knows some arguments that need more than
+  the frame's own registers. (`print entry-values no` only hides the extra `name@entry`.)
+* For a library function with several names, gdb prefers the debug information's (`__GI_raise` for `raise`).
 * An unwritten CFI rule for a callee-saved register is taken as "same value", as every unwinder does.
 * gdb goes on only while the CFA grows. On a stack switch to a lower address, it stops with "previous frame
   inner to this frame (corrupt stack?)" unless the frame is a signal frame; see `stop_reason`.
@@ -312,7 +316,7 @@ class Session:
         }
         try:
             value = symbol.value(frame)
-            told["value"] = value.format_string(raw=not self.request["pretty_printers"])
+            told["value"] = value.format_string(raw=not self.request["pretty_printers"], deref_refs=True)
             told["unavailable"] = bool(value.is_optimized_out)
         except (gdb.error, gdb.MemoryError, RuntimeError) as error:
             told["unavailable"], told["error"] = True, str(error)

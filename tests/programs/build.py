@@ -76,9 +76,7 @@ PROGRAMS: dict[str, Program] = {
     "alternate_signal_stack": Program(("alternate_signal_stack.c",)),
     "vdso_call": Program(("vdso_call.c",)),
     "deep_recursion": Program(("deep_recursion.c",), flags=("-fno-optimize-sibling-calls",)),
-    "dlopen_library": Program(
-        ("dlopen_library.c",), libraries=("dl",), companions=((".so", "dlopen_library_plugin"),)
-    ),
+    "dlopen_library": Program(("dlopen_library.c",), libraries=("dl",), companions=((".so", "dlopen_library_plugin"),)),
     "dlopen_library_plugin": Program(("dlopen_library_plugin.c",), shared=True),
     "exec_other": Program(("exec_other.c",), flags=("-no-pie",), companions=((".next", "exec_other_next"),)),
     "exec_other_next": Program(("exec_other_next.c",), flags=("-no-pie",)),
@@ -106,16 +104,12 @@ PROGRAMS: dict[str, Program] = {
     "library_call": Program(("library_call.c",)),
     # Names, inlining, values
     "inline_nest": Program(("inline_nest.c",)),
-    "static_same_name": Program(
-        ("static_same_name.c", "static_same_name_first.c", "static_same_name_second.c")
-    ),
+    "static_same_name": Program(("static_same_name.c", "static_same_name_first.c", "static_same_name_second.c")),
     "arguments": Program(("arguments.c",)),
     "cpp_arguments": Program(("cpp_arguments.cpp",), flags=("-std=c++17",), language="c++"),
     "return_value": Program(("return_value.c",)),
     # The demo programs, so that what newcomers see is tested too
-    "orders": Program(
-        tuple(str(EXAMPLES / name) for name in ("orders.c", "order_book.c", "pricing.c", "discounts.c"))
-    ),
+    "orders": Program(tuple(str(EXAMPLES / name) for name in ("orders.c", "order_book.c", "pricing.c", "discounts.c"))),
     "shapes": Program((str(EXAMPLES / "shapes.cpp"),), flags=("-std=c++17",), language="c++"),
     "workers": Program((str(EXAMPLES / "workers.c"),), flags=("-pthread",)),
 }
@@ -204,9 +198,7 @@ def _run(command: list[str], folder: Path) -> None:
             command, cwd=folder, capture_output=True, text=True, timeout=_COMPILER_SECONDS, check=False
         )
     except FileNotFoundError as error:
-        raise BuildError(
-            f"{command[0]} is not installed; on Debian: apt install {_package_of(command[0])}"
-        ) from error
+        raise BuildError(f"{command[0]} is not installed; on Debian: apt install {_package_of(command[0])}") from error
     if done.returncode != 0:
         raise BuildError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
 

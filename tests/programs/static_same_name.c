@@ -4,6 +4,7 @@ int refresh_first(int value);
 int refresh_second(int value);
 
 static int state;
+volatile int one = 1; /* keeps constants from being propagated into copies under other names */
 
 __attribute__((noinline)) static int refresh(int value)
 {
@@ -14,9 +15,9 @@ __attribute__((noinline)) static int refresh(int value)
 
 int main(void)
 {
-	int result = refresh(1);
+	int result = refresh(one);
 
-	result += refresh_first(10);
-	result += refresh_second(100);
+	result += refresh_first(10 * one);
+	result += refresh_second(100 * one);
 	return result != 111;
 }

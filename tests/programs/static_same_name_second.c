@@ -1,6 +1,7 @@
 /* The second other file with a static `refresh`, of another type. */
 
 static long state;
+extern volatile int one;
 
 int refresh_second(int value);
 
@@ -13,7 +14,7 @@ __attribute__((noinline)) static long refresh(long first, long second)
 
 int refresh_second(int value)
 {
-	long result = refresh(value, 0);
+	long result = refresh(value - 1, one);
 
 	__asm__ volatile("" : "+r"(result));
 	return (int)result;
