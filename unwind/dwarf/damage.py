@@ -47,8 +47,6 @@ class DwarfProblem:
 class DwarfError(Exception):
     """A part of the debugging information cannot be read; `problem` says which and why."""
 
-    def __init__(
-        self, reason: DwarfReason, section: str, offset: int, unit_offset: int | None = None
-    ) -> None:
+    def __init__(self, reason: DwarfReason, section: str, offset: int, unit_offset: int | None = None) -> None:
         self.problem = DwarfProblem(reason, section, offset, unit_offset)
         super().__init__(str(self.problem))

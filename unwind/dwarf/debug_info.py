@@ -22,6 +22,7 @@ from unwind.dwarf.sections import DwarfSections
 from unwind.dwarf.unit import CompilationUnit
 
 if TYPE_CHECKING:
+    from unwind.dwarf.line_header import LineHeader
     from unwind.dwarf.line_program import LineTable
 
 _MAXIMUM_PROBLEMS = 1000
@@ -38,6 +39,7 @@ class DebugInfo:
         """What could not be read so far."""
         self._abbreviations: dict[tuple[int, int, int, int], AbbreviationTable] = {}
         self._line_tables: dict[tuple[int, int], LineTable | None] = {}
+        self._line_headers: dict[int, LineHeader | None] = {}
         if not image.little_endian or not self.sections.get(".debug_info"):
             raise DwarfError(DwarfReason.NO_SECTION, ".debug_info", 0)
 
@@ -111,9 +113,7 @@ class DebugInfo:
             return None
         return unit.entry_at(unit.type_offset)
 
-    def abbreviations(
-        self, offset: int, version: int, address_size: int, offset_size: int
-    ) -> AbbreviationTable:
+    def abbreviations(self, offset: int, version: int, address_size: int, offset_size: int) -> AbbreviationTable:
         """The abbreviation table at `offset`, parsed once for each unit shape. Raises DwarfError."""
         key = (offset, version, address_size, offset_size)
         table = self._abbreviations.get(key)
@@ -159,6 +159,27 @@ class DebugInfo:
                 self.note_problem(error.problem)
                 self._line_tables[key] = None
         return self._line_tables[key]
+
+    def line_header(self, unit: CompilationUnit) -> LineHeader | None:
+        """Directories and files of the unit's line number program, None when damaged (noted) or not there."""
+        if unit.offset not in self._line_headers:
+            from unwind.dwarf.line_header import read_line_header
+
+            header = None
+            try:
+                offset = unit.line_offset
+                header = None if offset is None else read_line_header(unit, offset)
+            except DwarfError as error:
+                self.note_problem(error.problem)
+            self._line_headers[unit.offset] = header
+        return self._line_headers[unit.offset]
+
+    def file_path(self, unit: CompilationUnit, file: int) -> str | None:
+        """Path of the file that DW_AT_decl_file or DW_AT_call_file `file` in `unit` names; None if there is
+        none.
+        """
+        header = self.line_header(unit)
+        return None if header is None else header.path(file)
 
     # --- the shared file that dwz makes
 

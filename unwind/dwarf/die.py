@@ -14,8 +14,10 @@ class Unit(Protocol):
     address_size: int
     offset_size: int
     """4 or 8: the DWARF format."""
-    language: int | None
-    """DW_LANG of the unit."""
+
+    @property
+    def language(self) -> int | None:
+        """DW_LANG of the unit."""
 
     def addrx(self, index: int) -> int:
         """The address at `index` of the unit's part of .debug_addr."""
@@ -38,7 +40,10 @@ class Die(Protocol):
     offset: int
     """Offset in .debug_info."""
     tag: int
-    unit: Unit
+
+    @property
+    def unit(self) -> Unit:
+        """The unit that the entry is in."""
 
     def get(self, attribute: int) -> int | bool | str | bytes | None:
         """The value of DW_AT `attribute` of this entry alone, None when it is not there."""

@@ -85,7 +85,7 @@ def form_end(data: Any, position: int, end: int, form: int, offset_size: int) ->
     DW_FORM_indirect, which no producer writes into .debug_info, counts as unknown here.
     """
     length = 0
-    if form in (C_udata, C_sdata, C_ref_udata) or C_strx <= form and form <= C_addrx:
+    if form in (C_udata, C_sdata, C_ref_udata) or (C_strx <= form and form <= C_addrx):
         return skip_leb128(data, position, end)
     if form in (C_loclistx, C_rnglistx, C_gnu_addr, C_gnu_str):
         return skip_leb128(data, position, end)
@@ -237,10 +237,8 @@ def scan_functions(
             return count, _BAD_ABBREVIATION, at
         tag = entries[4 * index + 1]
         has_children = entries[4 * index + 2]
-        keep = (
-            tag in (_SUBPROGRAM, _INLINED)
-            or has_children != 0
-            and (tag in (_NAMESPACE, _CLASS, _STRUCTURE, _UNION, _INTERFACE, _MODULE))
+        keep = tag in (_SUBPROGRAM, _INLINED) or (
+            has_children != 0 and (tag in (_NAMESPACE, _CLASS, _STRUCTURE, _UNION, _INTERFACE, _MODULE))
         )
         base = count * WIDTH
         if keep:

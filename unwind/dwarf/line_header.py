@@ -129,9 +129,7 @@ def _read(unit: CompilationUnit, data: bytes, offset: int) -> LineHeader:
     )
 
 
-def _read_tables_4(
-    unit: CompilationUnit, data: bytes, position: int
-) -> tuple[list[str], list[tuple[str, int]]]:
+def _read_tables_4(unit: CompilationUnit, data: bytes, position: int) -> tuple[list[str], list[tuple[str, int]]]:
     directories = [unit.compilation_directory or ""]
     while data[position]:
         name, position = read_string(data, position)

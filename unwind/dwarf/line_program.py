@@ -25,7 +25,7 @@ FLAG_PROLOGUE_END = 2
 FLAG_END_SEQUENCE = 4
 
 _PLAIN_LIMIT = 4 * 1024
-_PLAIN_LIMIT_WITHOUT_NUMBA = 1024 * 1024
+_PLAIN_LIMIT_WITHOUT_NUMBA = 2 * 1024 * 1024
 
 _DONE = 0
 _TRUNCATED = 1
@@ -47,12 +47,22 @@ _DW_LNE_end_sequence = 1
 _DW_LNE_set_address = 2
 
 
+_interpreted_bytes = 0
+
+
 def prefer_plain(size: int) -> bool:
     """Whether `size` bytes of DWARF are read quicker by the interpreter than through numba.
 
-    Measured: the interpreter takes about 0.2 s a MiB; numba's import and first use take 1 s, once a process.
+    Measured: the interpreter takes about 0.2 s a MiB; numba's import and first use take 1 s, once a process. So
+    numba is left alone until the interpreter has read enough that more is to be expected.
     """
-    return size < (_PLAIN_LIMIT if "numba" in sys.modules else _PLAIN_LIMIT_WITHOUT_NUMBA)
+    global _interpreted_bytes
+    if "numba" in sys.modules:
+        return size < _PLAIN_LIMIT
+    if _interpreted_bytes + size > _PLAIN_LIMIT_WITHOUT_NUMBA:
+        return False
+    _interpreted_bytes += size
+    return True
 
 
 @hot_loop
@@ -310,9 +320,7 @@ class LineTable:
         index = self.row_index_at(pc)
         if index is None:
             return None
-        return LineRow(
-            int(self.address[index]), int(self.file[index]), int(self.line[index]), int(self.column[index])
-        )
+        return LineRow(int(self.address[index]), int(self.file[index]), int(self.line[index]), int(self.column[index]))
 
     def path(self, file: int) -> str | None:
         """Full path of file `file` as rows, DW_AT_decl_file and DW_AT_call_file number it; None if there is

@@ -46,9 +46,7 @@ def read_range_list(unit: CompilationUnit, value: int, indexed: bool) -> list[tu
     data = unit.info.sections.get(section)
     try:
         if unit.version >= 5:
-            return _read_version_5(
-                unit, data, list_offset(unit, section, unit.range_lists_base, value, indexed)
-            )
+            return _read_version_5(unit, data, list_offset(unit, section, unit.range_lists_base, value, indexed))
         return _read_version_4(unit, data, value)
     except IndexError:
         raise DwarfError(DwarfReason.TRUNCATED, section, value, unit.offset) from None

@@ -93,9 +93,7 @@ class CompilationUnit:
     def abbreviations(self) -> AbbreviationTable:
         """The unit's abbreviations. Raises DwarfError."""
         self.check()
-        return self.info.abbreviations(
-            self.abbreviation_offset, self.version, self.address_size, self.offset_size
-        )
+        return self.info.abbreviations(self.abbreviation_offset, self.version, self.address_size, self.offset_size)
 
     @cached_property
     def root(self) -> Entry:
@@ -167,9 +165,7 @@ class CompilationUnit:
     def is_skeleton(self) -> bool:
         """Whether the unit's entries are in a separate .dwo file."""
         return (
-            self.unit_type == C.DW_UT_skeleton
-            or self.root.has(C.DW_AT_GNU_dwo_name)
-            or self.root.has(C.DW_AT_dwo_name)
+            self.unit_type == C.DW_UT_skeleton or self.root.has(C.DW_AT_GNU_dwo_name) or self.root.has(C.DW_AT_dwo_name)
         )
 
     @cached_property

@@ -1,0 +1,176 @@
+"""Addresses of one module → functions, lines and inlined calls.
+
+Data comes from the module's DWARF (its own or its separate debug file's) and symbol tables, read lazily, a
+unit at a
+time; results are kept by address. What is missing or damaged is data (`missing`, `problems`), never an
+exception: one bad unit does not stop the others.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile, find_debug_file
+from cfi_tables.elf_image import ElfError, ElfImage
+from unwind.dwarf import constants as C
+from unwind.dwarf import function_scan as F
+from unwind.dwarf.damage import DwarfError
+from unwind.dwarf.debug_info import DebugInfo
+from unwind.dwarf.entry import Entry
+from unwind.dwarf.unit import CompilationUnit
+from unwind.symbolize.function_name import demangled, function_name
+from unwind.symbolize.function_table import FunctionTable
+from unwind.symbolize.missing_debug import MissingDebug, missing_debug
+from unwind.symbolize.symbol_frame import SymbolFrame
+from unwind.symbolize.symbol_names import SymbolNames
+
+
+class ModuleSymbols:
+    """The symbols of one module; made by `open`."""
+
+    def __init__(self, image: ElfImage, debug: DebugInfo | None, searched: DebugFile | None) -> None:
+        self.image = image
+        self.debug_info = debug
+        """The module's DWARF, None without any."""
+        self.missing: MissingDebug | None = None if debug is not None else missing_debug(image, searched)
+        """Why there are no lines, and the remedy; None when there is debugging information."""
+        images = [image]
+        if searched is not None and searched.image is not None:
+            images.append(searched.image)
+        self.symbol_names = SymbolNames(images)
+        self._frames: dict[int, list[SymbolFrame]] = {}
+        self._tables: dict[int, FunctionTable | None] = {}
+        self._names: dict[int, tuple[str | None, str | None]] = {}
+
+    @classmethod
+    def open(
+        cls, module: str | Path | ElfImage, debug_directories: tuple[str, ...] = DEBUG_DIRECTORIES
+    ) -> ModuleSymbols:
+        """The symbols of an ELF file. Raises ElfError or OSError when the file itself cannot be opened."""
+        image = module if isinstance(module, ElfImage) else ElfImage.open(module)
+        searched = None
+        holder: ElfImage | None = image
+        if not DebugInfo.is_in(image):
+            searched = find_debug_file(image, debug_directories)
+            holder = searched.image
+        debug = None
+        if holder is not None and DebugInfo.is_in(holder):
+            try:
+                debug = DebugInfo(holder)
+            except (DwarfError, ElfError):
+                debug = None
+        return cls(image, debug, searched)
+
+    @property
+    def problems(self) -> list[str]:
+        """What of the debugging information and symbol tables could not be used so far."""
+        found = []
+        if self.debug_info is not None:
+            found += [str(problem) for problem in self.debug_info.problems]
+            found += self.debug_info.sections.damage.values()
+        if self.symbol_names.damage is not None:
+            found.append(self.symbol_names.damage)
+        return found
+
+    def function_table(self, unit: CompilationUnit, plain: bool | None = None) -> FunctionTable | None:
+        """The functions of a unit, scanned once; None when its entries cannot be read (noted)."""
+        if unit.offset not in self._tables:
+            table: FunctionTable | None = None
+            try:
+                table = FunctionTable(unit, plain)
+            except DwarfError as error:
+                unit.info.note_problem(error.problem)
+            self._tables[unit.offset] = table
+        return self._tables[unit.offset]
+
+    def name_of(self, table: FunctionTable, row: int) -> tuple[str | None, str | None]:
+        """(name for people, linkage name) of a row; (None, None) when they are damaged (noted)."""
+        values = table.rows[row]
+        local = not values[F.NAME_FORM] and not values[F.LINKAGE_FORM]
+        shared = local and values[F.ORIGIN_FORM] in (C.DW_FORM_GNU_ref_alt,)
+        key = int(values[F.ORIGIN] if local and values[F.ORIGIN_FORM] and not shared else values[F.OFFSET])
+        names = self._names.get(key)
+        if names is None:
+            try:
+                names = function_name(table.entry(row))
+            except DwarfError as error:
+                table.unit.info.note_problem(error.problem)
+                names = (None, None)
+            self._names[key] = names
+        return names
+
+    def frames_at(self, address: int) -> list[SymbolFrame]:
+        """Frames at `address` (an exact file virtual address), innermost first; the last is the real
+        function.
+
+        A frame that is not the innermost has the file, line and column of the call that was inlined into it.
+        Without DWARF for the address the symbol table names the function; [] when nothing does.
+        """
+        frames = self._frames.get(address)
+        if frames is None:
+            frames = self._frames[address] = self._dwarf_frames(address) or self._symbol_frames(address)
+        return frames
+
+    def _dwarf_frames(self, address: int) -> list[SymbolFrame]:
+        if self.debug_info is None:
+            return []
+        line_only: list[SymbolFrame] = []
+        for unit in self.debug_info.units_for_address(address):
+            table = self.function_table(unit)
+            chain = table.chain_at(address) if table is not None else []
+            place = self._line_at(unit, address)
+            if table is not None and chain:
+                return self._chain_frames(table, chain, address, place)
+            if place != (None, None, None) and not line_only:
+                line_only = self._symbol_frames(address) or [SymbolFrame(None, None, None, *place, False)]
+                line_only[0].file, line_only[0].line, line_only[0].column = place
+        return line_only
+
+    def _chain_frames(
+        self,
+        table: FunctionTable,
+        chain: list[int],
+        address: int,
+        place: tuple[str | None, int | None, int | None],
+    ) -> list[SymbolFrame]:
+        frames = []
+        for row in reversed(chain):
+            name, linkage = self.name_of(table, row)
+            inlined = row != chain[0]
+            start = table.entry_address(row)
+            offset = None
+            if start is not None and not inlined:
+                ranges = table.ranges(row)
+                together = any(low <= start < high and low <= address < high for low, high in ranges)
+                offset = address - start if together and address >= start else None
+            frames.append(SymbolFrame(name, linkage, offset, *place, inlined, self._entry(table, row), start))
+            place = self._call_site(table, row)
+        return frames
+
+    def _entry(self, table: FunctionTable, row: int) -> Entry | None:
+        try:
+            return table.entry(row)
+        except DwarfError as error:
+            table.unit.info.note_problem(error.problem)
+            return None
+
+    def _call_site(self, table: FunctionTable, row: int) -> tuple[str | None, int | None, int | None]:
+        values = table.rows[row].tolist()
+        path = table.unit.info.file_path(table.unit, values[F.CALL_FILE])
+        return path, values[F.CALL_LINE] or None, values[F.CALL_COLUMN] or None
+
+    def _line_at(self, unit: CompilationUnit, address: int) -> tuple[str | None, int | None, int | None]:
+        lines = unit.info.line_table(unit)
+        row = lines.row_at(address) if lines is not None else None
+        if lines is None or row is None:
+            return None, None, None
+        return lines.path(row.file), row.line or None, row.column or None
+
+    def _symbol_frames(self, address: int) -> list[SymbolFrame]:
+        symbol = self.symbol_names.at(address)
+        if symbol is None:
+            return []
+        name = demangled(symbol.name)
+        linkage = symbol.name if name != symbol.name else None
+        offset = address - symbol.address
+        return [SymbolFrame(name, linkage, offset, None, None, None, False, None, symbol.address)]

@@ -1,0 +1,140 @@
+"""Function names from ELF symbol tables, by address: for code that debugging information does not know.
+
+Data comes from .symtab (of the module or its debug file), else .dynsym. Several symbols often name one
+place; the one that people know best is preferred.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cfi_tables.elf_image import SHF_EXECINSTR, ElfError, ElfImage
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cfi_tables.symbol_table import SymbolTable
+
+_STT_NOTYPE = 0
+_STT_FUNC = 2
+_STT_GNU_IFUNC = 10
+_STB_GLOBAL = 1
+_STB_WEAK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSymbol:
+    """A symbol of code. `end` is where it ends by its size, or without one where the next symbol begins."""
+
+    name: str
+    address: int
+    end: int
+
+
+class SymbolNames:
+    """The code symbols of a module, in columns sorted by address.
+
+    `start` and `end` are uint64 file virtual addresses; `index` the row in the symbol table. `damage` is
+    the error of a table that cannot be read.
+    """
+
+    def __init__(self, images: list[ElfImage]) -> None:
+        self._images = images
+        self.damage: str | None = None
+
+    @cached_property
+    def _table(self) -> tuple[ElfImage, SymbolTable] | None:
+        from cfi_tables.symbol_table import symbols
+
+        for section in (".symtab", ".dynsym"):
+            for image in self._images:
+                try:
+                    table = symbols(image, section)
+                except ElfError as error:
+                    self.damage = str(error)
+                    continue
+                if table is not None and len(table) > 1:
+                    return image, table
+        return None
+
+    @cached_property
+    def _columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+        """Start, end, table row, and the furthest end so far."""
+        if self._table is None:
+            return None
+        import numpy as np
+
+        image, table = self._table
+        executable = np.zeros(65536, dtype=bool)
+        limits = np.zeros(65536, dtype=np.uint64)
+        for section in image.section_list[:65280]:
+            executable[section.index] = bool(section.flags & SHF_EXECINSTR)
+            limits[section.index] = section.address + section.size
+        code = (table.type == _STT_FUNC) | (table.type == _STT_GNU_IFUNC) | (table.type == _STT_NOTYPE)
+        chosen = np.flatnonzero(code & executable[table.section] & (table.section != 0))
+        chosen = chosen[np.argsort(table.value[chosen], kind="stable")]
+        start = table.value[chosen]
+        end = start + table.size[chosen]
+        # A symbol without a size (assembly) reaches to the next one, at most to the end of its section.
+        following = np.searchsorted(start, start, side="right")
+        after = np.append(start, np.uint64(0xFFFFFFFFFFFFFFFF))[following]
+        unsized = table.size[chosen] == 0
+        end = np.where(unsized, np.minimum(after, limits[table.section[chosen]]), end)
+        return start, end, chosen, np.maximum.accumulate(end) if len(end) else end
+
+    def at(self, address: int) -> FunctionSymbol | None:
+        """The best symbol that covers `address`, None when none does."""
+        if self._columns is None or self._table is None or not 0 <= address < 1 << 64:
+            return None
+        import numpy as np
+
+        start, end, rows, reach = self._columns
+        table = self._table[1]
+        best: tuple[tuple[object, ...], int] | None = None
+        index = int(np.searchsorted(start, np.uint64(address), side="right")) - 1
+        while index >= 0 and int(reach[index]) > address:
+            if int(end[index]) > address:
+                row = int(rows[index])
+                name = table.name(row)
+                if name and not name.startswith((".L", "$")):
+                    rank = (
+                        int(table.size[row]) > 0,
+                        int(start[index]),
+                        _quality(int(table.type[row]), int(table.bind[row]), name),
+                    )
+                    if best is None or rank > best[0]:
+                        best = (rank, index)
+            index -= 1
+        if best is None:
+            return None
+        index = best[1]
+        return FunctionSymbol(table.name(int(rows[index])), int(start[index]), int(end[index]))
+
+    def all(self) -> list[FunctionSymbol]:
+        """Every code symbol with a name, by address; of those with no type only the ones seen from outside."""
+        if self._columns is None or self._table is None:
+            return []
+        start, end, rows, _ = self._columns
+        table = self._table[1]
+        found = []
+        for low, high, row in zip(start.tolist(), end.tolist(), rows.tolist(), strict=True):
+            if table.type[row] == _STT_NOTYPE and table.bind[row] == 0:
+                continue
+            name = table.name(row)
+            if name:
+                found.append(FunctionSymbol(name, low, high))
+        return found
+
+
+def _quality(kind: int, bind: int, name: str) -> tuple[object, ...]:
+    """Orders aliases of one address: functions, then global ones, then fewer underscores, then shorter
+    names.
+    """
+    underscores = len(name) - len(name.lstrip("_"))
+    if name.startswith(("_Z", "_R")):
+        underscores = 0
+    reach = 2 if bind == _STB_GLOBAL else 1 if bind == _STB_WEAK else 0
+    # A weak `malloc` is the name people know for a global `__libc_malloc`.
+    return (kind != _STT_NOTYPE, reach > 0, underscores == 0, reach, -underscores, -len(name), name)
