@@ -15,7 +15,7 @@ from unwind.arguments.expression import evaluate
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.location import Contents, OptimizedOut, UnknownLocation, ValueLocation
 from unwind.arguments.type_name import type_name
-from unwind.arguments.unavailable import Unavailable, malformed, optimized_out
+from unwind.arguments.unavailable import Unavailable, damage_as_unavailable, malformed, optimized_out
 from unwind.arguments.value import constant_data, format_value
 from unwind.dwarf.die import Die
 
@@ -34,8 +34,18 @@ class Argument:
 
 
 def arguments_of(die: Die, state: FrameState) -> list[Argument]:
-    """The named formal parameters of a function or inlined call, in their declared order, `this` included."""
-    return [_argument(parameter, state) for parameter in _parameters(die)]
+    """The named formal parameters of a function or inlined call, in their declared order, `this` included.
+
+    Where the list itself is damaged, it ends with an argument named "..." that says so.
+    """
+    arguments: list[Argument] = []
+    try:
+        with damage_as_unavailable():
+            for parameter in _parameters(die):
+                arguments.append(_argument(parameter, state))
+    except Unavailable as why:
+        arguments.append(Argument("...", "", None, str(why)))
+    return arguments
 
 
 def _parameters(die: Die) -> Iterator[Die]:
@@ -45,16 +55,16 @@ def _parameters(die: Die) -> Iterator[Die]:
     if origin is None:
         yield from own
         return
-    by_origin: dict[int, Die] = {}
+    by_origin: dict[Die, Die] = {}
     for parameter in own:
-        for offset in _origins(parameter):
-            by_origin.setdefault(offset, parameter)
-    used: set[int] = set()
+        for abstract in _origins(parameter):
+            by_origin.setdefault(abstract, parameter)
+    used: set[Die] = set()
     for declared in _parameters(origin):
-        concrete = by_origin.get(declared.offset)
-        used.add(concrete.offset if concrete is not None else declared.offset)
-        yield concrete if concrete is not None else declared
-    yield from (parameter for parameter in own if parameter.offset not in used)
+        shown = by_origin.get(declared, declared)
+        used.add(shown)
+        yield shown
+    yield from (parameter for parameter in own if parameter not in used)
 
 
 def _formal(die: Die) -> Iterator[Die]:
@@ -67,21 +77,22 @@ def _formal(die: Die) -> Iterator[Die]:
                 return
 
 
-def _origins(parameter: Die) -> Iterator[int]:
-    """Offsets of the entries that a concrete parameter stands for."""
+def _origins(parameter: Die) -> Iterator[Die]:
+    """The entries that a concrete parameter stands for."""
     current: Die | None = parameter
     for _ in range(_DEEPEST):
         current = current.reference(At.ABSTRACT_ORIGIN) if current else None
         if current is None:
             return
-        yield current.offset
+        yield current
 
 
 def _argument(parameter: Die, state: FrameState) -> Argument:
     name = str(parameter.inherited(At.NAME))
     type_ = type_of(parameter)
     try:
-        value = format_value(type_, _contents(parameter, type_, state))
+        with damage_as_unavailable():
+            value = format_value(type_, _contents(parameter, type_, state))
     except Unavailable as why:
         return Argument(name, type_name(type_), None, str(why))
     return Argument(name, type_name(type_), value, None)

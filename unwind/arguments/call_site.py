@@ -78,14 +78,14 @@ def parameter_for_register(site: Die, register: int) -> Die | None:
     return _parameter(site, lambda parameter: _register_of(parameter) == register)
 
 
-def parameter_for_entry(site: Die, offset: int) -> Die | None:
-    """The call site parameter for the callee's formal parameter at .debug_info offset `offset`."""
+def parameter_for_entry(site: Die, formal_parameter: Die) -> Die | None:
+    """The call site parameter that is for a formal parameter of the callee."""
 
     def is_it(parameter: Die) -> bool:
         for attribute in (At.CALL_PARAMETER, At.ABSTRACT_ORIGIN):
             formal = parameter.reference(attribute)
             if formal is not None:
-                return formal.offset == offset
+                return formal == formal_parameter
         return False
 
     return _parameter(site, is_it)
@@ -163,7 +163,7 @@ def _check_target(site: Die, function: Die, state: FrameState, caller: FrameStat
 
 def _check_no_self_tail_call(function: Die, state: FrameState) -> None:
     """Refuse when `function` can reach itself by tail calls (gdb's func_verify_no_selftailcall)."""
-    pending, seen = [function], {function.offset}
+    pending, seen = [function], {function}
     while pending:
         for site in call_sites(pending.pop()):
             if not (site.get(At.CALL_TAIL_CALL) or site.get(At.GNU_TAIL_CALL)):
@@ -174,10 +174,10 @@ def _check_no_self_tail_call(function: Die, state: FrameState) -> None:
             if same_function(origin, function):
                 raise _unknown("the function can call itself by tail calls")
             target = _definition(origin, state)
-            if target is not None and target.offset not in seen:
+            if target is not None and target not in seen:
                 if len(seen) > _MOST_TAIL_CALLS:
                     raise _unknown("too many tail calls to follow")
-                seen.add(target.offset)
+                seen.add(target)
                 pending.append(target)
 
 
@@ -201,20 +201,20 @@ def _linkage_name(die: Die) -> str | None:
     return None
 
 
-def _identities(die: Die) -> set[int]:
-    """Offsets of an entry and of the entries that it completes (abstract instance, declaration)."""
-    offsets: set[int] = set()
+def _identities(die: Die) -> set[Die]:
+    """An entry and the entries that it completes (abstract instance, declaration)."""
+    found: set[Die] = set()
     pending = [die]
-    while pending and len(offsets) < 32:
+    while pending and len(found) < 32:
         entry = pending.pop()
-        if entry.offset in offsets:
+        if entry in found:
             continue
-        offsets.add(entry.offset)
+        found.add(entry)
         for attribute in (At.ABSTRACT_ORIGIN, At.SPECIFICATION):
             other = entry.reference(attribute)
             if other is not None:
                 pending.append(other)
-    return offsets
+    return found
 
 
 def same_function(one: Die, other: Die) -> bool:

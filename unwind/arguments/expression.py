@@ -28,7 +28,14 @@ from unwind.arguments.location import (
 )
 from unwind.arguments.operand_reader import OperandReader
 from unwind.arguments.typed_value import BaseType, TypedValue, typed
-from unwind.arguments.unavailable import Reason, Unavailable, malformed, optimized_out, unsupported
+from unwind.arguments.unavailable import (
+    Reason,
+    Unavailable,
+    damage_as_unavailable,
+    malformed,
+    optimized_out,
+    unsupported,
+)
 from unwind.dwarf.die import Die, Unit
 
 _MOST_STEPS = 10_000
@@ -88,7 +95,8 @@ def evaluate(
     Unavailable.
     """
     try:
-        return _evaluate(expression, state, unit, _Budget(), initial, object_address)
+        with damage_as_unavailable():
+            return _evaluate(expression, state, unit, _Budget(), initial, object_address)
     except Unavailable as why:
         return OptimizedOut() if why.reason is Reason.OPTIMIZED_OUT else UnknownLocation(why)
 
@@ -399,9 +407,9 @@ def _entry(machine: _Machine, op: int) -> bool:
         block = reader.block(reader.uleb128())
         _push_entry_value(machine, block)
     elif op == Op.GNU_PARAMETER_REF:
-        offset = machine.unit.offset + reader.fixed(4)
+        formal_parameter = _die_at(machine.unit, machine.unit.offset + reader.fixed(4))
         site = _call_site(machine)
-        parameter = call_site.parameter_for_entry(site.die, offset)
+        parameter = call_site.parameter_for_entry(site.die, formal_parameter)
         _push_passed(machine, site, call_site.passed_value(parameter), parameter)
     else:
         return False

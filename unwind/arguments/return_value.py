@@ -29,7 +29,7 @@ from unwind.arguments.location import (
     RegisterLocation,
 )
 from unwind.arguments.type_name import type_name
-from unwind.arguments.unavailable import Reason, Unavailable, malformed, unsupported
+from unwind.arguments.unavailable import Reason, Unavailable, damage_as_unavailable, malformed, unsupported
 from unwind.arguments.value import format_value
 from unwind.dwarf.die import Die
 
@@ -43,14 +43,17 @@ _PASS_BY_VALUE = 5
 
 def return_value(die: Die, state: FrameState) -> Argument:
     """What the function `die` returned; `$return` is its name, and void has no value and `why` "void"."""
-    type_ = type_of(die)
+    name = "?"
     try:
-        if stripped(type_) is None:
-            raise Unavailable(Reason.VOID)
-        value = format_value(type_, Contents(_place(type_, state), state))
+        with damage_as_unavailable():
+            type_ = type_of(die)
+            name = type_name(type_)
+            if stripped(type_) is None:
+                raise Unavailable(Reason.VOID)
+            value = format_value(type_, Contents(_place(type_, state), state))
     except Unavailable as why:
-        return Argument("$return", type_name(type_), None, str(why))
-    return Argument("$return", type_name(type_), value, None)
+        return Argument("$return", name, None, str(why))
+    return Argument("$return", name, value, None)
 
 
 def _place(type_: Die | None, state: FrameState) -> Location:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from unwind.arguments.dwarf_constants import At, Tag
 from unwind.arguments.entry_type import CLASSES, array_bounds, is_cplusplus, type_of
+from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.die import Die
 
 _DEEPEST = 40
@@ -33,8 +34,11 @@ _SCOPES = (Tag.NAMESPACE, *CLASSES)
 
 
 def type_name(type_: Die | None) -> str:
-    """The name of a type; None is `void`. Never fails: what is too deep to name is `...`."""
-    return _declaration(type_, "", 0)
+    """The name of a type; None is `void`. Never fails: what is too deep or damaged is `...` or `?`."""
+    try:
+        return _declaration(type_, "", 0)
+    except DwarfError:
+        return "?"
 
 
 def _declaration(type_: Die | None, declarator: str, depth: int) -> str:

@@ -5,7 +5,11 @@ The exception never leaves the package: `argument_reader` turns it into the `why
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
+
+from unwind.dwarf.damage import DwarfError
 
 
 class Reason(Enum):
@@ -44,3 +48,12 @@ def malformed(what: str) -> Unavailable:
 def unsupported(what: str) -> Unavailable:
     """Valid DWARF that this package does not evaluate."""
     return Unavailable(Reason.UNSUPPORTED, f"{what} is not supported")
+
+
+@contextmanager
+def damage_as_unavailable() -> Iterator[None]:
+    """Damaged DWARF met inside costs the value at hand: DwarfError becomes Unavailable."""
+    try:
+        yield
+    except DwarfError as error:
+        raise malformed(str(error)) from None

@@ -27,7 +27,7 @@ from unwind.arguments.frame_state import FrameState
 from unwind.arguments.location import Contents, ImplicitPointerLocation, MemoryLocation, ValueLocation
 from unwind.arguments.scalar_text import base_value, enumeration_value, integer_bits, pointer_value
 from unwind.arguments.type_name import qualified_name
-from unwind.arguments.unavailable import Reason, Unavailable, malformed, unsupported
+from unwind.arguments.unavailable import Reason, Unavailable, damage_as_unavailable, malformed, unsupported
 from unwind.dwarf.die import Die
 
 # gdb's default of `print max-depth`.
@@ -44,13 +44,14 @@ class _Printing:
     known: int = 0
     leaves: int = 0
     first_failure: Unavailable | None = None
-    virtual_bases: set[int] = field(default_factory=set)
+    virtual_bases: set[Die] = field(default_factory=set)
 
 
 def format_value(type_: Die | None, contents: Contents) -> str:
     """The text of the object of type `type_`. Raises Unavailable when none of it is known."""
     printing = _Printing(contents.state)
-    text = _value(type_, contents, printing, 0)
+    with damage_as_unavailable():
+        text = _value(type_, contents, printing, 0)
     if printing.first_failure is not None and not printing.known:
         raise printing.first_failure
     return text
@@ -59,7 +60,8 @@ def format_value(type_: Die | None, contents: Contents) -> str:
 def _member(type_: Die | None, contents: Contents, printing: _Printing, depth: int) -> str:
     """A part of an object: a failure is shown and remembered, the other parts go on."""
     try:
-        return _value(type_, contents, printing, depth)
+        with damage_as_unavailable():
+            return _value(type_, contents, printing, depth)
     except Unavailable as why:
         printing.first_failure = printing.first_failure or why
         return f"<{why}>"
@@ -176,9 +178,9 @@ def _base(inheritance: Die, contents: Contents, printing: _Printing, depth: int)
         return None
     if inheritance.get(At.VIRTUALITY):
         # One virtual base serves every class that names it; it is shown with the first.
-        if base.offset in printing.virtual_bases:
+        if base in printing.virtual_bases:
             return None
-        printing.virtual_bases.add(base.offset)
+        printing.virtual_bases.add(base)
     name = qualified_name(base)
     try:
         part = _placed(inheritance, contents)
