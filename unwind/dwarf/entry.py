@@ -110,6 +110,11 @@ class Entry:
         """Whether this entry alone has DW_AT `attribute`, of whatever class."""
         return attribute in self._decoded()
 
+    def form_class(self, attribute: int) -> FormClass | None:
+        """The class in which this entry alone holds DW_AT `attribute`, None when it has none."""
+        found = self._decoded().get(attribute)
+        return None if found is None else found[0]
+
     def get(self, attribute: int) -> int | bool | str | bytes | None:
         """The value of DW_AT `attribute` of this entry alone; None when absent, or a reference or a list."""
         found = self._decoded().get(attribute)

@@ -40,6 +40,11 @@ def demangled(name: str) -> str:
     return f"{text} [{dot}{suffix}]" if text and text != stem else name
 
 
+def is_cold_part(symbol: str) -> bool:
+    """Whether a symbol names the seldom run part of a function, which is no place where it is entered."""
+    return ".cold" in symbol
+
+
 def without_parameters(name: str) -> str:
     """A demangled name without its template arguments' return type and its parameter list.
 

@@ -1,0 +1,377 @@
+"""Names and source lines → addresses: what a probe point resolves to in one module.
+
+Functions are found by shell wildcards over the names in DWARF and the symbol tables, with every inlined copy;
+statements through the line tables. Data comes from a ModuleSymbols; nothing is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from unwind.dwarf import constants as C
+from unwind.dwarf import function_scan as F
+from unwind.dwarf.damage import DwarfError
+from unwind.dwarf.die import Die
+from unwind.dwarf.entry import Entry
+from unwind.dwarf.line_program import FLAG_END_SEQUENCE, FLAG_IS_STMT, LineTable, prefer_plain
+from unwind.symbolize.function_entry import after_prologue, is_optimized
+from unwind.symbolize.function_index import FunctionIndex, name_matcher
+from unwind.symbolize.function_name import demangled, is_cold_part
+from unwind.symbolize.function_table import FunctionTable
+from unwind.symbolize.module_symbols import ModuleSymbols
+from unwind.symbolize.symbol_names import FunctionSymbol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(slots=True)
+class FunctionPlace:
+    """A function's entry, or that of one inlined copy of it. Addresses are file virtual addresses."""
+
+    name: str
+    """As in SymbolFrame.function; the matching alias for a function found through the symbol table."""
+    linkage_name: str | None
+    file: str | None
+    """Path of the declaration."""
+    line: int | None
+    """Line of the declaration."""
+    address: int
+    end: int
+    """End of the range that holds `address`."""
+    inlined: bool
+    owner: str | None
+    """Name of the function that an inlined copy lies in."""
+    after_prologue: int
+    """Where the body begins: arguments of unoptimized code are in their places from here on."""
+    optimized: bool
+    """Argument locations are valid at `address` (optimized code); False: only from `after_prologue` on."""
+    die: Die | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(slots=True)
+class StatementPlace:
+    """An address where the code of a source line begins."""
+
+    function: str
+    """The function or inlined copy whose own code it is."""
+    file: str
+    line: int
+    address: int
+    inlined: bool
+    owner: str | None
+    """Name of the function that an inlined copy lies in."""
+
+
+class FunctionSearch:
+    """Searches in one module. `symbols` is the module's ModuleSymbols."""
+
+    def __init__(self, symbols: ModuleSymbols) -> None:
+        self.symbols = symbols
+
+    @cached_property
+    def _index(self) -> FunctionIndex | None:
+        info = self.symbols.debug_info
+        if info is None:
+            return None
+        size = sum(unit.end - unit.offset for unit in info.units)
+        plain = prefer_plain(size)
+        found = []
+        for unit in info.units:
+            if unit.unit_type == C.DW_UT_type:
+                continue
+            table = self.symbols.function_table(unit, plain)
+            if table is not None:
+                found.append(table)
+        return FunctionIndex(info, found)
+
+    # --- functions
+
+    def functions(self, pattern: str, file: str | None = None, line: int | None = None) -> list[FunctionPlace]:
+        """Places of all functions whose name matches the shell wildcard `pattern`, sorted by address.
+
+        It is compared, in case too, with the plain name, the linkage name, the demangled name with and
+        without
+        parameters, and symbol table names. `file` filters by the declaration's file (a wildcard; the path
+        or its last parts), `line` by its line. [] when nothing matches.
+        """
+        places: list[FunctionPlace] = []
+        index = self._index
+        if index is not None:
+            for table, row in index.matching_code(pattern):
+                place = self._function_place(table, row)
+                if place is not None and _declared_at(place.file, place.line, file, line):
+                    places.append(place)
+        known = {place.address for place in places if not place.inlined}
+        places += self._symbol_places(pattern, file, line, known)
+        unique = {(place.address, place.inlined, place.linkage_name or place.name): place for place in places}
+        return sorted(unique.values(), key=lambda place: (place.address, place.inlined))
+
+    def _function_place(self, table: FunctionTable, row: int) -> FunctionPlace | None:
+        address = table.entry_address(row)
+        if address is None:
+            return None
+        try:
+            entry = table.entry(row)
+            name, linkage = self.symbols.name_of(table, row)
+            file, line = declaration(entry)
+            end = next(high for low, high in table.ranges(row) if low <= address < high)
+            inlined = int(table.rows[row, F.TAG]) == C.DW_TAG_inlined_subroutine
+            owner_row = table.owner(row) if inlined else None
+            owner = self.symbols.name_of(table, owner_row)[0] if owner_row is not None else None
+            lines = table.unit.info.line_table(table.unit)
+            body = address if inlined or lines is None else after_prologue(lines, address, end)
+            optimized = is_optimized(entry)
+        except DwarfError as error:
+            table.unit.info.note_problem(error.problem)
+            return None
+        return FunctionPlace(
+            name or linkage or f"{address:#x}",
+            linkage,
+            file,
+            line,
+            address,
+            end,
+            inlined,
+            owner,
+            body,
+            optimized,
+            entry,
+        )
+
+    def _symbol_places(self, pattern: str, file: str | None, line: int | None, known: set[int]) -> list[FunctionPlace]:
+        """Functions by symbol name: aliases of ones that DWARF knows, and those that it does not know."""
+        matches = name_matcher(pattern)
+        best: dict[int, FunctionSymbol] = {}
+        for symbol in self.symbols.symbol_names.all():
+            if symbol.address in known or is_cold_part(symbol.name):
+                continue
+            if matches(symbol.name):
+                other = best.get(symbol.address)
+                if other is None or len(symbol.name) < len(other.name):
+                    best[symbol.address] = symbol
+        places = []
+        for symbol in best.values():
+            place = self._alias_place(symbol) or self._bare_place(symbol)
+            if _declared_at(place.file, place.line, file, line):
+                places.append(place)
+        return places
+
+    def _alias_place(self, symbol: FunctionSymbol) -> FunctionPlace | None:
+        info = self.symbols.debug_info
+        for unit in info.units_for_address(symbol.address) if info is not None else []:
+            table = self.symbols.function_table(unit)
+            row = table.function_at(symbol.address) if table is not None else None
+            if table is None or row is None or table.entry_address(row) != symbol.address:
+                continue
+            place = self._function_place(table, row)
+            if place is not None:
+                place.name = demangled(symbol.name)
+                place.linkage_name = symbol.name
+                return place
+        return None
+
+    def _bare_place(self, symbol: FunctionSymbol) -> FunctionPlace:
+        name = demangled(symbol.name)
+        linkage = symbol.name if name != symbol.name else None
+        file = line = None
+        frames = self.symbols.frames_at(symbol.address)
+        if frames:  # assembly has lines, but often no functions
+            file, line = frames[-1].file, frames[-1].line
+        return FunctionPlace(
+            name,
+            linkage,
+            file,
+            line,
+            symbol.address,
+            symbol.end,
+            False,
+            None,
+            symbol.address,
+            True,
+        )
+
+    # --- statements
+
+    def statements(self, function: str, file: str | None, line: int) -> list[StatementPlace]:
+        """Addresses of the code of `file`:`line` in functions whose name matches `function`, inlined copies
+        too.
+
+        One address for each contiguous block of the line's code, its lowest. `file` None stands for the
+        file that declares the function. [] when the line has no code there (see `nearest_lines`).
+        """
+        places: dict[int, StatementPlace] = {}
+        for table, lines, path, rows in self._own_rows(function, file, line):
+            for row, owner in rows:
+                if not lines.flags[row] & FLAG_IS_STMT or self._continues(lines, row, table, owner):
+                    continue
+                address = int(lines.address[row])
+                places.setdefault(address, self._statement_place(table, owner, path, line, address))
+        return sorted(places.values(), key=lambda place: place.address)
+
+    def nearest_lines(self, function: str, file: str | None, line: int, count: int = 4) -> list[int]:
+        """The lines nearest to `line` that have code of their own in the functions named, sorted."""
+        found = {
+            int(lines.line[row])
+            for _, lines, _, rows in self._own_rows(function, file)
+            for row, _ in rows
+            if lines.flags[row] & FLAG_IS_STMT and lines.line[row] > 0
+        }
+        return sorted(sorted(found, key=lambda each: (abs(each - line), each))[:count])
+
+    def _continues(self, lines: LineTable, row: int, table: FunctionTable, owner: int) -> bool:
+        """Whether the row before is of the same line and the same copy, so that the block began earlier."""
+        before = row - 1
+        if before < 0 or lines.flags[before] & FLAG_END_SEQUENCE:
+            return False
+        if lines.line[before] != lines.line[row] or lines.file[before] != lines.file[row]:
+            return False
+        chain = table.chain_at(int(lines.address[before]))
+        return bool(chain) and chain[-1] == owner
+
+    def _statement_place(self, table: FunctionTable, row: int, path: str, line: int, address: int) -> StatementPlace:
+        name = self.symbols.name_of(table, row)[0] or f"{address:#x}"
+        inlined = int(table.rows[row, F.TAG]) == C.DW_TAG_inlined_subroutine
+        owner_row = table.owner(row) if inlined else None
+        owner = self.symbols.name_of(table, owner_row)[0] if owner_row is not None else None
+        return StatementPlace(name, path, line, address, inlined, owner)
+
+    def _own_rows(
+        self, function: str, file: str | None, line: int | None = None
+    ) -> Iterator[tuple[FunctionTable, LineTable, str, list[tuple[int, int]]]]:
+        """(line row, scan row) pairs whose innermost function or inlined copy matches, by unit and file.
+
+        Only rows of `line` where it is given.
+        """
+        index = self._index
+        if index is None:
+            return
+        by_table: dict[int, tuple[FunctionTable, set[int]]] = {}
+        for table, row in index.matching_code(function):
+            by_table.setdefault(id(table), (table, set()))[1].add(row)
+        for table, wanted in by_table.values():
+            files = self._wanted_files(table, wanted, file)
+            lines = table.unit.info.line_table(table.unit) if files else None
+            if lines is None or not lines.sequences:
+                continue
+            inside = _inside(lines, table, wanted)
+            if line is not None:
+                inside &= lines.line == line
+            for number, path in files.items():
+                rows = []
+                for row in (inside & (lines.file == number)).nonzero()[0].tolist():
+                    chain = table.chain_at(int(lines.address[row]))
+                    if chain and chain[-1] in wanted:
+                        rows.append((row, chain[-1]))
+                yield table, lines, path, rows
+
+    def _wanted_files(self, table: FunctionTable, rows: set[int], file: str | None) -> dict[int, str]:
+        """The unit's files, by number, that `file` matches, or that declare the functions when it is None."""
+        header = table.unit.info.line_header(table.unit)
+        if header is None:
+            return {}
+        declaring = self._declaring_files(table, rows) if file is None else set()
+        found = {}
+        for number in range(len(header.files) + 1):
+            path = header.path(number)
+            if path is not None and (path in declaring if file is None else path_matches(path, file)):
+                found[number] = path
+        return found
+
+    def _declaring_files(self, table: FunctionTable, rows: Iterable[int]) -> set[str]:
+        found = set()
+        for row in rows:
+            try:
+                path = declaration(table.entry(row))[0]
+            except DwarfError:
+                continue
+            if path is not None:
+                found.add(path)
+        return found
+
+    # --- suggestions
+
+    def nearest_names(self, name: str, count: int = 4) -> list[str]:
+        """Function names most like `name`, for error messages."""
+        names = set(self._index.plain_names()) if self._index is not None else set()
+        names |= {demangled(symbol.name) for symbol in self.symbols.symbol_names.all()}
+        return _nearest(name, names, count)
+
+    def nearest_files(self, file: str, count: int = 4) -> list[str]:
+        """Source files most like `file`, by their last part, for error messages."""
+        info = self.symbols.debug_info
+        if info is None:
+            return []
+        by_name: dict[str, str] = {}
+        for unit in info.units:
+            header = info.line_header(unit)
+            for number in range(len(header.files) + 1) if header is not None else ():
+                path = header.path(number) if header is not None else None
+                if path:
+                    by_name.setdefault(path.rpartition("/")[2], path)
+        return [by_name[each] for each in _nearest(file.rpartition("/")[2], set(by_name), count)]
+
+
+def _inside(lines: LineTable, table: FunctionTable, rows: set[int]) -> np.ndarray:
+    """Which line rows have an address in the ranges of the scan rows, as a boolean column."""
+    import numpy as np
+
+    spans: list[list[int]] = []
+    for low, high in sorted({span for row in rows for span in table.ranges(row)}):
+        if spans and low <= spans[-1][1]:
+            spans[-1][1] = max(spans[-1][1], high)
+        else:
+            spans.append([low, high])
+    columns = np.array(spans, dtype=np.uint64).reshape(-1, 2)
+    nearest = np.searchsorted(columns[:, 0], lines.address, side="right") - 1
+    inside: np.ndarray = (nearest >= 0) & (lines.address < columns[nearest, 1])
+    inside &= (lines.flags & FLAG_END_SEQUENCE) == 0
+    return inside
+
+
+def _nearest(name: str, names: set[str], count: int) -> list[str]:
+    """The `names` most like `name`. Long lists are thinned first: difflib looks at every pair of letters."""
+    import difflib
+
+    bare = name.strip("*?")
+    if len(names) > 20_000:
+        letters = set(bare.lower())
+        names = {
+            each
+            for each in names
+            if abs(len(each) - len(bare)) <= max(3, len(bare) // 2)
+            and len(letters & set(each.lower())) * 4 >= len(letters) * 3
+        }
+    by_fold: dict[str, str] = {}
+    for each in sorted(names, reverse=True):
+        by_fold[each.lower()] = each
+    return [by_fold[each] for each in difflib.get_close_matches(bare.lower(), by_fold, count, 0.6)]
+
+
+def path_matches(path: str, pattern: str | None) -> bool:
+    """Whether the wildcard `pattern` matches `path` or its last parts (`qsort.c`, `stdlib/qsort.c`)."""
+    return pattern is None or fnmatchcase(path, pattern) or fnmatchcase(path, "*/" + pattern.lstrip("/"))
+
+
+def declaration(entry: Entry) -> tuple[str | None, int | None]:
+    """File and line of a function's declaration; file numbers count in the unit that has them. DwarfError."""
+    file = line = None
+    for each in entry.chain():
+        if file is None:
+            number = each.get(C.DW_AT_decl_file)
+            if isinstance(number, int):
+                file = each.unit.info.file_path(each.unit, number)
+        if line is None:
+            value = each.get(C.DW_AT_decl_line)
+            line = value if isinstance(value, int) and value > 0 else None
+    return file, line
+
+
+def _declared_at(file: str | None, line: int | None, pattern: str | None, wanted: int | None) -> bool:
+    if wanted is not None and line != wanted:
+        return False
+    return pattern is None or (file is not None and path_matches(file, pattern))
