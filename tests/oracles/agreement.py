@@ -1,0 +1,131 @@
+"""Says where a trace of the output contract and a stop of gdb differ.
+
+Takes a trace's frames as they come from JSON Lines, and one `Hit`. The two are of different runs, with
+different load addresses: pcs are compared within their page, which relocation keeps; pointers in values are
+not compared. Nothing here uses the code under test.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+from oracles.gdb import Frame, Hit
+
+PAGE_OFFSET = 0xFFF
+
+GDB_GAVE_UP = "previous frame"
+"""How gdb's stop reasons begin when it refuses a stack that goes on (inner to this frame, identical, …)."""
+
+
+def disagreements(
+    frames: Sequence[dict[str, Any]], hit: Hit, *, arguments: Sequence[int] = (), until: str | None = None
+) -> list[str]:
+    """One line for each difference; none when both saw the same stack.
+
+    `arguments` are the indices of frames whose argument values are compared too. `until` is the name of gdb's
+    outermost frame to compare: for stacks on which gdb goes on by guessing. Where gdb gave up, only the
+    frames that it saw count.
+    """
+    expected = list(hit.frames)
+    if until is not None:
+        names = [frame.function for frame in expected]
+        expected = expected[: names.index(until) + 1]
+    found = [frame for frame in frames if frame["space"] == "user"]
+    told = []
+    if hit.stop_reason.startswith(GDB_GAVE_UP):
+        found = found[: len(expected)]
+    if len(found) != len(expected):
+        told.append(f"{len(found)} frames, gdb has {len(expected)}")
+    for index, (ours, gdbs) in enumerate(zip(found, expected, strict=False)):
+        told += [f"frame {index}: {difference}" for difference in _frame_differences(ours, gdbs)]
+        if index in arguments:
+            told += [f"frame {index}: {difference}" for difference in argument_differences(ours, gdbs)]
+    if told:
+        told.append("ours: " + " < ".join(str(frame["function"]) for frame in found[:20]))
+        told.append("gdb:  " + " < ".join(str(frame.function) for frame in expected[:20]))
+    return told
+
+
+def _frame_differences(ours: dict[str, Any], gdbs: Frame) -> list[str]:
+    told = []
+    if int(ours["address"], 16) & PAGE_OFFSET != gdbs.pc & PAGE_OFFSET:
+        told.append(f"pc {ours['address']}, gdb has {gdbs.pc:#x}")
+    if not same_function(ours["function"], gdbs.function):
+        told.append(f"function {ours['function']}, gdb has {gdbs.function}")
+    if ours["inlined"] != gdbs.inlined:
+        told.append(f"inlined {ours['inlined']}, gdb has {gdbs.inlined}")
+    ours_file = PurePath(ours["file"]).name if ours["file"] else None
+    gdbs_file = PurePath(gdbs.file).name if gdbs.file else None
+    # Line 0 is the debug information's word for "no line", which gdb passes on.
+    gdbs_line = gdbs.line or None
+    if (ours_file, ours["line"] or None) != (gdbs_file, gdbs_line):
+        told.append(f"{ours_file}:{ours['line']}, gdb has {gdbs_file}:{gdbs.line}")
+    return told
+
+
+def argument_differences(ours: dict[str, Any], gdbs: Frame) -> list[str]:
+    """How the arguments differ; by name, since gdb reverses those of inlined functions.
+
+    A value that gdb has and we have not is a difference only when gdb could know it without the caller's call
+    site entry, which cannot be seen here: so it is told, and the caller judges.
+    """
+    told = []
+    found = {argument["name"]: argument for argument in ours["arguments"]}
+    if set(found) != {argument.name for argument in gdbs.arguments}:
+        names = sorted(argument.name for argument in gdbs.arguments)
+        return [f"arguments {sorted(found)}, gdb has {names}"]
+    for argument in gdbs.arguments:
+        one = found[argument.name]
+        ours_value = None if one["value"] is None else normal_value(one["value"])
+        gdbs_value = None if argument.unavailable else normal_value(argument.value or "")
+        if ours_value != gdbs_value:
+            told.append(f"{argument.name} = {one['value']} ({one['why']}), gdb has {argument.value}")
+        if one["value"] is None and not one["why"]:
+            told.append(f"{argument.name} has neither a value nor a reason")
+    return told
+
+
+def normal_value(text: str) -> str:
+    """A value without what differs from run to run: addresses of memory, and the symbols at them."""
+    return re.sub(r"0x[0-9a-f]{5,}(?: <[^<>]*>)?", "0x…", text)
+
+
+def same_function(ours: str | None, gdbs: str | None) -> bool:
+    """Whether two names are the same function's, as far as names can tell."""
+    if ours is None or gdbs is None:
+        return ours is gdbs
+    return _bare(ours) == _bare(gdbs) or _last(ours) == _last(gdbs) == "operator()"
+
+
+def _bare(name: str) -> str:
+    """A name without parameters, return type, clone suffix, blanks in template arguments and libc's internal
+    prefixes.
+    """
+    name = name.replace("(anonymous namespace)", "{anonymous}")
+    name = re.sub(r"(\.(constprop|isra|part|cold|lto_priv|llvm)(\.\d+)*)+$|\s*\[clone[^]]*\]", "", name)
+    name = re.sub(r"\[abi:\w+\]", "", name)
+    name = _without_parameters(name)
+    name = re.sub(r"\s*([<>,&*])\s*", r"\1", name)
+    if "operator" not in name:
+        name = re.sub(r"^.* (?![^<]*>)", "", name)
+    return re.sub(r"^(__GI_|__libc_|__new_|__)+", "", name)
+
+
+def _without_parameters(name: str) -> str:
+    """`scope::f<int (*)(char)>(long) const` → `scope::f<int (*)(char)>`: up to the first parenthesis outside of <>."""
+    depth = 0
+    for place, character in enumerate(name):
+        if character in "<{" and not name[:place].endswith("operator"):
+            depth += 1
+        elif character in ">}" and depth:
+            depth -= 1
+        elif character == "(" and depth == 0 and not name[:place].endswith("operator"):
+            return name[:place]
+    return name
+
+
+def _last(name: str) -> str:
+    return _without_parameters(name).rpartition("::")[2]
