@@ -1,11 +1,11 @@
 """Decoding of perf event records into the Capture model.
 
-Owns what the kernel ABI says about one record (linux/perf_event.h, enum perf_event_type): where each field of a
-sample lies given its event's attributes, and what the side-band records mean. Records come from live ring buffers
-and from perf.data files alike, as bytes; events of `relay_reader.capture` go out. Nothing here does I/O.
+Owns what the kernel ABI says about one record (linux/perf_event.h, enum perf_event_type): where each field of
+a sample lies given its event's attributes, and what the side-band records mean. Records come from live ring
+buffers and from perf.data files alike, as bytes; events of `relay_reader.capture` go out. Nothing here does I/O.
 
-A record that is too short for what its attributes promise is not an exception, since the stream goes on: it is
-counted in `RecordDecoder.faults` under a reason.
+A record that is too short for what its attributes promise is not an exception, since the stream goes on: it
+is counted in `RecordDecoder.faults` under a reason.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ _REGS_ABI_64 = 2
 _CONTEXT_KERNEL = (1 << 64) - 128
 _CONTEXT_MAX = (1 << 64) - 4095
 
-# enum perf_event_x86_regs → DWARF register number (System V ABI AMD64, figure 3.36; 16 is the return address).
+# enum perf_event_x86_regs → DWARF number (System V ABI AMD64, figure 3.36; 16 is the return address).
 _DWARF_NUMBER = {0: 0, 1: 3, 2: 2, 3: 1, 4: 4, 5: 5, 6: 6, 7: 7, 8: 16} | {16 + r: 8 + r for r in range(8)}
 ALL_USER_REGISTERS = sum(1 << number for number in _DWARF_NUMBER)
 """attr.sample_regs_user that asks for exactly the registers of a `Sample`."""
@@ -117,8 +117,8 @@ class RecordFault(Enum):
 class EventLayout:
     """Where the fields of one event's records lie, worked out once from its attributes.
 
-    `sample_type`, `read_format`, `branch_sample_type` and `regs_user` are the fields of struct perf_event_attr of
-    these names; `places` is what samples of this event give as `Sample.places`.
+    `sample_type`, `read_format`, `branch_sample_type` and `regs_user` are the fields of struct perf_event_attr
+    of these names; `places` is what samples of this event give as `Sample.places`.
     """
 
     def __init__(
@@ -140,9 +140,7 @@ class EventLayout:
         self._lay_out_trailer()
         self._lay_out_registers(regs_user)
         self.has_stack = bool(sample_type & SAMPLE_STACK_USER)
-        self._has_variable = bool(
-            sample_type & (SAMPLE_READ | SAMPLE_CALLCHAIN | SAMPLE_RAW | SAMPLE_BRANCH_STACK)
-        )
+        self._has_variable = bool(sample_type & (SAMPLE_READ | SAMPLE_CALLCHAIN | SAMPLE_RAW | SAMPLE_BRANCH_STACK))
 
         self.stack_size_word = -1
         """Index of the 8-byte word that holds the recorded stack size, where that is the same in every sample with
@@ -206,7 +204,7 @@ class EventLayout:
         self.has_registers = bool(self.sample_type & SAMPLE_REGS_USER)
 
     def time_and_cpu(self, record: Buffer) -> tuple[int, int]:
-        """Nanoseconds and CPU (-1: unknown) in the trailer of a record that is not a sample; (0, -1) without."""
+        """Nanoseconds and CPU in the trailer of a record that is not a sample; (0, -1) without."""
         start = len(record) - self.trailer_size
         time = _U64.unpack_from(record, start + self._trailer_time)[0] if self._trailer_time >= 0 else 0
         cpu = _U32.unpack_from(record, start + self._trailer_cpu)[0] if self._trailer_cpu >= 0 else -1
@@ -218,7 +216,7 @@ class EventLayout:
         return self.head_pick((*values, 0))[0]
 
     def after_head(self, buffer: Buffer, at: int) -> tuple[int, tuple[int, ...]]:
-        """Position of the user registers of the sample that starts at `at`, and its call chain as recorded."""
+        """Position of the user registers of the sample at `at`, and its call chain as recorded."""
         at += _HEADER.size + self.head.size
         if not self._has_variable:
             return at, ()
@@ -256,16 +254,16 @@ class EventLayout:
         """Position of what follows the user registers at `at`."""
         if not self.has_registers:
             return at
-        # Words 0..n: the ABI, then the registers, unless the ABI is 0 (no user context, as in a kernel thread).
+        # The ABI, then the registers, unless the ABI is 0 (no user context, as in a kernel thread).
         return at + 8 + (self.registers.size if _U64.unpack_from(buffer, at)[0] else 0)
 
 
 def compact_sample(buffer: Buffer, at: int, size: int, layout: EventLayout) -> bytes:
     """A copy of the sample record at `buffer[at:at + size]` that ends where its stack dump really ends.
 
-    The kernel reserves the asked stack size in every record though most stacks are shorter. The header and the
-    recorded size of the dump stay, so that `RecordDecoder.decode(…, compacted=True)` can tell a full dump. For
-    events that ask for nothing behind the user stack. Raises struct.error when the record is too short.
+    The kernel reserves the asked stack size in every record though most stacks are shorter. The header and
+    the recorded size of the dump stay, so that `RecordDecoder.decode(…, compacted=True)` can tell a full dump.
+    For events that ask for nothing behind the user stack. Raises struct.error when the record is too short.
     """
     if not layout.has_stack:
         return bytes(buffer[at : at + size])
@@ -295,7 +293,7 @@ class RecordDecoder:
         if first is None:
             raise ValueError("a decoder needs at least one event layout")
         self._first = first
-        # The id must be found before the layout is known, so all events must have it at the same place: the ABI
+        # The id must be found before the layout is known, so all events have it at the same place: the ABI
         # made PERF_SAMPLE_IDENTIFIER for that, and perf gives events without it one sample_type.
         self._sample_id_at, self._trailer_id_at = _id_positions(first.sample_type)
 
@@ -326,8 +324,8 @@ class RecordDecoder:
     def decode(self, record: Buffer, *, compacted: bool = False) -> Event | None:
         """The event that `record` tells, None for one that the Capture model has no use for.
 
-        `compacted` says that the record went through `compact_sample`. Never raises on malformed records: they
-        are counted in `faults` and give None.
+        `compacted` says that the record went through `compact_sample`. Never raises on malformed records:
+        they are counted in `faults` and give None.
         """
         try:
             kind, misc, size = _HEADER.unpack_from(record)
@@ -448,9 +446,7 @@ def _lost_samples(record: Buffer, layout: EventLayout, misc: int) -> Event:
     return RecordsLost(time, cpu, count)
 
 
-def _mapping(
-    record: Buffer, layout: EventLayout, misc: int, name_at: int, build_id: bytes | None
-) -> Event | None:
+def _mapping(record: Buffer, layout: EventLayout, misc: int, name_at: int, build_id: bytes | None) -> Event | None:
     pid, _, start, length, file_offset = _MAPPING.unpack_from(record, 8)
     if misc & _MISC_MMAP_DATA or pid == _NO_PID:
         # Data is no code; the kernel's own mappings, which perf notes with pid -1, belong to no process.

@@ -1,12 +1,13 @@
 """Return trampolines of uprobes, replaced by the return addresses that they hide.
 
-While a return-probed call runs, the kernel keeps the address of a trampoline in the call's return-address slot on the
-stack (kernel/events/uprobes.c, prepare_uretprobe), in the process's `[uprobes]` mapping. A walk would end there.
-This module remembers, per thread, what each slot held when the call was entered, and puts it back into the stack
-slices of later samples. Events and entry hits come from a capture source in time order.
+While a return-probed call runs, the kernel keeps the address of a trampoline in the call's return-address slot
+on the stack (kernel/events/uprobes.c, prepare_uretprobe); it lies in the process's `[uprobes]` mapping, and a walk
+would end there. This module remembers, per thread, what each slot held when the call was entered, and puts it
+back into the stack slices of later samples. Events and entry hits come from a capture source in time order.
 
-Only a word that equals the trampoline's address at a slot whose entry was seen is replaced. After lost records an
-entry may be missing, so what was remembered until then is forgotten: an unknown caller is better than a wrong one.
+Only a word that equals the trampoline's address at a slot whose entry was seen is replaced. After lost records
+an entry may be missing, so what was remembered until then is forgotten: an unknown caller is better than a wrong
+one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _PRUNE_ABOVE = 1 << 16
 
 
 class ReturnTrampolines:
-    """The trampoline of every process, and the true return address behind every hijacked slot of every thread."""
+    """The trampoline of every process, and the true return address behind every hijacked slot of a thread."""
 
     def __init__(self) -> None:
         self._areas: dict[int, tuple[int, int]] = {}
@@ -70,8 +71,8 @@ class ReturnTrampolines:
     def enter(self, pid: int, tid: int, slot: int, value: int) -> None:
         """A return-probed function was entered: the stack pointer was `slot` and the word there `value`.
 
-        When a tail call chains two such functions the word is the trampoline already, and what the first one found
-        stays true.
+        When a tail call chains two such functions the word is the trampoline already, and what the first one
+        found stays true.
         """
         area = self._areas.get(pid)
         if area is not None and area[0] <= value < area[1]:

@@ -48,7 +48,10 @@ def _try_probe(tracefs: TraceFilesystem) -> str | None:
 
 
 def leftovers() -> list[str]:
-    """Groups of probe events whose owner was killed; the next capture removes them. Empty when not readable."""
+    """Groups of probe events whose owner was killed; the next capture removes them.
+
+    Empty when tracefs cannot be read.
+    """
     try:
         tracefs = TraceFilesystem()
     except CaptureError:

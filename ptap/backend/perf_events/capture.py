@@ -1,8 +1,8 @@
 """The perf events back end: `PerfCapture`, a LiveCapture.
 
 Opens the planned events on every thread of the target and every CPU, drains the rings through `RingReader`,
-decodes their records, puts the return addresses back that uprobe trampolines hide, and yields events in time order.
-Events are inherited by threads and children, so all that the target starts is followed.
+decodes their records, puts the return addresses back that uprobe trampolines hide, and yields events in time
+order. Events are inherited by threads and children, so all that the target starts is followed.
 """
 
 from __future__ import annotations
@@ -50,9 +50,11 @@ _GIVE_WAY_EVERY = 64
 class PerfCapture:
     """Hits of `places`, and of `extra` events, in a command or in running processes, through perf events.
 
-    `Sample.places` has the indices of all places at that address and kind; the k-th extra event's samples have
-    (len(places) + k,). A hit's stack is copied up to `limits.user_stack` bytes, at most 65,528. Kernel addresses
-    come with the extra events only: at a uprobe the kernel part of the stack is the probe's machinery.
+    `Sample.places` has the indices of all places at that address and kind; the k-th extra event's samples
+    have (len(places) + k,). A hit's stack is copied up to `limits.user_stack` bytes, at most 65,528. Kernel
+    addresses come with the extra events only: at a uprobe the kernel part of the stack is the probe's machinery.
+
+    After `stop` the command goes on without us, and `exit_status` may stay None: wait for `child_pid` then.
     """
 
     name = "perf"
@@ -166,17 +168,15 @@ class PerfCapture:
             return
         for pid in self._target.pids:
             seen: set[int] = set()
-            # A thread that starts meanwhile is either listed next time, or a child of one that is covered, or both.
-            # Then its records come twice, under different roots, and _is_duplicate keeps those of its own root.
+            # A thread that starts meanwhile is listed next time, or a child of one that is covered, or both: then
+            # its records come twice, under different roots, and only those of its own root are delivered.
             while fresh := [tid for tid in thread_ids(pid) if tid not in seen]:
                 for tid in fresh:
                     seen.add(tid)
                     if self._open_on(tid, planned):
                         self._root_of[tid] = tid
             if not any(tid in self._root_of for tid in seen):
-                raise CaptureError(
-                    f"there is no process {pid}: look for its pid with `ps -e` or `pgrep -a NAME`"
-                )
+                raise CaptureError(f"there is no process {pid}: look for its pid with `ps -e` or `pgrep -a NAME`")
 
     def _open_on(self, tid: int, planned: list[PlannedEvent]) -> bool:
         for event in planned:
@@ -205,9 +205,7 @@ class PerfCapture:
         unprobeable = (errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP, errno.EIO, errno.EILSEQ)
         if event.role is Role.SIDE_BAND or error.errno not in unprobeable:
             raise CaptureError(perf_refusal(error)) from error
-        what = (
-            "this instruction cannot be probed" if error.errno == _ENOTSUPP else os.strerror(error.errno or 0)
-        )
+        what = "this instruction cannot be probed" if error.errno == _ENOTSUPP else os.strerror(error.errno or 0)
         self.refused[event.name] = what
         if all(one.role is Role.SIDE_BAND or one.name in self.refused for one in planned):
             raise CaptureError(f"the kernel would not probe {event.name}: {what}; use --backend ptrace")
@@ -252,9 +250,7 @@ class PerfCapture:
             self._trampolines.leave(event.tid, event.registers[_RSP] if event.registers else 0)
         elif role is not Role.HIT and event.slices:
             slot = event.slices[0]
-            self._trampolines.enter(
-                event.pid, event.tid, slot.address, int.from_bytes(slot.data[:8], "little")
-            )
+            self._trampolines.enter(event.pid, event.tid, slot.address, int.from_bytes(slot.data[:8], "little"))
             if role is Role.ENTRY_SLOT:
                 return None
         elif role is Role.ENTRY_SLOT:

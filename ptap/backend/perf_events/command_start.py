@@ -1,7 +1,7 @@
 """Start a command that waits before its exec until everything is armed.
 
-fork, then the child blocks on a pipe: events opened on it with attr.enable_on_exec see the new program from its
-first instruction, and nothing of ours.
+fork, then the child blocks on a pipe: events opened on it with attr.enable_on_exec see the new program from
+its first instruction, and nothing of ours.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ptap.backend.live_capture import CaptureError
 
@@ -28,11 +29,9 @@ class HeldCommand:
         self._command = command
 
     def release(self) -> None:
-        """Let the child exec. Raises CaptureError when the program cannot be run; the child is reaped then."""
-        try:
+        """Let the child exec. Raises CaptureError, and reaps the child, when the program cannot be run."""
+        with suppress(BrokenPipeError):
             os.write(self._go, b"g")
-        except BrokenPipeError:
-            pass
         self._close_go()
         # Closed by exec on success; else the child writes the error number.
         answer = b""

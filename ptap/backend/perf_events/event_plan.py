@@ -1,7 +1,7 @@
 """Which kernel events a capture opens on each thread and CPU, and what a record of each one means.
 
-Places that are the same address and kind share one event. A RETURN place needs a look at every entry too, so
-that the true return address is known while the kernel's trampoline stands in its slot: an ENTRY place at the same
+Places that are the same address and kind share one event. A RETURN place needs a look at every entry too, so that
+the true return address is known while the kernel's trampoline stands in its slot: an ENTRY place at the same
 address gives it, else a small event of its own.
 """
 
@@ -54,7 +54,7 @@ def clamp_user_stack(size: int) -> int:
 
 
 def side_band_event(*, enable_on_exec: bool) -> PlannedEvent:
-    """The event that reports what happens to processes; its records' layout is that of all side-band records."""
+    """The event that reports what happens to processes; all side-band records have its layout."""
     attr = event_attr.side_band(enable_on_exec=enable_on_exec)
     return PlannedEvent(attr, attr.layout(), Role.SIDE_BAND, "side-band")
 
@@ -127,7 +127,7 @@ def _tracepoint(tracefs: TraceFilesystem, name: str) -> int:
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise CaptureError(
-                f"this kernel has no tracepoint {name}: look for its name in /sys/kernel/tracing/available_events"
+                f"this kernel has no tracepoint {name}: look in /sys/kernel/tracing/available_events"
             ) from error
         raise CaptureError(
             f"cannot read the tracepoint {name}: {os.strerror(error.errno or 0)}: run as root"

@@ -1,8 +1,8 @@
 """One CPU's perf ring buffer, mapped and drained.
 
-The layout is struct perf_event_mmap_page of linux/perf_event.h: a control page, then a power of two of data pages.
-The kernel moves `data_head`, the reader `data_tail`; both count bytes since the start. x86-64 keeps loads in order
-with loads and stores in order with stores, so that plain 8-byte accesses do.
+The layout is struct perf_event_mmap_page of linux/perf_event.h: a control page, then a power of two of data
+pages. The kernel moves `data_head`, the reader `data_tail`; both count bytes since the start. x86-64 keeps loads
+in order with loads and stores in order with stores, so that plain 8-byte accesses do.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MEMORY_SHARE = 16
 
 
 def largest_ring(cpus: int) -> int:
-    """Bytes of ring to try for on each of `cpus`: at most 32 MiB, and all together 1/16 of the machine's memory."""
+    """Bytes of ring to try for on each of `cpus`: at most 32 MiB, and 1/16 of the memory all together."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     size = _LARGEST
     while size > _SMALLEST and size * cpus > memory // _MEMORY_SHARE:
@@ -176,9 +176,9 @@ def perf_refusal(error: OSError) -> str:
         except OSError:
             value = "unknown"
         return (
-            f"{call} (kernel.perf_event_paranoid is {value}): run as root or with CAP_PERFMON, or in a container with "
-            "`--cap-add PERFMON --cap-add SYS_ADMIN` and a seccomp profile that lets perf_event_open through; "
-            "--backend ptrace needs none of it"
+            f"{call} (kernel.perf_event_paranoid is {value}): run as root or with CAP_PERFMON, or in a container "
+            "with `--cap-add PERFMON --cap-add SYS_ADMIN` and a seccomp profile that lets perf_event_open "
+            "through; --backend ptrace needs none of it"
         )
     if error.errno == errno.ENOSYS:
         return f"{call}: this kernel has no perf events (CONFIG_PERF_EVENTS), use --backend ptrace"

@@ -1,15 +1,17 @@
 """The thread that drains all rings and merges their records by time.
 
-The kernel drops records when a ring is full, so rings are drained by a thread of their own into a queue of bounded
-memory, however slow the consumer is. What does not fit the bound is dropped here, counted, and told as RecordsLost.
+The kernel drops records when a ring is full, so rings are drained by a thread of their own into a queue of
+bounded memory, however slow the consumer is. What does not fit the bound is dropped here, counted, and told as
+RecordsLost.
 
-Merging: a round drains every ring once. A record is written within microseconds of its time stamp, so that once a
-round began at T, everything older than T - 1 ms has been seen, and is delivered in the order of time. A record that is
-delayed longer than that (a preempted virtual CPU) is delivered late, not lost.
+Merging: a round drains every ring once. A record is written within microseconds of its time stamp, so that once
+a round began at T, everything older than T - 1 ms has been seen, and is delivered in the order of time. A record
+that is delayed longer than that (a preempted virtual CPU) is delivered late, not lost.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
 import select
@@ -17,6 +19,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from operator import itemgetter
 
 from ptap.backend.perf_events.ring_buffer import RingBuffer, TimedRecord
@@ -33,14 +36,19 @@ _IDLE_AFTER_ROUNDS = 50
 _QUEUE_BYTES = 512 << 20
 _RECORD_OVERHEAD = 120
 _GIVE_WAY_S = 0.02
+# malloc.h
+_M_TRIM_THRESHOLD = -1
+_M_TOP_PAD = -2
+_HEAP_STEP = 16 << 20
 _time = itemgetter(0)
 
 
 class RingReader:
     """Drains `rings` until `stop` or until all `alive_fds` report that their threads and descendants ended.
 
-    `alive_fds` are events of the target; the kernel reports POLLHUP on one when its thread and all that inherited
-    from it have ended. `disarm` is called when the capture stops, before the last round, so that this round sees all.
+    `alive_fds` are events of the target; the kernel reports POLLHUP on one when its thread and all that
+    inherited from it have ended. `disarm` is called when the capture stops, before the last round, so that this
+    round sees all.
     """
 
     def __init__(
@@ -69,6 +77,7 @@ class RingReader:
 
     def start(self) -> None:
         """Begin to drain."""
+        _keep_freed_memory()
         self._thread.start()
 
     def stop(self) -> None:
@@ -88,7 +97,10 @@ class RingReader:
         os.close(self._wake)
 
     def next_batch(self) -> Batch | None:
-        """Records in time order; waits for some, None at the end. Raises what ended the thread, if that failed."""
+        """Records in time order; waits for some, None at the end.
+
+        Raises what ended the thread, if that failed.
+        """
         batch = self._queue.get()
         if batch is None:
             # Whoever asks again gets the same answer.
@@ -165,6 +177,15 @@ class RingReader:
         batch: Batch = [*self._pending[:count]]
         del self._pending[:count]
         self._queue.put(batch)
+
+
+def _keep_freed_memory() -> None:
+    # glibc gives freed memory back at once, and a page fault for each new page made a record of 4 KiB cost four
+    # times as much. Other C libraries have no mallopt, or ignore it.
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_TRIM_THRESHOLD, _QUEUE_BYTES)
+        libc.mallopt(_M_TOP_PAD, _HEAP_STEP)
 
 
 def _bytes_of(records: Sequence[TimedRecord | RecordsLost]) -> int:

@@ -86,13 +86,9 @@ def _mount_detached() -> int:
 def _refusal(call: str, code: int) -> CaptureError:
     what = f"tracefs is not mounted where this process may read it, and {call} says {os.strerror(code)}"
     if code in (errno.EPERM, errno.EACCES):
-        return CaptureError(
-            f"{what}: run as root (CAP_SYS_ADMIN), or use --backend ptrace, which needs no privilege"
-        )
+        return CaptureError(f"{what}: run as root (CAP_SYS_ADMIN), or use --backend ptrace, which needs no privilege")
     if code == errno.ENODEV:
-        return CaptureError(
-            f"{what}: this kernel is built without tracing (CONFIG_FTRACE); use --backend ptrace"
-        )
+        return CaptureError(f"{what}: this kernel is built without tracing (CONFIG_FTRACE); use --backend ptrace")
     if code == errno.ENOSYS:
         return CaptureError(f"{what}: mount it with `mount -t tracefs tracefs /sys/kernel/tracing` as root")
     return CaptureError(f"{what}; use --backend ptrace")

@@ -3,8 +3,8 @@
 tracefs rather than perf's own uprobe PMU: with attr.inherit the PMU reads the probed path again from the user
 memory of whoever forks, so every fork() of the target fails with EFAULT.
 
-The group's name carries the pid and the start time of the process that owns it, so that what a killed process left
-behind is recognised and removed by the next one.
+The group's name carries the pid and the start time of the process that owns it, so that what a killed process
+left behind is recognised and removed by the next one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _serial = itertools.count()
 
 
 def start_time(pid: int | str = "self") -> int | None:
-    """When a process started, in clock ticks since boot (field 22 of /proc/PID/stat); None when it is gone."""
+    """When a process started, in clock ticks since boot (/proc/PID/stat, field 22); None when it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "surrogateescape")
     except OSError:
@@ -66,7 +66,7 @@ class UprobeEvents:
                 os.close(held)
 
     def remove(self) -> list[str]:
-        """Remove all; the events' descriptors must be closed. Gives the names that the kernel would not remove."""
+        """Remove all, once their descriptors are closed. Gives the names that the kernel would not remove."""
         # A forked child that runs our exit handlers must not disarm its parent.
         if os.getpid() != self._owner:
             return []
@@ -121,6 +121,6 @@ def stale_events(tracefs: TraceFilesystem) -> list[tuple[str, str]]:
 def remove_stale_events(tracefs: TraceFilesystem) -> int:
     """Remove what ended processes left behind; gives how many were removed. Raises OSError.
 
-    An owner in another pid namespace looks dead from here, but its events are busy, which the kernel respects.
+    An owner in another pid namespace looks dead from here, but its events are busy, so the kernel refuses.
     """
     return sum(_remove(tracefs, group, name, attempts=1) for group, name in stale_events(tracefs))
