@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,8 @@ class Frame:
     expected: list[tuple[str, str, str]]
     """Name, type and value of each argument as gdb prints them."""
     level: int
+    body: bool
+    """Past the function's prologue, which without optimization has to store the arguments first."""
 
 
 class Memory:
@@ -53,9 +56,7 @@ class Symbols:
             ["nm", "-C", "-S", "--defined-only", program], check=True, capture_output=True, text=True
         ).stdout
         rows = (line.split(None, 3) for line in text.splitlines())
-        self.rows = sorted(
-            (int(r[0], 16), int(r[1], 16), r[3]) for r in rows if len(r) == 4 and len(r[1]) == 16
-        )
+        self.rows = sorted((int(r[0], 16), int(r[1], 16), r[3]) for r in rows if len(r) == 4 and len(r[1]) == 16)
 
     def name(self, address: int) -> str | None:
         at = bisect.bisect(self.rows, (address, 1 << 64, "")) - 1
@@ -67,6 +68,21 @@ class Symbols:
         return name if address == start else f"{name}+{address - start}"
 
 
+_SYMBOL = re.compile(r"(0x[0-9a-f]+) <((?:[^<>\"]|<[^<>]*>)*?)(\+\d+)?>")
+
+
+def comparable(value: str) -> str:
+    """A value's text with what gdb and nm call differently alike: symbols by their last name, memory errors."""
+
+    def symbol(match: re.Match[str]) -> str:
+        if match[2].startswith(("error: ", "memory at ")):
+            return f"{match[1]} <not there>"
+        name = re.sub(r"\(.*\)|<.*>|\.\d+$|\]", "", match[2].removeprefix("vtable for "))
+        return f"{match[1]} <{re.split(r'::|[.[]', name)[-1]}{match[3] or ''}>"
+
+    return _SYMBOL.sub(symbol, value)
+
+
 class Program:
     """One compiled program and its debug information."""
 
@@ -76,10 +92,7 @@ class Program:
         self.info = DebugInfo(self.image)
         self.symbols = Symbols(path)
         self.functions = [
-            die
-            for unit in self.info.units
-            for die in _below(unit.root)
-            if die.tag == 0x2E and die.ranges()
+            die for unit in self.info.units for die in _below(unit.root) if die.tag == 0x2E and die.ranges()
         ]
 
     def chain(self, pc: int) -> list[Entry]:
@@ -175,7 +188,9 @@ class Program:
             chain = self.chain(states[index].pc)
             # At the first instruction of an inlined call gdb still shows the frame that it is inlined into.
             for (at, frame), die in zip(reversed(pending), chain, strict=False):
-                yield Frame(frame["name"], die, states[index], [tuple(a) for a in frame["arguments"]], at)
+                yield Frame(
+                    frame["name"], die, states[index], [tuple(a) for a in frame["arguments"]], at, frame["body"]
+                )
             pending.clear()
             index += 1
 

@@ -12,7 +12,7 @@ import gdb
 NAMES = "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip".split()
 for setting in (
     "pagination off", "width 0", "confirm off", "breakpoint pending off", "print entry-values no",
-    "print frame-arguments all", "print pretty off", "disable-randomization on", "startup-with-shell off",
+    "print frame-arguments all", "print pretty off", "disable-randomization on", "backtrace past-main on", "print static-members off", "startup-with-shell off",
 ):  # fmt: skip
     gdb.execute("set " + setting)
 
@@ -50,6 +50,14 @@ def arguments(frame):
     return found
 
 
+def after_prologue(frame):
+    """Whether the frame is past the code of its function's first line."""
+    function = frame.function()
+    if function is None or function.symtab is None:
+        return False
+    return frame.pc() > (gdb.find_pc_line(function.value().address.cast(gdb.lookup_type("long"))).last or 0)
+
+
 def image_base():
     """Run-time address of the program's first page, and its segments."""
     segments = []
@@ -76,6 +84,7 @@ def dump_stop(handle, memory_of, bias):
             "registers": [number(frame, register) for register in NAMES],
             "arguments": arguments(frame),
         }
+        row["body"] = level > 0 or after_prologue(frame)
         if level == 0:
             row["vector"] = vector(frame)
         frames.append(row)

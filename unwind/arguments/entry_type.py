@@ -39,7 +39,8 @@ def size_of(type_: Die | None) -> int:
     size = type_.get(At.BYTE_SIZE)
     if isinstance(size, int) and size >= 0:
         return size
-    if type_.tag == Tag.POINTER_TYPE or type_.tag in REFERENCES:
+    # decltype(nullptr), the one unspecified type of objects, is a pointer in all but name.
+    if type_.tag in (Tag.POINTER_TYPE, Tag.UNSPECIFIED_TYPE) or type_.tag in REFERENCES:
         return type_.unit.address_size
     if type_.tag == Tag.ARRAY_TYPE:
         count = 1

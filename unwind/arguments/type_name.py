@@ -7,6 +7,8 @@ leaves out the keywords and qualifies names with their namespaces and classes. A
 
 from __future__ import annotations
 
+import re
+
 from unwind.arguments.dwarf_constants import At, Tag
 from unwind.arguments.entry_type import CLASSES, array_bounds, is_cplusplus, type_of
 from unwind.dwarf.damage import DwarfError
@@ -30,6 +32,7 @@ _QUALIFIER_WORDS = {
     Tag.RESTRICT_TYPE: "restrict",
     Tag.ATOMIC_TYPE: "_Atomic",
 }
+_INTEGER_WORDS = re.compile(r"\b(?:(?:unsigned|signed|long|short|int|char)\b(?: (?=\w))?)+(?! double)\b")
 _SCOPES = (Tag.NAMESPACE, *CLASSES)
 
 
@@ -74,7 +77,9 @@ def _pointer(type_: Die, qualifiers: str, declarator: str, depth: int) -> str:
     else:
         symbol = _POINTERS[Tag(type_.tag)]
     if qualifiers:
-        symbol += f" {qualifiers} " if declarator else f" {qualifiers}"
+        # gdb's spacing: `char * const *`, but `char * const&`.
+        space = " " if declarator and not declarator.startswith("&") else ""
+        symbol += f" {qualifiers}{space}"
     declarator = symbol + declarator
     bare = target
     for _ in range(_DEEPEST):
@@ -111,13 +116,29 @@ def _parameters(function: Die, depth: int) -> str:
     return ", ".join(names)
 
 
+def _canonical(name: str) -> str:
+    """The name with integer types spelled the short way: gcc's `long unsigned int` is `unsigned long`."""
+    return _INTEGER_WORDS.sub(_short_integer, name)
+
+
+def _short_integer(match: re.Match[str]) -> str:
+    words = match[0].split(" ")
+    if len(words) == 1:
+        return match[0]
+    sign = [word for word in words if word in ("unsigned", "signed")]
+    size = [word for word in words if word in ("long", "short", "char")]
+    if sign == ["signed"] and "char" not in size:
+        sign = []
+    return " ".join(sign + (size or ["int"]))
+
+
 def _own_name(type_: Die, depth: int) -> str:
     keyword = _KEYWORDS.get(Tag(type_.tag)) if type_.tag in _KEYWORDS else None
     name = type_.inherited(At.NAME)
     if keyword is None:
         if not isinstance(name, str):
             return "<unknown type>"
-        return qualified_name(type_) if is_cplusplus(type_) else name
+        return qualified_name(type_) if is_cplusplus(type_) else _canonical(name)
     if not isinstance(name, str):
         return f"{keyword} {{...}}"
     return qualified_name(type_) if is_cplusplus(type_) else f"{keyword} {name}"
@@ -132,7 +153,7 @@ def qualified_name(die: Die) -> str:
             break
         name = current.inherited(At.NAME)
         if isinstance(name, str):
-            parts.append(name)
+            parts.append(_canonical(name))
         elif current.tag == Tag.NAMESPACE:
             parts.append("(anonymous namespace)")
         current = _owner(current)

@@ -111,8 +111,11 @@ def _reference(type_: Die, contents: Contents, printing: _Printing, depth: int) 
         return f"@<synthetic pointer>: {_member(target, referred, printing, depth)}"
     address = contents.bits(64)
     printing.known += 1
-    referred = Contents(MemoryLocation(address), printing.state)
-    return f"@{address:#x}: {_member(target, referred, printing, depth)}"
+    try:
+        text = format_value(target, Contents(MemoryLocation(address), printing.state))
+    except Unavailable as why:
+        text = f"<{why}>"
+    return f"@{address:#x}: {text}"
 
 
 def _implicit_target(pointer: ImplicitPointerLocation, state: FrameState) -> Contents:
