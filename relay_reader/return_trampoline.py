@@ -104,6 +104,10 @@ class ReturnTrampolines:
                 continue
             data = bytearray(part.data)
             while at >= 0:
+                if (part.address + at) % 8:
+                    # Two halves of other words.
+                    at = part.data.find(pattern, at + 1)
+                    continue
                 value = slots.get(part.address + at)
                 if value is not None:
                     data[at : at + 8] = value.to_bytes(8, "little")

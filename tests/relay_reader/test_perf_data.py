@@ -1,0 +1,213 @@
+"""perf.data files: what is read is what perf itself prints of them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from relay_reader.capture import MappingAdded, ProcessExeced, ProcessForked, Sample, ThreadExited, ThreadNamed
+from relay_reader.perf_data import FileFault, PerfData, PerfDataError, read_perf_data
+
+PROGRAM = r"""
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+volatile long n;
+__attribute__((noinline)) void spin(void) {
+    struct timespec t;
+    do { n++; clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); } while (t.tv_nsec < 60000000);
+}
+static void *run(void *x) { spin(); return x; }
+int main(void) {
+    pthread_t ids[2];
+    for (int i = 0; i < 2; i++) pthread_create(&ids[i], 0, run, 0);
+    for (int i = 0; i < 2; i++) pthread_join(ids[i], 0);
+    if (!fork()) { spin(); exit(0); }
+    wait(0);
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """record(name, *options) → a perf.data file of a program with threads and a child."""
+    if shutil.which("perf") is None:
+        pytest.skip("perf is not installed (Debian: apt install linux-perf)")
+    folder = tmp_path_factory.mktemp("perf_data")
+    (folder / "spin.c").write_text(PROGRAM)
+    subprocess.run(["gcc", "-O2", "-pthread", "-o", folder / "spin", folder / "spin.c"], check=True)
+
+    def run(name: str, *options: str) -> Path:
+        path = folder / name
+        done = subprocess.run(
+            ["perf", "record", "-q", "-o", path, *options, folder / "spin"], capture_output=True, text=True
+        )
+        if not path.exists():
+            pytest.skip(f"perf record does not work here: {done.stderr.strip()}")
+        return path
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def dwarf_file(record: Callable[..., Path]) -> Path:
+    return record("dwarf.data", "--call-graph", "dwarf,8192", "-e", "cpu-clock", "-F", "997")
+
+
+def perf_script(path: Path, *options: str) -> str:
+    command = ["perf", "script", "-i", path, "--ns", *options]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def nanoseconds(seconds: str) -> int:
+    whole, _, part = seconds.rstrip(":").partition(".")
+    return int(whole) * 10**9 + int(part)
+
+
+def script_samples(path: Path) -> list[tuple[int, int, int]]:
+    # "PID/TID SECONDS.NANOSECONDS:" a line.
+    lines = perf_script(path, "-F", "pid,tid,time").split("\n")
+    rows = [line.split() for line in lines if line.strip()]
+    return [(int(ids.split("/")[0]), int(ids.split("/")[1]), nanoseconds(time)) for ids, time, *_ in rows]
+
+
+def test_samples_are_those_of_perf_script(dwarf_file: Path) -> None:
+    found = [event for event in read_perf_data(dwarf_file) if isinstance(event, Sample)]
+    expected = script_samples(dwarf_file)
+    assert len(expected) > 100
+    assert sorted((hit.pid, hit.tid, hit.time_ns) for hit in found) == sorted(expected)
+    assert len({hit.pid for hit in found}) == 2
+    assert len({hit.tid for hit in found}) >= 4 - 1
+
+
+def test_registers_and_stack_are_those_of_perf_script(dwarf_file: Path) -> None:
+    # "ABI:2 AX:0x… BX:0x… …" a sample.
+    lines = [line for line in perf_script(dwarf_file, "-F", "uregs").split("\n") if "IP:" in line]
+    names = ["AX", "DX", "CX", "BX", "SI", "DI", "BP", "SP", *(f"R{n}" for n in range(8, 16)), "IP"]
+    expected = []
+    for line in lines:
+        values = dict(field.split(":") for field in line.split() if ":" in field)
+        expected.append(tuple(int(values[name], 16) for name in names))
+    found = [event for event in read_perf_data(dwarf_file) if isinstance(event, Sample)]
+    assert [hit.registers for hit in found] == expected
+    for hit in found:
+        assert hit.slices[0].address == hit.registers[7]
+        assert hit.slices[0].cut == (len(hit.slices[0].data) == 8192)
+
+
+def test_kernel_chains_are_those_of_perf_script(record: Callable[..., Path]) -> None:
+    path = record("kernel.data", "-g", "-e", "cpu-clock", "-F", "997")
+    found = [event for event in read_perf_data(path) if isinstance(event, Sample)]
+    chains: list[tuple[int, ...]] = []
+    for block in perf_script(path, "-F", "ip,pid").split("\n\n"):
+        addresses = [int(line.split()[0], 16) for line in block.split("\n")[1:] if line.strip()]
+        chains.append(tuple(address for address in addresses if address >> 63))
+    chains = chains[: len(found)]
+    assert sum(map(bool, chains)) > 20
+    assert [hit.kernel_chain for hit in found] == chains
+
+
+def test_side_band_events_are_those_of_perf_script(dwarf_file: Path) -> None:
+    text = perf_script(dwarf_file, "--show-mmap-events", "--show-task-events", "-F", "comm,pid,tid,time,event")
+    events = list(read_perf_data(dwarf_file))
+    kinds = (
+        ("PERF_RECORD_FORK", ProcessForked),
+        ("PERF_RECORD_EXIT", ThreadExited),
+        ("PERF_RECORD_COMM exec", ProcessExeced),
+        ("PERF_RECORD_COMM:", ThreadNamed),
+    )
+    for name, kind in kinds:
+        assert text.count(name) == sum(isinstance(event, kind) for event in events), name
+    # "PERF_RECORD_MMAP2 PID/TID: [0xSTART(0xSIZE) @ OFFSET …]: r-xp PATH"
+    mapped = set()
+    for line in text.split("\n"):
+        if "PERF_RECORD_MMAP" in line and " -1/" not in line and line.split()[-2][2] == "x":
+            start, _, size = line.partition("[0x")[2].partition(")")[0].partition("(0x")
+            mapped.add((int(start, 16), int(size, 16), line.split()[-1]))
+    assert mapped
+    assert mapped == {
+        (event.mapping.start, event.mapping.end - event.mapping.start, event.mapping.path)
+        for event in events
+        if isinstance(event, MappingAdded)
+    }
+
+
+def test_several_events_are_told_apart_by_their_ids(record: Callable[..., Path]) -> None:
+    path = record("two.data", "--call-graph", "dwarf,1024", "-e", "cpu-clock/freq=500/,task-clock/freq=300/")
+    file = PerfData(path)
+    try:
+        found = [event for event in file.events() if isinstance(event, Sample)]
+    finally:
+        file.close()
+    assert not file.faults
+    assert sorted((hit.pid, hit.tid, hit.time_ns) for hit in found) == sorted(script_samples(path))
+
+
+def test_events_come_in_time_order(dwarf_file: Path) -> None:
+    times = [event.time_ns for event in read_perf_data(dwarf_file)]
+    assert times == sorted(times)
+
+
+def test_a_file_cut_anywhere_gives_what_is_there(dwarf_file: Path, tmp_path: Path) -> None:
+    whole = dwarf_file.read_bytes()
+    complete = list(read_perf_data(dwarf_file))
+    cut = tmp_path / "cut.data"
+    seen_fault = 0
+    for size in range(8, len(whole), max(1, len(whole) // 60)):
+        cut.write_bytes(whole[:size])
+        try:
+            file = PerfData(cut)
+        except PerfDataError as error:
+            assert str(cut) in str(error)
+            continue
+        found = list(file.events())
+        file.close()
+        assert len(found) <= len(complete)
+        seen_fault += file.faults[FileFault.DATA_CUT_SHORT] > 0
+    assert seen_fault > 10
+
+
+def test_damaged_bytes_never_raise_anything_but_a_clear_error(dwarf_file: Path, tmp_path: Path) -> None:
+    whole = dwarf_file.read_bytes()
+    damaged = tmp_path / "damaged.data"
+    step = len(whole) // 80 | 1
+    for at in range(0, len(whole), step):
+        copy = bytearray(whole)
+        copy[at : at + 8] = b"\xff" * len(copy[at : at + 8])
+        damaged.write_bytes(copy)
+        try:
+            list(read_perf_data(damaged))
+        except PerfDataError as error:
+            assert str(damaged) in str(error)
+
+
+def test_pipe_mode_says_what_to_do(dwarf_file: Path, tmp_path: Path) -> None:
+    piped = tmp_path / "piped.data"
+    with piped.open("wb") as file:
+        subprocess.run(["perf", "record", "-q", "-e", "cpu-clock", "-o", "-", "true"], stdout=file, check=True)
+    with pytest.raises(PerfDataError, match=r"pipe mode.*perf inject"):
+        list(read_perf_data(piped))
+
+
+def test_a_compressed_file_says_what_to_do(record: Callable[..., Path]) -> None:
+    path = record("zstd.data", "-z", "-e", "cpu-clock")
+    help_text = subprocess.run(["perf", "version", "--build-options"], capture_output=True, text=True).stdout
+    if "zstd: [ on" not in help_text:
+        pytest.skip("this perf is built without zstd, so it cannot make the file")
+    with pytest.raises(PerfDataError, match="without -z"):
+        list(read_perf_data(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"PERFILE2", b"\x7fELF" + bytes(200), b"2ELIFREP" + bytes(200)])
+def test_not_a_perf_data_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    with pytest.raises(PerfDataError, match=str(path)):
+        list(read_perf_data(path))
