@@ -314,10 +314,14 @@ class PtraceCapture:
         child = self._table.threads[tid] = Thread(tid, pid, space, comm=parent.comm)
         if not flags.thread:
             parent.returns.copy_to(child.returns, space)
-        now = time.monotonic_ns()
-        self._events.append(ProcessForked(now, pid, parent.pid, tid, parent.tid))
-        if tid in self._early:
-            self._table.reports.append((tid, self._early.pop(tid)))
+        self._events.append(ProcessForked(time.monotonic_ns(), pid, parent.pid, tid, parent.tid))
+        self._claim_early(child)
+
+    def _claim_early(self, child: Thread) -> None:
+        """Its first stop may have been fetched before it was known: then no other stop is to be waited for."""
+        if child.tid in self._early:
+            self._table.reports.append((child.tid, self._early.pop(child.tid)))
+        child.stopped = any(tid == child.tid for tid, _ in self._table.reports)
 
     def _execed(self, thread: Thread) -> Thread:
         pid = thread.tid
@@ -365,9 +369,9 @@ class PtraceCapture:
                 continue  # its maker lives and will report it
             with suppress(OSError):
                 space = ended.space.copied_by(tid)
-                self._table.threads[tid] = Thread(tid, tid, space, comm=ended.comm)
+                child = self._table.threads[tid] = Thread(tid, tid, space, comm=ended.comm)
                 self._events.append(ProcessForked(time.monotonic_ns(), tid, ended.pid, tid, ended.tid))
-            self._table.reports.append((tid, self._early.pop(tid)))
+                self._claim_early(child)
 
     def _release(self, space: AddressSpace) -> None:
         if not self._table.sharing(space):
