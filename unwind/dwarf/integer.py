@@ -54,11 +54,11 @@ def read_sleb128(data: bytes, position: int) -> tuple[int, int]:
 def read_string(data: bytes, position: int) -> tuple[str, int]:
     """The NUL-terminated string at `position`, and the position after its NUL.
 
-    Bytes that are not UTF-8 are kept as surrogate escapes, so that nothing is lost.
+    Bytes that are not UTF-8 are shown as escapes, so that every string can be printed.
     """
     if position < 0 or position >= len(data):
         raise IndexError(position)
     end = data.find(b"\0", position)
     if end < 0:
         raise IndexError(position)
-    return data[position:end].decode("utf-8", "surrogateescape"), end + 1
+    return data[position:end].decode("utf-8", "backslashreplace"), end + 1
