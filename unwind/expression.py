@@ -10,7 +10,7 @@ Bounded: branches go forward only, the stack has a fixed depth, and every operan
 from __future__ import annotations
 
 from cfi_tables.hot_loop import FlatArray, hot_loop, wrap64
-from cfi_tables.leb128 import read_sleb128, read_uleb128
+from cfi_tables.scalars import read_sleb, read_uleb
 from unwind.memory import READ, read_integer
 
 STACK_DEPTH = 64
@@ -207,16 +207,16 @@ def evaluate(
             stack[depth] = operand
             depth += 1
         elif op == 0x10:  # constu
-            stack[depth], at = read_uleb128(code, at, end)
+            stack[depth], at = read_uleb(code, at, end)
             depth += 1
         elif op == 0x11:  # consts
-            stack[depth], at = read_sleb128(code, at, end)
+            stack[depth], at = read_sleb(code, at, end)
             depth += 1
         elif 0x70 <= op <= 0x8F or op == 0x92:  # breg0-31, bregx
             register = op - 0x70
             if op == 0x92:
-                register, at = read_uleb128(code, at, end)
-            offset, at = read_sleb128(code, at, end)
+                register, at = read_uleb(code, at, end)
+            offset, at = read_sleb(code, at, end)
             if register < 0 or register > 16 or (known >> register) & 1 == 0:
                 return REGISTER_UNKNOWN, register
             stack[depth] = wrap64(registers[register] + offset)
@@ -243,7 +243,7 @@ def evaluate(
                 return BAD_EXPRESSION, 0
             stack[depth - 1] = _unary(op, stack[depth - 1])
         elif op == 0x23:  # plus_uconst
-            addend, at = read_uleb128(code, at, end)
+            addend, at = read_uleb(code, at, end)
             if depth < 1:
                 return BAD_EXPRESSION, 0
             stack[depth - 1] = wrap64(stack[depth - 1] + addend)

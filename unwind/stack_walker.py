@@ -30,14 +30,14 @@ from unwind.walk import (
     FRAME_PC,
     FRAME_SIGNAL,
     FRAME_WIDTH,
+    NO_PREVIOUS_CFA,
     NO_TABLE,
     REGISTER_COUNT,
     STATE_DETAIL,
     STATE_EXACT,
-    STATE_FRAMES,
     STATE_KNOWN,
     STATE_ON_DEMAND,
-    STATE_SWITCHED,
+    STATE_PREVIOUS_CFA,
     STATE_WIDTH,
     TRAMPOLINE,
     walk,
@@ -195,7 +195,7 @@ class _Run:
             self._state[register] = _signed(value)
         self._state[STATE_KNOWN] = sample.known
         self._state[STATE_EXACT] = 1
-        self._state[STATE_SWITCHED] = 1
+        self._state[STATE_PREVIOUS_CFA] = NO_PREVIOUS_CFA
         self._state[STATE_ON_DEMAND] = 1 if sample.read_memory is not None else 0
         self._content = bytearray()
         self._slices = array("q")
@@ -284,6 +284,3 @@ class _Run:
 
 def _signed(value: int) -> int:
     return value - (1 << 64) if value & _SIGN else value
-
-
-__all__ = ["STATE_FRAMES", "StackWalker", "WalkedFrame", "WalkedStack"]

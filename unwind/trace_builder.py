@@ -13,7 +13,8 @@ from enum import Enum
 
 from relay_reader.capture import Event, Sample
 from unwind.address_space import AddressSpaces
-from unwind.arguments.argument_reader import arguments_of, return_value
+from unwind.arguments.argument_reader import arguments_of
+from unwind.arguments.return_value import return_value
 from unwind.captured_memory import CapturedMemory, ModuleMemory
 from unwind.dwarf.die import Die
 from unwind.frame_states import FrameStates

@@ -29,8 +29,8 @@ from cfi_tables.layout import (
     RULE_ENTRY_KIND,
     RULE_ENTRY_SIZE,
     RULE_ENTRY_VALUE,
-    RULE_FLAGS,
     RULE_FLAG_SIGNAL_FRAME,
+    RULE_FLAGS,
     RULE_SIZE,
     STOP_REASON_BAD_CFA,
     STOP_REASON_BAD_EXPRESSION,
@@ -46,6 +46,7 @@ from cfi_tables.layout import (
     STOP_REASON_UNKNOWN_REGISTER,
 )
 from cfi_tables.lookup import find_rule
+from cfi_tables.scalars import read_i32, read_u16
 from unwind.expression import EVALUATED, MEMORY_MISSING, REGISTER_UNKNOWN, STACK_DEPTH, evaluate
 from unwind.memory import BEYOND_CUT, READ, read_integer
 
@@ -59,16 +60,16 @@ STATE_KNOWN = 17
 STATE_EXACT = 18
 """1: the pc was interrupted and is looked up as it is; 0: it is a return address, looked up minus one."""
 STATE_PREVIOUS_CFA = 19
-"""The CFA of the frame before; the next one must be above it, unless STATE_SWITCHED."""
-STATE_SWITCHED = 20
-"""1 at the first frame and after a signal frame, whose caller may run on another stack."""
-STATE_DETAIL = 21
+"""The CFA of the frame before; the next one must be above it, but a signal frame's, which is another stack's."""
+STATE_DETAIL = 20
 """What the stop reason speaks of: an address, or a register's number."""
-STATE_ON_DEMAND = 22
+STATE_ON_DEMAND = 21
 """1: stop at any missing memory, since the caller can supply it; 0: a register that cannot be read is unknown."""
-STATE_FRAMES = 23
+STATE_FRAMES = 22
 """Frames found since the walk began, over all resumptions."""
-STATE_WIDTH = 24
+STATE_WIDTH = 23
+
+NO_PREVIOUS_CFA = -(1 << 63)
 
 # Columns of the mapping array (int64), one group an executable mapping, sorted by start.
 MAPPING_START = 0
@@ -102,12 +103,6 @@ _GO_ON = -1
 
 
 @hot_loop
-def _signed32(arena: FlatArray, at: int) -> int:
-    value = arena[at] | (arena[at + 1] << 8) | (arena[at + 2] << 16) | (arena[at + 3] << 24)
-    return value - (1 << 32) if value >= 1 << 31 else value
-
-
-@hot_loop
 def find_mapping(mappings: FlatArray, first: int, last: int, address: int) -> int:
     """Index in [first, last) of the mapping that holds `address`, or -1. `mappings` is sorted by start."""
     low = first
@@ -129,9 +124,7 @@ def _memory_reason(status: int) -> int:
 
 
 @hot_loop
-def _expression_reason(
-    content: FlatArray, slices: FlatArray, first: int, last: int, status: int, detail: int
-) -> int:
+def _expression_reason(content: FlatArray, slices: FlatArray, first: int, last: int, status: int, detail: int) -> int:
     if status == MEMORY_MISSING:
         missing, _ = read_integer(content, slices, first, last, detail, 8)
         return _memory_reason(missing)
@@ -152,7 +145,7 @@ def _run_expression(
     scratch: FlatArray,
 ) -> tuple[int, int]:
     """Evaluate the pool entry at arena offset `at`: a 16-bit length, then the expression's bytes."""
-    length = arena[at] | (arena[at + 1] << 8)
+    length = read_u16(arena, at)
     return evaluate(
         arena,
         at + 2,
@@ -184,7 +177,7 @@ def _canonical_frame_address(
     """(_GO_ON, CFA) of the current frame by the rule at arena offset `rule`, or (stop reason, detail)."""
     kind = arena[rule] + 0
     if kind == CFA_KIND_EXPRESSION:
-        at = table + _signed32(arena, rule + RULE_CFA_A)
+        at = table + read_i32(arena, rule + RULE_CFA_A)
         status, value = _run_expression(arena, at, state, content, slices, first, last, 0, False, scratch)
         if status != EVALUATED:
             return _expression_reason(content, slices, first, last, status, value), value
@@ -192,13 +185,13 @@ def _canonical_frame_address(
     register = arena[rule + RULE_CFA_REGISTER] + 0
     if register >= REGISTER_COUNT or (state[STATE_KNOWN] >> register) & 1 == 0:
         return STOP_REASON_UNKNOWN_REGISTER, register
-    address = wrap64(state[register] + _signed32(arena, rule + RULE_CFA_A))
+    address = wrap64(state[register] + read_i32(arena, rule + RULE_CFA_A))
     if kind == CFA_KIND_REGISTER_OFFSET:
         return _GO_ON, address
     status, value = read_integer(content, slices, first, last, address, 8)
     if status != READ:
         return _memory_reason(status), address
-    return _GO_ON, wrap64(value + _signed32(arena, rule + RULE_CFA_B))
+    return _GO_ON, wrap64(value + read_i32(arena, rule + RULE_CFA_B))
 
 
 @hot_loop
@@ -220,7 +213,7 @@ def _recover(
     """
     register = arena[entry] + 0
     kind = arena[entry + RULE_ENTRY_KIND] + 0
-    value = _signed32(arena, entry + RULE_ENTRY_VALUE)
+    value = read_i32(arena, entry + RULE_ENTRY_VALUE)
     if kind == REGISTER_KIND_AT_CFA or kind == REGISTER_KIND_EXPRESSION:
         address = wrap64(cfa + value)
         if kind == REGISTER_KIND_EXPRESSION:
@@ -245,9 +238,7 @@ def _recover(
     if kind == REGISTER_KIND_CFA_PLUS:
         return _GO_ON, wrap64(cfa + value)
     if kind == REGISTER_KIND_VAL_EXPRESSION:
-        status, result = _run_expression(
-            arena, table + value, state, content, slices, first, last, cfa, True, scratch
-        )
+        status, result = _run_expression(arena, table + value, state, content, slices, first, last, cfa, True, scratch)
         if status != EVALUATED:
             return _expression_reason(content, slices, first, last, status, result), result
         return _GO_ON, result
@@ -305,21 +296,7 @@ def _step_registers(
 
 
 @hot_loop
-def _bad_cfa(cfa: int, state: FlatArray) -> bool:
-    """A CFA must lie above the frame's own stack pointer and above the CFA before, or stacks were switched."""
-    if (
-        (state[STATE_KNOWN] >> STACK_POINTER) & 1
-        and state[STATE_SWITCHED] == 0
-        and cfa <= state[STATE_PREVIOUS_CFA]
-    ):
-        return True
-    return cfa == 0
-
-
-@hot_loop
-def _put_frame(
-    frames: FlatArray, depth: int, state: FlatArray, mapping: int, frame_registers: FlatArray
-) -> None:
+def _put_frame(frames: FlatArray, depth: int, state: FlatArray, mapping: int, frame_registers: FlatArray) -> None:
     at = depth * FRAME_WIDTH
     frames[at + FRAME_PC] = state[RETURN_ADDRESS]
     frames[at + FRAME_CFA] = 0
@@ -352,8 +329,8 @@ def walk(
 
     Shapes: `arena` bytes (tables); `mappings` int64, MAPPING_WIDTH each; `content` bytes and `slices` int64,
     SLICE_WIDTH each (see `unwind.memory`); `state` int64, STATE_WIDTH, read and left so that a second call goes on
-    where this one stopped; `frames` int64, FRAME_WIDTH each; `frame_registers` int64, REGISTER_COUNT for each frame, or too
-    short when they are not wanted; `scratch` int64, STACK_DEPTH for expressions and REGISTER_COUNT after it.
+    where this one stopped; `frames` int64, FRAME_WIDTH each; `frame_registers` int64, REGISTER_COUNT a frame, or
+    too short when they are not wanted; `scratch` int64, STACK_DEPTH for expressions and REGISTER_COUNT after it.
     """
     caller = scratch[STACK_DEPTH : STACK_DEPTH + REGISTER_COUNT]
     depth = first_frame
@@ -361,8 +338,8 @@ def walk(
         pc = state[RETURN_ADDRESS] + 0
         exact = state[STATE_EXACT] + 0
         state[STATE_DETAIL] = pc
-        # A null return address marks the outermost frame where the start code pushed one; the first pc of a stack
-        # may be null by a call through a null pointer, which is a fact about the frame, not its end.
+        # A null return address marks the outermost frame where the start code pushed one; the first pc of a
+        # stack may be null by a call through a null pointer, which is a fact about the frame, not its end.
         if pc == 0 and state[STATE_FRAMES] > 0 and exact == 0:
             return STOP_REASON_END_OF_STACK, depth
         mapping = find_mapping(mappings, first_mapping, last_mapping, pc if exact else wrap64(pc - 1))
@@ -398,7 +375,9 @@ def walk(
         status, cfa = _canonical_frame_address(
             arena, table, rule, state, content, slices, first_slice, last_slice, scratch
         )
-        if status == _GO_ON and _bad_cfa(cfa, state):
+        # The CFA of a signal frame is the interrupted stack pointer, which lies anywhere when the handler has a
+        # stack of its own; every other frame lies above the one that it called.
+        if status == _GO_ON and not signal and cfa <= state[STATE_PREVIOUS_CFA]:
             status = STOP_REASON_BAD_CFA
         known = 0
         if status == _GO_ON:
@@ -419,7 +398,6 @@ def walk(
         state[STATE_KNOWN] = known
         state[STATE_EXACT] = 1 if signal else 0
         state[STATE_PREVIOUS_CFA] = cfa
-        state[STATE_SWITCHED] = 1 if signal else 0
         state[STATE_FRAMES] += 1
         depth += 1
 
@@ -446,8 +424,9 @@ def walk_batch(
 ) -> int:
     """Walk `count` samples into one frame array; the number done before `capacity` frames were full.
 
-    `mapping_ranges` and `slice_ranges` int64: first and last index for each sample; `registers` int64, 17 each;
-    `known` int64 masks. Results for each sample: `frame_ends` (index after its last frame), `reasons`, `details`.
+    `mapping_ranges` and `slice_ranges` int64: first and last index for each sample; `registers` int64,
+    REGISTER_COUNT each; `known` int64 masks. Results for each sample: `frame_ends` (index after its last frame),
+    `reasons`, `details`.
     """
     depth = 0
     none = state[0:0]
@@ -456,8 +435,7 @@ def walk_batch(
             state[register] = registers[sample * REGISTER_COUNT + register]
         state[STATE_KNOWN] = known[sample]
         state[STATE_EXACT] = 1
-        state[STATE_PREVIOUS_CFA] = 0
-        state[STATE_SWITCHED] = 1
+        state[STATE_PREVIOUS_CFA] = NO_PREVIOUS_CFA
         state[STATE_ON_DEMAND] = 0
         state[STATE_FRAMES] = 0
         last = min(depth + max_depth, capacity)

@@ -9,15 +9,15 @@ from ptap.backend.perf_events.extra_event import ExtraEvent
 
 
 def _perf_available() -> str | None:
-    from ptap.backend import perf_events
+    from ptap.backend.perf_events import available
 
-    return perf_events.available()
+    return available()
 
 
 def _ptrace_available() -> str | None:
-    from ptap.backend import ptrace
+    from ptap.backend.ptrace.launch import available
 
-    return ptrace.available()
+    return available()
 
 
 # In the order of preference. Each says None where it works, else why not and what would enable it.

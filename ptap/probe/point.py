@@ -2,6 +2,7 @@
 
     process("PATH").function("NAME[@FILE[:LINE]]")[.call|.inline|.return]
     process("PATH").statement("NAME@FILE:LINE")
+    process("PATH").statement(0xADDRESS)     an instruction, by its address in the file
     process.function("NAME")                 the command itself
     kernel.trace("GROUP:NAME")               a kernel tracepoint
     timer.profile(HZ)                        a sample of whatever runs, HZ times a second
@@ -46,6 +47,8 @@ class ProbePoint:
     function: str = "*"
     file: str | None = None
     line: int | None = None
+    address: int | None = None
+    """For a statement given by address: the file virtual address."""
     tracepoint: str | None = None
     frequency: int | None = None
 
@@ -56,9 +59,12 @@ _PROCESS = re.compile(
         (?: \. \s* (?P<variant>call|inline|return) )? \s* $""",
     re.VERBOSE,
 )
-_TRACEPOINT = re.compile(
-    r"""kernel \s* \. \s* trace \s* \( \s* "(?P<name>[\w.-]+:[\w.-]+)" \s* \) \s* $""", re.VERBOSE
+_ADDRESS = re.compile(
+    r"""process \s* (?: \( \s* "(?P<path>[^"]+)" \s* \) )? \s*
+        \. \s* statement \s* \( \s* (?P<address>0[xX][0-9a-fA-F]{1,16}) \s* \) \s* $""",
+    re.VERBOSE,
 )
+_TRACEPOINT = re.compile(r"""kernel \s* \. \s* trace \s* \( \s* "(?P<name>[\w.-]+:[\w.-]+)" \s* \) \s* $""", re.VERBOSE)
 _TIMER = re.compile(r"timer\s*\.\s*profile\s*(?:\(\s*(?P<frequency>\d+)\s*\))?\s*$")
 _PATTERN = re.compile(r"(?P<function>[^@]+)(?:@(?P<file>[^@]*?)(?::(?P<line>\d+))?)?$")
 
@@ -71,6 +77,8 @@ def parse_probe_point(text: str) -> ProbePoint:
     stripped = text.strip()
     if match := _PROCESS.match(stripped):
         return _process_probe(stripped, match)
+    if match := _ADDRESS.match(stripped):
+        return ProbePoint(stripped, ProbeKind.STATEMENT, match["path"], address=int(match["address"], 16))
     if match := _TRACEPOINT.match(stripped):
         return ProbePoint(stripped, ProbeKind.TRACEPOINT, tracepoint=match["name"])
     if match := _TIMER.match(stripped):

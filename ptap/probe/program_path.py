@@ -93,12 +93,7 @@ def mapped_files(pid: int) -> Iterator[str]:
         with open(f"/proc/{pid}/maps") as maps:
             for line in maps:
                 fields = line.rstrip("\n").split(None, 5)
-                if (
-                    len(fields) == 6
-                    and "x" in fields[1]
-                    and fields[5].startswith("/")
-                    and fields[5] not in seen
-                ):
+                if len(fields) == 6 and "x" in fields[1] and fields[5].startswith("/") and fields[5] not in seen:
                     seen.add(fields[5])
                     yield fields[5]
     except OSError:

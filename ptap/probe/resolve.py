@@ -10,13 +10,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cfi_tables.elf_image import ElfError, ElfImage
+from unwind.symbolize.function_search import FunctionPlace, FunctionSearch
+from unwind.symbolize.module_symbols import ModuleSymbols
+
+from cfi_tables.elf_image import PF_X, PT_LOAD, ElfError, ElfImage
 from ptap.backend.live_capture import PlaceKind, ProbePlace
 from ptap.probe.point import ProbeKind, ProbePoint
 from ptap.probe.program_path import find_module, find_program
 from unwind.dwarf.die import Die
-from unwind.symbolize.function_search import FunctionPlace, FunctionSearch
-from unwind.symbolize.module_symbols import ModuleSymbols
 
 
 class ProbeNotFound(Exception):
@@ -52,7 +53,9 @@ class Resolver:
         """Places of `point`, sorted by address. Raises ProbeNotFound, PathNotFound, ElfError."""
         path = self._path_of(point)
         image, search = self._search(path)
-        if point.kind is ProbeKind.STATEMENT:
+        if point.address is not None:
+            places = [_address_place(point, path, image)]
+        elif point.kind is ProbeKind.STATEMENT:
             places = self._statements(point, path, image, search)
         else:
             places = self._functions(point, path, image, search)
@@ -74,9 +77,7 @@ class Resolver:
             self._searches[path] = (image, FunctionSearch(ModuleSymbols.open(image)))
         return self._searches[path]
 
-    def _functions(
-        self, point: ProbePoint, path: str, image: ElfImage, search: FunctionSearch
-    ) -> list[ResolvedPlace]:
+    def _functions(self, point: ProbePoint, path: str, image: ElfImage, search: FunctionSearch) -> list[ResolvedPlace]:
         found = search.functions(point.function, point.file, point.line)
         if not found:
             raise ProbeNotFound(_no_function(point, path, search))
@@ -90,16 +91,12 @@ class Resolver:
         elif point.kind is ProbeKind.INLINE:
             chosen = [each for each in found if each.inlined]
             if not chosen:
-                raise ProbeNotFound(
-                    f"{point.text}: no inlined copy of {point.function}; probe it with .function"
-                )
+                raise ProbeNotFound(f"{point.text}: no inlined copy of {point.function}; probe it with .function")
         else:
             chosen = found
         return [self._function_place(point, path, image, each) for each in chosen]
 
-    def _function_place(
-        self, point: ProbePoint, path: str, image: ElfImage, function: FunctionPlace
-    ) -> ResolvedPlace:
+    def _function_place(self, point: ProbePoint, path: str, image: ElfImage, function: FunctionPlace) -> ResolvedPlace:
         returns = point.kind is ProbeKind.RETURN
         # Without optimization arguments reach their places in the prologue, so that is where the probe goes.
         at_entry = returns or function.inlined or function.optimized
@@ -116,9 +113,7 @@ class Resolver:
             die=function.die,
         )
 
-    def _statements(
-        self, point: ProbePoint, path: str, image: ElfImage, search: FunctionSearch
-    ) -> list[ResolvedPlace]:
+    def _statements(self, point: ProbePoint, path: str, image: ElfImage, search: FunctionSearch) -> list[ResolvedPlace]:
         assert point.line is not None
         found = search.statements(point.function, point.file, point.line)
         if not found:
@@ -151,10 +146,21 @@ def _base(position: str) -> str:
 def _place(path: str, image: ElfImage, address: int, kind: PlaceKind) -> ProbePlace:
     offset = image.address_to_offset(address)
     if offset is None:
-        raise ElfError(
-            f"{path}: address {address:#x} from its debug information lies in no segment of the file"
-        )
+        raise ElfError(f"{path}: address {address:#x} from its debug information lies in no segment of the file")
     return ProbePlace(path, offset, kind)
+
+
+def _address_place(point: ProbePoint, path: str, image: ElfImage) -> ResolvedPlace:
+    assert point.address is not None
+    executable = any(
+        segment.type == PT_LOAD and segment.flags & PF_X and 0 <= point.address - segment.address < segment.file_size
+        for segment in image.segments
+    )
+    if not executable:
+        raise ProbeNotFound(f"{point.text}: {point.address:#x} is no address of code in {path} (see `ptap list`)")
+    place = _place(path, image, point.address, PlaceKind.ENTRY)
+    probe = f'process("{point.path or path}").statement({point.address:#x})'
+    return ResolvedPlace(place, probe, point.address, None, None, None, None)
 
 
 def _no_function(point: ProbePoint, path: str, search: FunctionSearch) -> str:
