@@ -1,0 +1,314 @@
+"""Every call frame instruction, augmentation and pointer encoding, on sections made by hand.
+
+The oracle is readelf where it decodes the case, else the DWARF text that the comment names.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+from cfi_tables import layout
+from cfi_tables.rule_record import Rule
+from cfi_tables.section_rows import FrameSection, decode_section
+
+BASE = 0x400000
+START = 0x1000
+END = 0x2000
+
+K = layout.RegisterKind
+REGISTER_OFFSET = layout.CFA_KIND_REGISTER_OFFSET
+
+
+def uleb(value: int) -> bytes:
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def sleb(value: int) -> bytes:
+    out = bytearray()
+    while not -64 <= value < 64:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value & 127])
+
+
+def entry(body: bytes, wide: bool = False) -> bytes:
+    body += bytes(-len(body) % 8)
+    return (b"\xff\xff\xff\xff" + struct.pack("<Q", len(body)) if wide else struct.pack("<I", len(body))) + body
+
+
+INITIAL = b"\x0c" + uleb(7) + uleb(8) + b"\x90" + uleb(1)  # CFA=rsp+8, ra at CFA-8
+
+
+def eh_frame(
+    program: bytes, *, version=1, augmentation=b"zR", data=b"\x1b", encode=None, initial=INITIAL, wide=False, code=1,
+    column=16, start=START, length=END - START,
+) -> bytes:  # fmt: skip
+    """One CIE and one FDE; `encode(position, start, length)` gives the FDE's pointers."""
+    cie = struct.pack("<I", 0) + bytes([version]) + augmentation + b"\0"
+    if version == 4:
+        cie += b"\x08\x00"
+    cie += uleb(code) + sleb(-8) + uleb(column)
+    if augmentation.startswith(b"z"):
+        cie += uleb(len(data)) + data
+    out = entry(cie + initial, wide)
+    header = 12 if wide else 4
+    position = len(out) + header + 4
+    if encode is None:
+        pointers = struct.pack("<ii", start - (BASE + position), length)
+    else:
+        pointers = encode(position, start, length)
+    body = struct.pack("<I", len(out) + header) + pointers
+    if augmentation.startswith(b"z"):
+        body += b"\0"
+    return out + entry(body + program, wide) + bytes(4)
+
+
+def debug_frame(program: bytes, *, version=4, wide=False) -> bytes:
+    identity = b"\xff" * (8 if wide else 4)
+    cie = identity + bytes([version]) + b"\0" + (b"\x08\x00" if version == 4 else b"") + uleb(1) + sleb(-8)
+    out = entry(cie + (b"\x10" if version == 1 else uleb(16)) + INITIAL, wide)
+    body = struct.pack("<Q" if wide else "<I", 0) + struct.pack("<QQ", START, END - START)
+    return out + entry(body + program, wide)
+
+
+def decode(data: bytes, name: str = ".eh_frame", ranges=((0, 1 << 32),), compiled=False):
+    section = FrameSection(
+        name=name, data=np.frombuffer(data, dtype=np.uint8), address=BASE, text_base=0x500, data_base=0x700,
+        pointer_size=8, ranges=list(ranges), same_mask=0xF048,
+    )  # fmt: skip
+    rows, rules, problems = decode_section(section, use_compiled=compiled)
+    return [(a, rules[r]) for a, r in zip(rows.addresses.tolist(), rows.rules.tolist(), strict=True)], problems
+
+
+def rule_after(program: bytes, **options) -> Rule:
+    """The rule of the row that holds at START + 1 up to the end."""
+    rows, problems = decode(eh_frame(b"\x41" + program, **options))
+    assert not problems, problems
+    assert rows[0] == (START, PLAIN)
+    assert rows[-1][0] == END and rows[-1][1].cfa_kind == layout.CFA_KIND_INVALID
+    assert len(rows) <= 3
+    return rows[-2][1]
+
+
+RA = (16, K.AT_CFA, -8)
+PLAIN = Rule(REGISTER_OFFSET, 7, 0, 8, 0, (RA,))
+EXPRESSION = b"\x77\x10\x06\x23\x08\x1c"
+
+
+@pytest.mark.parametrize(
+    ("program", "rule"),
+    [
+        (b"", PLAIN),
+        (b"\x0e" + uleb(300), Rule(REGISTER_OFFSET, 7, 0, 300, 0, (RA,))),
+        (b"\x0d\x06", Rule(REGISTER_OFFSET, 6, 0, 8, 0, (RA,))),
+        (b"\x0c\x06" + uleb(16), Rule(REGISTER_OFFSET, 6, 0, 16, 0, (RA,))),
+        # def_cfa_sf, def_cfa_offset_sf: factored by the data alignment (DWARF 5 §6.4.2.2)
+        (b"\x12\x06" + sleb(-3), Rule(REGISTER_OFFSET, 6, 0, 24, 0, (RA,))),
+        (b"\x13" + sleb(5), Rule(REGISTER_OFFSET, 7, 0, -40, 0, (RA,))),
+        (b"\x83\x02", Rule(REGISTER_OFFSET, 7, 0, 8, 0, ((3, K.AT_CFA, -16), RA))),
+        (b"\x05\x0c" + uleb(20), Rule(REGISTER_OFFSET, 7, 0, 8, 0, ((12, K.AT_CFA, -160), RA))),
+        (b"\x11\x0c" + sleb(-2), Rule(REGISTER_OFFSET, 7, 0, 8, 0, ((12, K.AT_CFA, 16), RA))),
+        (b"\x2f\x0c" + uleb(2), Rule(REGISTER_OFFSET, 7, 0, 8, 0, ((12, K.AT_CFA, 16), RA))),
+        (b"\x14\x07" + uleb(2), Rule(REGISTER_OFFSET, 7, 0, 8, 0, ((7, K.CFA_PLUS, -16), RA))),
+        (b"\x15\x07" + sleb(-2), Rule(REGISTER_OFFSET, 7, 0, 8, 0, ((7, K.CFA_PLUS, 16), RA))),
+        (b"\x09\x10\x00", Rule(REGISTER_OFFSET, 7, 0, 8, 0, ((16, K.IN_REGISTER, 0),))),
+        (b"\x07\x03", Rule(REGISTER_OFFSET, 7, 0, 8, 0, ((3, K.UNDEFINED, 0), RA))),
+        (b"\x07\x00", PLAIN),  # rax is unknown without being told so
+        (b"\x08\x03", PLAIN),  # rbx is unchanged without being told so
+        (b"\x08\x00", Rule(REGISTER_OFFSET, 7, 0, 8, 0, ((0, K.SAME, 0), RA))),
+        (b"\x07\x10", Rule(layout.CFA_KIND_END)),
+        (b"\x83\x02\xc3", PLAIN),
+        (b"\x83\x02\x06\x03", PLAIN),
+        (b"\x0a\x83\x02\x0e\x40\x0b", PLAIN),
+        (b"\x0a\x0e\x10\x0a\x0e\x20\x0b\x0b", PLAIN),
+        (b"\x2e\x10", PLAIN),
+        (b"\x91\x02", PLAIN),  # r17, xmm0: no register of the table
+        (b"\x0f\x06" + EXPRESSION, Rule(layout.CFA_KIND_EXPRESSION, 0, 0, EXPRESSION, 0, (RA,))),
+        (b"\x0f\x03\x76\x78\x06", Rule(layout.CFA_KIND_DEREF, 6, 0, -8, 0, (RA,))),
+        (b"\x0f\x05\x76\x78\x06\x23\x08", Rule(layout.CFA_KIND_DEREF, 6, 0, -8, 8, (RA,))),
+        (b"\x10\x06\x02\x76\x00", Rule(REGISTER_OFFSET, 7, 0, 8, 0, ((6, K.EXPRESSION, b"\x76\x00"), RA))),
+        (b"\x16\x06\x02\x76\x00", Rule(REGISTER_OFFSET, 7, 0, 8, 0, ((6, K.VAL_EXPRESSION, b"\x76\x00"), RA))),
+        (b"\x0e" + uleb(1 << 31), Rule(layout.CFA_KIND_OVERFLOW)),
+        (b"\x05\x03" + uleb(1 << 29), Rule(layout.CFA_KIND_OVERFLOW)),
+        (b"\x05\x03" + uleb(1 << 50), Rule(layout.CFA_KIND_OVERFLOW)),
+        (b"\x0d\x20", Rule(layout.CFA_KIND_OVERFLOW)),
+    ],
+)
+def test_instruction(program, rule):
+    assert rule_after(program) == rule
+
+
+def advanced(program: bytes, **options) -> int:
+    rows, problems = decode(eh_frame(program + b"\x0e\x10", **options))
+    assert not problems
+    assert rows[0][1] == PLAIN
+    assert rows[1][1].cfa_a == 16
+    return rows[1][0] - START
+
+
+def test_advance():
+    assert advanced(b"\x45") == 5
+    assert advanced(b"\x45", code=4) == 20
+    assert advanced(b"\x02\xf0") == 0xF0
+    assert advanced(b"\x03\x02\x01") == 0x102
+    assert advanced(b"\x04\x02\x01\x00\x00") == 0x102
+    assert advanced(b"\x41\x41\x41") == 3
+    position = len(eh_frame(b"")) - 4 - 1  # where the program of an FDE of one byte begins is found below
+    for guess in range(position - 24, position + 24):
+        data = eh_frame(b"\x01" + struct.pack("<i", 0) + b"\x0e\x10")
+        if data[guess : guess + 6] == b"\x01\0\0\0\0\x0e":
+            target = struct.pack("<i", START + 77 - (BASE + guess + 1))
+            assert advanced(b"\x01" + target) == 77
+            return
+    pytest.fail("the instruction was not found")
+
+
+def test_row_behind_the_end_is_cut():
+    rows, problems = decode(eh_frame(b"\x0e\x10\x03\xff\xff\x0e\x20"))
+    assert not problems
+    assert [(a, r.cfa_a) for a, r in rows] == [(START, 16), (END, 0)]
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        (b"\x3f", layout.FrameProblem.BAD_INSTRUCTION),
+        (b"\x1d", layout.FrameProblem.BAD_INSTRUCTION),
+        (b"\x0b", layout.FrameProblem.STATE_STACK),
+        (b"\x0a" * 40, layout.FrameProblem.STATE_STACK),
+        (b"\x0f" + uleb(1000), layout.FrameProblem.BAD_INSTRUCTION),
+        (b"\x0e" + b"\xff" * 30, layout.FrameProblem.BAD_INSTRUCTION),
+        (b"\x01\0\0\0\0", layout.FrameProblem.BACKWARD),
+    ],
+)
+def test_damaged_program_is_left_out(program, reason):
+    good = eh_frame(b"")[:-4]
+    rows, problems = decode(eh_frame(program, start=0x100000 if reason == layout.FrameProblem.BACKWARD else START))
+    if reason == layout.FrameProblem.BACKWARD:
+        # set_loc to the address of the operand itself, which is above: so make the code lie above it
+        rows, problems = decode(eh_frame(program, start=BASE + 0x1000))
+    assert [problem.reason for problem in problems] == [reason]
+    assert problems[0].section == ".eh_frame" and problems[0].offset > 0
+    assert rows == []
+    # and the next entries are decoded all the same
+    joined, problems = decode(good + eh_frame(b"\x3f", start=0x8000), ranges=((0, 1 << 32),))
+    assert [address for address, _ in joined] == [START, END]
+    assert len(problems) == 1
+
+
+@pytest.mark.parametrize("version", [1, 3, 4])
+@pytest.mark.parametrize("wide", [False, True])
+def test_versions_and_formats(version, wide):
+    rows, problems = decode(eh_frame(b"\x45\x0e\x10", version=version, wide=wide))
+    assert not problems
+    assert [address for address, _ in rows] == [START, START + 5, END]
+    frame, problems = decode(debug_frame(b"\x45\x0e\x10", version=version, wide=wide), ".debug_frame")
+    assert not problems
+    assert frame == rows
+
+
+def test_unknown_versions_and_augmentations():
+    for options, reason in (
+        ({"version": 2}, layout.FrameProblem.UNKNOWN_VERSION),
+        ({"augmentation": b"zQ", "data": b""}, layout.FrameProblem.UNKNOWN_AUGMENTATION),
+        ({"augmentation": b"eh"}, layout.FrameProblem.UNKNOWN_AUGMENTATION),
+        ({"column": 30}, layout.FrameProblem.RETURN_COLUMN),
+        ({"initial": b"\x3f"}, layout.FrameProblem.BAD_CIE),
+        ({"initial": b"\x41"}, layout.FrameProblem.BAD_CIE),
+        ({"length": 0}, layout.FrameProblem.BAD_RANGE),
+    ):
+        rows, problems = decode(eh_frame(b"", **options))
+        assert rows == []
+        assert [problem.reason for problem in problems] == [reason], options
+
+
+def test_augmentation_letters():
+    personality = b"\x9b" + struct.pack("<i", 0x1234)
+    rows, problems = decode(eh_frame(b"", augmentation=b"zPLR", data=personality + b"\x1b\x1b"))
+    assert not problems and rows[0] == (START, PLAIN)
+    # an aligned personality pointer: padding depends on the address (LSB Core §10.5.1)
+    prefix = 4 + 4 + 1 + 6 + 1 + 1 + 1 + 1 + 1
+    padding = -(BASE + prefix) % 8
+    data = b"\x50" + bytes(padding) + bytes(8) + b"\x1b"
+    rows, problems = decode(eh_frame(b"", augmentation=b"zPRSB", data=data))
+    assert not problems
+    assert rows[0][1] == Rule(REGISTER_OFFSET, 7, layout.RULE_FLAG_SIGNAL_FRAME, 8, 0, (RA,))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "encode"),
+    [
+        (0x00, lambda at, start, length: struct.pack("<QQ", start, length)),
+        (0x01, lambda at, start, length: uleb(start) + uleb(length)),
+        (0x02, lambda at, start, length: struct.pack("<HH", start, length)),
+        (0x03, lambda at, start, length: struct.pack("<II", start, length)),
+        (0x04, lambda at, start, length: struct.pack("<QQ", start, length)),
+        (0x09, lambda at, start, length: sleb(start) + sleb(length)),
+        (0x0A, lambda at, start, length: struct.pack("<hh", start, length)),
+        (0x0B, lambda at, start, length: struct.pack("<ii", start, length)),
+        (0x0C, lambda at, start, length: struct.pack("<qq", start, length)),
+        (0x10, lambda at, start, length: struct.pack("<qQ", start - BASE - at, length)),
+        (0x1C, lambda at, start, length: struct.pack("<qq", start - BASE - at, length)),
+        (0x2B, lambda at, start, length: struct.pack("<ii", start - 0x500, length)),
+        (0x3B, lambda at, start, length: struct.pack("<ii", start - 0x700, length)),
+        (0x50, lambda at, start, length: bytes(-(BASE + at) % 8) + struct.pack("<QQ", start, length)),
+    ],
+)
+def test_pointer_encodings(encoding, encode):
+    rows, problems = decode(eh_frame(b"\x45\x0e\x10", data=bytes([encoding]), encode=encode))
+    assert not problems
+    assert [address for address, _ in rows] == [START, START + 5, END]
+
+
+@pytest.mark.parametrize("encoding", [0x9B, 0x6B, 0x05, 0x0F])
+def test_pointers_that_cannot_be_known(encoding):
+    rows, problems = decode(eh_frame(b"", data=bytes([encoding])))
+    assert rows == []
+    assert [problem.reason for problem in problems] == [layout.FrameProblem.BAD_POINTER]
+
+
+def test_discarded_code_is_left_out():
+    rows, problems = decode(debug_frame(b""), ".debug_frame", ranges=((0x9000, 0xA000),))
+    assert rows == []
+    assert [(problem.reason, problem.start) for problem in problems] == [(layout.FrameProblem.DEAD, START)]
+
+
+def _many(*parts: tuple[int, int, int]) -> bytes:
+    """A .debug_frame whose FDEs (start, end, CFA offset) share a CIE."""
+    out = debug_frame(b"")
+    cie = out[: 4 + int.from_bytes(out[:4], "little")]
+    for start, end, offset in parts:
+        cie += entry(struct.pack("<IQQ", 0, start, end - start) + b"\x0e" + uleb(offset))
+    return cie
+
+
+def test_overlaps_later_start_holds_to_its_end():
+    data = _many((100, 200, 16), (140, 160, 32), (150, 155, 48), (190, 250, 64), (300, 400, 8), (300, 310, 24))
+    rows, problems = decode(data, ".debug_frame")
+    assert not problems
+    assert [(address, rule.cfa_a) for address, rule in rows] == [
+        (100, 16), (140, 32), (150, 48), (155, 32), (160, 16), (190, 64), (250, 0), (300, 24), (310, 8), (400, 0),
+    ]  # fmt: skip
+
+
+def test_terminators_between_parts_do_not_end_the_section():
+    first = eh_frame(b"")
+    # the second part's pointers are relative to where it lands
+    second = eh_frame(b"\x0e\x10", start=0x3000 - len(first), length=0x100)
+    rows, problems = decode(first + second)
+    assert not problems
+    assert [address for address, _ in rows] == [START, END, 0x3000, 0x3100]
+
+
+def test_truncation_is_told():
+    data = eh_frame(b"")[:-6]
+    rows, problems = decode(data)
+    assert rows == []
+    assert [problem.reason for problem in problems] == [layout.FrameProblem.TRUNCATED]
