@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cfi_tables import layout
 from cfi_tables.hot_loop import compiled, plain_view
 from cfi_tables.rows import MAXIMUM_ROW_BYTES, decode_rows, encode_rows
+from cfi_tables.rule_pool import REGISTERS
 
 if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
@@ -103,9 +104,7 @@ class CompactTable:
         return cls(np.frombuffer(data, dtype=np.uint8), str(path))
 
 
-def build_table(
-    image: ElfImage, debug: ElfImage | None = None, use_compiled: bool | None = None
-) -> CompactTable:
+def build_table(image: ElfImage, debug: ElfImage | None = None, use_compiled: bool | None = None) -> CompactTable:
     """Compile the CFI of `image` into a table.
 
     .eh_frame holds where it says something; .debug_frame (of the image, else of `debug`) fills its gaps. FDEs
@@ -333,6 +332,13 @@ def _check_rules(data: NDArray[np.uint8], header: Any, refuse: Any) -> None:
         data[places + layout.RULE_CFA_KIND] > layout.CFA_KIND_OVERFLOW
     ).any():
         raise refuse("a rule is of an unknown kind")
+    in_register = words[(entries[kinds == layout.REGISTER_KIND_IN_REGISTER] + layout.RULE_ENTRY_VALUE) // 4].astype(
+        np.int64
+    )
+    numbers = data[start + entries + layout.RULE_ENTRY_REGISTER_NUMBER].astype(np.int64)
+    numbers = np.concatenate([numbers, in_register, data[places + layout.RULE_CFA_REGISTER].astype(np.int64)])
+    if ((numbers < 0) | (numbers >= REGISTERS)).any():
+        raise refuse("a rule names a register that no walk has")
     named = words[(entries[kinds >= layout.REGISTER_KIND_EXPRESSION] + layout.RULE_ENTRY_VALUE) // 4]
     cfa = data[places + layout.RULE_CFA_KIND] == layout.CFA_KIND_EXPRESSION
     named = np.append(named, words[(places[cfa] - start + layout.RULE_CFA_A) // 4]).astype(np.int64)
