@@ -6,6 +6,9 @@ knows one tracer thread: `start`, `events` and `close` must be called in the sam
 
 While a capture is under way, it reaps all children of this process (waitpid(-1)): start none of your own that are
 still running when the next event is asked for.
+
+A limit that all breakpoints share: when a thread hits one while it blocks or ignores SIGTRAP, the kernel resets
+the program's SIGTRAP handler (force_sig_info_to_task, kernel/signal.c).
 """
 
 from __future__ import annotations
