@@ -81,6 +81,14 @@ def test_hits_are_the_calls_that_the_program_counts(
     assert Counter((hit.pid, hit.tid) for hit in samples(events)) == expected
 
 
+def test_no_hit_of_short_lived_children_is_missed(calls: str, place: Place, capfd: pytest.CaptureFixture[str]) -> None:
+    # The kernel takes breakpoints out of a running child when another task exits after their inherited events were
+    # swapped; without a remedy one run in three misses hits.
+    for _ in range(12):
+        events, _ = trace((calls, "fork"), [place(calls, "work")])
+        assert Counter((hit.pid, hit.tid) for hit in samples(events)) == own_counts(capfd.readouterr().out)
+
+
 def test_events_are_in_time_order_and_describe_the_process(calls: str, place: Place) -> None:
     events, capture = trace((calls, "plain", "9"), [place(calls, "work")])
     times = [event.time_ns for event in events]

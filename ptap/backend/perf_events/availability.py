@@ -29,19 +29,21 @@ def available() -> str | None:
 
 def _try_probe(tracefs: TraceFilesystem) -> str | None:
     events = UprobeEvents(tracefs)
-    fd = -1
+    fds: list[int] = []
     try:
         with tempfile.NamedTemporaryFile(prefix="ptap-") as file:
             file.write(bytes(4096))
             file.flush()
             number = events.define(file.name, 0, PlaceKind.ENTRY)
-            fd = event_attr.open_event(event_attr.probe_hit(number, 8, enable_on_exec=False), os.getpid(), -1)
+            hit = event_attr.probe_hit(number, 8, enable_on_exec=False)
+            fds.append(event_attr.open_event(hit, os.getpid(), -1))
+            fds.append(event_attr.open_event(event_attr.breakpoint_keeper(hit), -1, 0))
     except CaptureError as error:
         return str(error)
     except OSError as error:
         return perf_refusal(error)
     finally:
-        if fd >= 0:
+        for fd in fds:
             os.close(fd)
         events.remove()
     return None

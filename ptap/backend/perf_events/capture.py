@@ -83,6 +83,7 @@ class PerfCapture:
         self._command: HeldCommand | None = None
         self._rings: list[RingBuffer] = []
         self._fds: list[int] = []
+        self._keeper_fds: list[int] = []
         self._alive_fds: list[int] = []
         self._side_band_fds: list[int] = []
         self._layouts: dict[int, EventLayout] = {}
@@ -163,6 +164,13 @@ class PerfCapture:
         return planned
 
     def _open_threads(self, planned: list[PlannedEvent]) -> None:
+        for event in planned:
+            if event.is_uprobe:
+                keeper = event_attr.breakpoint_keeper(event.attr)
+                try:
+                    self._keeper_fds.append(event_attr.open_event(keeper, -1, self._rings[0].cpu))
+                except OSError as error:
+                    self._refuse(event, planned, error)
         if self._command is not None:
             self._open_on(self._command.pid, planned)
             return
@@ -275,7 +283,7 @@ class PerfCapture:
         if self._command is not None:
             with suppress(OSError):
                 self._command.cancel()
-        for fd in self._fds:
+        for fd in self._fds + self._keeper_fds:
             with suppress(OSError):
                 os.close(fd)
         for ring in self._rings:

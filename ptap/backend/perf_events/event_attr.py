@@ -11,7 +11,7 @@ import fcntl
 import os
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from relay_reader import perf_record
@@ -110,6 +110,19 @@ def probe_hit(event_id: int, user_stack: int, *, enable_on_exec: bool) -> EventA
         stack_user=user_stack,
         enable_on_exec=enable_on_exec,
     )
+
+
+def breakpoint_keeper(hit: EventAttr) -> EventAttr:
+    """A twin of a uprobe event, to be opened for all processes and never enabled, which keeps breakpoints in place.
+
+    The kernel takes a uprobe's breakpoints out of a process in which no event's task runs any more
+    (kernel/trace/trace_uprobe.c, uprobe_perf_close and trace_uprobe_filter_event). But when tasks with equal
+    inherited contexts switch, it swaps the contexts and not the events' tasks (kernel/events/core.c,
+    perf_event_context_sched_out); then the exit of one process or thread takes the breakpoints out of another that
+    still runs, and its hits are missed without a trace. An event for all processes ends that bookkeeping. The price:
+    processes that are not traced but map the same file stop at the breakpoints too, for about a microsecond.
+    """
+    return replace(hit, enable_on_exec=False, inherit=False)
 
 
 def entry_slot(event_id: int, *, enable_on_exec: bool) -> EventAttr:

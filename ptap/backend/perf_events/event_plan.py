@@ -46,6 +46,8 @@ class PlannedEvent:
     role: Role
     name: str
     """For messages: what the user asked for."""
+    is_uprobe: bool = False
+    """A probe in user code, which needs `event_attr.breakpoint_keeper`."""
 
 
 def clamp_user_stack(size: int) -> int:
@@ -76,13 +78,13 @@ def place_events(
         twin_kind = PlaceKind.ENTRY if place.kind is PlaceKind.RETURN else PlaceKind.RETURN
         has_twin = ProbePlace(place.path, place.file_offset, twin_kind) in indices and user_stack >= 8
         if place.kind is PlaceKind.ENTRY:
-            planned.append(PlannedEvent(attr, layout, Role.ENTRY_HIT if has_twin else Role.HIT, name))
+            planned.append(PlannedEvent(attr, layout, Role.ENTRY_HIT if has_twin else Role.HIT, name, True))
             continue
         if not has_twin:
             entry = probes.define(place.path, place.file_offset, PlaceKind.ENTRY)
             slot = event_attr.entry_slot(entry, enable_on_exec=enable_on_exec)
-            planned.append(PlannedEvent(slot, slot.layout(), Role.ENTRY_SLOT, name))
-        planned.append(PlannedEvent(attr, layout, Role.RETURN_HIT, name))
+            planned.append(PlannedEvent(slot, slot.layout(), Role.ENTRY_SLOT, name, True))
+        planned.append(PlannedEvent(attr, layout, Role.RETURN_HIT, name, True))
     return planned
 
 
