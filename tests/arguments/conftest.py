@@ -8,8 +8,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -71,13 +71,13 @@ class Symbols:
 _SYMBOL = re.compile(r"(0x[0-9a-f]+) <((?:[^<>\"]|<[^<>]*>)*?)(\+\d+)?>")
 
 
-def comparable(value: str) -> str:
+def _comparable(value: str) -> str:
     """A value's text with what gdb and nm call differently alike: symbols by their last name, memory errors."""
 
     def symbol(match: re.Match[str]) -> str:
         if match[2].startswith(("error: ", "memory at ")):
             return f"{match[1]} <not there>"
-        name = re.sub(r"\(.*\)|<.*>|\.\d+$|\]", "", match[2].removeprefix("vtable for "))
+        name = re.sub(r"\{[^}]*\}|\(.*\)|<.*>|\.\d+$|\]", "", match[2].removeprefix("vtable for "))
         return f"{match[1]} <{re.split(r'::|[.[]', name)[-1]}{match[3] or ''}>"
 
     return _SYMBOL.sub(symbol, value)
@@ -108,7 +108,7 @@ class Program:
                 return function
         return None
 
-    def instructions(self, only: Sequence[str], every: int) -> list[int]:
+    def instructions(self, every: int) -> list[int]:
         """Addresses of each `every`-th instruction of the source file's functions, the first always."""
         text = subprocess.run(
             ["objdump", "-d", "--no-show-raw-insn", self.path], check=True, capture_output=True, text=True
@@ -132,12 +132,29 @@ class Program:
         return found
 
     def stops(self, addresses: Sequence[int], tmp: Path, hits: int = 2) -> Iterator[list[Frame]]:
+        """Every frame of the first `hits` stops at each address."""
+        for stop in self._dump(addresses, tmp, hits):
+            yield list(self.frames(stop))
+
+    def returns(self, addresses: Sequence[int], tmp: Path) -> Iterator[tuple[Entry, FrameState, str]]:
+        """The function at each entry address, the state after its first return, what gdb says it returned."""
+        for stop in self._dump(addresses, tmp, 1, RETURNS="1"):
+            function = self.chain(stop["entry"])[0]
+            yield function, next(self.frames(stop)).state, stop["returned"]
+
+    def _dump(self, addresses: Sequence[int], tmp: Path, hits: int, **more: str) -> Iterator[dict]:  # type: ignore[type-arg]
         stops, dump = tmp / "stops", tmp / "dump"
         stops.write_text("".join(f"{address:x}\n" for address in addresses))
         linked = min(segment.address for segment in self.image.segments if segment.type == 1) & ~0xFFF
-        environment = dict(
-            os.environ, STOPS=str(stops), DUMP=str(dump), HITS=str(hits), LINKED=f"{linked:x}", LC_ALL="C.UTF-8"
-        )
+        environment = {
+            **os.environ,
+            "STOPS": str(stops),
+            "DUMP": str(dump),
+            "HITS": str(hits),
+            "LINKED": f"{linked:x}",
+            "LC_ALL": "C.UTF-8",
+            **more,
+        }
         run = subprocess.run(
             ["gdb", "-nx", "-batch", "-iex", "set debuginfod enabled off", "-x", HERE / "dump_stops.py", self.path],
             env=environment, capture_output=True, text=True, timeout=500,
@@ -145,14 +162,14 @@ class Program:
         assert dump.exists() and "Traceback" not in run.stderr, run.stderr[-2000:]
         with dump.open() as lines:
             for line in lines:
-                yield list(self.frames(json.loads(line)))
+                yield json.loads(line)
 
     def frames(self, stop: dict) -> Iterator[Frame]:  # type: ignore[type-arg]
         memory = Memory([(low, bytes.fromhex(data)) for low, data in stop["memory"]])
         bias = stop["bias"]
         vector = {int(k): bytes.fromhex(v) for k, v in stop["frames"][0]["vector"].items()}
         states: list[FrameState] = []
-        for level, row in enumerate(stop["frames"]):
+        for row in stop["frames"]:
             if row["kind"] != "normal":
                 continue
             # A physical frame and those inlined into it share registers.
@@ -230,4 +247,7 @@ def build(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-
     return make
 
 
-__all__ = ["Frame", "Program", "replace"]
+@pytest.fixture
+def comparable() -> Callable[[str], str]:
+    """Makes two values' texts equal where gdb and nm only name symbols differently."""
+    return _comparable

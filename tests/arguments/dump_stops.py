@@ -9,10 +9,11 @@ import os
 
 import gdb
 
-NAMES = "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip".split()
+NAMES = ["rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n in range(8, 16)), "rip"]
 for setting in (
     "pagination off", "width 0", "confirm off", "breakpoint pending off", "print entry-values no",
-    "print frame-arguments all", "print pretty off", "disable-randomization on", "backtrace past-main on", "print static-members off", "startup-with-shell off",
+    "print frame-arguments all", "print pretty off", "disable-randomization on",
+    "backtrace past-main on", "print static-members off", "startup-with-shell off",
 ):  # fmt: skip
     gdb.execute("set " + setting)
 
@@ -68,7 +69,7 @@ def image_base():
     return segments
 
 
-def dump_stop(handle, memory_of, bias):
+def dump_stop(handle, memory_of, bias, **more):
     frames = []
     frame = gdb.newest_frame()
     stack = number(frame, "rsp")
@@ -93,7 +94,7 @@ def dump_stop(handle, memory_of, bias):
             break
         row["cfa"] = number(older, "rsp") if older is not None else None
         frame, level = older, level + 1
-    handle.write(json.dumps({"frames": frames, "memory": memory_of(stack), "bias": bias}) + "\n")
+    handle.write(json.dumps({"frames": frames, "memory": memory_of(stack), "bias": bias, **more}) + "\n")
 
 
 def main():
@@ -110,7 +111,7 @@ def main():
     inferior = gdb.selected_inferior()
 
     def memory_of(stack):
-        ranges = [(stack - 256, min(stack + 6000, top)) for _, top, _, name in image_base() if name == "[stack]"]
+        ranges = [(stack - 4096, min(stack + 20000, top)) for _, top, _, name in image_base() if name == "[stack]"]
         ranges += [(s[0], s[1]) for s in own]
         ranges += [(low, min(low + 4096, high)) for low, high, _, name in image_base() if name == "[heap]"]
         return [(low, bytes(inferior.read_memory(low, high - low)).hex()) for low, high in ranges]
@@ -120,10 +121,18 @@ def main():
         while inferior.pid:
             frame = gdb.newest_frame()
             pc = frame.pc()
-            if hits.get(pc, 0) < int(os.environ["HITS"]):
+            if os.environ.get("RETURNS") and pc - bias in addresses:
+                for breakpoint in breakpoints:
+                    breakpoint.enabled = False
+                text = gdb.execute("finish", to_string=True)
+                for breakpoint in breakpoints:
+                    breakpoint.enabled = True
+                returned = text.partition("Value returned is ")[2].partition(" = ")[2].strip()
+                dump_stop(handle, memory_of, bias, entry=pc - bias, returned=returned)
+            elif not os.environ.get("RETURNS") and hits.get(pc, 0) < int(os.environ["HITS"]):
                 dump_stop(handle, memory_of, bias)
             hits[pc] = hits.get(pc, 0) + 1
-            if hits[pc] >= int(os.environ["HITS"]):
+            if hits[pc] >= int(os.environ["HITS"]) and not os.environ.get("RETURNS"):
                 for breakpoint in breakpoints:
                     if breakpoint.is_valid() and breakpoint.location == f"*{pc:#x}":
                         breakpoint.delete()

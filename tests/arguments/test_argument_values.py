@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from unwind.arguments.argument_reader import arguments_of
@@ -10,39 +12,71 @@ VARIANTS = [
     pytest.param(source, compiler, flags, id=f"{source}-{compiler}{''.join(flags)}")
     for source, compilers in (("records.c", ("gcc", "clang")), ("shapes.cpp", ("g++", "clang++")))
     for compiler in compilers
-    for flags in (("-O0", "-gdwarf-5"), ("-O2", "-gdwarf-5"), ("-O2", "-gdwarf-4"), ("-O3", "-gdwarf-4"))
+    for flags in (("-O0", "-gdwarf-4"), ("-O2", "-gdwarf-5"), ("-O3", "-gdwarf-4"))
 ]
+
+# Clang leaves out the pieces of these objects that it lost. gdb makes up 0 and a pointer for the missing parts:
+# z is 1 + 2.5i in the program, pair.y is a double.
+GDB_IS_WRONG = {("floats", "z"), ("records", "pair")}
+
+
+def excuse(frame, name: str, expected: str, argument, compiler: str) -> str | None:
+    """Why gdb's value is not one that must be told, None when it must."""
+    why = argument.why or ""
+    if expected.startswith("<error reading") or expected == "<incomplete type>":
+        return "gdb has no value"
+    if compiler == "clang" and (frame.name, name) in GDB_IS_WRONG:
+        return "gdb makes up a missing piece"
+    if frame.level and why.startswith("register ") and why.endswith("is not recovered in this frame"):
+        return "gdb assumes that the callee kept a caller-saved register"
+    if "the caller's frame is not known" in why:
+        return "the dump ends at main"
+    if compiler.startswith("clang") and ("tail calls" in why or "jumped here" in why):
+        return "gdb does not read clang's tail calls"
+    return None
 
 
 @pytest.mark.parametrize(("source", "compiler", "flags"), VARIANTS)
-def test_values_are_those_of_gdb(build, tmp_path, source, compiler, flags):
+def test_values_are_those_of_gdb(build, comparable, tmp_path, source, compiler, flags):
     program = build(source, compiler, *flags)
-    stops = program.stops(program.instructions([], 3), tmp_path)
-    frames = values = unknown = 0
+    equal = both_unknown = more = 0
+    excused: Counter[str] = Counter()
     differences: list[str] = []
-    for stop in stops:
-        for frame in stop:
-            frames += 1
-            ours = {a.name: a for a in arguments_of(frame.die, frame.state)}
-            if frame.name != (frame.die.inherited(0x03)) and not frame.name.endswith(")"):
-                pass
-            for name, type_, value in frame.expected:
-                values += 1
-                argument = ours.get(name)
-                where = f"{frame.name}#{frame.level}+{frame.state.pc:#x} {name}: gdb {type_} = {value}"
-                if argument is None:
-                    differences.append(f"{where}; ours missing of {list(ours)}")
-                    continue
-                if argument.type != type_:
-                    differences.append(f"{where}; our type {argument.type}")
-                if argument.value is None:
-                    if value == "<optimized out>":
-                        unknown += 1
-                    else:
-                        differences.append(f"{where}; ours unavailable: {argument.why}")
-                elif argument.value != value:
-                    differences.append(f"{where}; ours {argument.value}")
-    print(f"{frames} frames, {values} values, {unknown} optimized out in both")
-    assert frames > 100 and values > 100
-    assert unknown < values / 2
-    assert not differences, f"{len(differences)} of {values}:\n" + "\n".join(differences[:40])
+    for frame in (f for stop in program.stops(program.instructions(every=3), tmp_path) for f in stop):
+        if "-O0" in flags and not frame.body:
+            continue
+        ours = {argument.name: argument for argument in arguments_of(frame.die, frame.state)}
+        for name, type_, value in frame.expected:
+            argument = ours[name]
+            where = f"{frame.name}#{frame.level} {frame.state.pc:#x} {name}: gdb {type_} = {value}"
+            assert argument.type == type_, where
+            assert (argument.value is None) != (argument.why is None)
+            if argument.value is not None and comparable(argument.value) == comparable(value):
+                equal += 1
+            elif argument.value is None and value == "<optimized out>":
+                both_unknown += 1
+            elif argument.value is not None and value == "<optimized out>":
+                more += 1
+            elif reason := excuse(frame, name, value, argument, compiler):
+                excused[reason] += 1
+            else:
+                differences.append(f"{where}; ours {argument.value or argument.why}")
+    print(f"{equal} equal, {both_unknown} optimized out in both, {more} only ours, {dict(excused)}")
+    assert not differences, f"{len(differences)}:\n" + "\n".join(differences[:40])
+    assert equal > 200
+    assert more + sum(excused.values()) < equal
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("flags", [("-O2", "-gdwarf-5"), ("-O2", "-gdwarf-4")], ids=" ".join)
+def test_without_vector_registers_only_floats_are_missing(build, tmp_path, compiler, flags):
+    program = build("records.c", compiler, *flags)
+    reasons = set()
+    for frame in (f for stop in program.stops(program.instructions(every=9), tmp_path, 1) for f in stop):
+        full = arguments_of(frame.die, frame.state)
+        frame.state.vector_registers = {}
+        for argument, known in zip(arguments_of(frame.die, frame.state), full, strict=True):
+            if argument != known:
+                assert argument.type in ("float", "double", "complex double", "complex", "struct small", "struct pair")
+                reasons.add(argument.why)
+    assert "floating-point registers are not captured" in reasons

@@ -351,10 +351,13 @@ def _typed(machine: _Machine, op: int) -> bool:
 
 def _base_type(machine: _Machine) -> BaseType | None:
     """The type that an operand names by its offset in the unit; 0 is the generic type."""
-    offset = machine.reader.uleb128()
+    return _base_type_at(machine.unit, machine.reader.uleb128())
+
+
+def _base_type_at(unit: Unit, offset: int) -> BaseType | None:
     if not offset:
         return None
-    die = _die_at(machine.unit, machine.unit.offset + offset)
+    die = _die_at(unit, unit.offset + offset)
     size, encoding = die.get(At.BYTE_SIZE), die.get(At.ENCODING)
     if die.tag != Tag.BASE_TYPE or type(size) is not int or type(encoding) is not int or not 0 < size <= 64:
         raise malformed("an operand names no base type")
@@ -421,10 +424,14 @@ def _push_entry_value(machine: _Machine, block: bytes) -> None:
     inner = OperandReader(block, machine.unit)
     op = inner.fixed(1)
     size: int | None = None
+    type_: BaseType | None = None
     if Op.REG0 <= op <= Op.REG31:
         register = op - Op.REG0
     elif op == Op.REGX:
         register = inner.uleb128()
+    elif op in (Op.REGVAL_TYPE, Op.GNU_REGVAL_TYPE):
+        register = inner.uleb128()
+        type_ = _base_type_at(machine.unit, inner.uleb128())
     elif Op.BREG0 <= op <= Op.BREG31:
         register = op - Op.BREG0
         if inner.sleb128() != 0:
@@ -440,14 +447,14 @@ def _push_entry_value(machine: _Machine, block: bytes) -> None:
     site = _call_site(machine)
     parameter = call_site.parameter_for_register(site.die, register)
     value = call_site.passed_value if size is None else call_site.passed_data_value
-    _push_passed(machine, site, value(parameter), parameter, size)
+    _push_passed(machine, site, value(parameter), parameter, size, type_)
 
 
 def _call_site(machine: _Machine) -> call_site.CallSite:
     budget = machine.budget
 
     def address_of(expression: bytes, state: FrameState, site: Die) -> int:
-        return _value(_evaluate(expression, state, site.unit, budget), state).bits
+        return _evaluate_value(expression, state, site.unit, budget).bits
 
     return call_site.call_site_of(machine.state, address_of)
 
@@ -458,24 +465,34 @@ def _push_passed(
     expression: bytes | None,
     parameter: Die | None,
     size: int | None = None,
+    type_: BaseType | None = None,
 ) -> None:
     if expression is None or parameter is None:
         raise Unavailable(Reason.ENTRY_VALUE, "value at function entry is not known: the caller does not describe it")
-    location = _evaluate(expression, site.caller, parameter.unit, machine.budget)
-    value = _value(location, site.caller)
+    value = _evaluate_value(expression, site.caller, parameter.unit, machine.budget)
+    if type_ is not None and value.type != type_:
+        if value.size != type_.size:
+            raise malformed("a value at function entry is not of its type's size")
+        value = TypedValue(value.bits, type_)
     machine.push(value if size is None else value.bits & ((1 << 8 * size) - 1))
 
 
-def _value(location: Location, state: FrameState) -> TypedValue:
-    """What a value expression (not a location description) gave: the top of its stack, an implicit value, a
-    register.
+def _evaluate_value(expression: bytes, state: FrameState, unit: Unit, budget: _Budget) -> TypedValue:
+    """What a DWARF expression that gives a value, not a location, leaves on top of the stack (§2.5).
+
+    gcc also writes whole locations there: a register stands for its content, an implicit value for itself.
     """
-    if isinstance(location, MemoryLocation):
-        return typed(location.address)
-    if isinstance(location, OptimizedOut):
+    if not expression:
         raise optimized_out()
-    if isinstance(location, ValueLocation):
-        if len(location.data) > 8:
-            raise unsupported("a wide value at function entry")
-        return typed(int.from_bytes(location.data, "little"))
-    return typed(Contents(location, state).bits(64))
+    machine = _Machine(state, unit, OperandReader(expression, unit), budget)
+    _run(machine)
+    if machine.pieces:
+        raise unsupported("a value at function entry in pieces")
+    place = machine.place
+    if place is None:
+        return machine.pop()
+    if isinstance(place, ValueLocation):
+        data = place.data
+        type_ = None if len(data) == 8 else BaseType(len(data), Encoding.UNSIGNED)
+        return TypedValue(int.from_bytes(data, "little"), type_)
+    return typed(Contents(place, state).bits(64))

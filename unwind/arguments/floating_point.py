@@ -132,8 +132,11 @@ def _pack(negative: bool, exponent: int, fraction: int, layout: Format) -> int:
 def formatted(bits: int, size: int, layout: Format | None = None) -> str:
     """The value as gdb prints it: `1.5`, `1e+300`, `inf`, `-nan(0x8000000000000)`. Raises Unavailable."""
     layout = layout or format_of(size)
+    negative, exponent, fraction = _split(bits, layout)
+    if layout.explicit_one and exponent and not fraction >> (layout.fraction - 1):
+        # x87 arithmetic never makes these ("unnormal", Intel SDM volume 1, table 8-3); there is no number.
+        return "<invalid float value>"
     number = decode(bits, size, layout)
-    negative, _, fraction = _split(bits, layout)
     if isinstance(number, float):
         if math.isnan(number):
             return f"{'-' if negative else ''}nan({fraction:#x})"

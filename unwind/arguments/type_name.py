@@ -32,7 +32,8 @@ _QUALIFIER_WORDS = {
     Tag.RESTRICT_TYPE: "restrict",
     Tag.ATOMIC_TYPE: "_Atomic",
 }
-_INTEGER_WORDS = re.compile(r"\b(?:(?:unsigned|signed|long|short|int|char)\b(?: (?=\w))?)+(?! double)\b")
+_WORD = "(?:unsigned|signed|long|short|int|char)"
+_INTEGER_WORDS = re.compile(rf"\b{_WORD}(?: {_WORD})*\b(?! double)")
 _SCOPES = (Tag.NAMESPACE, *CLASSES)
 
 

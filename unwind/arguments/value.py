@@ -88,7 +88,7 @@ def _value(declared: Die | None, contents: Contents, printing: _Printing, depth:
 def _scalar(declared: Die, type_: Die, contents: Contents, width: int, printing: _Printing) -> str:
     if type_.tag == Tag.POINTER_TYPE:
         if contents.implicit_pointer is not None:
-            return "(synthetic pointer)"
+            return "<synthetic pointer>"
         return pointer_value(type_, contents.bits(width), printing.state)
     bits = integer_bits(contents.bits(width), width)
     if type_.tag == Tag.BASE_TYPE:
@@ -108,7 +108,7 @@ def _reference(type_: Die, contents: Contents, printing: _Printing, depth: int) 
     implicit = contents.implicit_pointer
     if implicit is not None:
         referred = _implicit_target(implicit, printing.state)
-        return f"@<synthetic pointer>: {_member(target, referred, printing, depth)}"
+        return f"<synthetic pointer>: {_member(target, referred, printing, depth)}"
     address = contents.bits(64)
     printing.known += 1
     try:
