@@ -97,7 +97,7 @@ class SymbolNames:
         while index >= 0 and int(reach[index]) > address:
             if int(end[index]) > address:
                 row = int(rows[index])
-                name = table.name(row)
+                name = _plain(table.name(row))
                 if name and not name.startswith((".L", "$")):
                     rank = (
                         int(table.size[row]) > 0,
@@ -110,10 +110,14 @@ class SymbolNames:
         if best is None:
             return None
         index = best[1]
-        return FunctionSymbol(table.name(int(rows[index])), int(start[index]), int(end[index]))
+        return FunctionSymbol(_plain(table.name(int(rows[index]))), int(start[index]), int(end[index]))
 
     def all(self) -> list[FunctionSymbol]:
         """Every code symbol with a name, by address; of those with no type only the ones seen from outside."""
+        return self._all
+
+    @cached_property
+    def _all(self) -> list[FunctionSymbol]:
         if self._columns is None or self._table is None:
             return []
         start, end, rows, _ = self._columns
@@ -122,10 +126,15 @@ class SymbolNames:
         for low, high, row in zip(start.tolist(), end.tolist(), rows.tolist(), strict=True):
             if table.type[row] == _STT_NOTYPE and table.bind[row] == 0:
                 continue
-            name = table.name(row)
+            name = _plain(table.name(row))
             if name:
                 found.append(FunctionSymbol(name, low, high))
         return found
+
+
+def _plain(name: str) -> str:
+    """`name` without its version: .symtab holds `realpath@@GLIBC_2.3`."""
+    return name.partition("@")[0] or name
 
 
 def _quality(kind: int, bind: int, name: str) -> tuple[object, ...]:
