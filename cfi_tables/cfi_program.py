@@ -120,9 +120,7 @@ def _define_cfa(data: FlatArray, opcode: int, at: int, end: int, alignment: int,
 
 
 @hot_loop
-def _define_register(
-    data: FlatArray, opcode: int, at: int, end: int, alignment: int, state: FlatArray
-) -> int:
+def _define_register(data: FlatArray, opcode: int, at: int, end: int, alignment: int, state: FlatArray) -> int:
     """The two-operand register instructions; gives the next position, -1 when damaged."""
     register, at = read_uleb(data, at, end)
     if opcode == 0x07:
@@ -186,9 +184,7 @@ def _move_location(
 ) -> int:
     """set_loc and advance_loc1/2/4; gives the next position, -1 when damaged."""
     if opcode == 0x01:
-        location, at = read_pointer(
-            data, at, end, cie[row + CIE_POINTER_ENCODING], section, cursor[CURSOR_LOCATION]
-        )
+        location, at = read_pointer(data, at, end, cie[row + CIE_POINTER_ENCODING], section, cursor[CURSOR_LOCATION])
         cursor[CURSOR_ADVANCED] = location
         return at
     size = 1 if opcode == 0x02 else (2 if opcode == 0x03 else 4)
@@ -309,9 +305,7 @@ def run_cies(
         cursor[CURSOR_DEPTH] = 0
         end = cie[row + CIE_PROGRAM_END]
         while cursor[CURSOR_AT] < end:
-            problem = step(
-                data, end, section, cie, index, initial, state, stack, cursor, expressions, expression_slots
-            )
+            problem = step(data, end, section, cie, index, initial, state, stack, cursor, expressions, expression_slots)
             if problem or cursor[CURSOR_ADVANCED] != 0:
                 cie[row + CIE_PROBLEM] = FRAME_PROBLEM_BAD_CIE
                 break
@@ -350,9 +344,7 @@ def run_fde(
     cursor[CURSOR_ADVANCED] = location
     cursor[CURSOR_DEPTH] = 0
     while cursor[CURSOR_AT] < end:
-        problem = step(
-            data, end, section, cie, cie_index, initial, state, stack, cursor, expressions, expression_slots
-        )
+        problem = step(data, end, section, cie, cie_index, initial, state, stack, cursor, expressions, expression_slots)
         if problem:
             return row_count, problem
         advanced = cursor[CURSOR_ADVANCED]

@@ -120,9 +120,7 @@ def _open(path: str, image: ElfImage, checksum: int | None, refused: list[str]) 
         contents: Any = found.data  # NumPy's stubs declare no buffer before Python 3.12
         actual = zlib.crc32(contents)
         if actual != checksum:
-            refused.append(
-                f"{path} is of another build: its CRC-32 is {actual:08x}, the link says {checksum:08x}"
-            )
+            refused.append(f"{path} is of another build: its CRC-32 is {actual:08x}, the link says {checksum:08x}")
             return None
         return found
     if image.build_id is not None and found.build_id is None:

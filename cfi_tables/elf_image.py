@@ -143,9 +143,7 @@ class ElfImage:
     def _read_headers(self) -> None:
         identification = bytes(self._view[:16])
         if identification[:4] != b"\x7fELF":
-            raise ElfError(
-                f"{self.path}: no ELF file (it does not begin with \\x7fELF); name a program or library"
-            )
+            raise ElfError(f"{self.path}: no ELF file (it does not begin with \\x7fELF); name a program or library")
         if len(identification) < 16 or identification[4] not in (1, 2) or identification[5] not in (1, 2):
             raise self._error("ELF identification has an unknown class or byte order")
         self.is_64bit = identification[4] == 2
@@ -178,9 +176,7 @@ class ElfImage:
             raise self._error(f"{what} end at byte {end}, the file at {len(self._view)}")
         return layout.iter_unpack(self._view[offset:end].tobytes())
 
-    def _read_sections(
-        self, offset: int, size: int, count: int, names: int, programs: int
-    ) -> tuple[int, int]:
+    def _read_sections(self, offset: int, size: int, count: int, names: int, programs: int) -> tuple[int, int]:
         # Section 0 holds the numbers that do not fit the file header (gABI, "Extended section numbering").
         first = next(self._table("section headers", "section", offset, size, 1))
         count = count or first[5]

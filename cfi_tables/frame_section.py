@@ -162,9 +162,7 @@ def read_pointer(
 
 
 @hot_loop
-def _augmentation(
-    data: FlatArray, at: int, end: int, text: int, section: FlatArray, cie: FlatArray, row: int
-) -> int:
+def _augmentation(data: FlatArray, at: int, end: int, text: int, section: FlatArray, cie: FlatArray, row: int) -> int:
     """Decode a "z…" augmentation whose data begins at `at`; gives a FRAME_PROBLEM."""
     index = text + 1
     while 0 + data[index] != 0:
@@ -285,9 +283,7 @@ def _find_cie(cie: FlatArray, count: int, offset: int) -> int:
 
 
 @hot_loop
-def _read_fde(
-    data: FlatArray, at: int, end: int, section: FlatArray, cie: FlatArray, fde: FlatArray, row: int
-) -> int:
+def _read_fde(data: FlatArray, at: int, end: int, section: FlatArray, cie: FlatArray, fde: FlatArray, row: int) -> int:
     """Fill the FDE columns at `row` from the body at `at`, FDE_CIE being set; gives a FRAME_PROBLEM."""
     cie_row = fde[row + FDE_CIE] * CIE_COLUMNS
     encoding = cie[cie_row + CIE_POINTER_ENCODING]

@@ -49,9 +49,7 @@ INVALID = Rule(layout.CFA_KIND_INVALID)
 OVERFLOW = Rule(layout.CFA_KIND_OVERFLOW)
 
 
-def pooled_rules(
-    words: NDArray[np.int64], expressions: NDArray[np.int64], data: NDArray[np.uint8]
-) -> list[Rule]:
+def pooled_rules(words: NDArray[np.int64], expressions: NDArray[np.int64], data: NDArray[np.uint8]) -> list[Rule]:
     """The rules of a pool, by id; `data` is the section whose expressions they refer to."""
 
     def expression(number: int) -> bytes:

@@ -88,9 +88,7 @@ def decode_section(
     )  # fmt: skip
     parameters_view = view(parameters)
 
-    cie_count, fde_count = form(frame_section.count_entries)(
-        data, int(parameters[frame_section.SECTION_IS_EH])
-    )
+    cie_count, fde_count = form(frame_section.count_entries)(data, int(parameters[frame_section.SECTION_IS_EH]))
     cie = np.zeros(cie_count * frame_section.CIE_COLUMNS, dtype=np.int64)
     fde = np.zeros((fde_count + 1) * frame_section.FDE_COLUMNS, dtype=np.int64)
     problems = np.zeros((fde_count + 1) * frame_section.PROBLEM_COLUMNS, dtype=np.int64)
@@ -187,9 +185,7 @@ def overlay(rows: Rows, filler: Rows) -> Rows:
     """`rows`, with its gaps filled by `filler`."""
     bounds = np.union1d(rows.addresses, filler.addresses)
     first = _rules_at(rows, bounds)
-    return normalize(
-        Rows(bounds, np.where(first == rule_pool.RULE_INVALID, _rules_at(filler, bounds), first))
-    )
+    return normalize(Rows(bounds, np.where(first == rule_pool.RULE_INVALID, _rules_at(filler, bounds), first)))
 
 
 def _rules_at(rows: Rows, addresses: NDArray[np.int64]) -> NDArray[np.int64]:

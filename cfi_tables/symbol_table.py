@@ -100,9 +100,7 @@ def symbols(image: ElfImage, section: str = ".symtab") -> SymbolTable | None:
     dtype = np.dtype([(name, order + kind) for name, kind in fields])
     data = image.section_data(section)
     if header.link == 0 or header.link >= len(image.section_list):
-        raise ElfError(
-            f"{image.path}: section {section} names no string table; the file is damaged, install it again"
-        )
+        raise ElfError(f"{image.path}: section {section} names no string table; the file is damaged, install it again")
     strings = image.contents(image.section_list[header.link]).tobytes()
     rows = data[: len(data) // dtype.itemsize * dtype.itemsize].view(dtype)
     info = rows["info"].astype(np.uint8)
