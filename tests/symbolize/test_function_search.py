@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from unwind.symbolize.function_name import without_parameters
+from unwind.symbolize.function_name import without_parameters, without_template_arguments
 from unwind.symbolize.function_search import FunctionSearch
 from unwind.symbolize.module_symbols import ModuleSymbols
 
@@ -112,6 +112,16 @@ def test_an_alias_is_found_and_its_function_known(tmp_path: Path) -> None:
     assert place.die is not None
 
 
+def test_a_definition_is_found_by_its_symbol(build: Build) -> None:
+    path = build("g++", "-g", "-O2")
+    symbols = ModuleSymbols.open(path)
+    for name in ("_ZN5store4Rack5countEi", "c_entry", "main"):
+        entry = symbols.definition(name)
+        assert entry is not None and symbol_address(path, name) in {low for low, _ in entry.ranges()}
+    assert symbols.definition("no_such_function") is None
+    assert ModuleSymbols.open(build("gcc", "-O2")).definition("balance") is None
+
+
 def line_addresses(path: Path, line: int) -> set[int]:
     output = subprocess.run(
         ["readelf", "--debug-dump=decodedline", str(path)], capture_output=True, text=True, check=True
@@ -185,3 +195,24 @@ def test_parameters_are_cut_from_names() -> None:
     assert without_parameters("(anonymous namespace)::f(int)") == "(anonymous namespace)::f"
     assert without_parameters("a::operator<<(int)") == "a::operator<<"
     assert without_parameters("main") == "main"
+
+
+def test_template_arguments_are_cut_from_names() -> None:
+    assert without_template_arguments("a::b<c<int> >::f<d<char> >") == "a::b<c<int> >::f"
+    assert without_template_arguments("a::generic::<a::T>") == "a::generic"
+    assert without_template_arguments("a::operator<<") == "a::operator<<"
+    assert without_template_arguments("main") == "main"
+
+
+def test_template_functions_are_found_without_their_arguments(tmp_path: Path) -> None:
+    (tmp_path / "t.cpp").write_text(
+        "namespace n { template <class T> __attribute__((noinline)) T pick(T x) { return x + 1; } }\n"
+        "int use(int x) { return n::pick(x) + (int)n::pick(2.0 * x); }\n"
+    )
+    path = tmp_path / "t.so"
+    subprocess.run(["g++", "-g", "-O1", "-shared", "-fPIC", "-o", str(path), "t.cpp"], cwd=tmp_path, check=True)
+    wanted = {symbol_address(path, name) for name in ("_ZN1n4pickIiEET_S1_", "_ZN1n4pickIdEET_S1_")}
+    for pattern in ("pick", "n::pick"):
+        assert {place.address for place in search(path).functions(pattern)} == wanted
+    (one,) = search(path).functions("n::pick<int>")
+    assert one.address == symbol_address(path, "_ZN1n4pickIiEET_S1_")

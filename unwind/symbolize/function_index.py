@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING
 from unwind.dwarf import constants as C
 from unwind.dwarf import function_scan as F
 from unwind.dwarf.damage import DwarfError
-from unwind.symbolize.function_name import demangled, function_name, without_parameters
+from unwind.symbolize.function_name import (
+    demangled,
+    function_name,
+    without_parameters,
+    without_template_arguments,
+)
 from unwind.symbolize.function_table import FunctionTable
 
 if TYPE_CHECKING:
@@ -37,7 +42,10 @@ _MAXIMUM_CHAIN = 8
 
 
 def name_matcher(pattern: str) -> Callable[[str], bool]:
-    """A test of a plain or mangled name against a shell wildcard: as it is, demangled, without parameters."""
+    """A test of a plain or mangled name against a shell wildcard.
+
+    The name as it is, demangled, without its parameters, and without its last template arguments too.
+    """
     whole = re.compile(translate(pattern)).match
 
     def matches(name: str) -> bool:
@@ -45,10 +53,8 @@ def name_matcher(pattern: str) -> Callable[[str], bool]:
         if whole(name) or ("." in name and whole(name.partition(".")[0])):
             return True
         readable = demangled(name)
-        if readable == name:
-            return False
-        bare = without_parameters(readable)
-        return bool(whole(readable) or whole(bare))
+        bare = name if readable == name else without_parameters(readable)
+        return bool(whole(readable) or whole(bare) or whole(without_template_arguments(bare)))
 
     return matches
 

@@ -83,6 +83,21 @@ def _matching_open(name: str, close: int) -> int:
     return -1
 
 
+def without_template_arguments(name: str) -> str:
+    """A name without parameters, less its last template arguments: `f<int>` → `f`, `a::f::<T>` → `a::f`."""
+    if not name.endswith(">") or "operator" in name:
+        return name
+    depth = 0
+    for index in range(len(name) - 1, -1, -1):
+        if name[index] == ">" and name[index - 1 : index] != "-":
+            depth += 1
+        elif name[index] == "<":
+            depth -= 1
+            if depth == 0:
+                return name[:index].removesuffix("::") or name
+    return name
+
+
 def linkage_name(entry: Entry) -> str | None:
     """The linkage name of a function's entry or of those that complete it. Raises DwarfError."""
     for attribute in (C.DW_AT_linkage_name, C.DW_AT_MIPS_linkage_name):

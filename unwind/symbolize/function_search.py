@@ -162,18 +162,14 @@ class FunctionSearch:
         return places
 
     def _alias_place(self, symbol: FunctionSymbol) -> FunctionPlace | None:
-        info = self.symbols.debug_info
-        for unit in info.units_for_address(symbol.address) if info is not None else []:
-            table = self.symbols.function_table(unit)
-            row = table.function_at(symbol.address) if table is not None else None
-            if table is None or row is None or table.entry_address(row) != symbol.address:
-                continue
-            place = self._function_place(table, row)
-            if place is not None:
-                place.name = demangled(symbol.name)
-                place.linkage_name = symbol.name
-                return place
-        return None
+        found = self.symbols.function_at(symbol.address)
+        if found is None or found[0].entry_address(found[1]) != symbol.address:
+            return None
+        place = self._function_place(*found)
+        if place is not None:
+            place.name = demangled(symbol.name)
+            place.linkage_name = symbol.name
+        return place
 
     def _bare_place(self, symbol: FunctionSymbol) -> FunctionPlace:
         name = demangled(symbol.name)

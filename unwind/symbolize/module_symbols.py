@@ -111,6 +111,31 @@ class ModuleSymbols:
             frames = self._frames[address] = self._dwarf_frames(address) or self._symbol_frames(address)
         return frames
 
+    def function_at(self, address: int) -> tuple[FunctionTable, int] | None:
+        """Table and row of the function whose code covers `address`; None where DWARF knows none."""
+        if self.debug_info is None:
+            return None
+        for unit in self.debug_info.units_for_address(address):
+            table = self.function_table(unit)
+            row = table.function_at(address) if table is not None else None
+            if table is not None and row is not None:
+                return table, row
+        return None
+
+    def definition(self, name: str) -> Entry | None:
+        """The DW_TAG_subprogram that is entered at the symbol `name` (a linkage name, or a name in C).
+
+        None when the symbol table has no such name or several places of it, or DWARF does not know the function.
+        """
+        addresses = self.symbol_names.addresses_of(name)
+        if len(addresses) != 1:
+            return None
+        (address,) = addresses
+        found = self.function_at(address)
+        if found is None or found[0].entry_address(found[1]) != address:
+            return None
+        return self._entry(*found)
+
     def _dwarf_frames(self, address: int) -> list[SymbolFrame]:
         if self.debug_info is None:
             return []

@@ -131,6 +131,17 @@ class SymbolNames:
                 found.append(FunctionSymbol(name, low, high))
         return found
 
+    @cached_property
+    def _by_name(self) -> dict[str, set[int]]:
+        found: dict[str, set[int]] = {}
+        for symbol in self.all():
+            found.setdefault(symbol.name, set()).add(symbol.address)
+        return found
+
+    def addresses_of(self, name: str) -> set[int]:
+        """Every address that a code symbol with exactly this name (less its version) has."""
+        return self._by_name.get(name, set())
+
 
 def _plain(name: str) -> str:
     """`name` without its version: .symtab holds `realpath@@GLIBC_2.3`."""
