@@ -125,6 +125,8 @@ class _Instruction:
                 raise _NotEmulated
             target, source = (reg | self._rex_r, rm) if opcode & 2 else (rm, reg | self._rex_r)
             return self._arithmetic(opcode >> 3, target, self._get(target), self._get(source))
+        if opcode < 0x40 and opcode & 7 == 5 and opcode >> 3 in _GROUP_1:
+            return self._arithmetic(opcode >> 3, 0, self._get(0), self._immediate(4))
         if opcode == 0x85:
             reg, rm, address = self._operand()
             if address is not None:
