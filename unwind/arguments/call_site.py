@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from unwind.arguments.dwarf_constants import At, Tag
 from unwind.arguments.frame_state import FrameState
@@ -51,6 +52,7 @@ def call_site_of(state: FrameState, address_of: Address) -> CallSite:
         if _return_pc(site) == return_pc:
             _check_target(site, function, state, caller, address_of)
             _check_no_self_tail_call(function, state)
+            _check_no_clone_jump(site, function)
             return CallSite(site, caller)
     raise _unknown("the caller does not describe the call")
 
@@ -179,6 +181,33 @@ def _check_no_self_tail_call(function: Die, state: FrameState) -> None:
                     raise _unknown("too many tail calls to follow")
                 seen.add(target)
                 pending.append(target)
+
+
+def _check_no_clone_jump(site: Die, function: Die) -> None:
+    """Refuse when the call may have entered another copy of the function, which jumped to this one.
+
+    A call site names the abstract instance, which gcc's clones (.constprop, .isra, .part) share: it does not
+    tell which of them was called. A copy that makes no tail call cannot be what lies between.
+    """
+    origin = _origin(site)
+    if origin is None or origin == function:
+        return
+    if any(makes_tail_call for copy, makes_tail_call in _copies(function) if copy != function):
+        raise _unknown("the call may have been for another copy of the function, which jumped here")
+
+
+@lru_cache(maxsize=1024)
+def _copies(function: Die) -> tuple[tuple[Die, bool], ...]:
+    """The subprograms with machine code of one abstract instance, and whether each makes tail calls."""
+    abstract = function.reference(At.ABSTRACT_ORIGIN)
+    scope = function.parent()
+    if abstract is None or scope is None:
+        return ()
+    return tuple(
+        (die, any(site.get(At.CALL_TAIL_CALL) or site.get(At.GNU_TAIL_CALL) for site in call_sites(die)))
+        for die in scope.children()
+        if die.tag == Tag.SUBPROGRAM and die.reference(At.ABSTRACT_ORIGIN) == abstract
+    )
 
 
 def _definition(origin: Die, state: FrameState) -> Die | None:
