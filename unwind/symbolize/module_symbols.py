@@ -14,7 +14,7 @@ from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile, find_debug_file
 from cfi_tables.elf_image import ElfError, ElfImage
 from unwind.dwarf import constants as C
 from unwind.dwarf import function_scan as F
-from unwind.dwarf.damage import DwarfError
+from unwind.dwarf.damage import DwarfError, DwarfReason
 from unwind.dwarf.debug_info import DebugInfo
 from unwind.dwarf.entry import Entry
 from unwind.dwarf.unit import CompilationUnit
@@ -77,6 +77,8 @@ class ModuleSymbols:
         if unit.offset not in self._tables:
             table: FunctionTable | None = None
             try:
+                if unit.is_skeleton:
+                    unit.info.note(DwarfReason.SPLIT, unit.section, unit.offset, unit.offset)
                 table = FunctionTable(unit, plain)
             except DwarfError as error:
                 unit.info.note_problem(error.problem)
