@@ -31,7 +31,7 @@ from ptap.backend.perf_events.event_plan import (
 )
 from ptap.backend.perf_events.extra_event import ExtraEvent, TracepointEvent
 from ptap.backend.perf_events.process_state import present_state, thread_ids
-from ptap.backend.perf_events.ring_buffer import RingBuffer, largest_ring, perf_refusal
+from ptap.backend.perf_events.ring_buffer import RingBuffer, perf_refusal, ring_size
 from ptap.backend.perf_events.ring_reader import RingReader
 from ptap.backend.perf_events.tracefs import TraceFilesystem
 from ptap.backend.perf_events.uprobe_events import UprobeEvents, remove_stale_events
@@ -123,7 +123,7 @@ class PerfCapture:
         _raise_descriptor_limit()
         planned = self._plan()
         cpus = _online_cpus()
-        size = largest_ring(len(cpus))
+        size = ring_size(len(cpus), self._user_stack)
         self._rings = [RingBuffer(cpu, size) for cpu in cpus]
         self._open_threads(planned)
         self._decoder = RecordDecoder(self._layouts)

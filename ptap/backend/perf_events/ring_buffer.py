@@ -32,15 +32,23 @@ _TRAILER_TIME = -3
 _SHORTEST = 40
 _U64 = struct.Struct("<Q")
 
-_LARGEST = 32 << 20
+_LARGEST = 64 << 20
+_USUAL = 8 << 20
+_HITS = 1000
 _SMALLEST = 64 << 10
 _MEMORY_SHARE = 16
 
 
-def largest_ring(cpus: int) -> int:
-    """Bytes of ring to try for on each of `cpus`: at most 32 MiB, and 1/16 of the memory all together."""
+def ring_size(cpus: int, user_stack: int) -> int:
+    """Bytes of ring to try for on each of `cpus`: a power of two with room for about 1,000 hits.
+
+    Between 8 and 64 MiB, and all together at most 1/16 of the machine's memory. The kernel reserves `user_stack`
+    bytes in the ring for each hit, however short the stack is.
+    """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     size = _LARGEST
+    while size > _USUAL and size // 2 >= user_stack * _HITS:
+        size //= 2
     while size > _SMALLEST and size * cpus > memory // _MEMORY_SHARE:
         size //= 2
     return size
