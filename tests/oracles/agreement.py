@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
+from oracles import elf_facts
 from oracles.gdb import Frame, Hit
 
 PAGE_OFFSET = 0xFFF
@@ -21,7 +22,12 @@ GDB_GAVE_UP = "previous frame"
 
 
 def disagreements(
-    frames: Sequence[dict[str, Any]], hit: Hit, *, arguments: Sequence[int] = (), until: str | None = None
+    frames: Sequence[dict[str, Any]],
+    hit: Hit,
+    *,
+    arguments: Sequence[int] = (),
+    until: str | None = None,
+    cut: bool = False,
 ) -> list[str]:
     """One line for each difference; none when both saw the same stack.
 
@@ -37,6 +43,8 @@ def disagreements(
     told = []
     if hit.stop_reason.startswith(GDB_GAVE_UP):
         found = found[: len(expected)]
+    if cut:
+        expected = expected[: max(len(found), 1)]
     if len(found) != len(expected):
         told.append(f"{len(found)} frames, gdb has {len(expected)}")
     for index, (ours, gdbs) in enumerate(zip(found, expected, strict=False)):
@@ -53,17 +61,37 @@ def _frame_differences(ours: dict[str, Any], gdbs: Frame) -> list[str]:
     told = []
     if int(ours["address"], 16) & PAGE_OFFSET != gdbs.pc & PAGE_OFFSET:
         told.append(f"pc {ours['address']}, gdb has {gdbs.pc:#x}")
-    if not same_function(ours["function"], gdbs.function):
+    if not same_function(ours["function"], gdbs.function) and not _are_aliases(ours, gdbs.function):
         told.append(f"function {ours['function']}, gdb has {gdbs.function}")
     if ours["inlined"] != gdbs.inlined:
         told.append(f"inlined {ours['inlined']}, gdb has {gdbs.inlined}")
     ours_file = PurePath(ours["file"]).name if ours["file"] else None
-    gdbs_file = PurePath(gdbs.file).name if gdbs.file else None
+    gdbs_file = PurePath(gdbs.file).name if gdbs.file and gdbs.line else None
     # Line 0 is the debug information's word for "no line", which gdb passes on.
-    gdbs_line = gdbs.line or None
-    if (ours_file, ours["line"] or None) != (gdbs_file, gdbs_line):
+    if (ours_file, ours["line"] or None) != (gdbs_file, gdbs.line or None) and not _is_last_row(ours):
         told.append(f"{ours_file}:{ours['line']}, gdb has {gdbs_file}:{gdbs.line}")
     return told
+
+
+def _are_aliases(ours: dict[str, Any], other: str | None) -> bool:
+    """Whether the module's symbol table has both names at one address: either is right."""
+    if ours["module"] is None or ours["inlined"]:
+        return False
+    places = [set(elf_facts.addresses(ours["module"], name)) for name in (ours["function"], other) if name]
+    return len(places) == 2 and bool(places[0] & places[1])
+
+
+def _is_last_row(ours: dict[str, Any]) -> bool:
+    """Whether our line is that of the last line table row at a function's first address, as addr2line has it.
+
+    Of several rows at one address gdb takes the last that is a statement, although a later row covers the instruction.
+    """
+    if ours["module"] is None or ours["offset"] != 0:
+        return False
+    lines = {
+        elf_facts.line_at(ours["module"], place) for place in elf_facts.addresses(ours["module"], ours["function"])
+    }
+    return (PurePath(ours["file"] or "").name, ours["line"]) in lines
 
 
 def argument_differences(ours: dict[str, Any], gdbs: Frame) -> list[str]:
@@ -97,14 +125,16 @@ def same_function(ours: str | None, gdbs: str | None) -> bool:
     """Whether two names are the same function's, as far as names can tell."""
     if ours is None or gdbs is None:
         return ours is gdbs
-    return _bare(ours) == _bare(gdbs) or _last(ours) == _last(gdbs) == "operator()"
+    one, other = _bare(ours), _bare(gdbs)
+    # gdb gives the call operator of a lambda no scope.
+    return one == other or (other.startswith("operator()") and one.endswith("::" + other))
 
 
 def _bare(name: str) -> str:
     """A name without parameters, return type, clone suffix, blanks in template arguments and libc's internal
     prefixes.
     """
-    name = name.replace("(anonymous namespace)", "{anonymous}")
+    name = re.sub(r"\(anonymous( namespace)?\)", "{anonymous}", name)
     name = re.sub(r"(\.(constprop|isra|part|cold|lto_priv|llvm)(\.\d+)*)+$|\s*\[clone[^]]*\]", "", name)
     name = re.sub(r"\[abi:\w+\]", "", name)
     name = _without_parameters(name)
@@ -125,7 +155,3 @@ def _without_parameters(name: str) -> str:
         elif character == "(" and depth == 0 and not name[:place].endswith("operator"):
             return name[:place]
     return name
-
-
-def _last(name: str) -> str:
-    return _without_parameters(name).rpartition("::")[2]

@@ -185,6 +185,19 @@ def covered_by_eh_frame(path: str | os.PathLike[str]) -> list[tuple[int, int]]:
     return found
 
 
+def line_at(path: str | os.PathLike[str], place: int) -> tuple[str, int] | None:
+    """(file's name, line) of the innermost code at an address, by addr2line; None when there is none."""
+    file, _, line = _output("addr2line", f"{place:#x}", "-e", os.fspath(path)).split()[0].rpartition(":")
+    return (Path(file).name, int(line)) if line.isdigit() and int(line) else None
+
+
+def second_line_addresses(path: str | os.PathLike[str], name: str) -> list[int]:
+    """Where the second line of each function called `name` begins: behind the prologue of unoptimized code."""
+    text = _output("readelf", "--debug-dump=decodedline", os.fspath(path))
+    rows = sorted({int(row, 16) for row in re.findall(r"^\S+\s+\d+\s+0x([0-9a-f]+)", text, re.MULTILINE)})
+    return [min(row for row in rows if row > place) for place in addresses(path, name)]
+
+
 def has_fixed_address(path: str | os.PathLike[str]) -> bool:
     """True for an executable at fixed addresses (ET_EXEC), False for a position-independent file."""
     return bool(re.search(r"Type:\s+EXEC\b", _output("readelf", "-hW", os.fspath(path))))

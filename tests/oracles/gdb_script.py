@@ -43,6 +43,7 @@ import gdb  # type: ignore[import-untyped]  # gdb's own module, which exists onl
 REGISTERS = ("rbx", "rbp", "r12", "r13", "r14", "r15", "rsp")
 PAGE = 0x1000
 PT_LOAD = 1
+PF_X = 1
 
 FRAME_KINDS = {
     gdb.NORMAL_FRAME: "normal",
@@ -86,7 +87,7 @@ FOLLOW = {
 
 
 def load_segments(path: str) -> list[tuple[int, int]]:
-    """(file offset, virtual address) of each PT_LOAD of a little-endian 64-bit ELF file, rounded down to
+    """(file offset, virtual address) of each executable PT_LOAD of a little-endian 64-bit ELF file, rounded down to
     pages.
     """
     segments = []
@@ -99,8 +100,9 @@ def load_segments(path: str) -> list[tuple[int, int]]:
         )
         for index in range(count):
             file.seek(table + index * entry_size)
-            kind, _flags, offset, address = struct.unpack("<IIQQ", file.read(24))
-            if kind == PT_LOAD:
+            kind, flags, offset, address = struct.unpack("<IIQQ", file.read(24))
+            # Segments of other rights may share the page: lld places them so.
+            if kind == PT_LOAD and flags & PF_X:
                 segments.append((offset & -PAGE, address & -PAGE))
     return segments
 

@@ -24,6 +24,8 @@ def as_contract(hit: Hit) -> list[dict[str, Any]]:
         {
             "space": "user",
             "address": hex(frame.pc + 0x1234000),
+            "module": None,
+            "offset": None,
             "function": frame.function,
             "file": frame.file,
             "line": frame.line,
@@ -84,6 +86,8 @@ def test_each_change_is_told(hit: Hit, change: str) -> None:
         ("garden::scaled<double, 2>", "garden::scaled<long, 3>", False),
         ("garden::Plant::operator+=(int)", "garden::Plant::operator+=", True),
         ("main::{lambda(int)#1}::operator()(int) const", "operator()", True),
+        ("(anonymous)::operator()<ns::T>(ns::T) const", "operator()<ns::T>", True),
+        ("(anonymous)::operator()<ns::T>(ns::T) const", "operator()<ns::U>", False),
         ("raise", "__GI_raise", True),
         ("hidden_middle", "hidden_middle.constprop.0", True),
         ("price_item", "price_items", False),

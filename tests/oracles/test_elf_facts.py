@@ -68,3 +68,14 @@ def test_stripped_programs_have_no_symbols_and_no_debug_information(programs) ->
     assert elf_facts.symbols(programs.build("stripped")) == []
     assert ".debug_info" not in elf_facts.sections(programs.build("no_debug_info"))
     assert ".debug_info" in elf_facts.sections(programs.build("library_call"))
+
+
+def test_lines_of_addresses(programs) -> None:
+    program = programs.build("pie", flags=("-O0", "-g"))
+    first = elf_facts.address(program, "middle_of_linkage")
+    (second,) = elf_facts.second_line_addresses(program, "middle_of_linkage")
+    assert second > first
+    (file, opening), (_, body) = elf_facts.line_at(program, first), elf_facts.line_at(program, second)
+    assert file == "linkage.c"
+    assert opening < body
+    assert elf_facts.line_at(programs.build("stripped"), 0x1000) is None

@@ -41,6 +41,12 @@ def test_stops_in_every_kind_of_executable(programs, gdb_oracle: GdbOracle, link
     assert (moved == 0) == elf_facts.has_fixed_address(program)
 
 
+def test_segments_that_share_a_page_of_the_file_are_told_apart(programs, gdb_oracle: GdbOracle) -> None:
+    program = programs.build("inline_nest", "clang", ("-O2", "-flto", "-g"))  # linked by lld
+    (hit, *_) = gdb_oracle.run(program, [(program, elf_facts.address(program, "called_from_nest"))], max_hits=1)
+    assert hit.functions[0] == "called_from_nest"
+
+
 def test_inlined_calls_show_from_their_first_instruction_on(programs, gdb_oracle: GdbOracle) -> None:
     program = programs.build("inline_nest")
     entry = elf_facts.address(program, "first_owner")
