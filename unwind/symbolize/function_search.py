@@ -103,13 +103,22 @@ class FunctionSearch:
         index = self._index
         if index is not None:
             for table, row in index.matching_code(pattern):
+                if (file is not None or line is not None) and not self._is_declared_at(table, row, file, line):
+                    continue
                 place = self._function_place(table, row)
-                if place is not None and _declared_at(place.file, place.line, file, line):
+                if place is not None:
                     places.append(place)
         known = {place.address for place in places if not place.inlined}
         places += self._symbol_places(pattern, file, line, known)
         unique = {(place.address, place.inlined, place.linkage_name or place.name): place for place in places}
         return sorted(unique.values(), key=lambda place: (place.address, place.inlined))
+
+    def _is_declared_at(self, table: FunctionTable, row: int, file: str | None, line: int | None) -> bool:
+        try:
+            return _declared_at(*declaration(table.entry(row)), file, line)
+        except DwarfError as error:
+            table.unit.info.note_problem(error.problem)
+            return False
 
     def _function_place(self, table: FunctionTable, row: int) -> FunctionPlace | None:
         address = table.entry_address(row)
@@ -201,9 +210,10 @@ class FunctionSearch:
         file that declares the function. [] when the line has no code there (see `nearest_lines`).
         """
         places: dict[int, StatementPlace] = {}
-        for table, lines, path, rows in self._own_rows(function, file, line):
-            for row, owner in rows:
-                if not lines.flags[row] & FLAG_IS_STMT or self._continues(lines, row, table, owner):
+        for table, lines, path, wanted, rows in self._candidate_rows(function, file):
+            for row in rows[lines.line[rows] == line].tolist():
+                owner = _owner(table, lines, row)
+                if owner is None or owner not in wanted or self._continues(lines, row, table, owner):
                     continue
                 address = int(lines.address[row])
                 places.setdefault(address, self._statement_place(table, owner, path, line, address))
@@ -211,23 +221,29 @@ class FunctionSearch:
 
     def nearest_lines(self, function: str, file: str | None, line: int, count: int = 4) -> list[int]:
         """The lines nearest to `line` that have code of their own in the functions named, sorted."""
-        found = {
-            int(lines.line[row])
-            for _, lines, _, rows in self._own_rows(function, file)
-            for row, _ in rows
-            if lines.flags[row] & FLAG_IS_STMT and lines.line[row] > 0
-        }
+        import numpy as np
+
+        found: set[int] = set()
+        for table, lines, _, wanted, rows in self._candidate_rows(function, file):
+            distinct = [each for each in np.unique(lines.line[rows]).tolist() if each > 0]
+            near = 0
+            for each in sorted(distinct, key=lambda each: (abs(each - line), each)):
+                here = rows[lines.line[rows] == each].tolist()
+                if any(_owner(table, lines, row) in wanted for row in here):
+                    found.add(each)
+                    near += 1
+                    if near == count:
+                        break
         return sorted(sorted(found, key=lambda each: (abs(each - line), each))[:count])
 
-    def _continues(self, lines: LineTable, row: int, table: FunctionTable, owner: int) -> bool:
+    def _continues(self, lines: LineTable, row: int, table: FunctionTable, owner: int | None) -> bool:
         """Whether the row before is of the same line and the same copy, so that the block began earlier."""
         before = row - 1
         if before < 0 or lines.flags[before] & FLAG_END_SEQUENCE:
             return False
         if lines.line[before] != lines.line[row] or lines.file[before] != lines.file[row]:
             return False
-        chain = table.chain_at(int(lines.address[before]))
-        return bool(chain) and chain[-1] == owner
+        return _owner(table, lines, before) == owner
 
     def _statement_place(self, table: FunctionTable, row: int, path: str, line: int, address: int) -> StatementPlace:
         name = self.symbols.name_of(table, row)[0] or f"{address:#x}"
@@ -236,12 +252,13 @@ class FunctionSearch:
         owner = self.symbols.name_of(table, owner_row)[0] if owner_row is not None else None
         return StatementPlace(name, path, line, address, inlined, owner)
 
-    def _own_rows(
-        self, function: str, file: str | None, line: int | None = None
-    ) -> Iterator[tuple[FunctionTable, LineTable, str, list[tuple[int, int]]]]:
-        """(line row, scan row) pairs whose innermost function or inlined copy matches, by unit and file.
+    def _candidate_rows(
+        self, function: str, file: str | None
+    ) -> Iterator[tuple[FunctionTable, LineTable, str, set[int], np.ndarray]]:
+        """Line rows that begin statements inside matching functions, by unit and file.
 
-        Only rows of `line` where it is given.
+        Gives the unit's functions and lines, the file's path, the scan rows that match, and the line rows; these
+        may still be of a call inlined there (see `_owner`).
         """
         index = self._index
         if index is None:
@@ -254,16 +271,11 @@ class FunctionSearch:
             lines = table.unit.info.line_table(table.unit) if files else None
             if lines is None or not lines.sequences:
                 continue
-            inside = _inside(lines, table, wanted)
-            if line is not None:
-                inside &= lines.line == line
+            inside = _inside(lines, table, wanted) & ((lines.flags & FLAG_IS_STMT) != 0)
             for number, path in files.items():
-                rows = []
-                for row in (inside & (lines.file == number)).nonzero()[0].tolist():
-                    chain = table.chain_at(int(lines.address[row]))
-                    if chain and chain[-1] in wanted:
-                        rows.append((row, chain[-1]))
-                yield table, lines, path, rows
+                rows = (inside & (lines.file == number)).nonzero()[0]
+                if len(rows):
+                    yield table, lines, path, wanted, rows
 
     def _wanted_files(self, table: FunctionTable, rows: set[int], file: str | None) -> dict[int, str]:
         """The unit's files, by number, that `file` matches, or that declare the functions when it is None."""
@@ -310,6 +322,12 @@ class FunctionSearch:
                 if path:
                     by_name.setdefault(path.rpartition("/")[2], path)
         return [by_name[each] for each in _nearest(file.rpartition("/")[2], set(by_name), count)]
+
+
+def _owner(table: FunctionTable, lines: LineTable, row: int) -> int | None:
+    """Scan row of the innermost function or inlined copy at a line row."""
+    chain = table.chain_at(int(lines.address[row]))
+    return chain[-1] if chain else None
 
 
 def _inside(lines: LineTable, table: FunctionTable, rows: set[int]) -> np.ndarray:
