@@ -82,6 +82,15 @@ def text_differs(pid, program):
     return differences
 
 
+def states(pid):
+    """The states of a process's threads, as proc(5) names them."""
+    found = set()
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/stat") as stat:
+            found.add(stat.read().rpartition(")")[2].split()[0])
+    return found
+
+
 @pytest.mark.parametrize("round_number", range(3))
 def test_attach_hit_and_leave_a_process_that_runs_on(worker, place, alarm, round_number):
     program, process = worker
@@ -161,8 +170,10 @@ def test_a_stopped_process_stays_stopped(worker, place, alarm):
     assert not [event for event in tracer.events() if isinstance(event, Sample)]
     tracer.close()
     timer.join()
-    with open(f"/proc/{process.pid}/stat") as stat:
-        assert stat.read().rpartition(")")[2].split()[0] == "T"
+    deadline = time.monotonic() + 10
+    while states(process.pid) != {"T"} and time.monotonic() < deadline:
+        time.sleep(0.01)  # a detached thread is on its way back into the stop
+    assert states(process.pid) == {"T"}
     assert text_differs(process.pid, program) == []
     process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGTERM)
@@ -252,3 +263,56 @@ except CaptureError as error:
     assert run.returncode == 0, run.stderr
     assert "True" in run.stdout
     assert "belongs to user 0, and you are user 65534" in run.stdout
+
+
+@pytest.mark.parametrize("call", ["fork", "vfork"])
+def test_stop_while_processes_are_being_made(compile_c, place, alarm, call):
+    program = compile_c(
+        "spawner",
+        """
+        #include <pthread.h>
+        #include <sys/wait.h>
+        #include <unistd.h>
+        __attribute__((noinline, noclone)) long probed(volatile long *n) { *n += 1; return *n; }
+        static void *spawn(void *good) {
+            volatile long n = 0;
+            for (int i = 0; i < 150; i++) {
+                int status;
+                probed(&n);
+                pid_t p = CALL();
+                if (p == 0) { probed(&n); execl("/bin/true", "true", (char *)0); _exit(9); }
+                if (waitpid(p, &status, 0) != p || status) return 0;
+                probed(&n);
+            }
+            *(int *)good = 1;
+            return 0;
+        }
+        int main(void) {
+            pthread_t t[2];
+            int good[2] = {0};
+            for (int i = 0; i < 2; i++) pthread_create(t + i, 0, spawn, good + i);
+            for (int i = 0; i < 2; i++) pthread_join(t[i], 0);
+            return good[0] + good[1];
+        }
+        """.replace("CALL", call),
+        "-pthread",
+    )
+    for wanted in (1, 20, 101, 230):
+        places = [place(program, "probed", k) for k in (ENTRY, RETURN)]
+        tracer = PtraceCapture(Target((program,)), places, CaptureLimits(65528))
+        tracer.start()
+        hits = 0
+        for event in tracer.events():
+            hits += isinstance(event, Sample)
+            if hits >= wanted:
+                tracer.stop()
+        tracer.close()
+        assert hits >= wanted
+        assert tracer.exit_status is None
+        assert os.waitstatus_to_exitcode(tracer.wait_for_command()) == 2
+    full = PtraceCapture(Target((program,)), places, CaptureLimits(65528))
+    full.start()
+    counted = sum(len(event.places) for event in full.events() if isinstance(event, Sample))
+    full.close()
+    assert counted == 2 * 2 * 150 * 3
+    assert os.waitstatus_to_exitcode(full.exit_status) == 2
