@@ -55,11 +55,7 @@ class ModuleMemory:
         found = self._find(address)
         if found is None or found[2].symbols is None:
             return None
-        symbol = found[2].symbols.symbol_names.at(address - found[3])
-        if symbol is None:
-            return None
-        offset = address - found[3] - symbol.address
-        return f"{symbol.name}+{offset}" if offset else symbol.name
+        return found[2].symbols.symbol_names.name_at(address - found[3])
 
     def _find(self, address: int) -> tuple[int, int, Module, int, bool] | None:
         index = bisect_right(self._starts, address) - 1

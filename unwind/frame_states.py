@@ -19,8 +19,7 @@ class FrameStates:
     """The states of one stack, made when they are asked for.
 
     `names(index)` gives the symbol frames of frame `index`, `read` the thread's memory, `symbol` a name for a
-    run-time address, `vector_registers` those of the innermost frame (no ABI register of that kind survives a
-    call, so no other frame has any).
+    run-time address, `vector_registers` those of the innermost frame.
     """
 
     def __init__(
@@ -47,6 +46,7 @@ class FrameStates:
             self._states[index] = FrameState(
                 registers=frame.registers,
                 known=frame.known,
+                carried=frame.carried,
                 cfa=frame.cfa,
                 pc=frame.lookup_address,
                 bias=frame.bias,
@@ -54,7 +54,9 @@ class FrameStates:
                 interrupted=frame.exact,
                 caller=lambda: self.state(index + 1),
                 function=lambda: self._function(index),
-                vector_registers=self._vector_registers if index == 0 else {},
+                # What a signal interrupted had other values than its handler has.
+                vector_registers={} if any(each.signal for each in self._frames[:index]) else self._vector_registers,
+                innermost=index == 0,
                 symbol=self._symbol,
                 definition=lambda name: self._definition(index, name),
             )

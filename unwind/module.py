@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cfi_tables.cache import table_for
+from cfi_tables.debug_file import find_debug_file
 from cfi_tables.elf_image import PF_X, PT_LOAD, ElfError, ElfImage
 from cfi_tables.table import CompactTable, TableError
 from relay_reader.capture import Mapping
@@ -52,7 +53,11 @@ class Module:
         if self.image is None:
             return None
         try:
-            return table_for(self.image)
+            debug = None
+            if not self.image.has(".eh_frame"):
+                # Code without .eh_frame has its CFI in .debug_frame, which stripping moves to the debug file.
+                debug = find_debug_file(self.image).image
+            return table_for(self.image, debug)
         except (ElfError, TableError) as error:
             self.table_problem = str(error)
             return None

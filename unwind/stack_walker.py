@@ -17,10 +17,10 @@ from cfi_tables.hot_loop import compiled
 from cfi_tables.layout import StopReason
 from relay_reader.capture import Mapping, Sample
 from unwind.address_space import AddressSpace
-from unwind.expression import STACK_DEPTH
 from unwind.memory import SLICE_WIDTH
 from unwind.module import Module, ModuleCatalog
 from unwind.walk import (
+    FRAME_CARRIED,
     FRAME_CFA,
     FRAME_EXACT,
     FRAME_FLAGS,
@@ -33,6 +33,7 @@ from unwind.walk import (
     NO_PREVIOUS_CFA,
     NO_TABLE,
     REGISTER_COUNT,
+    SCRATCH_WIDTH,
     STATE_DETAIL,
     STATE_EXACT,
     STATE_KNOWN,
@@ -68,6 +69,8 @@ class WalkedFrame:
     registers: Sequence[int]
     """REGISTER_COUNT unsigned values in DWARF order; meaningful where `known` says so."""
     known: int
+    carried: int
+    """Bit r: register r's value is an inner frame's, and no rule tells whether a call changed it."""
 
     @property
     def lookup_address(self) -> int:
@@ -210,7 +213,7 @@ class _Run:
     def to_the_end(self) -> tuple[int, list[WalkedFrame]]:
         """Walk on through every missing piece of memory that the source can supply."""
         found: list[WalkedFrame] = []
-        scratch = array("q", bytes(8 * (STACK_DEPTH + REGISTER_COUNT)))
+        scratch = array("q", bytes(8 * SCRATCH_WIDTH))
         while True:
             room = min(_CHUNK_FRAMES, self._walker._max_depth - len(found))
             frames = array("q", bytes(8 * FRAME_WIDTH * (room + 1)))
@@ -277,6 +280,7 @@ class _Run:
                     bias=self._tables.values[mapping * 4 + 2] if mapping >= 0 else 0,
                     registers=[value & _MASK for value in registers[first : first + REGISTER_COUNT]],
                     known=frames[at + FRAME_KNOWN],
+                    carried=frames[at + FRAME_CARRIED],
                 )
             )
         return result

@@ -38,9 +38,7 @@ def stop_text(stack: WalkedStack) -> str | None:
             name = _REGISTER_NAMES[stack.detail] if stack.detail < len(_REGISTER_NAMES) else str(stack.detail)
             return f"{where}: the rule for this frame needs {name}, which an inner frame did not preserve"
         case StopReason.BAD_CFA:
-            return (
-                f"{where}: its call frame information leads to {stack.detail:#x}, not above the frame before"
-            )
+            return f"{where}: its call frame information leads to {stack.detail:#x}, not above the frame before"
         case StopReason.BAD_EXPRESSION:
             return f"{where}: a DWARF expression in its call frame information cannot be evaluated"
         case StopReason.OVERFLOW:

@@ -136,8 +136,8 @@ class TraceBuilder:
         result: list[tuple[TraceFrame, SymbolFrame | None]] = []
         for symbol in names:
             offset = None
-            if not symbol.inlined and symbol.function_start is not None:
-                offset = frame.pc - frame.bias - symbol.function_start
+            if not symbol.inlined and symbol.offset is not None:
+                offset = symbol.offset + (frame.pc - frame.bias - frame.lookup_address)
             trace_frame = TraceFrame(
                 space="user",
                 address=frame.pc,

@@ -67,7 +67,9 @@ STATE_ON_DEMAND = 21
 """1: stop at any missing memory, since the caller can supply it; 0: a register that cannot be read is unknown."""
 STATE_FRAMES = 22
 """Frames found since the walk began, over all resumptions."""
-STATE_WIDTH = 23
+STATE_CARRIED = 23
+"""Bit r: no rule told what became of register r, so the value is an inner frame's; known only if no call changed it."""
+STATE_WIDTH = 24
 
 NO_PREVIOUS_CFA = -(1 << 63)
 
@@ -88,7 +90,8 @@ FRAME_CFA = 1
 FRAME_MAPPING = 2
 FRAME_FLAGS = 3
 FRAME_KNOWN = 4
-FRAME_WIDTH = 5
+FRAME_CARRIED = 5
+FRAME_WIDTH = 6
 
 FRAME_EXACT = 1
 """Flag: the pc is exact (interrupted), not a return address."""
@@ -98,6 +101,9 @@ FRAME_HAS_CFA = 4
 
 # rbx, rbp, r12-r15: preserved across calls (System V ABI AMD64 §3.2.1), so unchanged where no rule names them.
 CALLEE_SAVED = (1 << 3) | (1 << 6) | (0xF << 12)
+
+SCRATCH_WIDTH = STACK_DEPTH + REGISTER_COUNT + 1
+"""Expression stack, then the registers of the caller and their carried mask."""
 
 _GO_ON = -1
 
@@ -209,7 +215,7 @@ def _recover(
 ) -> tuple[int, int]:
     """(_GO_ON, value) of one of the caller's registers by the rule entry at arena offset `entry`.
 
-    Else (stop reason, detail), which is fatal only for the return address. UNDEFINED gives STOP_REASON_UNKNOWN_REGISTER.
+    Else (stop reason, detail), which is fatal only for the return address; an undefined one is an unknown register.
     """
     register = arena[entry] + 0
     kind = arena[entry + RULE_ENTRY_KIND] + 0
@@ -266,10 +272,14 @@ def _step_registers(
     scratch: FlatArray,
     caller: FlatArray,
 ) -> tuple[int, int, int]:
-    """Fill `caller` (int64, 17) with the caller's registers: (_GO_ON, 0, known) or (stop reason, detail, 0)."""
+    """Fill `caller` (int64, REGISTER_COUNT and its carried mask) with the caller's registers.
+
+    Returns (_GO_ON, 0, known mask) or (stop reason, detail, 0).
+    """
     known = state[STATE_KNOWN] & CALLEE_SAVED
+    carried = (state[STATE_KNOWN] | state[STATE_CARRIED]) & ~CALLEE_SAVED & ~(1 << RETURN_ADDRESS)
     for register in range(REGISTER_COUNT):
-        caller[register] = state[register] if (known >> register) & 1 else 0
+        caller[register] = state[register]
     caller[STACK_POINTER] = cfa
     known |= 1 << STACK_POINTER
     count = arena[rule + RULE_COUNT] + 0
@@ -278,6 +288,7 @@ def _step_registers(
         register = arena[entry] + 0
         if register > RETURN_ADDRESS:
             continue
+        carried &= ~(1 << register)
         status, value = _recover(arena, table, entry, cfa, state, content, slices, first, last, scratch)
         if status == _GO_ON:
             caller[register] = value
@@ -288,8 +299,8 @@ def _step_registers(
             if arena[entry + RULE_ENTRY_KIND] == REGISTER_KIND_UNDEFINED:
                 return STOP_REASON_END_OF_STACK, 0, 0
             return status, value, 0
-        caller[register] = 0
         known &= ~(1 << register)
+    caller[REGISTER_COUNT] = carried & ~(1 << STACK_POINTER)
     if (known >> RETURN_ADDRESS) & 1 == 0:
         return STOP_REASON_UNKNOWN_REGISTER, RETURN_ADDRESS, 0
     return _GO_ON, 0, known
@@ -303,6 +314,7 @@ def _put_frame(frames: FlatArray, depth: int, state: FlatArray, mapping: int, fr
     frames[at + FRAME_MAPPING] = mapping
     frames[at + FRAME_FLAGS] = state[STATE_EXACT]
     frames[at + FRAME_KNOWN] = state[STATE_KNOWN]
+    frames[at + FRAME_CARRIED] = state[STATE_CARRIED]
     if len(frame_registers) >= (depth + 1) * REGISTER_COUNT:
         for register in range(REGISTER_COUNT):
             frame_registers[depth * REGISTER_COUNT + register] = state[register]
@@ -330,9 +342,9 @@ def walk(
     Shapes: `arena` bytes (tables); `mappings` int64, MAPPING_WIDTH each; `content` bytes and `slices` int64,
     SLICE_WIDTH each (see `unwind.memory`); `state` int64, STATE_WIDTH, read and left so that a second call goes on
     where this one stopped; `frames` int64, FRAME_WIDTH each; `frame_registers` int64, REGISTER_COUNT a frame, or
-    too short when they are not wanted; `scratch` int64, STACK_DEPTH for expressions and REGISTER_COUNT after it.
+    too short when they are not wanted; `scratch` int64, SCRATCH_WIDTH.
     """
-    caller = scratch[STACK_DEPTH : STACK_DEPTH + REGISTER_COUNT]
+    caller = scratch[STACK_DEPTH : STACK_DEPTH + REGISTER_COUNT + 1]
     depth = first_frame
     while True:
         pc = state[RETURN_ADDRESS] + 0
@@ -396,6 +408,7 @@ def walk(
         for register in range(REGISTER_COUNT):
             state[register] = caller[register]
         state[STATE_KNOWN] = known
+        state[STATE_CARRIED] = caller[REGISTER_COUNT]
         state[STATE_EXACT] = 1 if signal else 0
         state[STATE_PREVIOUS_CFA] = cfa
         state[STATE_FRAMES] += 1
@@ -438,6 +451,7 @@ def walk_batch(
         state[STATE_PREVIOUS_CFA] = NO_PREVIOUS_CFA
         state[STATE_ON_DEMAND] = 0
         state[STATE_FRAMES] = 0
+        state[STATE_CARRIED] = 0
         last = min(depth + max_depth, capacity)
         reason, end = walk(
             arena,

@@ -24,8 +24,9 @@ def show(elf: str, address: str | None) -> None:
     """
     with told_to_the_user():
         from cfi_tables.cache import table_for
-        from cfi_tables.elf_image import ElfImage
         from cfi_tables.show import format_rows
+
+        from cfi_tables.elf_image import ElfImage
 
         number: int | None = None
         if address is not None:

@@ -62,8 +62,12 @@ class FrameState:
     """The DW_TAG_subprogram whose machine code `pc` lies in (not an inlined call): frame base and call
     sites.
     """
+    carried: int = 0
+    """Bit r set: `registers[r]` is what an inner frame had, and no rule tells whether a call changed it."""
     vector_registers: Mapping[int, bytes] = field(default_factory=dict)
-    """16 bytes each of xmm0-xmm15 by DWARF number 17-32, those that are known."""
+    """16 bytes each of xmm0-xmm15 by DWARF number 17-32, as they were in the innermost frame."""
+    innermost: bool = True
+    """False where a call lies between this frame and the innermost one: calls may change the vector registers."""
     symbol: Callable[[int], str | None] = _no_symbol
     """Names a run-time address: "name" or "name+8", None when no symbol covers it. Shown after pointers."""
     definition: Callable[[str], Die | None] = _no_definition
@@ -79,16 +83,28 @@ class FrameState:
         """General register `number`, 64-bit unsigned. Raises Unavailable."""
         if not 0 <= number < len(self.registers):
             raise Unavailable(Reason.REGISTER, f"DWARF register {number} is not captured")
-        if not self.known >> number & 1:
+        if not self.known >> number & 1 and not (self.carried >> number & 1 and self._calls_keep_locations()):
             name = REGISTER_NAMES[number] if number < len(REGISTER_NAMES) else f"DWARF register {number}"
             raise Unavailable(Reason.REGISTER, f"register {name} is not recovered in this frame")
         return self.registers[number] & 0xFFFF_FFFF_FFFF_FFFF
+
+    def _calls_keep_locations(self) -> bool:
+        """True where a location that names a call-clobbered register during a call says that it survives the call.
+
+        GCC ends such a location at the byte before the return address, so one that still holds there is kept on
+        purpose: interprocedural register allocation (-fipa-ra) knows that nothing below changes the register.
+        LLVM lets locations last to the return address whatever the call does.
+        """
+        if self.interrupted:
+            return False
+        function = self.function()
+        return function is not None and (function.unit.producer or "").startswith("GNU ")
 
     def register_bytes(self, number: int) -> bytes:
         """A register's content, little-endian: 8 bytes, 16 of a vector register. Raises Unavailable."""
         if FIRST_VECTOR_REGISTER <= number < FIRST_VECTOR_REGISTER + VECTOR_REGISTER_COUNT:
             content = self.vector_registers.get(number)
-            if content is None:
+            if content is None or not (self.innermost or self._calls_keep_locations()):
                 raise Unavailable(Reason.VECTOR_REGISTER)
             return content
         return self.register(number).to_bytes(8, "little")

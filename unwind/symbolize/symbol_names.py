@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cfi_tables.symbol_table import SymbolTable
 
 _STT_NOTYPE = 0
+_STT_OBJECT = 1
 _STT_FUNC = 2
 _STT_GNU_IFUNC = 10
 _STB_GLOBAL = 1
@@ -111,6 +112,43 @@ class SymbolNames:
             return None
         index = best[1]
         return FunctionSymbol(_plain(table.name(int(rows[index]))), int(start[index]), int(end[index]))
+
+    @cached_property
+    def _objects(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Start, end and table row of the data objects that have a size, sorted by start."""
+        if self._table is None:
+            return None
+        import numpy as np
+
+        table = self._table[1]
+        chosen = np.flatnonzero((table.type == _STT_OBJECT) & (table.section != 0) & (table.size > 0))
+        chosen = chosen[np.argsort(table.value[chosen], kind="stable")]
+        start = table.value[chosen]
+        return start, start + table.size[chosen], chosen
+
+    def name_at(self, address: int) -> str | None:
+        """The code or data symbol that covers `address`, as `name` or `name+8`, demangled; None without one."""
+        from unwind.symbolize.function_name import demangled
+
+        code = self.at(address)
+        name, start = (code.name, code.address) if code is not None else self._object_at(address)
+        if name is None:
+            return None
+        name = demangled(name)
+        return f"{name}+{address - start}" if address != start else name
+
+    def _object_at(self, address: int) -> tuple[str | None, int]:
+        if self._objects is None or self._table is None or not 0 <= address < 1 << 64:
+            return None, 0
+        import numpy as np
+
+        start, end, rows = self._objects
+        # Of several objects at one address (aliases) the first in the table counts, as in gdb.
+        last = int(np.searchsorted(start, np.uint64(address), side="right")) - 1
+        if last < 0 or int(end[last]) <= address:
+            return None, 0
+        first = int(np.searchsorted(start, start[last], side="left"))
+        return _plain(self._table[1].name(int(rows[first]))), int(start[last])
 
     def all(self) -> list[FunctionSymbol]:
         """Every code symbol with a name, by address; of those with no type only the ones seen from outside."""
