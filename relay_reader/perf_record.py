@@ -118,7 +118,8 @@ class EventLayout:
     """Where the fields of one event's records lie, worked out once from its attributes.
 
     `sample_type`, `read_format`, `branch_sample_type` and `regs_user` are the fields of struct perf_event_attr
-    of these names; `places` is what samples of this event give as `Sample.places`.
+    of these names; `places` is what samples of this event give as `Sample.places`. `raw_bytes` is the size of the
+    raw part (PERF_SAMPLE_RAW, with its size field) where all samples of the event have the same, else 0.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class EventLayout:
         branch_sample_type: int = 0,
         sample_id_all: bool = True,
         places: tuple[int, ...] = (),
+        raw_bytes: int = 0,
     ) -> None:
         self.sample_type = sample_type
         self.read_format = read_format
@@ -142,12 +144,16 @@ class EventLayout:
         self.has_stack = bool(sample_type & SAMPLE_STACK_USER)
         self._has_variable = bool(sample_type & (SAMPLE_READ | SAMPLE_CALLCHAIN | SAMPLE_RAW | SAMPLE_BRANCH_STACK))
 
+        self.registers_abi_word = (_HEADER.size + self.head.size + raw_bytes) // 8
+        """Index of the 8-byte word that holds the ABI of the user registers, where `stack_size_word` is known."""
         self.stack_size_word = -1
         """Index of the 8-byte word that holds the recorded stack size, where that is the same in every sample with
         64-bit registers; else -1."""
-        if self.has_stack and self.has_registers and not self._has_variable:
-            self.stack_size_word = (_HEADER.size + self.head.size + 8 + self.registers.size) // 8
-        self.registers_abi_word = (_HEADER.size + self.head.size) // 8
+        varies = sample_type & (SAMPLE_READ | SAMPLE_CALLCHAIN | SAMPLE_BRANCH_STACK)
+        if sample_type & SAMPLE_RAW and not raw_bytes:
+            varies |= SAMPLE_RAW
+        if self.has_stack and self.has_registers and not varies:
+            self.stack_size_word = self.registers_abi_word + 1 + self.registers.size // 8
 
     def _lay_out_head(self) -> None:
         # Every field before the variable ones is 8 bytes wide, some as two 32-bit halves.

@@ -143,6 +143,28 @@ def test_places_at_one_address_share_a_hit(calls: str, place: Place) -> None:
     assert [hit.registers[0] for hit in returns] == list(range(1, 21)), "the value returned is in rax"
 
 
+def test_many_places_are_told_apart(build: Callable[..., str], place: Place) -> None:
+    # Functions a page apart have one offset in their pages, the others many; f(i) is called i times.
+    count = 40
+    functions = "".join(
+        f"__attribute__((noinline{', aligned(4096)' if i % 8 == 0 else ''})) "
+        f'long f{i}(long x) {{ __asm__ volatile("" : "+r"(x)); return x + {i}; }}\n'
+        for i in range(count)
+    )
+    calls = "".join(f"for (int i = 0; i < {i}; i++) s = f{i}(s);" for i in range(count))
+    program = build("many", f"{functions}int main(void) {{ long s = 0; {calls} return s == 0; }}")
+    entries = [place(program, f"f{i}") for i in range(count)]
+    assert len({entry.file_offset & 0xFFF for entry in entries}) < count
+    returns = [place(program, f"f{i}", PlaceKind.RETURN) for i in range(0, count, 2)]
+    events, capture = trace((program,), entries + returns)
+    expected = {(i,): i for i in range(1, count)}
+    expected |= {(count + i // 2,): i for i in range(2, count, 2)}
+    assert Counter(hit.places for hit in samples(events)) == expected
+    events, capture = trace((program,), returns)
+    assert Counter(hit.places for hit in samples(events)) == {(i // 2,): i for i in range(2, count, 2)}
+    assert capture.trampolines.unknown == 0
+
+
 def test_attaching_to_a_threaded_process(calls: str, place: Place) -> None:
     with subprocess.Popen([calls, "wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         capture = PerfCapture(Target(pids=(process.pid,)), [place(calls, "work")], LIMITS)

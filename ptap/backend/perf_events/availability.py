@@ -34,7 +34,7 @@ def _try_probe(tracefs: TraceFilesystem) -> str | None:
         with tempfile.NamedTemporaryFile(prefix="ptap-") as file:
             file.write(bytes(4096))
             file.flush()
-            number = events.define(file.name, 0, PlaceKind.ENTRY)
+            number = events.define(events.new_name(), file.name, 0, PlaceKind.ENTRY)
             hit = event_attr.probe_hit(number, 8, enable_on_exec=False)
             fds.append(event_attr.open_event(hit, os.getpid(), -1))
             fds.append(event_attr.open_event(event_attr.breakpoint_keeper(hit), -1, 0))

@@ -22,6 +22,7 @@ from ptap.backend.live_capture import CaptureError, CaptureLimits, ProbePlace, T
 from ptap.backend.perf_events import event_attr
 from ptap.backend.perf_events.command_start import HeldCommand
 from ptap.backend.perf_events.event_plan import (
+    PAGE_OFFSET,
     PlannedEvent,
     Role,
     clamp_user_stack,
@@ -41,6 +42,7 @@ from relay_reader.return_trampoline import ReturnTrampolines
 
 _KIND_AND_IDENTIFIER = struct.Struct("<I4xQ")
 _RSP = 7
+_RIP = 16
 _ENOTSUPP = 524
 # The drain thread must get its turn while the consumer computes; Python's 5 ms would fill a ring.
 _SWITCH_INTERVAL_S = 0.0002
@@ -94,6 +96,7 @@ class PerfCapture:
         self._reader: RingReader | None = None
         self._decoder: RecordDecoder | None = None
         self._trampolines = ReturnTrampolines()
+        self._untold = 0
         self._stop_asked = False
         self._closed = False
         self._switch_interval = sys.getswitchinterval()
@@ -165,7 +168,7 @@ class PerfCapture:
 
     def _open_threads(self, planned: list[PlannedEvent]) -> None:
         for event in planned:
-            if event.is_uprobe:
+            if event.places_by_page_offset is not None:
                 keeper = event_attr.breakpoint_keeper(event.attr)
                 try:
                     self._keeper_fds.append(event_attr.open_event(keeper, -1, self._rings[0].cpu))
@@ -236,6 +239,7 @@ class PerfCapture:
                 if event_or_none is not None:
                     yield event_or_none
         unreadable = sum(ring.unreadable for ring in self._rings) + sum(self._decoder.faults.values())
+        unreadable += self._untold
         if unreadable:
             yield RecordsLost(time.monotonic_ns(), -1, unreadable)
         self._reap(0 if not self._stop_asked else os.WNOHANG)
@@ -253,6 +257,8 @@ class PerfCapture:
         planned, root = self._opened[identifier]
         if not isinstance(event, Sample) or self._root_of.get(event.tid, root) != root:
             return None
+        if planned.places_by_page_offset is not None and not self._tell_places(planned, event, record):
+            return None
         role = planned.role
         if role is Role.RETURN_HIT:
             self._trampolines.leave(event.tid, event.registers[_RSP] if event.registers else 0)
@@ -265,6 +271,24 @@ class PerfCapture:
             return None
         self._trampolines.restore(event)
         return event
+
+    def _tell_places(self, planned: PlannedEvent, sample: Sample, record: bytes) -> bool:
+        # False, and counted, when the record does not tell which of the event's probes was hit.
+        address: int | None = None
+        if planned.role is Role.RETURN_HIT:
+            address = event_attr.returned_function(record)
+        elif planned.role is Role.ENTRY_SLOT:
+            return True
+        elif sample.registers:
+            address = sample.registers[_RIP]
+        places = None
+        if address is not None and planned.places_by_page_offset is not None:
+            places = planned.places_by_page_offset.get(address & PAGE_OFFSET)
+        if places is None:
+            self._untold += 1
+            return False
+        sample.places = places
+        return True
 
     def stop(self) -> None:
         """End the capture soon; safe in a signal handler and from another thread."""

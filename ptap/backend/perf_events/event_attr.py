@@ -55,6 +55,13 @@ BASE_SAMPLE = (
 """What every record carries; the same for all events, so that time and id lie at one place."""
 _USER_CONTEXT = perf_record.SAMPLE_REGS_USER | perf_record.SAMPLE_STACK_USER
 
+# The raw part follows the header and the five words of BASE_SAMPLE: its size (32 bits), then struct
+# uretprobe_trace_entry_head (kernel/trace/trace_uprobe.c): 8 bytes common to all trace events, the function, the
+# return address; padded to a multiple of 8 bytes with the size.
+_RETURN_RAW = struct.Struct("<I8xQ")
+_RETURN_RAW_AT = 48
+_RETURN_RAW_BYTES = 32
+
 MAXIMUM_USER_STACK = 65528
 """Bytes: the largest multiple of 8 that attr.sample_stack_user takes, as a record's size is 16 bits wide."""
 
@@ -96,7 +103,12 @@ class EventAttr:
 
     def layout(self, places: tuple[int, ...] = ()) -> perf_record.EventLayout:
         """How records of this event are read."""
-        return perf_record.EventLayout(self.sample_type, regs_user=self.regs_user, places=places)
+        return perf_record.EventLayout(
+            self.sample_type,
+            regs_user=self.regs_user,
+            places=places,
+            raw_bytes=_RETURN_RAW_BYTES if self.sample_type & perf_record.SAMPLE_RAW else 0,
+        )
 
 
 def probe_hit(event_id: int, user_stack: int, *, enable_on_exec: bool) -> EventAttr:
@@ -110,6 +122,20 @@ def probe_hit(event_id: int, user_stack: int, *, enable_on_exec: bool) -> EventA
         stack_user=user_stack,
         enable_on_exec=enable_on_exec,
     )
+
+
+def return_hit(event_id: int, user_stack: int, *, enable_on_exec: bool) -> EventAttr:
+    """`probe_hit` of a return probe, with the raw part, which tells the function that returned."""
+    hit = probe_hit(event_id, user_stack, enable_on_exec=enable_on_exec)
+    return replace(hit, sample_type=hit.sample_type | perf_record.SAMPLE_RAW)
+
+
+def returned_function(record: bytes) -> int | None:
+    """Address of the function that returned, from a sample of `return_hit`; None when it is not laid out so."""
+    if len(record) < _RETURN_RAW_AT + _RETURN_RAW_BYTES:
+        return None
+    size, function = _RETURN_RAW.unpack_from(record, _RETURN_RAW_AT)
+    return int(function) if size + 4 == _RETURN_RAW_BYTES else None
 
 
 def breakpoint_keeper(hit: EventAttr) -> EventAttr:

@@ -1,15 +1,15 @@
 """Which kernel events a capture opens on each thread and CPU, and what a record of each one means.
 
-Places that are the same address and kind share one event. A RETURN place needs a look at every entry too, so that
-the true return address is known while the kernel's trampoline stands in its slot: an ENTRY place at the same
-address gives it, else a small event of its own.
+Places are grouped: one kernel event has many probes. Places that are the same address and kind are one probe. A
+RETURN place needs a look at every entry too, so that the true return address is known while the kernel's trampoline
+stands in its slot: an ENTRY place at the same address gives it, else a small event of its own.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -20,6 +20,8 @@ from ptap.backend.perf_events.extra_event import ExtraEvent, SamplingEvent
 from ptap.backend.perf_events.tracefs import TraceFilesystem
 from ptap.backend.perf_events.uprobe_events import UprobeEvents
 from relay_reader.perf_record import EventLayout
+
+PAGE_OFFSET = 0xFFF
 
 
 class Role(Enum):
@@ -46,8 +48,8 @@ class PlannedEvent:
     role: Role
     name: str
     """For messages: what the user asked for."""
-    is_uprobe: bool = False
-    """A probe in user code, which needs `event_attr.breakpoint_keeper`."""
+    places_by_page_offset: Mapping[int, tuple[int, ...]] | None = None
+    """For probes in user code: `Sample.places` by the low bits (PAGE_OFFSET) of the probed address."""
 
 
 def clamp_user_stack(size: int) -> int:
@@ -68,24 +70,66 @@ def place_events(
     indices: dict[ProbePlace, tuple[int, ...]] = {}
     for index, place in enumerate(places):
         indices[place] = indices.get(place, ()) + (index,)
-    planned: list[PlannedEvent] = []
-    # Entries first: an event that is opened earlier reports earlier at the same instruction.
-    for place in sorted(indices, key=lambda place: place.kind is PlaceKind.RETURN):
-        name = f"{place.path}+0x{place.file_offset:x}"
-        number = probes.define(place.path, place.file_offset, place.kind)
-        attr = event_attr.probe_hit(number, user_stack, enable_on_exec=enable_on_exec)
-        layout = attr.layout(indices[place])
+    by_role: dict[Role, list[ProbePlace]] = {Role.ENTRY_HIT: [], Role.HIT: [], Role.ENTRY_SLOT: []}
+    returns: list[ProbePlace] = []
+    for place in indices:
         twin_kind = PlaceKind.ENTRY if place.kind is PlaceKind.RETURN else PlaceKind.RETURN
-        has_twin = ProbePlace(place.path, place.file_offset, twin_kind) in indices and user_stack >= 8
+        twin = ProbePlace(place.path, place.file_offset, twin_kind)
+        has_twin = twin in indices and user_stack >= 8
         if place.kind is PlaceKind.ENTRY:
-            planned.append(PlannedEvent(attr, layout, Role.ENTRY_HIT if has_twin else Role.HIT, name, True))
+            by_role[Role.ENTRY_HIT if has_twin else Role.HIT].append(place)
             continue
+        returns.append(place)
         if not has_twin:
-            entry = probes.define(place.path, place.file_offset, PlaceKind.ENTRY)
-            slot = event_attr.entry_slot(entry, enable_on_exec=enable_on_exec)
-            planned.append(PlannedEvent(slot, slot.layout(), Role.ENTRY_SLOT, name, True))
-        planned.append(PlannedEvent(attr, layout, Role.RETURN_HIT, name, True))
+            by_role[Role.ENTRY_SLOT].append(place)
+    by_role[Role.RETURN_HIT] = returns
+    planned: list[PlannedEvent] = []
+    for role, members in by_role.items():
+        for group in _told_apart_by_page_offset(members):
+            number = _define(probes, group, role)
+            attr = _ATTR_OF_ROLE[role](number, user_stack, enable_on_exec=enable_on_exec)
+            by_offset = {place.file_offset & PAGE_OFFSET: indices[place] for place in group}
+            first = f"{group[0].path}+0x{group[0].file_offset:x}"
+            name = first if len(group) == 1 else f"{first} (defined with {len(group) - 1} more)"
+            planned.append(PlannedEvent(attr, attr.layout(), role, name, by_offset))
     return planned
+
+
+def _define(probes: UprobeEvents, group: Sequence[ProbePlace], role: Role) -> int:
+    name = probes.new_name()
+    number = 0
+    for place in group:
+        kind = PlaceKind.RETURN if role is Role.RETURN_HIT else PlaceKind.ENTRY
+        number = probes.define(name, place.path, place.file_offset, kind)
+    return number
+
+
+def _told_apart_by_page_offset(places: Sequence[ProbePlace]) -> list[list[ProbePlace]]:
+    # One kernel event takes many probes, and that matters: each event costs descriptors, and near 0.1 s of waiting for
+    # grace periods when it is closed. A hit tells its address only, but mappings are page-aligned, so that the
+    # offset in its page is that of the file: enough, when no two places of an event share it.
+    groups: list[dict[int, ProbePlace]] = []
+    for place in places:
+        offset = place.file_offset & PAGE_OFFSET
+        for group in groups:
+            if offset not in group:
+                group[offset] = place
+                break
+        else:
+            groups.append({offset: place})
+    return [list(group.values()) for group in groups]
+
+
+def _slot_attr(event_id: int, user_stack: int, *, enable_on_exec: bool) -> EventAttr:
+    return event_attr.entry_slot(event_id, enable_on_exec=enable_on_exec)
+
+
+_ATTR_OF_ROLE = {
+    Role.HIT: event_attr.probe_hit,
+    Role.ENTRY_HIT: event_attr.probe_hit,
+    Role.ENTRY_SLOT: _slot_attr,
+    Role.RETURN_HIT: event_attr.return_hit,
+}
 
 
 def extra_events(

@@ -46,9 +46,15 @@ class UprobeEvents:
         self._owner = os.getpid()
         self._defined: list[str] = []
 
-    def define(self, path: str, file_offset: int, kind: PlaceKind) -> int:
-        """Define a probe and give its event number. Raises CaptureError."""
-        name = f"probe_{next(_serial)}"
+    def new_name(self) -> str:
+        """A name for an event, not used before."""
+        return f"probe_{next(_serial)}"
+
+    def define(self, name: str, path: str, file_offset: int, kind: PlaceKind) -> int:
+        """Define a probe and give its event's number; a name that is defined already gets one more probe.
+
+        Raises CaptureError.
+        """
         letter = "r" if kind is PlaceKind.RETURN else "p"
         held = -1
         try:
@@ -57,7 +63,8 @@ class UprobeEvents:
                 held = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 spelled = f"/proc/self/fd/{held}"
             self._tracefs.append(_FILE, f"{letter}:{self.group}/{name} {spelled}:0x{file_offset:x}")
-            self._defined.append(name)
+            if name not in self._defined:
+                self._defined.append(name)
             return self._tracefs.event_id(self.group, name)
         except OSError as error:
             raise _define_error(error, path, file_offset) from error
