@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from cfi_tables.layout import StopReason
 from relay_reader.capture import Event, Sample
 from unwind.address_space import AddressSpaces
 from unwind.arguments.argument_reader import arguments_of
@@ -20,7 +21,7 @@ from unwind.dwarf.die import Die
 from unwind.frame_states import FrameStates
 from unwind.kallsyms import Kallsyms
 from unwind.module import Module, ModuleCatalog
-from unwind.stack_walker import StackWalker, WalkedFrame
+from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
 from unwind.stop_text import stop_text
 from unwind.symbolize.symbol_frame import SymbolFrame
 from unwind.trace import Trace, TraceFrame
@@ -65,6 +66,8 @@ class TraceBuilder:
     def build(self, sample: Sample, hit: Hit | None) -> Trace:
         """The trace of `sample`; `hit` is the probe it belongs to, None for a sampling event."""
         stack = self._walker.walk(sample, self.spaces.of(sample.pid))
+        if _ends_at_entry_point(stack):
+            stack.stop = StopReason.END_OF_STACK
         names = [self._names(frame, hit if index == 0 else None) for index, frame in enumerate(stack.frames)]
         modules = self._module_memory(sample.pid)
         states = FrameStates(
@@ -184,6 +187,21 @@ class TraceBuilder:
         if memory is None or memory.space is not space or memory.version != space.version:
             memory = self._memory[pid] = ModuleMemory(space, self.catalog, pid)
         return memory
+
+
+def _ends_at_entry_point(stack: WalkedStack) -> bool:
+    """True when the last frame is the code that the kernel started the program with, and CFI does not say so.
+
+    Nothing called that code. The C library marks its own (an undefined return address), the dynamic linker does not.
+    """
+    if stack.stop is not StopReason.NO_ROW or not stack.frames:
+        return False
+    frame = stack.frames[-1]
+    module = frame.module
+    if module is None or module.image is None or module.symbols is None or not module.image.entry:
+        return False
+    symbol = module.symbols.symbol_names.at(frame.lookup_address)
+    return symbol is not None and symbol.address == module.image.entry
 
 
 class _VectorRegisters(Mapping[int, bytes]):

@@ -82,14 +82,15 @@ def _are_aliases(ours: dict[str, Any], other: str | None) -> bool:
 
 
 def _is_last_row(ours: dict[str, Any]) -> bool:
-    """Whether our line is that of the last line table row at a function's first address, as addr2line has it.
+    """Whether our line is that of the last line table row at or before the pc, as addr2line has it.
 
     Of several rows at one address gdb takes the last that is a statement, although a later row covers the instruction.
     """
-    if ours["module"] is None or ours["offset"] != 0:
+    if ours["module"] is None or ours["offset"] is None:
         return False
     lines = {
-        elf_facts.line_at(ours["module"], place) for place in elf_facts.addresses(ours["module"], ours["function"])
+        elf_facts.line_at(ours["module"], place + ours["offset"])
+        for place in elf_facts.addresses(ours["module"], ours["function"])
     }
     return (PurePath(ours["file"] or "").name, ours["line"]) in lines
 

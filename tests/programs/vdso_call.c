@@ -4,6 +4,7 @@
 
 #include <elf.h>
 #include <link.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <time.h>
@@ -58,13 +59,13 @@ __attribute__((noinline)) long read_clock(clockid_t clock)
 	return now.tv_sec;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	long sum = 0;
+	long sum = 0, rounds = argc > 1 ? atol(argv[1]) : 3;
 
 	vdso_entry = find_in_vdso("__vdso_clock_gettime");
 	ready_for_vdso();
-	for (int round = 0; round < 3; round++)
+	for (long round = 0; round < rounds; round++)
 		sum += read_clock(CLOCK_MONOTONIC);
 	return sum < 0;
 }
