@@ -26,7 +26,7 @@ import types
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 FlatArray: TypeAlias = Any
 """A one-dimensional array of bytes, int32 or int64: a memoryview (plain form) or an ndarray (compiled form)."""
@@ -66,7 +66,10 @@ def compiled(function: _Function) -> _Function:
         raise TypeError(f"{function.__qualname__} is not marked as a hot loop")
     import numba
 
-    numba.config.CACHE_DIR = str(compiled_cache_directory())
+    config: Any = numba.config
+    directory = compiled_cache_directory()
+    if directory is not None:
+        config.CACHE_DIR = str(directory)
     source: Any = _identity if function is wrap64 else function
     namespace = dict(source.__globals__)
     for name in source.__code__.co_names:
@@ -76,12 +79,15 @@ def compiled(function: _Function) -> _Function:
     clone = types.FunctionType(source.__code__, namespace, source.__name__, source.__defaults__)
     clone.__module__ = source.__module__
     clone.__qualname__ = source.__qualname__
-    return numba.njit(cache=True, nogil=True)(clone)  # type: ignore[no-any-return]
+    return cast(_Function, numba.njit(cache=directory is not None, nogil=True)(clone))
 
 
 @cache
-def compiled_cache_directory() -> Path:
-    """Where compiled hot loops are kept: a directory whose name hashes the sources that hold them."""
+def compiled_cache_directory() -> Path | None:
+    """Where compiled hot loops are kept: a directory whose name hashes the sources that hold them.
+
+    None when it cannot be written: then every process compiles what it needs.
+    """
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for package in ("cfi_tables", "relay_reader", "unwind"):
@@ -89,7 +95,12 @@ def compiled_cache_directory() -> Path:
             digest.update(source.read_bytes())
     digest.update(os.environ.get("NUMBA_BOUNDSCHECK", "").encode())
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "ptap" / "compiled" / digest.hexdigest()[:16]
+    directory = Path(base) / "ptap" / "compiled" / digest.hexdigest()[:16]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return directory if os.access(directory, os.W_OK) else None
 
 
 def plain_view(array: Any) -> Any:
