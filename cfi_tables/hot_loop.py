@@ -22,8 +22,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
@@ -35,6 +37,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _HOT_LOOPS: set[Callable[..., Any]] = set()
 
+_KEPT_VERSIONS = 4
 _SIGN = 1 << 63
 _MASK = (1 << 64) - 1
 
@@ -97,10 +100,22 @@ def compiled_cache_directory() -> Path | None:
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     directory = Path(base) / "ptap" / "compiled" / digest.hexdigest()[:16]
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True)
+    except FileExistsError:
+        pass
     except OSError:
         return None
+    else:
+        _remove_all_but_newest(directory.parent)
     return directory if os.access(directory, os.W_OK) else None
+
+
+def _remove_all_but_newest(base: Path) -> None:
+    """Keep the compiled code of the few versions that were begun last; a removed one is compiled again."""
+    with suppress(OSError):
+        by_age = sorted(base.iterdir(), key=lambda each: each.stat().st_mtime)
+        for old in by_age[:-_KEPT_VERSIONS]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def plain_view(array: Any) -> Any:
