@@ -20,7 +20,7 @@ class TraceFrame:
     build_id: str | None = None
     function: str | None = None
     offset: int | None = None
-    """Bytes from the function's start to `address`; None for an inlined call and in a part that lies elsewhere (cold)."""
+    """Bytes from the function's start to `address`; None for an inlined call and in a (cold) part elsewhere."""
     file: str | None = None
     line: int | None = None
     column: int | None = None
