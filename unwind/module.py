@@ -73,6 +73,15 @@ class Module:
 
         return ModuleSymbols.open(self.image)
 
+    def is_entry_code(self, address: int) -> bool:
+        """True when `address` (file virtual) lies in the same gap of the CFI as the file's entry point."""
+        if self.image is None or self.table is None or not 0 <= address - self.image.entry < _PAGE:
+            return False
+        addresses, _ = self.table.row_columns()
+        start = self.table.text_range[0]
+        rows = addresses.searchsorted([self.image.entry - start, address - start], side="right")
+        return bool(rows[0] == rows[1])
+
     def bias(self, mapping: Mapping) -> int:
         """Run-time address minus file virtual address in `mapping`.
 

@@ -44,6 +44,8 @@ class Hit:
     """.debug_info offset of the probed function or inlined copy, where its first instruction was hit."""
     returned: Die | None = None
     """The function that returned, for a return probe with debug information."""
+    is_return: bool = False
+    """The probed function has returned: the innermost frame is its caller's, which was not probed."""
 
 
 class TraceBuilder:
@@ -79,6 +81,7 @@ class TraceBuilder:
         )
         frames = self._kernel_frames(sample.kernel_chain)
         wanted = self._argument_frames
+        probed = None if hit is not None and hit.is_return else ArgumentFrames.PROBED
         for index, frame in enumerate(stack.frames):
             for each in self._trace_frames(frame, names[index]):
                 trace_frame, symbol = each
@@ -87,10 +90,7 @@ class TraceBuilder:
                     symbol is not None
                     and symbol.die is not None
                     and state is not None
-                    and (
-                        wanted is ArgumentFrames.ALL
-                        or (wanted is ArgumentFrames.PROBED and index == 0 and symbol is names[0][0])
-                    )
+                    and (wanted is ArgumentFrames.ALL or (wanted is probed and index == 0 and symbol is names[0][0]))
                 ):
                     trace_frame.arguments = arguments_of(symbol.die, state)
                 frames.append(trace_frame)
@@ -192,16 +192,13 @@ class TraceBuilder:
 def _ends_at_entry_point(stack: WalkedStack) -> bool:
     """True when the last frame is the code that the kernel started the program with, and CFI does not say so.
 
-    Nothing called that code. The C library marks its own (an undefined return address), the dynamic linker does not.
+    Nothing called that code. The C library marks its own (an undefined return address); the dynamic linker's _start
+    and _dl_start_user lie in one gap of its CFI.
     """
     if stack.stop is not StopReason.NO_ROW or not stack.frames:
         return False
     frame = stack.frames[-1]
-    module = frame.module
-    if module is None or module.image is None or module.symbols is None or not module.image.entry:
-        return False
-    symbol = module.symbols.symbol_names.at(frame.lookup_address)
-    return symbol is not None and symbol.address == module.image.entry
+    return frame.module is not None and frame.module.is_entry_code(frame.lookup_address)
 
 
 class _VectorRegisters(Mapping[int, bytes]):
