@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,16 @@ def _require_tool(name: str, debian_package: str) -> str:
     if os.environ.get("CI"):
         pytest.fail(f"{reason}, and in CI nothing may be skipped for a missing tool", pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
+    """Where CI is set, a skipped test is a failed one, whatever the reason was."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} would be skipped, which CI does not allow: {report.longrepr}"
 
 
 @dataclass(frozen=True, slots=True)
