@@ -19,6 +19,7 @@ from relay_reader.capture import Mapping, Sample
 from unwind.address_space import AddressSpace
 from unwind.memory import SLICE_WIDTH
 from unwind.module import Module, ModuleCatalog
+from unwind.table_arena import MappedSpaces, MappedTables, signed64
 from unwind.walk import (
     FRAME_CARRIED,
     FRAME_CFA,
@@ -31,7 +32,6 @@ from unwind.walk import (
     FRAME_SIGNAL,
     FRAME_WIDTH,
     NO_PREVIOUS_CFA,
-    NO_TABLE,
     REGISTER_COUNT,
     SCRATCH_WIDTH,
     STATE_DETAIL,
@@ -40,12 +40,10 @@ from unwind.walk import (
     STATE_ON_DEMAND,
     STATE_PREVIOUS_CFA,
     STATE_WIDTH,
-    TRAMPOLINE,
     walk,
 )
 
 _MASK = (1 << 64) - 1
-_SIGN = 1 << 63
 _COMPILE_AFTER_FRAMES = 20_000
 _CHUNK_FRAMES = 512
 _READ_AHEAD = 4096
@@ -88,48 +86,12 @@ class WalkedStack:
     """What the reason speaks of: an address, or a register number for UNKNOWN_REGISTER."""
 
 
-class _TableArena:
-    """Compact tables side by side in one byte array, as the walk wants them."""
-
-    def __init__(self) -> None:
-        self.content = bytearray()
-        self._offsets: dict[int, int] = {}
-        self._held: list[Module] = []
-
-    def offset_of(self, module: Module) -> int:
-        key = id(module)
-        if key not in self._offsets:
-            self._held.append(module)
-            table = module.table
-            if table is None:
-                self._offsets[key] = NO_TABLE
-            else:
-                content = bytearray(self.content)
-                content.extend(bytes(-len(content) % 8))
-                self._offsets[key] = len(content)
-                content.extend(memoryview(table.data))
-                self.content = content
-        return self._offsets[key]
-
-
-@dataclass(slots=True)
-class _MappedTables:
-    """One address space as the walk's mapping array, with what each entry stands for."""
-
-    version: int
-    values: Any
-    mappings: list[Mapping]
-    modules: list[Module | None]
-
-
 class StackWalker:
     """Walks samples. `max_depth` frames at the most a stack; a deeper one ends with TOO_DEEP."""
 
     def __init__(self, catalog: ModuleCatalog, max_depth: int) -> None:
-        self._catalog = catalog
         self._max_depth = max_depth
-        self._arena = _TableArena()
-        self._tables: dict[int, tuple[AddressSpace, _MappedTables]] = {}
+        self._spaces = MappedSpaces(catalog)
         self._walked = 0
         self._walk: Callable[..., tuple[int, int]] = walk
         self._array: Callable[[Any], Any] = memoryview
@@ -137,9 +99,9 @@ class StackWalker:
 
     def walk(self, sample: Sample, space: AddressSpace) -> WalkedStack:
         """Walk the user stack of `sample`, whose process has the mappings of `space`."""
-        if not sample.registers:
+        if not sample.known:
             return WalkedStack([], StopReason.NO_REGISTERS, 0)
-        tables = self._mapped_tables(space, sample.pid)
+        tables = self._spaces.tables(space, sample.pid)
         run = _Run(self, tables, sample)
         reason, frames = run.to_the_end()
         self._walked += len(frames)
@@ -147,26 +109,6 @@ class StackWalker:
             self._compiling = threading.Thread(target=self._compile, daemon=True)
             self._compiling.start()
         return WalkedStack(frames, StopReason(reason), run.detail)
-
-    def _mapped_tables(self, space: AddressSpace, pid: int) -> _MappedTables:
-        cached = self._tables.get(id(space))
-        if cached is not None and cached[0] is space and cached[1].version == space.version:
-            return cached[1]
-        values = array("q")
-        mappings, modules = list(space), []
-        for mapping in mappings:
-            module = self._catalog.module_for(mapping, pid)
-            modules.append(module)
-            if mapping.path == "[uprobes]":
-                table, bias = TRAMPOLINE, 0
-            elif module is None:
-                table, bias = NO_TABLE, 0
-            else:
-                table, bias = self._arena.offset_of(module), module.bias(mapping)
-            values.extend((_signed(mapping.start), _signed(mapping.end), _signed(bias), table))
-        tables = _MappedTables(space.version, values, mappings, modules)
-        self._tables[id(space)] = (space, tables)
-        return tables
 
     def _compile(self) -> None:
         """Make the compiled form ready by a walk of nothing, then let it take over."""
@@ -189,13 +131,13 @@ class StackWalker:
 class _Run:
     """One walk from its first call to its last, over every resumption."""
 
-    def __init__(self, walker: StackWalker, tables: _MappedTables, sample: Sample) -> None:
+    def __init__(self, walker: StackWalker, tables: MappedTables, sample: Sample) -> None:
         self._walker = walker
         self._tables = tables
         self._sample = sample
         self._state = array("q", bytes(8 * STATE_WIDTH))
         for register, value in enumerate(sample.registers):
-            self._state[register] = _signed(value)
+            self._state[register] = signed64(value)
         self._state[STATE_KNOWN] = sample.known
         self._state[STATE_EXACT] = 1
         self._state[STATE_PREVIOUS_CFA] = NO_PREVIOUS_CFA
@@ -207,7 +149,7 @@ class _Run:
         self.detail = 0
 
     def _add_slice(self, address: int, data: bytes, cut: bool) -> None:
-        self._slices.extend((_signed(address), len(self._content), len(data), int(cut)))
+        self._slices.extend((signed64(address), len(self._content), len(data), int(cut)))
         self._content += data
 
     def to_the_end(self) -> tuple[int, list[WalkedFrame]]:
@@ -220,7 +162,7 @@ class _Run:
             registers = array("q", bytes(8 * REGISTER_COUNT * (room + 1)))
             view, run = self._walker._array, self._walker._walk
             reason, count = run(
-                view(self._walker._arena.content or b"\0"),
+                view(self._walker._spaces.arena.content or b"\0"),
                 view(self._tables.values),
                 0,
                 len(self._tables.mappings),
@@ -284,7 +226,3 @@ class _Run:
                 )
             )
         return result
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value & _SIGN else value

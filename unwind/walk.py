@@ -37,6 +37,7 @@ from cfi_tables.layout import (
     STOP_REASON_END_OF_STACK,
     STOP_REASON_MEMORY_NOT_CAPTURED,
     STOP_REASON_NO_MAPPING,
+    STOP_REASON_NO_REGISTERS,
     STOP_REASON_NO_ROW,
     STOP_REASON_NO_TABLE,
     STOP_REASON_OVERFLOW,
@@ -438,12 +439,17 @@ def walk_batch(
     """Walk `count` samples into one frame array; the number done before `capacity` frames were full.
 
     `mapping_ranges` and `slice_ranges` int64: first and last index for each sample; `registers` int64,
-    REGISTER_COUNT each; `known` int64 masks. Results for each sample: `frame_ends` (index after its last frame),
-    `reasons`, `details`.
+    REGISTER_COUNT each; `known` int64 masks, 0 for a sample without user context. Results for each sample:
+    `frame_ends` (index after its last frame), `reasons`, `details`.
     """
     depth = 0
     none = state[0:0]
     for sample in range(count):
+        if known[sample] == 0:
+            frame_ends[sample] = depth
+            reasons[sample] = STOP_REASON_NO_REGISTERS
+            details[sample] = 0
+            continue
         for register in range(REGISTER_COUNT):
             state[register] = registers[sample * REGISTER_COUNT + register]
         state[STATE_KNOWN] = known[sample]
