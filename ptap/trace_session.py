@@ -1,36 +1,31 @@
 """One live tracing run: resolve, capture, build traces, report, account.
 
 The only place where probe points, a capture back end, the trace builder and a report meet. Owns the limits (hits,
-time), Ctrl-C, and the closing account of what was hit, lost and cut short.
+time), the early end by a signal or a closed output, and the account of what was hit, lost and cut short.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from types import FrameType
-from typing import Protocol
+from dataclasses import dataclass
 
 from cfi_tables.layout import StopReason
+from ptap.account import Account
 from ptap.backend.choice import choose_back_end, open_capture
 from ptap.backend.live_capture import CaptureLimits, LiveCapture, PlaceKind, Target
 from ptap.backend.perf_events.extra_event import ExtraEvent, SamplingEvent, TracepointEvent
 from ptap.probe.point import ProbeKind, ProbePoint
 from ptap.probe.resolve import ResolvedPlace, Resolver
+from ptap.report.output import OutputError, Report
+from ptap.stop_signals import StopSignals
 from relay_reader.capture import RecordsLost, Sample
-from unwind.trace import Trace
+from unwind.module import Module
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
-
-class Report(Protocol):
-    """Where traces go."""
-
-    def write(self, trace: Trace) -> None:
-        """Show one trace."""
+_SILENT_WAIT_S = 1.0
+"""How long the end of the command is waited for before a line says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +40,22 @@ class TraceOptions:
     user_stack: int = 65_528
 
 
-@dataclass(slots=True)
-class Account:
-    """What a run came to."""
-
-    hits: int = 0
-    traces: int = 0
-    lost: int = 0
-    cut_short: Counter[StopReason] = field(default_factory=Counter)
-    without_lines: dict[str, str] = field(default_factory=dict)
-    """Module path: what would give its lines."""
-    kernel_problem: str | None = None
-
-
 class TraceSession:
-    """A run over `points` on `target`. `tell` gets lines for -v."""
+    """A run over `points` on `target`. `tell` gets a line about what goes on, and whether it is for -v only."""
 
     def __init__(
         self,
         points: Sequence[ProbePoint],
         target: Target,
         options: TraceOptions,
-        report: Report,
-        tell: Callable[[str], None],
+        tell: Callable[[str, bool], None],
     ) -> None:
         self._target = target
         self._options = options
-        self._report = report
         self._tell = tell
         self.account = Account()
+        self.started = False
+        """Whether anything was armed: there is an account to give."""
         resolver = Resolver(target.command, target.pids)
         self._resolved: list[ResolvedPlace] = []
         self._extra: list[tuple[str, ExtraEvent]] = []
@@ -83,108 +65,123 @@ class TraceSession:
             else:
                 self._resolved += resolver.resolve(point)
         needs_perf = self._extra[0][0] if self._extra else None
-        name, why = choose_back_end(options.back_end, needs_perf)
-        tell(f"{len(self._resolved)} places, back end {name}" + (f" (not {why})" if why else ""))
+        self._back_end, why = choose_back_end(options.back_end, needs_perf)
+        for each in self._resolved:
+            tell(f"{each.probe} at {each.place.path}+{each.place.file_offset:#x}", True)
+        tell(f"back end {self._back_end}" + (f" (not {why})" if why else ""), True)
         self._builder = TraceBuilder(options.max_depth, options.arguments)
         self._capture = open_capture(
-            name,
+            self._back_end,
             target,
             [each.place for each in self._resolved],
             CaptureLimits(options.user_stack),
             [event for _, event in self._extra],
         )
         self._hits = [self._hit_of(each) for each in self._resolved] + [Hit(text) for text, _ in self._extra]
-        self._interrupts = 0
 
     @staticmethod
     def _hit_of(resolved: ResolvedPlace) -> Hit:
         die = resolved.die
         if resolved.place.kind is PlaceKind.RETURN:
-            return Hit(resolved.probe, returned=die)
+            return Hit(resolved.probe, returned=die, is_return=True)
         return Hit(resolved.probe, die_offset=die.offset if die is not None else None)
 
-    def run(self) -> int:
+    def run(self, report: Report) -> int:
         """Trace to the end; the exit status for the shell: the command's own, 0 for running processes."""
         capture = self._capture
-        previous = signal.signal(signal.SIGINT, self._interrupted)
+        with StopSignals(capture.stop) as signals:
+            try:
+                capture.start()
+                self.started = True
+                self._follow(capture, report)
+            finally:
+                capture.close()
+                self._finish_account()
+            return self._wait_for_command(capture, signals)
+
+    def _follow(self, capture: LiveCapture, report: Report) -> None:
         timer: threading.Timer | None = None
+        if self._options.duration is not None:
+            timer = threading.Timer(self._options.duration, capture.stop)
+            timer.daemon = True
+            timer.start()
         try:
-            capture.start()
-            if self._options.duration is not None:
-                timer = threading.Timer(self._options.duration, capture.stop)
-                timer.daemon = True
-                timer.start()
             for event in capture.events():
                 if isinstance(event, Sample):
-                    if self._hit(event):
+                    if self._hit(event, report):
                         break
                 elif isinstance(event, RecordsLost):
                     self.account.lost += event.count
                 else:
                     self._builder.apply(event)
+        except BrokenPipeError:
+            pass  # nobody reads on (`| head`): that is an end like --count
         finally:
             if timer is not None:
                 timer.cancel()
-            capture.close()
-            self._finish_account()
-        try:
-            return self._wait_for_command(capture)
-        finally:
-            signal.signal(signal.SIGINT, previous)
 
-    def _hit(self, sample: Sample) -> bool:
+    def _hit(self, sample: Sample, report: Report) -> bool:
         """Report a hit; True when it was the last one asked for."""
         self.account.hits += 1
         for place in sample.places:
             trace = self._builder.build(sample, self._hits[place])
+            try:
+                report.write(trace)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise OutputError(f"traces cannot be written: {error.strerror}") from error
             self.account.traces += 1
             if trace.stop is not StopReason.END_OF_STACK:
                 self.account.cut_short[trace.stop] += 1
-            self._report.write(trace)
         return self._options.count is not None and self.account.hits >= self._options.count
 
-    def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        self._interrupts += 1
-        self._capture.stop()
-
-    def _wait_for_command(self, capture: LiveCapture) -> int:
+    def _wait_for_command(self, capture: LiveCapture, signals: StopSignals) -> int:
         """The traced command's exit status as a shell gives it, once it has ended."""
         if capture.child_pid is None:
             return 0
-        if capture.exit_status is None:
-            if self._interrupts and not _terminal_interrupts_the_command():
-                os.kill(capture.child_pid, signal.SIGINT)
-            # A second Ctrl-C ends the wait by KeyboardInterrupt.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            status = _wait(capture.child_pid)
-        else:
-            status = capture.exit_status
-        code = os.waitstatus_to_exitcode(status)
+        status = capture.exit_status
+        if status is None:
+            signals.pass_on(capture.child_pid)
+            signals.allow_leaving()
+            waiting = threading.Timer(
+                _SILENT_WAIT_S,
+                self._tell,
+                (
+                    f"tracing has stopped; waiting for {self._target.command[0]} (process {capture.child_pid}) to end",
+                    False,
+                ),
+            )
+            waiting.daemon = True
+            waiting.start()
+            try:
+                status = capture.wait_for_command()
+            finally:
+                waiting.cancel()
+        code = os.waitstatus_to_exitcode(status) if status is not None else 0
         return 128 - code if code < 0 else code
 
     def _finish_account(self) -> None:
-        for module, _ in self._builder.frames_without_lines.most_common():
-            missing = module.symbols.missing if module.symbols is not None else None
-            text = missing.remedy if missing is not None else module.problem
+        problems = self.account.problems
+        problems += self._capture.shortcomings()
+        for module, frames in self._builder.frames_without_lines.most_common():
+            text = _missing_lines(module, frames)
             if text is not None:
-                self.account.without_lines[module.path] = text
-        self.account.kernel_problem = self._builder.kernel_problem
+                problems.append(text)
+        if self._builder.kernel_problem is not None:
+            problems.append(self._builder.kernel_problem)
 
 
-def _wait(pid: int) -> int:
-    try:
-        return os.waitpid(pid, 0)[1]
-    except ChildProcessError:
-        return 0
-
-
-def _terminal_interrupts_the_command() -> bool:
-    """True when Ctrl-C at the terminal reaches the command by itself, being in the foreground with us."""
-    try:
-        with open("/dev/tty") as terminal:
-            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
-    except OSError:
-        return False
+def _missing_lines(module: Module, frames: int) -> str | None:
+    """One line on a module whose frames have no lines, None when nothing would give them."""
+    count = f"{frames} frame" + ("" if frames == 1 else "s")
+    if module.symbols is None:
+        return f"{count} without names: {module.problem}" if module.problem is not None else None
+    missing = module.symbols.missing
+    if missing is None:
+        return None
+    build_id = f", build-id {missing.build_id}" if missing.build_id else ", no build-id"
+    return f"no line information for {module.path} ({count}{build_id}): {missing.remedy}"
 
 
 def _extra_event(point: ProbePoint) -> ExtraEvent:

@@ -78,3 +78,9 @@ class LiveCapture(Protocol):
 
     def close(self) -> None:
         """Disarm everything and let the target go on. Never raises; may be called twice."""
+
+    def wait_for_command(self) -> int | None:
+        """Wait, after `close`, for the end of the command: its wait status. None without a command."""
+
+    def shortcomings(self) -> list[str]:
+        """What this capture could not do, each as a line for the user; to be asked after `close`."""

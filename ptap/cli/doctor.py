@@ -39,7 +39,5 @@ def command() -> None:
             value = "not on this kernel"
         click.echo(f"{name} = {value}")
     debug = Path("/usr/lib/debug/.build-id")
-    click.echo(
-        f"separate debug files: {sum(1 for _ in debug.glob('*/*.debug')) if debug.is_dir() else 0} in {debug}"
-    )
+    click.echo(f"separate debug files: {sum(1 for _ in debug.glob('*/*.debug')) if debug.is_dir() else 0} in {debug}")
     raise SystemExit(0 if works else 1)

@@ -27,10 +27,14 @@ def told_to_the_user() -> Iterator[None]:
     from ptap.probe.point import ProbeSyntaxError
     from ptap.probe.program_path import PathNotFound
     from ptap.probe.resolve import ProbeNotFound
+    from ptap.report.output import OutputError
 
     try:
         yield
-    except (ElfError, TableError, CaptureError, ProbeSyntaxError, PathNotFound, ProbeNotFound) as error:
+    except (ElfError, TableError, CaptureError, ProbeSyntaxError, PathNotFound, ProbeNotFound, OutputError) as error:
         raise Failure(str(error)) from error
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+    except OSError as error:
+        # One that names a file is about what the user named; a bare one is a defect, or a closed output.
+        if error.filename is None:
+            raise
         raise Failure(f"{error.filename}: {error.strerror}") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.metadata import version
 
 import click
 
@@ -35,20 +34,34 @@ class _Commands(click.Group):
         return command
 
 
+def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        # Reading the metadata takes longer than all other imports of this file together.
+        from importlib.metadata import version
+
+        click.echo(f"ptap {version('ptap')}")
+        ctx.exit()
+
+
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("ptap"), prog_name="ptap")
+@click.option(
+    *("--version",), is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show the version."
+)
 def _ptap() -> None:
     """Stack traces of programs and kernels that were built without frame pointers.
 
+    `ptap --backtrace ...` is short for `ptap trace --backtrace ...`.
+
     \b
-    ptap --backtrace 'process("./prog").function("work")' -- ./prog
-    ptap --backtrace 'process("libc.so.6").function("malloc")' -p 1234
-    ptap list 'process("./prog").function("*")'
+    Examples:
+      ptap --backtrace 'process("./prog").function("work")' -- ./prog
+      ptap --backtrace 'process("libc.so.6").function("malloc")' -p 1234
+      ptap list 'process("./prog").function("*")'
     """
 
 
 def arguments_with_command(arguments: list[str]) -> tuple[list[str], tuple[str, ...] | None]:
-    """Split at the first `--`, and put `trace` in front where no sub-command is named.
+    """Split at the first `--`, and put `trace` in front where options or a probe come first.
 
     The traced command is None where there was no `--`.
     """
@@ -56,12 +69,40 @@ def arguments_with_command(arguments: list[str]) -> tuple[list[str], tuple[str, 
     if "--" in arguments:
         at = arguments.index("--")
         arguments, target = arguments[:at], tuple(arguments[at + 1 :])
-    if arguments and arguments[0] not in _COMMANDS and arguments[0] not in _OWN_OPTIONS:
+    first = arguments[0] if arguments else ("trace" if target is not None else "--help")
+    if not arguments:
+        arguments = [first]
+    elif first not in _COMMANDS and first not in _OWN_OPTIONS and (first.startswith("-") or _like_probe(first)):
         arguments = ["trace", *arguments]
     return arguments, target
+
+
+def _like_probe(word: str) -> bool:
+    """Anything but a plain word, which is a sub-command's name, perhaps a mistyped one."""
+    return not word.isalpha()
 
 
 def main() -> None:
     """Run the command line of this process and exit with its status."""
     arguments, target = arguments_with_command(sys.argv[1:])
-    _ptap(args=arguments or ["--help"], obj=target, prog_name="ptap")
+    try:
+        _ptap(args=arguments, obj=target, prog_name="ptap", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        _forget_standard_output()
+        sys.exit(0)
+
+
+def _forget_standard_output() -> None:
+    """Nobody reads it any more (`ptap list … | head`): the interpreter is not to complain of that at its end."""
+    import os
+
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -10,20 +11,31 @@ import click
 from ptap.cli.failure import Failure, told_to_the_user
 
 if TYPE_CHECKING:
-    from ptap.trace_session import Account, Report
+    from ptap.report.output import Report
 
 _MAXIMUM_USER_STACK = 65_528
 _STACK_WITHOUT_BACKTRACE = 2_048
+_INTERRUPTED = 130
 
 
 @click.command("trace", short_help="Trace probes on a command or a running process.")
-@click.argument("probes", nargs=-1, required=True, metavar="PROBE...")
+@click.argument("probes", nargs=-1, metavar="PROBE...")
 @click.option("--backtrace", "-b", is_flag=True, help="Show the stack at each hit, not only a line.")
-@click.option("--pid", "-p", "pids", type=int, multiple=True, help="Trace this running process (repeatable).")
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", help="json: JSON Lines."
+    *("--pid", "-p", "pids"),
+    type=click.IntRange(min=1),
+    metavar="PID",
+    multiple=True,
+    help="Trace this running process, with all its threads (repeatable).",
 )
-@click.option("--output", "-o", type=click.File("w"), help="Write traces to a file, not to standard output.")
+@click.option(
+    *("--format", "form"),
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json is JSON Lines: one object a hit, as soon as it is hit.",
+)
+@click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write traces to FILE, not to standard output.")
 @click.option(
     "--arguments",
     type=click.Choice(["probed", "all", "none"]),
@@ -31,18 +43,39 @@ _STACK_WITHOUT_BACKTRACE = 2_048
     show_default=True,
     help="Frames whose arguments are shown.",
 )
-@click.option("--source", is_flag=True, help="Show each frame's source line.")
-@click.option("--count", type=click.IntRange(min=1), help="Stop after this many hits.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Stop after this many seconds.")
-@click.option("--max-depth", type=click.IntRange(min=1), default=100_000, show_default=True)
+@click.option("--source", is_flag=True, help="Show each frame's source line (text only).")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N hits.")
+@click.option(
+    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this many seconds."
+)
+@click.option(
+    "--max-depth",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=100_000,
+    show_default=True,
+    help="Show at most N frames of a user stack (calls inlined in them do not count).",
+)
 @click.option(
     "--user-stack",
     type=click.IntRange(8, _MAXIMUM_USER_STACK),
     metavar="BYTES",
-    help="Bytes of stack that perf events copy at a hit  [default: 65528, the most there is]",
+    help="Bytes of stack that perf events copy at a hit, 8 to 65528; ptrace reads what it needs.  "
+    f"[default: {_MAXIMUM_USER_STACK}; {_STACK_WITHOUT_BACKTRACE} without --backtrace]",
 )
-@click.option("--backend", type=click.Choice(["auto", "perf", "ptrace"]), default="auto", show_default=True)
-@click.option("--verbose", "-v", is_flag=True, help="Addresses, modules, and why values are unavailable.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "perf", "ptrace"]),
+    default="auto",
+    show_default=True,
+    help="How hits are captured; auto takes the first that works here (see `ptap doctor`).",
+)
+@click.option(
+    "--verbose",
+    "-v",
+    is_flag=True,
+    help="Places and back end; addresses, modules, and whole names, values and reasons.",
+)
 @click.pass_obj
 def command(
     target: tuple[str, ...] | None,
@@ -50,7 +83,7 @@ def command(
     backtrace: bool,
     pids: tuple[int, ...],
     form: str,
-    output: TextIO | None,
+    output: str | None,
     arguments: str,
     source: bool,
     count: int | None,
@@ -62,15 +95,27 @@ def command(
 ) -> None:
     """Trace PROBEs on a command (behind --) or on running processes (-p).
 
+    The status is the command's own, 128+N when signal N ended it; 0 for running processes; 2 when nothing could be
+    traced.
+
     \b
-    ptap --backtrace 'process("./prog").function("work")' -- ./prog --its-options
-    ptap trace 'process("./prog").statement("main@prog.c:12")' -p 1234
-    ptap --backtrace 'process("libc.so.6").function("qsort").return' -- ./prog
+    PROBEs:
+      process("PATH").function("NAME")          entries and inlined copies; also .call .inline .return
+      process("PATH").function("NAME@FILE")     of those that are declared in FILE
+      process("PATH").statement("NAME@FILE:LINE")
+      process("PATH").statement(0xADDRESS)
+      process.function("NAME")                  PATH is the command itself
+      kernel.trace("GROUP:NAME")                a tracepoint of the kernel (perf events)
+      timer.profile(HZ)                         whatever runs, HZ times a second (perf events)
+    NAME and FILE take the wildcards * ? [...]. PATH is a program, or a library such as libc.so.6.
+
+    \b
+    Examples:
+      ptap --backtrace 'process("./prog").function("work")' -- ./prog --its-options
+      ptap trace 'process("./prog").statement("main@prog.c:12")' -p 1234
+      ptap --backtrace 'process("libc.so.6").function("qsort").return' -- ./prog
     """
-    if not target and not pids:
-        raise Failure("nothing to trace: give a command behind `--`, or -p PID")
-    if target and pids:
-        raise Failure("give either a command behind `--` or -p PID, not both")
+    _check_words(target, probes, pids)
     if user_stack is None:
         user_stack = _MAXIMUM_USER_STACK if backtrace else _STACK_WITHOUT_BACKTRACE
     with told_to_the_user():
@@ -88,17 +133,53 @@ def command(
             user_stack=user_stack,
         )
         session = TraceSession(
-            [parse_probe_point(text) for text in probes],
+            [parse_probe_point(text) for text in dict.fromkeys(probes)],
             Target(target or (), pids),
             options,
-            _report(form, output or sys.stdout, backtrace, source, verbose),
-            _say if verbose else lambda text: None,
+            lambda text, detail: _say(text) if verbose or not detail else None,
         )
+        stream = _open_output(output)
         try:
-            status = session.run()
+            status = session.run(_report(form, stream, backtrace, source, verbose))
+        except KeyboardInterrupt:
+            status = _INTERRUPTED  # a second Ctrl-C: the command is left to itself
         finally:
-            _close(session.account, backtrace)
+            if session.started:
+                for line in session.account.lines(backtrace):
+                    _say(line)
+            _drop_unwritten(stream)
     sys.exit(status)
+
+
+def _check_words(target: tuple[str, ...] | None, probes: tuple[str, ...], pids: tuple[int, ...]) -> None:
+    if not probes:
+        raise Failure('no probe given; for example: ptap --backtrace \'process("./prog").function("main")\' -- ./prog')
+    if target is not None and pids:
+        raise Failure("give either a command behind `--` or -p PID, not both")
+    if not target and not pids:
+        raise Failure("nothing to trace: give a command behind `--`, or -p PID")
+
+
+def _open_output(path: str | None) -> TextIO:
+    """The stream for traces. What its encoding lacks is written as an escape, never an error."""
+    if path is not None:
+        return open(path, "w", encoding="utf-8", errors="backslashreplace")
+    stdout: TextIO | None = sys.stdout  # None when it was closed by the caller (`>&-`)
+    if stdout is None:
+        return open(os.devnull, "w")
+    if hasattr(stdout, "reconfigure"):
+        stdout.reconfigure(errors="backslashreplace")
+    return stdout
+
+
+def _drop_unwritten(stream: TextIO) -> None:
+    """After a failed write the rest cannot be written either: the interpreter is not to try that at its end."""
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _report(form: str, stream: TextIO, backtrace: bool, source: bool, verbose: bool) -> Report:
@@ -113,19 +194,3 @@ def _report(form: str, stream: TextIO, backtrace: bool, source: bool, verbose: b
 
 def _say(text: str) -> None:
     click.echo(f"ptap: {text}", err=True)
-
-
-def _close(account: Account, backtrace: bool) -> None:
-    """The closing lines on stderr: what was found, what was lost, what was cut short and why."""
-    for path, remedy in account.without_lines.items():
-        _say(f"no line information for {path}: {remedy}")
-    if account.kernel_problem is not None:
-        _say(account.kernel_problem)
-    text = f"{account.hits} hits, {account.traces} traces, {account.lost} records lost"
-    if backtrace:
-        cut = sum(account.cut_short.values())
-        reasons = ", ".join(
-            f"{count} {reason.name.lower()}" for reason, count in account.cut_short.most_common()
-        )
-        text += f", {cut} cut short" + (f" ({reasons})" if reasons else "")
-    _say(text)

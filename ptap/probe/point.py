@@ -115,4 +115,6 @@ def _what_is_wrong(text: str) -> str:
         if '"' not in text:
             return f"names stand in double quotes, the whole probe in single ones for the shell: {_EXAMPLE}"
         return f'expected process("PATH").function("NAME") or .statement("NAME@FILE:LINE"), {_EXAMPLE}'
+    if "(" not in text and "." not in text.strip("./"):
+        return f"no probe point; a command to run goes behind `--`, and a probe looks like this: {_EXAMPLE[12:]}"
     return f"no probe point; it begins with process, kernel.trace or timer.profile, {_EXAMPLE}"

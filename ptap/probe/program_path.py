@@ -7,7 +7,6 @@ of DT_NEEDED, without running the program.
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,8 +14,11 @@ from functools import cache
 from pathlib import Path
 
 from cfi_tables.elf_image import PT_DYNAMIC, ElfError, ElfImage
+from unwind.symbolize.nearest_name import nearest_names
 
 _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH, _DT_STRSZ = 1, 5, 15, 29, 10
+_SHEBANG_SIZE = 256  # BINPRM_BUF_SIZE, linux/binfmts.h
+_MAXIMUM_INTERPRETERS = 5  # fs/exec.c: exec_binprm
 _MULTIARCH = "x86_64-linux-gnu"
 _DEFAULT_DIRECTORIES = (
     f"/lib/{_MULTIARCH}",
@@ -35,48 +37,122 @@ class PathNotFound(Exception):
 def find_program(name: str) -> str:
     """The absolute path of a program, found as a shell does. Raises PathNotFound."""
     if "/" in name:
-        if Path(name).is_file():
+        path = Path(name)
+        if path.is_file():
             return os.path.realpath(name)
-        directory = Path(name).parent
-        names = [entry.name for entry in directory.iterdir()] if directory.is_dir() else []
-        close = [str(directory / each) for each in difflib.get_close_matches(Path(name).name, names, 3)]
-        reason = "no such file" if directory.is_dir() else f"there is no directory {directory}"
-        raise PathNotFound(f"{name}: {reason}" + _nearest(close))
+        if path.is_dir():
+            raise PathNotFound(f"{name}: is a directory; name a program or library in it")
+        if path.exists():
+            raise PathNotFound(f"{name}: is no regular file; name a program or library")
+        directory = path.parent
+        if not directory.is_dir():
+            raise PathNotFound(f"{name}: there is no directory {directory}")
+        close = [str(directory / each) for each in nearest_names(path.name, _entries(str(directory)), 3)]
+        raise PathNotFound(f"{name}: no such file" + _nearest(close))
     found = shutil.which(name)
     if found is None:
-        raise PathNotFound(f"{name}: not found in PATH" + _nearest(_close_commands(name)))
+        close = nearest_names(name, _commands(), 3)
+        here = f" (there is one in this directory: write ./{name})" if Path(name).is_file() else ""
+        raise PathNotFound(f"{name or repr(name)}: not found in PATH" + (here or _nearest(close)))
     return os.path.realpath(found)
 
 
-def find_module(name: str, command: str | None, pids: tuple[int, ...]) -> str:
-    """The file that process("NAME") means for a target. Raises PathNotFound.
+def executed_program(path: str) -> str:
+    """The ELF program that runs when `path` is executed: a script's interpreter (execve(2)), else `path`.
 
-    `command` is the path of the program that will be started, `pids` are the running targets.
+    `#!/usr/bin/env NAME` stands for NAME in PATH, which env executes at once. Raises PathNotFound.
+    """
+    for _ in range(_MAXIMUM_INTERPRETERS):
+        try:
+            with open(path, "rb") as file:
+                first = file.read(_SHEBANG_SIZE)
+        except OSError:
+            return path  # whoever opens it next says why it cannot be read
+        if not first.startswith(b"#!"):
+            return path
+        words = os.fsdecode(first[2:].partition(b"\n")[0]).split(None, 1)
+        if not words:
+            return path
+        interpreter = words[0]
+        if os.path.basename(interpreter) == "env" and len(words) == 2:
+            rest = [each for each in words[1].split() if not each.startswith("-") and "=" not in each]
+            interpreter = rest[0] if rest else interpreter
+        try:
+            path = find_program(interpreter)
+        except PathNotFound as error:
+            raise PathNotFound(f"{path}: its interpreter: {error}") from None
+    return path
+
+
+def program_of(pid: int) -> str:
+    """The program that a running process executes. Raises PathNotFound."""
+    try:
+        path = os.readlink(f"/proc/{pid}/exe")
+    except FileNotFoundError:
+        if os.path.isdir(f"/proc/{pid}"):
+            raise PathNotFound(f"process {pid} has no program: it is a kernel thread, or has ended") from None
+        raise PathNotFound(_no_process(pid)) from None
+    except PermissionError:
+        owner = os.stat(f"/proc/{pid}").st_uid
+        raise PathNotFound(
+            f"process {pid} belongs to user {owner}, and you are user {os.geteuid()}; run as that user, or with sudo"
+        ) from None
+    if not os.path.isfile(path):
+        raise PathNotFound(
+            f"process {pid} runs {path}, which is not there (replaced since, or in a container): "
+            'start it again, or name its file: process("PATH")'
+        )
+    return path
+
+
+def check_processes(pids: tuple[int, ...]) -> None:
+    """Raises PathNotFound when one of `pids` is no process."""
+    for pid in pids:
+        if not os.path.isdir(f"/proc/{pid}"):
+            raise PathNotFound(_no_process(pid))
+
+
+def _no_process(pid: int) -> str:
+    return f"there is no process {pid}: look for its pid with `ps -e` or `pgrep -a NAME`"
+
+
+def find_modules(name: str, command: str | None, pids: tuple[int, ...]) -> list[str]:
+    """The files that process("NAME") means for a target, usually one. Raises PathNotFound.
+
+    `command` is the path of the program that will be started, `pids` are the running targets: they may have
+    different files of one name mapped, and all of them are meant.
     """
     if "/" in name:
-        return find_program(name)
+        return [find_program(name)]
     names: set[str] = set()
+    found: list[str] = []
     for pid in pids:
         for path in mapped_files(pid):
             names.add(os.path.basename(path))
-            if _same_library(name, path):
-                return os.path.realpath(path)
+            if _same_library(name, path) and os.path.isfile(path):
+                found.append(os.path.realpath(path))
+    if found:
+        return list(dict.fromkeys(found))
+    if command is not None and os.path.basename(command) == name:
+        return [command]
     program = None if pids else shutil.which(name)
     if program is not None:
-        return os.path.realpath(program)
+        return [os.path.realpath(program)]
     if command is not None:
-        for path in library_closure(command):
+        for path in library_closure(executed_program(command)):
             names.add(os.path.basename(path))
             if _same_library(name, path):
-                return os.path.realpath(path)
+                return [os.path.realpath(path)]
     # A library that is opened later by dlopen is in nobody's DT_NEEDED.
     for directory in _system_directories():
         if (Path(directory) / name).is_file():
-            return os.path.realpath(os.path.join(directory, name))
+            return [os.path.realpath(os.path.join(directory, name))]
     program = shutil.which(name)
     if program is not None:
-        return os.path.realpath(program)
-    close = difflib.get_close_matches(name, sorted(names), 3) or _close_commands(name)
+        return [os.path.realpath(program)]
+    if command is not None:
+        names.add(os.path.basename(command))
+    close = nearest_names(name, names, 3) or nearest_names(name, _commands(), 3)
     raise PathNotFound(f"{name}: neither a program in PATH nor a library of the target" + _nearest(close))
 
 
@@ -166,7 +242,11 @@ def _system_directories() -> tuple[str, ...]:
 
     def read(pattern: str, depth: int) -> None:
         for path in sorted(Path("/").glob(pattern.lstrip("/"))):
-            for line in path.read_text(errors="replace").splitlines():
+            try:
+                text = path.read_text(errors="replace")
+            except OSError:
+                continue
+            for line in text.splitlines():
                 words = line.partition("#")[0].split()
                 if words[:1] == ["include"] and depth < 4:
                     for word in words[1:]:
@@ -178,12 +258,16 @@ def _system_directories() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*directories, *_DEFAULT_DIRECTORIES]))
 
 
-def _close_commands(name: str) -> list[str]:
-    names: set[str] = set()
-    for directory in os.environ.get("PATH", "").split(":"):
-        if os.path.isdir(directory):
-            names.update(os.listdir(directory))
-    return difflib.get_close_matches(name, sorted(names), 3)
+def _commands() -> set[str]:
+    """The names in PATH."""
+    return {name for directory in os.environ.get("PATH", "").split(":") for name in _entries(directory)}
+
+
+def _entries(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def _nearest(names: list[str]) -> str:

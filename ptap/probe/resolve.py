@@ -10,14 +10,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unwind.symbolize.function_search import FunctionPlace, FunctionSearch
-from unwind.symbolize.module_symbols import ModuleSymbols
-
 from cfi_tables.elf_image import PF_X, PT_LOAD, ElfError, ElfImage
 from ptap.backend.live_capture import PlaceKind, ProbePlace
 from ptap.probe.point import ProbeKind, ProbePoint
-from ptap.probe.program_path import find_module, find_program
+from ptap.probe.program_path import check_processes, executed_program, find_modules, find_program, program_of
 from unwind.dwarf.die import Die
+from unwind.symbolize.function_search import FunctionPlace, FunctionSearch, StatementPlace
+from unwind.symbolize.module_symbols import ModuleSymbols
 
 
 class ProbeNotFound(Exception):
@@ -47,11 +46,23 @@ class Resolver:
     def __init__(self, command: Sequence[str], pids: Sequence[int]) -> None:
         self._command = find_program(command[0]) if command else None
         self._pids = tuple(pids)
+        check_processes(self._pids)
         self._searches: dict[str, tuple[ElfImage, FunctionSearch]] = {}
 
     def resolve(self, point: ProbePoint) -> list[ResolvedPlace]:
         """Places of `point`, sorted by address. Raises ProbeNotFound, PathNotFound, ElfError."""
-        path = self._path_of(point)
+        found: list[ResolvedPlace] = []
+        failures: list[ProbeNotFound] = []
+        for path in self._paths_of(point):
+            try:
+                found += self._resolve_in(point, path)
+            except ProbeNotFound as error:
+                failures.append(error)
+        if not found:
+            raise failures[0]
+        return found
+
+    def _resolve_in(self, point: ProbePoint, path: str) -> list[ResolvedPlace]:
         image, search = self._search(path)
         if point.address is not None:
             places = [_address_place(point, path, image)]
@@ -59,16 +70,20 @@ class Resolver:
             places = self._statements(point, path, image, search)
         else:
             places = self._functions(point, path, image, search)
-        unique = {(each.place.file_offset, each.place.kind): each for each in reversed(places)}
+        # Where a function begins with the inlined copy of another, both are entered there.
+        unique = {
+            (each.place.file_offset, each.place.kind, each.probe if each.inlined_into else ""): each
+            for each in reversed(places)
+        }
         return sorted(unique.values(), key=lambda each: each.address)
 
-    def _path_of(self, point: ProbePoint) -> str:
+    def _paths_of(self, point: ProbePoint) -> list[str]:
         if point.path is not None:
-            return find_module(point.path, self._command, self._pids)
+            return find_modules(point.path, self._command, self._pids)
         if self._command is not None:
-            return self._command
+            return [executed_program(self._command)]
         if self._pids:
-            return os.path.realpath(f"/proc/{self._pids[0]}/exe")
+            return list(dict.fromkeys(program_of(pid) for pid in self._pids))
         raise ProbeNotFound(f'{point.text}: process without ("PATH") needs a command or -p PID')
 
     def _search(self, path: str) -> tuple[ElfImage, FunctionSearch]:
@@ -127,7 +142,7 @@ class Resolver:
         return [
             ResolvedPlace(
                 place=_place(path, image, each.address, PlaceKind.ENTRY),
-                probe=f'process("{point.path or path}").statement("{each.function}{_base(f"@{each.file}:{each.line}")}")',
+                probe=_statement_text(point.path or path, each),
                 address=each.address,
                 file=each.file,
                 line=each.line,
@@ -136,6 +151,11 @@ class Resolver:
             )
             for each in found
         ]
+
+
+def _statement_text(path: str, place: StatementPlace) -> str:
+    position = _base(f"@{place.file}:{place.line}")
+    return f'process("{path}").statement("{place.function}{position}")'
 
 
 def _base(position: str) -> str:
@@ -173,6 +193,8 @@ def _no_function(point: ProbePoint, path: str, search: FunctionSearch) -> str:
             text += f"; source files: {', '.join(files)}"
     if nearest:
         text += f"; the nearest names: {', '.join(nearest)}"
+    elif search.symbols.missing is None:
+        text += f'; `ptap list \'process("{point.path or path}").function("*")\'` shows what there is'
     missing = search.symbols.missing
     if missing is not None:
         text += f" ({missing.remedy})"

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import TextIO
 
 import click
 
+from ptap.report.short_text import printable, short_name, short_reason, short_value
 from unwind.arguments.argument_reader import Argument
 from unwind.trace import Trace, TraceFrame
 
+_PROBED_FUNCTION = re.compile(r'\.function\("([^"]*?)(?:@[^"@]*)?"\)\.return$')
+
 
 class TextReport:
-    """Writes traces to a stream as blocks, or as one line each when `stacks` is False."""
+    """Writes traces to a stream as blocks, or as one line each when `stacks` is False.
 
-    def __init__(
-        self, stream: TextIO, *, stacks: bool = True, source: bool = False, verbose: bool = False
-    ) -> None:
+    `verbose` adds addresses and modules, and leaves names, values and reasons at full length.
+    """
+
+    def __init__(self, stream: TextIO, *, stacks: bool = True, source: bool = False, verbose: bool = False) -> None:
         self._stream = stream
         self._stacks = stacks
         self._source = source
         self._verbose = verbose
-        colour = stream.isatty() and "NO_COLOR" not in os.environ
+        colour = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._style: Callable[..., str] = click.style if colour else _plain
         self._first_time: int | None = None
 
@@ -37,24 +42,40 @@ class TextReport:
             for number, frame in enumerate(trace.frames):
                 lines.extend(self._frame_lines(number, width, frame))
             if trace.stop_text is not None:
-                lines.append("  " + self._style(f"cut short: {trace.stop_text}", fg="red"))
+                lines.append("  " + self._style(f"cut short: {printable(trace.stop_text)}", fg="red"))
             lines.append("")
         self._stream.write("\n".join(lines) + "\n")
         self._stream.flush()
 
     def _headline(self, trace: Trace) -> str:
         elapsed = (trace.time_ns - (self._first_time or 0)) / 1e9
-        who = f"{trace.comm or '?'} {trace.pid}" + ("" if trace.tid == trace.pid else f"/{trace.tid}")
+        who = f"{printable(trace.comm) or '?'} {trace.pid}" + ("" if trace.tid == trace.pid else f"/{trace.tid}")
         words = [
-            self._style(trace.probe or "sample", bold=True),
+            self._style(printable(trace.probe or "sample"), bold=True),
             self._style(who, fg="cyan"),
             self._style(f"+{elapsed:.6f}s", dim=True),
         ]
-        if trace.returned is not None:
-            words.insert(1, "= " + self._value(trace.returned))
-        if not self._stacks and trace.frames and trace.frames[0].arguments:
-            words.insert(1, self._arguments(trace.frames[0]))
+        returned = _PROBED_FUNCTION.search(trace.probe or "")
+        if returned is not None:
+            words.insert(0, self._returned(returned[1], trace.returned))
+        elif not self._stacks and trace.frames:
+            words[0] += self._place_of_hit(trace)
         return "  ".join(words)
+
+    def _returned(self, function: str, value: Argument | None) -> str:
+        name = self._style(f"{self._name_text(function)}(...)", fg="yellow")
+        if value is None:
+            return f"{name} returned {self._style('<unavailable: no debug information>', dim=True)}"
+        return f"{name} returned" + ("" if value.why == "void" else f" {self._value(value)}")
+
+    def _place_of_hit(self, trace: Trace) -> str:
+        """What a line without a stack tells: arguments, or for an event of no function where it was."""
+        first = next((frame for frame in trace.frames if frame.space == "user"), trace.frames[0])
+        if first.arguments:
+            return " " + self._arguments(first)
+        if trace.probe is None or trace.probe.startswith(("kernel.", "timer.")):
+            return " in " + self._name(first)
+        return ""
 
     def _frame_lines(self, number: int, width: int, frame: TraceFrame) -> list[str]:
         words = [f"  {self._style(f'#{number:<{width}}', dim=True)} "]
@@ -64,52 +85,64 @@ class TextReport:
         if frame.arguments:
             words.append(" " + self._arguments(frame))
         if frame.file is not None:
-            position = f"{_short_path(frame.file)}:{frame.line}" if frame.line else _short_path(frame.file)
-            words.append(" at " + self._style(position, fg="blue"))
+            path = printable(_short_path(frame.file))
+            words.append(" at " + self._style(f"{path}:{frame.line}" if frame.line else path, fg="blue"))
             if self._verbose and frame.column:
                 words.append(self._style(f":{frame.column}", fg="blue"))
         if frame.inlined:
             words.append(self._style(" [inlined]", fg="magenta"))
-        elif frame.module is not None and (frame.file is None or self._verbose):
-            words.append(self._style(f" in {_short_path(frame.module)}", dim=True))
+        elif frame.space == "user" and frame.module is not None and (frame.file is None or self._verbose):
+            words.append(self._style(f" in {printable(_short_path(frame.module))}", dim=True))
         lines = ["".join(words)]
         if self._source and frame.file is not None and frame.line:
             text = _source_line(frame.file, frame.line)
             if text is not None:
-                lines.append(f"  {'':{width}}     {self._style(text, dim=True)}")
+                lines.append(f"  {'':{width}}     {self._style(printable(text), dim=True)}")
         return lines
 
     def _name(self, frame: TraceFrame) -> str:
         if frame.function is None:
-            return self._style(f"{frame.address:#x}", fg="yellow")
-        name = self._style(frame.function, fg="yellow")
+            name = self._style(f"{frame.address:#x}", fg="yellow")
+        else:
+            name = self._style(self._name_text(frame.function), fg="yellow")
+            if frame.file is None and frame.offset:
+                name += f"+{frame.offset:#x}"
         if frame.space == "kernel":
-            name += self._style(" [kernel]", fg="red")
+            module = printable(frame.module or "[kernel]")
+            name += self._style(f" {module if module.startswith('[') else f'[{module}]'}", fg="red")
         if frame.signal:
             name += self._style(" <signal handler called>", fg="magenta")
-        if frame.file is None and frame.offset:
-            name += f"+{frame.offset:#x}"
         return name
 
+    def _name_text(self, name: str) -> str:
+        return printable(name if self._verbose else short_name(name))
+
     def _arguments(self, frame: TraceFrame) -> str:
-        return "(" + ", ".join(f"{each.name}={self._value(each)}" for each in frame.arguments) + ")"
+        return "(" + ", ".join(f"{printable(each.name)}={self._value(each)}" for each in frame.arguments) + ")"
 
     def _value(self, argument: Argument) -> str:
         if argument.value is not None:
-            return self._style(argument.value, fg="green")
-        if argument.why == "void":
-            return "void"
-        return self._style(f"<unavailable: {argument.why}>" if self._verbose else "<unavailable>", dim=True)
+            text = argument.value if self._verbose else short_value(argument.value)
+            return self._style(printable(text), fg="green")
+        why = argument.why or "not known"
+        return self._style(f"<unavailable: {printable(why if self._verbose else short_reason(why))}>", dim=True)
 
 
 def _plain(text: str, **_: object) -> str:
     return text
 
 
+@lru_cache(maxsize=1)
+def _working_directory() -> str:
+    try:
+        return os.getcwd() + "/"
+    except OSError:  # removed meanwhile
+        return "//"
+
+
 def _short_path(path: str) -> str:
     """A path below the working directory as seen from it."""
-    prefix = os.getcwd() + "/"
-    return path.removeprefix(prefix)
+    return path.removeprefix(_working_directory())
 
 
 @lru_cache(maxsize=64)
@@ -123,4 +156,4 @@ def _source_lines(path: str) -> list[str] | None:
 
 def _source_line(path: str, line: int) -> str | None:
     lines = _source_lines(path)
-    return lines[line - 1].strip() if lines is not None and 0 < line <= len(lines) else None
+    return lines[line - 1].expandtabs().strip() if lines is not None and 0 < line <= len(lines) else None

@@ -23,6 +23,7 @@ from unwind.symbolize.function_index import FunctionIndex, name_matcher
 from unwind.symbolize.function_name import demangled, is_cold_part
 from unwind.symbolize.function_table import FunctionTable
 from unwind.symbolize.module_symbols import ModuleSymbols
+from unwind.symbolize.nearest_name import nearest_names
 from unwind.symbolize.symbol_names import FunctionSymbol
 
 if TYPE_CHECKING:
@@ -307,7 +308,7 @@ class FunctionSearch:
         """Function names most like `name`, for error messages."""
         names = set(self._index.plain_names()) if self._index is not None else set()
         names |= {demangled(symbol.name) for symbol in self.symbols.symbol_names.all()}
-        return _nearest(name, names, count)
+        return nearest_names(name, names, count)
 
     def nearest_files(self, file: str, count: int = 4) -> list[str]:
         """Source files most like `file`, by their last part, for error messages."""
@@ -321,7 +322,7 @@ class FunctionSearch:
                 path = header.path(number) if header is not None else None
                 if path:
                     by_name.setdefault(path.rpartition("/")[2], path)
-        return [by_name[each] for each in _nearest(file.rpartition("/")[2], set(by_name), count)]
+        return [by_name[each] for each in nearest_names(file.rpartition("/")[2], set(by_name), count)]
 
 
 def _owner(table: FunctionTable, lines: LineTable, row: int) -> int | None:
@@ -345,25 +346,6 @@ def _inside(lines: LineTable, table: FunctionTable, rows: set[int]) -> np.ndarra
     inside: np.ndarray = (nearest >= 0) & (lines.address < columns[nearest, 1])
     inside &= (lines.flags & FLAG_END_SEQUENCE) == 0
     return inside
-
-
-def _nearest(name: str, names: set[str], count: int) -> list[str]:
-    """The `names` most like `name`. Long lists are thinned first: difflib looks at every pair of letters."""
-    import difflib
-
-    bare = name.strip("*?")
-    if len(names) > 20_000:
-        letters = set(bare.lower())
-        names = {
-            each
-            for each in names
-            if abs(len(each) - len(bare)) <= max(3, len(bare) // 2)
-            and len(letters & set(each.lower())) * 4 >= len(letters) * 3
-        }
-    by_fold: dict[str, str] = {}
-    for each in sorted(names, reverse=True):
-        by_fold[each.lower()] = each
-    return [by_fold[each] for each in difflib.get_close_matches(bare.lower(), by_fold, count, 0.6)]
 
 
 def path_matches(path: str, pattern: str | None) -> bool:

@@ -320,6 +320,18 @@ class PerfCapture:
         sys.setswitchinterval(self._switch_interval)
         self._reap(os.WNOHANG)
 
+    def wait_for_command(self) -> int | None:
+        """Wait, after `close`, for the end of the command: its wait status. None without a command."""
+        self._reap(0)
+        return self.exit_status
+
+    def shortcomings(self) -> list[str]:
+        """What this capture could not do, each as a line for the user; to be asked after `close`."""
+        lines = [f"not probed: {name}: {why}; --backend ptrace may" for name, why in self.refused.items()]
+        if self.left_defined:
+            lines.append(f"{len(self.left_defined)} probe events could not be removed; the next run tries again")
+        return lines
+
     def _disarm(self) -> None:
         for fd in self._fds:
             with suppress(OSError):

@@ -153,14 +153,21 @@ class PtraceCapture:
         with suppress(OSError):
             self._detach()
 
-    # --- beyond the protocol
-
     def wait_for_command(self) -> int | None:
         """Wait for the end of the command after `stop` and `close`; its wait status, None without a command."""
         if self.child_pid is not None and self.exit_status is None:
             with suppress(ChildProcessError):
                 self.exit_status = os.waitpid(self.child_pid, WALL)[1]
         return self.exit_status
+
+    def shortcomings(self) -> list[str]:
+        """What this capture could not do, each as a line for the user; to be asked after `close`."""
+        if not self.unwatched_returns:
+            return []
+        return [
+            f"{self.unwatched_returns} calls whose return could not be watched: "
+            "no breakpoint can be written where they return to"
+        ]
 
     # --- beginning and end
 
