@@ -57,6 +57,7 @@ class FrameStates:
                 # What a signal interrupted had other values than its handler has.
                 vector_registers={} if any(each.signal for each in self._frames[:index]) else self._vector_registers,
                 innermost=index == 0,
+                in_prologue=lambda: self._in_prologue(index),
                 symbol=self._symbol,
                 definition=lambda name: self._definition(index, name),
             )
@@ -65,6 +66,12 @@ class FrameStates:
     def _function(self, index: int) -> Die | None:
         names = self._names(index)
         return names[-1].die if names else None
+
+    def _in_prologue(self, index: int) -> bool:
+        frame = self._frames[index]
+        if not frame.exact or frame.module is None or frame.module.symbols is None:
+            return False
+        return frame.module.symbols.in_prologue(frame.lookup_address)
 
     def _definition(self, index: int, name: str) -> Die | None:
         module = self._frames[index].module

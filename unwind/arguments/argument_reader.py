@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from unwind.arguments.dwarf_constants import At, Tag
+from unwind.arguments.dwarf_constants import At, Op, Tag
 from unwind.arguments.entry_type import size_of, type_of
 from unwind.arguments.expression import evaluate
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.location import Contents, OptimizedOut, UnknownLocation, ValueLocation
+from unwind.arguments.operand_reader import OperandReader
 from unwind.arguments.type_name import type_name
-from unwind.arguments.unavailable import Unavailable, damage_as_unavailable, malformed, optimized_out
+from unwind.arguments.unavailable import Reason, Unavailable, damage_as_unavailable, malformed, optimized_out
 from unwind.arguments.value import constant_data, format_value
 from unwind.dwarf.die import Die
 
 _DEEPEST = 8
 _MOST_PARAMETERS = 1_000
+_RBP = 6
+_RSP = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ def arguments_of(die: Die, state: FrameState) -> list[Argument]:
     try:
         with damage_as_unavailable():
             for parameter in _parameters(die):
-                arguments.append(_argument(parameter, state))
+                arguments.append(_argument(parameter, state, die.tag == Tag.INLINED_SUBROUTINE))
     except Unavailable as why:
         arguments.append(Argument("...", "", None, str(why)))
     return arguments
@@ -87,18 +90,18 @@ def _origins(parameter: Die) -> Iterator[Die]:
         yield current
 
 
-def _argument(parameter: Die, state: FrameState) -> Argument:
+def _argument(parameter: Die, state: FrameState, inlined: bool) -> Argument:
     name = str(parameter.inherited(At.NAME))
     type_ = type_of(parameter)
     try:
         with damage_as_unavailable():
-            value = format_value(type_, _contents(parameter, type_, state))
+            value = format_value(type_, _contents(parameter, type_, state, inlined))
     except Unavailable as why:
         return Argument(name, type_name(type_), None, str(why))
     return Argument(name, type_name(type_), value, None)
 
 
-def _contents(parameter: Die, type_: Die | None, state: FrameState) -> Contents:
+def _contents(parameter: Die, type_: Die | None, state: FrameState, inlined: bool) -> Contents:
     """Where the object is. Raises Unavailable when it is nowhere, or where is not known."""
     expression = parameter.locations(At.LOCATION, state.pc)
     if expression is None:
@@ -108,9 +111,45 @@ def _contents(parameter: Die, type_: Die | None, state: FrameState) -> Contents:
         if type_ is None:
             raise malformed("an object of type void")
         return Contents(ValueLocation(constant_data(constant, size_of(type_))), state)
+    given_once = isinstance(parameter.get(At.LOCATION), bytes)
+    if given_once and state.interrupted and _is_in_own_frame(expression, parameter, state):
+        if _is_too_early(state, inlined):
+            raise Unavailable(Reason.PROLOGUE)
     location = evaluate(expression, state, parameter.unit)
     if isinstance(location, OptimizedOut):
         raise optimized_out()
     if isinstance(location, UnknownLocation):
         raise location.why
     return Contents(location, state)
+
+
+def _is_too_early(state: FrameState, inlined: bool) -> bool:
+    """Whether the prologue has still to store what is in the frame.
+
+    An inlined call can begin before the line rows say that the prologue ends, after its arguments were stored; only at
+    the function's first instruction nothing was.
+    """
+    if not inlined:
+        return state.in_prologue()
+    function = state.function()
+    return function is not None and function.get(At.LOW_PC) == state.pc
+
+
+def _is_in_own_frame(expression: bytes, parameter: Die, state: FrameState) -> bool:
+    """Whether a place that is given once for the whole function lies in the frame that the prologue makes.
+
+    Compilers give such places without regard to the prologue. Arguments that the caller pushed lie above the CFA and
+    are there at once, where the frame base is the CFA; another frame base is a register that the prologue has yet to
+    set.
+    """
+    if not expression:
+        return False
+    operands = OperandReader(expression, parameter.unit)
+    operation = operands.fixed(1)
+    if operation in (Op.BREG0 + _RBP, Op.BREG0 + _RSP):
+        return True
+    if operation != Op.FBREG:
+        return False
+    function = state.function()
+    base = function.get(At.FRAME_BASE) if function is not None else None
+    return base != bytes((Op.CALL_FRAME_CFA,)) or operands.sleb128() < 0

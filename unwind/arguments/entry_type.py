@@ -42,6 +42,8 @@ def size_of(type_: Die | None) -> int:
     # decltype(nullptr), the one unspecified type of objects, is a pointer in all but name.
     if type_.tag in (Tag.POINTER_TYPE, Tag.UNSPECIFIED_TYPE) or type_.tag in REFERENCES:
         return type_.unit.address_size
+    if type_.tag == Tag.PTR_TO_MEMBER_TYPE:
+        return member_pointer_size(type_)
     if type_.tag == Tag.ARRAY_TYPE:
         count = 1
         for bound in array_bounds(type_):
@@ -50,6 +52,17 @@ def size_of(type_: Die | None) -> int:
     if type_.tag == Tag.ENUMERATION_TYPE and type_of(type_) is not None:
         return size_of(type_of(type_))
     raise malformed("a type has no size")
+
+
+def is_method_pointer(type_: Die) -> bool:
+    """Whether a DW_TAG_ptr_to_member_type points to a member function."""
+    target = stripped(type_of(type_))
+    return target is not None and target.tag == Tag.SUBROUTINE_TYPE
+
+
+def member_pointer_size(type_: Die) -> int:
+    """Size of a pointer to member, which DWARF leaves to the C++ ABI (Itanium C++ ABI §2.3): an offset, or two."""
+    return type_.unit.address_size * (2 if is_method_pointer(type_) else 1)
 
 
 def array_bounds(array: Die) -> list[int | None]:

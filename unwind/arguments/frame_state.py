@@ -6,6 +6,7 @@ reads debug information: the entry of the function comes through `function`, onl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ REGISTER_NAMES = (
     "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp",
     "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip",
 )  # fmt: skip
+_OPTIMIZATION = re.compile(r"(?<!\S)-O(\S*)")
 FIRST_VECTOR_REGISTER = 17
 VECTOR_REGISTER_COUNT = 16
 
@@ -28,6 +30,10 @@ def _no_caller() -> FrameState | None:
 
 def _no_function() -> Die | None:
     return None
+
+
+def _past_prologue() -> bool:
+    return False
 
 
 def _no_symbol(address: int) -> str | None:
@@ -68,6 +74,9 @@ class FrameState:
     """16 bytes each of xmm0-xmm15 by DWARF number 17-32, as they were in the innermost frame."""
     innermost: bool = True
     """False where a call lies between this frame and the innermost one: calls may change the vector registers."""
+    in_prologue: Callable[[], bool] = _past_prologue
+    """True when an interrupted `pc` lies before the end of its function's prologue: what the prologue stores in the
+    frame is not there yet, and the registers that address it are not set up."""
     symbol: Callable[[int], str | None] = _no_symbol
     """Names a run-time address: "name" or "name+8", None when no symbol covers it. Shown after pointers."""
     definition: Callable[[str], Die | None] = _no_definition
@@ -93,19 +102,27 @@ class FrameState:
 
         GCC ends such a location at the byte before the return address, so one that still holds there is kept on
         purpose: interprocedural register allocation (-fipa-ra) knows that nothing below changes the register.
-        LLVM lets locations last to the return address whatever the call does.
+        Where one register serves for a whole function, that is no list. LLVM lets locations last to the return
+        address whatever the call does; so does GCC without variable tracking, as at -O0. GCC records its options.
         """
         if self.interrupted:
             return False
         function = self.function()
-        return function is not None and (function.unit.producer or "").startswith("GNU ")
+        producer = function.unit.producer if function is not None else None
+        if producer is None or not producer.startswith("GNU ") or "-fno-var-tracking" in producer:
+            return False
+        levels = _OPTIMIZATION.findall(producer)
+        return bool(levels) and levels[-1] != "0"
 
     def register_bytes(self, number: int) -> bytes:
         """A register's content, little-endian: 8 bytes, 16 of a vector register. Raises Unavailable."""
         if FIRST_VECTOR_REGISTER <= number < FIRST_VECTOR_REGISTER + VECTOR_REGISTER_COUNT:
             content = self.vector_registers.get(number)
-            if content is None or not (self.innermost or self._calls_keep_locations()):
+            if content is None:
                 raise Unavailable(Reason.VECTOR_REGISTER)
+            if not self.innermost and not self._calls_keep_locations():
+                name = f"xmm{number - FIRST_VECTOR_REGISTER}"
+                raise Unavailable(Reason.REGISTER, f"register {name} is not recovered in this frame")
             return content
         return self.register(number).to_bytes(8, "little")
 

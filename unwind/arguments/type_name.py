@@ -8,6 +8,7 @@ leaves out the keywords and qualifies names with their namespaces and classes. A
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from unwind.arguments.dwarf_constants import At, Tag
 from unwind.arguments.entry_type import CLASSES, array_bounds, is_cplusplus, type_of
@@ -37,6 +38,7 @@ _INTEGER_WORDS = re.compile(rf"\b{_WORD}(?: {_WORD})*\b(?! double)")
 _SCOPES = (Tag.NAMESPACE, *CLASSES)
 
 
+@lru_cache(maxsize=4096)
 def type_name(type_: Die | None) -> str:
     """The name of a type; None is `void`. Never fails: what is too deep or damaged is `...` or `?`."""
     try:

@@ -20,6 +20,7 @@ class Reason(Enum):
     VECTOR_REGISTER = "floating-point registers are not captured"
     MEMORY = "memory was not captured"
     FRAME = "the frame's base or CFA is not known"
+    PROLOGUE = "before the end of the prologue, which stores it"
     ENTRY_VALUE = "the value at function entry cannot be traced back to the caller"
     THREAD_LOCAL = "thread-local storage is not reachable"
     UNSUPPORTED = "a DWARF feature that is not supported"

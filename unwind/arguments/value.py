@@ -25,6 +25,7 @@ from unwind.arguments.entry_type import (
 from unwind.arguments.expression import evaluate
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.location import Contents, ImplicitPointerLocation, MemoryLocation, ValueLocation
+from unwind.arguments.member_pointer import member_pointer_value
 from unwind.arguments.scalar_text import base_value, enumeration_value, integer_bits, pointer_value
 from unwind.arguments.type_name import qualified_name
 from unwind.arguments.unavailable import Reason, Unavailable, damage_as_unavailable, malformed, unsupported
@@ -90,6 +91,8 @@ def _scalar(declared: Die, type_: Die, contents: Contents, width: int, printing:
         if contents.implicit_pointer is not None:
             return "<synthetic pointer>"
         return pointer_value(type_, contents.bits(width), printing.state)
+    if type_.tag == Tag.PTR_TO_MEMBER_TYPE:
+        return member_pointer_value(declared, type_, contents.bits(width), printing.state)
     bits = integer_bits(contents.bits(width), width)
     if type_.tag == Tag.BASE_TYPE:
         return base_value(declared, bits, width)
@@ -98,8 +101,6 @@ def _scalar(declared: Die, type_: Die, contents: Contents, width: int, printing:
     if type_.tag == Tag.UNSPECIFIED_TYPE:
         # decltype(nullptr) is the one that C++ objects have.
         return f"{bits:#x}"
-    if type_.tag == Tag.PTR_TO_MEMBER_TYPE:
-        raise unsupported("a pointer to member")
     raise unsupported(f"a value of DWARF type {type_.tag:#x}")
 
 
@@ -164,9 +165,10 @@ def _class(type_: Die, contents: Contents, printing: _Printing, depth: int) -> s
             name = child.get(At.NAME)
             text = _field(child, contents, printing, depth)
             members.append(f"{name} = {text}" if isinstance(name, str) and name else text)
-    if not bases and not members:
-        printing.known += 1
-        return "{<No data fields>}"
+    if not members:
+        # As gdb has it: the bases' members do not count.
+        members.append("<No data fields>")
+        printing.known += not bases
     return "{" + ", ".join(bases + members) + "}"
 
 

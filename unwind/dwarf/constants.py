@@ -9,6 +9,7 @@ from __future__ import annotations
 DW_TAG_array_type = 0x01
 DW_TAG_class_type = 0x02
 DW_TAG_enumeration_type = 0x04
+DW_TAG_formal_parameter = 0x05
 DW_TAG_compile_unit = 0x11
 DW_TAG_structure_type = 0x13
 DW_TAG_subroutine_type = 0x15

@@ -19,6 +19,10 @@ class Unit(Protocol):
     def language(self) -> int | None:
         """DW_LANG of the unit."""
 
+    @property
+    def producer(self) -> str | None:
+        """The compiler's name, and often its options; None where it is not told."""
+
     def addrx(self, index: int) -> int:
         """The address at `index` of the unit's part of .debug_addr."""
 
@@ -40,6 +44,9 @@ class Die(Protocol):
     offset: int
     """Offset in .debug_info."""
     tag: int
+
+    def __hash__(self) -> int:
+        """Entries are equal, and hash so, when they are the same entry of the same file."""
 
     @property
     def unit(self) -> Unit:

@@ -259,7 +259,7 @@ class Entry:
                 raise DwarfError(DwarfReason.TRUNCATED, unit.section, self.offset, unit.offset)
             if unit.data[position] == 0:
                 return
-            child = Entry(unit, position, self)
+            child = unit.entry_at(position, self)
             yield child
             position = child._after()
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from unwind.dwarf.debug_info import DebugInfo
     from unwind.dwarf.entry import Entry
 
+_KEPT_ENTRIES = 4096
+
 
 class CompilationUnit:
     """A compilation, partial, skeleton or type unit; satisfies `unwind.dwarf.die.Unit`."""
@@ -31,6 +33,7 @@ class CompilationUnit:
         self.offset = offset
         """Bytes from the start of `section` to the unit's header."""
         self._child_offsets: dict[int, list[int]] = {}
+        self._entries: dict[int, Entry] = {}
         data = info.sections.get(section)
         self.data = data
         try:
@@ -119,14 +122,23 @@ class CompilationUnit:
             offsets = self._child_offsets[owner.offset] = [child.offset for child in owner.children()]
         return offsets
 
-    def entry_at(self, offset: int) -> Entry:
-        """The entry at `offset` of the section. Raises DwarfError when there cannot be one."""
+    def entry_at(self, offset: int, parent: Entry | None = None) -> Entry:
+        """The entry at `offset` of the section, whose owner may be told. Raises DwarfError when there cannot be one.
+
+        Entries are kept with what they have decoded: types and parameters are asked for again at every hit.
+        """
+        entry = self._entries.get(offset)
+        if entry is not None:
+            return entry
         from unwind.dwarf.entry import Entry
 
         if not self.die_offset <= offset < self.end:
             raise DwarfError(DwarfReason.BAD_REFERENCE, self.section, offset, self.offset)
         self.check()
-        return Entry(self, offset)
+        if len(self._entries) >= _KEPT_ENTRIES:
+            self._entries.clear()
+        entry = self._entries[offset] = Entry(self, offset, parent)
+        return entry
 
     # --- what the first entry says
 
@@ -158,8 +170,11 @@ class CompilationUnit:
 
     @cached_property
     def producer(self) -> str | None:
-        """The compiler's name, and often its options."""
-        return self._text(C.DW_AT_producer)
+        """The compiler's name, and often its options; None where it is not told (or its entry is damaged)."""
+        try:
+            return self._text(C.DW_AT_producer)
+        except DwarfError:
+            return None
 
     @cached_property
     def is_skeleton(self) -> bool:

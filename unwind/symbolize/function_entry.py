@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from unwind.dwarf.entry import Entry
     from unwind.dwarf.line_program import LineTable
 
-_TAG_FORMAL_PARAMETER = 0x05
 _OP_REG0 = 0x50
-_OP_REG6 = 0x56  # rbp
 _OP_REG31 = 0x6F
 _OPTIMIZATION = re.compile(r"(?<!\S)-O(\S*)")
 
@@ -26,7 +24,8 @@ def after_prologue(lines: LineTable, entry: int, end: int) -> int:
     """Where the body of the function at [entry, end) begins, by its line rows.
 
     The row flagged prologue_end where there is one (clang), else the second address that begins a statement
-    (gcc), else `entry`.
+    (gcc), of whatever line: a function on one line has a row of its own for the body too. Else `entry`. As gdb's
+    skip_prologue_using_sal finds it.
     """
     import numpy as np
 
@@ -35,7 +34,8 @@ def after_prologue(lines: LineTable, entry: int, end: int) -> int:
     flagged = lines.address[inside & ((lines.flags & FLAG_PROLOGUE_END) != 0)]
     if len(flagged):
         return int(flagged.min())
-    later = lines.address[inside & ((lines.flags & FLAG_IS_STMT) != 0) & (lines.address > np.uint64(entry))]
+    begins = inside & ((lines.flags & FLAG_IS_STMT) != 0) & (lines.line != 0)
+    later = lines.address[begins & (lines.address > np.uint64(entry))]
     return int(later.min()) if len(later) else entry
 
 
@@ -43,7 +43,9 @@ def is_optimized(entry: Entry) -> bool:
     """Whether a function's argument locations hold at its entry. Raises DwarfError.
 
     gcc records its options; where they are not told (clang), the function's own locations do: unoptimized
-    code keeps arguments in the frame, at one place for the whole function.
+    code keeps arguments in the frame, at one place for the whole function, which counts from a register that the
+    prologue sets. One such argument is enough. The frame base tells nothing of it: without a frame pointer it is the
+    stack pointer at every optimization level.
     """
     producer = entry.unit.producer or ""
     options = _OPTIMIZATION.findall(producer)
@@ -51,14 +53,13 @@ def is_optimized(entry: Entry) -> bool:
         return str(options[-1]) != "0"
     if producer.startswith("GNU ") and " -m" in producer:
         return False  # gcc tells all options, and -O0 is its default
-    frame_base = entry.get(C.DW_AT_frame_base)
     for child in entry.children():
-        if child.tag != _TAG_FORMAL_PARAMETER:
+        if child.tag != C.DW_TAG_formal_parameter:
             continue
         kind = child.form_class(C.DW_AT_location)
         if kind in (FormClass.SECTION_OFFSET, FormClass.LOCATION_LIST_INDEX):
-            return True
+            continue
         value = child.get(C.DW_AT_location)
-        if isinstance(value, bytes) and value and _OP_REG0 <= value[0] <= _OP_REG31:
-            return True
-    return isinstance(frame_base, bytes) and len(frame_base) == 1 and frame_base[0] not in (_OP_REG6, 0x9C)
+        if isinstance(value, bytes) and value and not _OP_REG0 <= value[0] <= _OP_REG31:
+            return False
+    return True

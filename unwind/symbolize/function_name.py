@@ -5,6 +5,7 @@ Data comes from entries and symbol tables. Demangling (Itanium C++, Rust, D) is 
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from unwind.dwarf import constants as C
@@ -21,6 +22,7 @@ _SCOPES = frozenset(
         C.DW_TAG_module,
     )
 )
+_CLANG_LAMBDA = re.compile(r"\d(\$_\d+)")
 _MANGLED = ("_Z", "_R", "__Z", "___Z", "_D")
 
 
@@ -110,16 +112,21 @@ def linkage_name(entry: Entry) -> str | None:
 def function_name(entry: Entry) -> tuple[str | None, str | None]:
     """(name for people, linkage name) of a subprogram or inlined subroutine. Raises DwarfError."""
     symbol = linkage_name(entry)
-    if symbol is not None:
-        return demangled(symbol), symbol
+    readable = demangled(symbol) if symbol is not None else None
+    # What the library cannot demangle, as clang's names of generic lambdas, the scopes tell.
+    if symbol is not None and (readable != symbol or not symbol.startswith(_MANGLED)):
+        return readable, symbol
     name = entry.inherited(C.DW_AT_name)
     if not isinstance(name, str):
-        return None, None
-    return qualified_name(entry, name), None
+        return symbol, symbol
+    return qualified_name(entry, name, symbol), symbol
 
 
-def qualified_name(entry: Entry, name: str) -> str:
-    """`name` with the namespaces and classes around the entry, or around the one that declares it."""
+def qualified_name(entry: Entry, name: str, symbol: str | None = None) -> str:
+    """`name` with the namespaces, classes and function around the entry, or around the one that declares it.
+
+    `symbol` is its linkage name, which may tell what an unnamed class is called.
+    """
     declared = entry
     for each in entry.chain():
         declared = each
@@ -127,11 +134,29 @@ def qualified_name(entry: Entry, name: str) -> str:
     try:
         owner = declared.parent()
         while owner is not None:
+            if owner.tag == C.DW_TAG_subprogram:
+                # A class of its own: a lambda, or a class declared in a function.
+                scopes.append(function_name(owner)[0] or "(anonymous)")
+                break
             if owner.tag in _SCOPES:
                 scope = owner.inherited(C.DW_AT_name)
-                unnamed = "(anonymous namespace)" if owner.tag == C.DW_TAG_namespace else "(anonymous)"
-                scopes.append(scope if isinstance(scope, str) else unnamed)
+                scopes.append(scope if isinstance(scope, str) else _unnamed_scope(owner, declared, symbol))
             owner = owner.parent()
     except DwarfError:
         return name  # the scopes are damaged, the name is not
     return "::".join([*reversed(scopes), name])
+
+
+def _unnamed_scope(owner: Entry, function: Entry, symbol: str | None) -> str:
+    """What a scope without a name is called: `{lambda}` only where the debugging information says that it is one.
+
+    gcc calls the object parameter of a lambda `__closure`; clang numbers lambdas and other unnamed classes, in the
+    linkage names of their members, as `$_0`.
+    """
+    if owner.tag == C.DW_TAG_namespace:
+        return "(anonymous namespace)"
+    numbered = _CLANG_LAMBDA.search(symbol) if symbol else None
+    if numbered:
+        return numbered[1]
+    parameter = next((child for child in function.children() if child.tag == C.DW_TAG_formal_parameter), None)
+    return "{lambda}" if parameter is not None and parameter.inherited(C.DW_AT_name) == "__closure" else "(anonymous)"

@@ -18,6 +18,7 @@ from unwind.dwarf.damage import DwarfError, DwarfReason
 from unwind.dwarf.debug_info import DebugInfo
 from unwind.dwarf.entry import Entry
 from unwind.dwarf.unit import CompilationUnit
+from unwind.symbolize.function_entry import after_prologue
 from unwind.symbolize.function_name import demangled, function_name
 from unwind.symbolize.function_table import FunctionTable
 from unwind.symbolize.missing_debug import MissingDebug, missing_debug
@@ -41,6 +42,7 @@ class ModuleSymbols:
         self._frames: dict[int, list[SymbolFrame]] = {}
         self._tables: dict[int, FunctionTable | None] = {}
         self._names: dict[int, tuple[str | None, str | None]] = {}
+        self._prologues: dict[tuple[int, int], tuple[int, int]] = {}
 
     @classmethod
     def open(
@@ -123,6 +125,24 @@ class ModuleSymbols:
             if table is not None and row is not None:
                 return table, row
         return None
+
+    def in_prologue(self, address: int) -> bool:
+        """Whether `address` lies before the end of its function's prologue, as far as the line rows tell."""
+        found = self.function_at(address)
+        if found is None:
+            return False
+        table, row = found
+        key = (table.unit.offset, row)
+        if key not in self._prologues:
+            entry = table.entry_address(row)
+            lines = table.unit.info.line_table(table.unit)
+            end = next((high for low, high in table.ranges(row) if entry is not None and low <= entry < high), None)
+            if entry is None or end is None or lines is None:
+                self._prologues[key] = (0, 0)
+            else:
+                self._prologues[key] = (entry, after_prologue(lines, entry, end))
+        entry, body = self._prologues[key]
+        return entry <= address < body
 
     def definition(self, name: str) -> Entry | None:
         """The DW_TAG_subprogram that is entered at the symbol `name` (a linkage name, or a name in C).
