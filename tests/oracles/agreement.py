@@ -102,12 +102,13 @@ def argument_differences(ours: dict[str, Any], gdbs: Frame) -> list[str]:
     site entry, which cannot be seen here: so it is told, and the caller judges.
     """
     told = []
-    found = {argument["name"]: argument for argument in ours["arguments"]}
-    if set(found) != {argument.name for argument in gdbs.arguments}:
-        names = sorted(argument.name for argument in gdbs.arguments)
-        return [f"arguments {sorted(found)}, gdb has {names}"]
-    for argument in gdbs.arguments:
-        one = found[argument.name]
+    found = sorted(ours["arguments"], key=lambda each: (each["name"], _value_key(each["value"])))
+    expected = sorted(gdbs.arguments, key=lambda each: (each.name, _value_key(each.value)))
+    names = ([one["name"] for one in found], [argument.name for argument in expected])
+    if names[0] != names[1]:
+        return [f"arguments {names[0]}, gdb has {names[1]}"]
+    # The values of a parameter pack share a name; gdb has them in either order.
+    for one, argument in zip(found, expected, strict=True):
         ours_value = None if one["value"] is None else normal_value(one["value"])
         gdbs_value = None if argument.unavailable else normal_value(argument.value or "")
         if ours_value != gdbs_value:
@@ -115,6 +116,10 @@ def argument_differences(ours: dict[str, Any], gdbs: Frame) -> list[str]:
         if one["value"] is None and not one["why"]:
             told.append(f"{argument.name} has neither a value nor a reason")
     return told
+
+
+def _value_key(value: str | None) -> str:
+    return normal_value(value or "")
 
 
 def normal_value(text: str) -> str:
@@ -128,7 +133,13 @@ def same_function(ours: str | None, gdbs: str | None) -> bool:
         return ours is gdbs
     one, other = _bare(ours), _bare(gdbs)
     # gdb gives the call operator of a lambda no scope.
-    return one == other or (other.startswith("operator()") and one.endswith("::" + other))
+    return one == other or (other.startswith("operator()") and one.endswith("::" + other)) or _are_lambdas(ours, gdbs)
+
+
+def _are_lambdas(ours: str, gdbs: str) -> bool:
+    """Whether both are call operators with the same template arguments, of which gdb gives no scope or the same."""
+    found = [re.search(r"(?:^|(?:\{lambda\}|'lambda'[^:]*|\$_\d+)::)(operator\(\).*)", name) for name in (ours, gdbs)]
+    return all(found) and len({_bare(match[1]).replace(">>", "> >") for match in found if match}) == 1
 
 
 def _bare(name: str) -> str:
@@ -139,10 +150,20 @@ def _bare(name: str) -> str:
     name = re.sub(r"(\.(constprop|isra|part|cold|lto_priv|llvm)(\.\d+)*)+$|\s*\[clone[^]]*\]", "", name)
     name = re.sub(r"\[abi:\w+\]", "", name)
     name = _without_parameters(name)
-    name = re.sub(r"\s*([<>,&*])\s*", r"\1", name)
+    name = re.sub(r"\s*([<>,]|(?<!>)[&*])\s*", r"\1", name)
     if "operator" not in name:
-        name = re.sub(r"^.* (?![^<]*>)", "", name)
+        name = _without_return_type(name)
     return re.sub(r"^(__GI_|__libc_|__new_|__)+", "", name)
+
+
+def _without_return_type(name: str) -> str:
+    """`int& scope::f<char *>` → `scope::f<char *>`: what follows the last blank outside of <>."""
+    depth = 0
+    for place in range(len(name) - 1, -1, -1):
+        depth += (name[place] in ">}") - (name[place] in "<{")
+        if name[place] == " " and depth == 0:
+            return name[place + 1 :]
+    return name
 
 
 def _without_parameters(name: str) -> str:
