@@ -8,6 +8,7 @@ is made ready in the background and takes over.
 from __future__ import annotations
 
 import threading
+import types
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 from cfi_tables.hot_loop import compiled
 from cfi_tables.layout import StopReason
+from cfi_tables.lookup import find_rule
 from relay_reader.capture import Mapping, Sample
 from unwind.address_space import AddressSpace
 from unwind.memory import SLICE_WIDTH
@@ -93,8 +95,12 @@ class StackWalker:
         self._max_depth = max_depth
         self._spaces = MappedSpaces(catalog)
         self._walked = 0
-        self._walk: Callable[..., tuple[int, int]] = walk
+        self._walk: Callable[..., tuple[int, int]] = _walk_that_remembers_rules()
         self._array: Callable[[Any], Any] = memoryview
+        # The output of one call; it is read before the next one.
+        self._frames = array("q", bytes(8 * FRAME_WIDTH * (_CHUNK_FRAMES + 1)))
+        self._registers = array("q", bytes(8 * REGISTER_COUNT * (_CHUNK_FRAMES + 1)))
+        self._unsigned_registers = memoryview(self._registers).cast("B").cast("Q")
         self._compiling: threading.Thread | None = None
 
     def walk(self, sample: Sample, space: AddressSpace) -> WalkedStack:
@@ -128,6 +134,22 @@ class StackWalker:
         self._walk = fast
 
 
+def _walk_that_remembers_rules() -> Callable[..., tuple[int, int]]:
+    """The plain form of `walk`, in which the rule of an address is looked up once: half of its time is lookups.
+
+    An arena only grows, so what stands at a table's offset stays what it is.
+    """
+    known: dict[tuple[int, int], int] = {}
+
+    def remembered_rule(arena: Any, table: int, pc: int) -> int:
+        rule = known.get((table, pc))
+        if rule is None:
+            rule = known[table, pc] = find_rule(arena, table, pc)
+        return rule
+
+    return types.FunctionType(walk.__code__, {**walk.__globals__, "find_rule": remembered_rule}, walk.__name__)
+
+
 class _Run:
     """One walk from its first call to its last, over every resumption."""
 
@@ -158,8 +180,7 @@ class _Run:
         scratch = array("q", bytes(8 * SCRATCH_WIDTH))
         while True:
             room = min(_CHUNK_FRAMES, self._walker._max_depth - len(found))
-            frames = array("q", bytes(8 * FRAME_WIDTH * (room + 1)))
-            registers = array("q", bytes(8 * REGISTER_COUNT * (room + 1)))
+            frames, registers = self._walker._frames, self._walker._registers
             view, run = self._walker._array, self._walker._walk
             reason, count = run(
                 view(self._walker._spaces.arena.content or b"\0"),
@@ -178,7 +199,7 @@ class _Run:
                 view(scratch),
             )
             self.detail = self._state[STATE_DETAIL] & _MASK
-            new = self._read_frames(frames, registers, count)
+            new = self._read_frames(frames, self._walker._unsigned_registers, count)
             if reason == StopReason.TOO_DEEP and len(found) + count < self._walker._max_depth:
                 found += new
                 continue
@@ -220,7 +241,7 @@ class _Run:
                     mapping=self._tables.mappings[mapping] if mapping >= 0 else None,
                     module=self._tables.modules[mapping] if mapping >= 0 else None,
                     bias=self._tables.values[mapping * 4 + 2] if mapping >= 0 else 0,
-                    registers=[value & _MASK for value in registers[first : first + REGISTER_COUNT]],
+                    registers=registers[first : first + REGISTER_COUNT].tolist(),
                     known=frames[at + FRAME_KNOWN],
                     carried=frames[at + FRAME_CARRIED],
                 )

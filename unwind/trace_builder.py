@@ -85,14 +85,14 @@ class TraceBuilder:
         for index, frame in enumerate(stack.frames):
             for each in self._trace_frames(frame, names[index]):
                 trace_frame, symbol = each
-                state = states.state(index)
                 if (
                     symbol is not None
                     and symbol.die is not None
-                    and state is not None
                     and (wanted is ArgumentFrames.ALL or (wanted is probed and index == 0 and symbol is names[0][0]))
                 ):
-                    trace_frame.arguments = arguments_of(symbol.die, state)
+                    state = states.state(index)
+                    if state is not None:
+                        trace_frame.arguments = arguments_of(symbol.die, state)
                 frames.append(trace_frame)
         first = states.state(0)
         return Trace(
