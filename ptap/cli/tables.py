@@ -9,7 +9,12 @@ from ptap.cli.failure import Failure, told_to_the_user
 
 @click.group("tables", short_help="Look at compact unwind tables.")
 def command() -> None:
-    """Compact unwind tables, compiled from a file's call frame information."""
+    """Compact unwind tables, compiled from a file's call frame information.
+
+    \b
+    Example:
+      ptap tables show /usr/bin/ls
+    """
 
 
 @command.command("show", short_help="Print compiled rows as readable rules.")
@@ -19,14 +24,14 @@ def show(elf: str, address: str | None) -> None:
     """Print the rows of ELF's table, or the one in force at ADDRESS (hexadecimal, as in the file).
 
     \b
-    ptap tables show /usr/bin/ls
-    ptap tables show /lib/x86_64-linux-gnu/libc.so.6 0x27280
+    Examples:
+      ptap tables show /usr/bin/ls
+      ptap tables show /lib/x86_64-linux-gnu/libc.so.6 0x27280
     """
     with told_to_the_user():
         from cfi_tables.cache import table_for
-        from cfi_tables.show import format_rows
-
         from cfi_tables.elf_image import ElfImage
+        from cfi_tables.show import format_rows
 
         number: int | None = None
         if address is not None:
