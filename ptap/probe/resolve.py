@@ -38,6 +38,8 @@ class ResolvedPlace:
     """The function that an inlined copy lies in."""
     die: Die | None
     """The probed function or inlined copy, when its first instruction is the place."""
+    selects: bool = False
+    """The function only selects an implementation, once, when the program starts (an IFUNC, as memcpy is)."""
 
 
 class Resolver:
@@ -126,6 +128,7 @@ class Resolver:
             line=function.line,
             inlined_into=function.owner if function.inlined else None,
             die=function.die,
+            selects=function.selects,
         )
 
     def _statements(self, point: ProbePoint, path: str, image: ElfImage, search: FunctionSearch) -> list[ResolvedPlace]:
