@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.comparison import Bench, Comparison, Result
 from bench.results_page import results_page
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_page_holds_a_row_for_each_comparison() -> None:
