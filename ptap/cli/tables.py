@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from ptap.cli.failure import Failure, told_to_the_user
@@ -32,6 +34,7 @@ def show(elf: str, address: str | None) -> None:
         from cfi_tables.cache import table_for
         from cfi_tables.elf_image import ElfImage
         from cfi_tables.show import format_rows
+        from ptap.probe.program_path import find_modules
 
         number: int | None = None
         if address is not None:
@@ -39,8 +42,12 @@ def show(elf: str, address: str | None) -> None:
                 number = int(address, 16)
             except ValueError:
                 raise Failure(f"{address}: no hexadecimal address, such as 0x1139") from None
-        table = table_for(ElfImage.open(elf))
+        path = elf if os.path.isfile(elf) else find_modules(elf, None, ())[0]
+        table = table_for(ElfImage.open(path))
         for line in format_rows(table, number):
             click.echo(line)
         for problem in table.skipped:
-            click.echo(f"skipped: {problem}", err=True)
+            reason = problem.reason.name.lower().replace("_", " ")
+            click.echo(f"ptap: left out: {path}: {problem.section}+{problem.offset:#x}: {reason}", err=True)
+        if not table.skipped and table.skipped_count:
+            click.echo(f"ptap: left out: {table.skipped_count} damaged entries", err=True)

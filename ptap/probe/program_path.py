@@ -105,6 +105,17 @@ def program_of(pid: int) -> str:
     return path
 
 
+def has_program(pid: int) -> bool:
+    """False for a kernel thread and a process that has ended: no probe of a program can hit there."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # not ours to look at: attaching says more
+    return True
+
+
 def check_processes(pids: tuple[int, ...]) -> None:
     """Raises PathNotFound when one of `pids` is no process."""
     for pid in pids:

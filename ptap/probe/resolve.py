@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from cfi_tables.elf_image import PF_X, PT_LOAD, ElfError, ElfImage
 from ptap.backend.live_capture import PlaceKind, ProbePlace
 from ptap.probe.point import ProbeKind, ProbePoint
-from ptap.probe.program_path import check_processes, executed_program, find_modules, find_program, program_of
+from ptap.probe.program_path import (
+    check_processes,
+    executed_program,
+    find_modules,
+    find_program,
+    has_program,
+    program_of,
+)
 from unwind.dwarf.die import Die
 from unwind.symbolize.function_search import FunctionPlace, FunctionSearch, StatementPlace
 from unwind.symbolize.module_symbols import ModuleSymbols
@@ -80,12 +87,13 @@ class Resolver:
         return sorted(unique.values(), key=lambda each: each.address)
 
     def _paths_of(self, point: ProbePoint) -> list[str]:
+        programs = [program_of(pid) for pid in self._pids if point.path is None or not has_program(pid)]
         if point.path is not None:
             return find_modules(point.path, self._command, self._pids)
         if self._command is not None:
             return [executed_program(self._command)]
-        if self._pids:
-            return list(dict.fromkeys(program_of(pid) for pid in self._pids))
+        if programs:
+            return list(dict.fromkeys(programs))
         raise ProbeNotFound(f'{point.text}: process without ("PATH") needs a command or -p PID')
 
     def _search(self, path: str) -> tuple[ElfImage, FunctionSearch]:
