@@ -1,7 +1,8 @@
 """The whole path of a recorded file, as a process of its own: read, walk, name; times in JSON on standard output.
 
 `python -m bench.bulk_path FILE [--names]`. Without names everything is walked a second time, to tell the time of the
-walk from that of loading compiled code and tables; callers take that time off the whole. Process start and imports are part of what the caller measures.
+walk from that of loading compiled code and tables; callers take that time off the whole. Process start and imports
+are part of what the caller measures.
 """
 
 from __future__ import annotations
