@@ -170,7 +170,8 @@ def find_modules(name: str, command: str | None, pids: tuple[int, ...]) -> list[
 def _same_library(name: str, path: str) -> bool:
     """libc, libc.so, libc.so.6 and the file's own name all mean libc.so.6."""
     base = os.path.basename(path)
-    return base == name or os.path.basename(os.path.realpath(path)) == name or base.startswith(f"{name}.so")
+    stem = name if name.endswith(".so") else f"{name}.so"
+    return name in (base, os.path.basename(os.path.realpath(path))) or base == stem or base.startswith(f"{stem}.")
 
 
 def mapped_files(pid: int) -> Iterator[str]:

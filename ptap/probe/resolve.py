@@ -25,6 +25,10 @@ from unwind.dwarf.die import Die
 from unwind.symbolize.function_search import FunctionPlace, FunctionSearch, StatementPlace
 from unwind.symbolize.module_symbols import ModuleSymbols
 
+_EM_X86_64 = 62
+_MACHINES = {3: "32-bit x86", 40: "arm", 183: "aarch64", 243: "riscv"}
+"""e_machine in words (elf.h), for those that are met."""
+
 
 class ProbeNotFound(Exception):
     """A probe point names nothing on this target; the text names what is nearest."""
@@ -99,6 +103,9 @@ class Resolver:
     def _search(self, path: str) -> tuple[ElfImage, FunctionSearch]:
         if path not in self._searches:
             image = ElfImage.open(path)
+            if image.machine != _EM_X86_64:
+                name = _MACHINES.get(image.machine, f"ELF machine {image.machine}")
+                raise ProbeNotFound(f"{path}: a file for {name}; this version probes 64-bit x86 programs only")
             self._searches[path] = (image, FunctionSearch(ModuleSymbols.open(image)))
         return self._searches[path]
 

@@ -1,4 +1,4 @@
-"""ptap while it runs: started in the background, read a line at a time, signalled; and what it must not leave behind."""
+"""ptap while it runs: started in the background, read by lines, signalled; and what it must not leave behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PTAP = (sys.executable, "-m", "ptap")
@@ -31,10 +31,8 @@ def running(command: Sequence[str | Path], **options: object) -> Iterator[subpro
     try:
         yield process
     finally:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.communicate(timeout=_SECONDS)
 
 
