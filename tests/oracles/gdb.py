@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-_ATTEMPTS_WITH_FORKS = 3
+_ATTEMPTS_WITH_FORKS = 5
 
 SCRIPT = Path(__file__).resolve().with_name("gdb_script.py")
 
