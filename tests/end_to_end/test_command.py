@@ -206,6 +206,30 @@ def test_a_signal_ends_the_trace_and_leaves_the_process_right(ptap, ticker, back
         assert ended(target)[0] == -signal.SIGTERM
 
 
+def test_a_process_that_sleeps_does_not_hold_up_the_end(ticker, backend):
+    with running(["sleep", "1000"]) as target:
+        with running(
+            [*PTAP, "--backend", backend, "-v", 'process("libc.so.6").function("*sleep*")', "-p", target.pid]
+        ) as tracer:
+            assert tracer.stderr is not None and "back end" in _line_with(tracer.stderr, "back end")
+            wait_until(lambda: _is_watched(target.pid, tracer.pid, backend), "the capture")
+            os.kill(tracer.pid, signal.SIGINT)
+            status, _, err = ended(tracer)
+        assert (status, target.poll()) == (0, None) and summary(err).startswith("ptap: 0 hits"), err
+
+
+def _line_with(stream, text: str) -> str:
+    return next((line for line in stream if text in line), "")
+
+
+def _is_watched(pid: int, tracer: int, backend: str) -> bool:
+    if backend == "ptrace":
+        return f"TracerPid:\t{tracer}\n" in Path(f"/proc/{pid}/status").read_text()
+    # perf events cannot be seen from outside but for the descriptors of their owner.
+    links = [os.readlink(each) for each in Path(f"/proc/{tracer}/fd").iterdir() if each.is_symlink()]
+    return any("perf_event" in link for link in links)
+
+
 # --- the end of commands
 
 
