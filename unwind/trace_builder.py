@@ -114,7 +114,7 @@ class TraceBuilder:
         self, stack: WalkedStack, names: list[list[SymbolFrame]], states: FrameStates, hit: Hit | None
     ) -> list[TraceFrame]:
         """Every call, inlined ones too, with the arguments that were asked for."""
-        frames = []
+        frames: list[TraceFrame] = []
         for index, frame in enumerate(stack.frames):
             for trace_frame, symbol in self._calls(frame, names[index]):
                 if symbol is not None and symbol.die is not None and self._wants_arguments(len(frames), hit):
