@@ -181,8 +181,7 @@ class GdbOracle:
                 _end_session(gdb)
         if not answer_path.exists():
             raise OracleError(
-                f"gdb gave no answer within {seconds} s. It printed:\n"
-                + output.read_text(errors="replace")[-4000:]
+                f"gdb gave no answer within {seconds} s. It printed:\n" + output.read_text(errors="replace")[-4000:]
             )
         answer: dict[str, Any] = json.loads(answer_path.read_text())
         return answer
