@@ -157,7 +157,7 @@ def test_arguments_of_the_frames_asked_for(ptap, ticker, backend, chosen, frames
 
 
 def test_a_small_user_stack_is_told_as_cut(ptap, ticker):
-    from conftest import usable_back_end
+    from ptap_run import usable_back_end
 
     usable_back_end("perf")
     run = ptap.run("--backtrace", "--backend", "perf", "--user-stack", "16", PROBE, "--", str(ticker), "0", "2")

@@ -15,10 +15,10 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
-from conftest import Ptap
 from oracles import elf_facts
 from oracles.agreement import Difference, differences
 from oracles.gdb import GdbOracle, Hit, Stop
+from ptap_run import Ptap
 
 PROGRAMS = {
     "arguments": "arguments.c",
