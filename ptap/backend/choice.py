@@ -9,7 +9,7 @@ from ptap.backend.perf_events.extra_event import ExtraEvent
 
 
 def _perf_available() -> str | None:
-    from ptap.backend.perf_events import available
+    from ptap.backend.perf_events.availability import available
 
     return available()
 
