@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,17 @@ def _require_tool(name: str, debian_package: str) -> str:
     if os.environ.get("CI"):
         pytest.fail(f"{reason}, and in CI nothing may be skipped for a missing tool", pytrace=False)
     pytest.skip(reason)
+
+
+def pytest_configure() -> None:
+    """Have the usual signal dispositions, and so have all that the tests start.
+
+    A shell that runs the tests in the background ignores SIGINT, which ptap and the programs would keep to.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.hookimpl(hookwrapper=True)
