@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables import layout
+from cfi_tables.architecture import architecture_of, supported
 from cfi_tables.hot_loop import compiled, plain_view
 from cfi_tables.rows import MAXIMUM_ROW_BYTES, decode_rows, encode_rows
-from cfi_tables.rule_pool import REGISTERS
 
 if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
@@ -121,7 +121,7 @@ def build_table(image: ElfImage, debug: ElfImage | None = None, use_compiled: bo
     rules: list[Rule] = [INVALID]
     numbers: dict[Rule, int] = {INVALID: rule_pool.RULE_INVALID}
     skipped: list[FrameProblemAt] = []
-    for section in _frame_sections(image, debug):
+    for section, _ in frame_sections(image, debug):
         rows, section_rules, problems = decode_section(section, use_compiled)
         skipped += problems
         for rule in section_rules:
@@ -137,16 +137,16 @@ def build_table(image: ElfImage, debug: ElfImage | None = None, use_compiled: bo
     return table
 
 
-def _frame_sections(image: ElfImage, debug: ElfImage | None) -> Iterator[FrameSection]:
-    """The call frame sections to decode, the one that wins first."""
-    from cfi_tables import x86_64
+def frame_sections(image: ElfImage, debug: ElfImage | None) -> Iterator[tuple[FrameSection, ElfImage]]:
+    """The call frame sections to decode with the file of each, the one that wins first."""
     from cfi_tables.elf_image import ET_REL, PF_X, PT_LOAD, SHF_EXECINSTR
     from cfi_tables.section_rows import FrameSection
 
-    if image.machine != x86_64.MACHINE or not image.little_endian or not image.is_64bit:
+    architecture = architecture_of(image.machine)
+    if architecture is None or not image.little_endian or image.address_size != architecture.address_size:
         raise TableError(
-            f"{image.path}: unwind tables are built for 64-bit x86 only, this file is for ELF machine "
-            f"{image.machine}; trace it on a host that supports it"
+            f"{image.path}: unwind tables are built for {supported()}, this file is for ELF machine "
+            f"{image.machine} with {8 * image.address_size}-bit addresses; name a file of one of those"
         )
     if image.file_type == ET_REL:
         raise TableError(
@@ -168,15 +168,17 @@ def _frame_sections(image: ElfImage, debug: ElfImage | None) -> Iterator[FrameSe
         if not source.has(name) or (name == ".debug_frame" and seen):
             continue
         seen = name == ".debug_frame"
-        yield FrameSection(
-            name=name,
-            data=source.section_data(name),
-            address=source.sections[name].address if name in source.sections else 0,
-            text_base=text.address if text else 0,
-            data_base=got.address if got else 0,
-            pointer_size=image.address_size,
-            ranges=ranges,
-            same_mask=x86_64.SAME_MASK,
+        yield (
+            FrameSection(
+                name=name,
+                data=source.section_data(name),
+                address=source.sections[name].address if name in source.sections else 0,
+                text_base=text.address if text else 0,
+                data_base=got.address if got else 0,
+                ranges=ranges,
+                architecture=architecture,
+            ),
+            source,
         )
 
 
@@ -276,7 +278,10 @@ def _checked_header(data: NDArray[np.uint8], name: str) -> Any:
     if int(header["checksum"]) != checksum:
         raise refuse("the table's checksum does not match")
     _check_parts(data, header, refuse)
-    _check_rules(data, header, refuse)
+    architecture = architecture_of(int(header["machine"]))
+    if architecture is None:
+        raise refuse(f"the table is for ELF machine {int(header['machine'])}, which is not known")
+    _check_rules(data, header, len(architecture.register_names), refuse)
     return header
 
 
@@ -310,7 +315,7 @@ def _check_parts(data: NDArray[np.uint8], header: Any, refuse: Any) -> None:
         raise refuse("the table's index is out of order")
 
 
-def _check_rules(data: NDArray[np.uint8], header: Any, refuse: Any) -> None:
+def _check_rules(data: NDArray[np.uint8], header: Any, registers: int, refuse: Any) -> None:
     """Every rule record, its entries and the expressions it names lie inside of their areas."""
     start, size = int(header["records_offset"]), int(header["records_size"])
     pool, pool_size = int(header["expressions_offset"]), int(header["expressions_size"])
@@ -337,7 +342,7 @@ def _check_rules(data: NDArray[np.uint8], header: Any, refuse: Any) -> None:
     )
     numbers = data[start + entries + layout.RULE_ENTRY_REGISTER_NUMBER].astype(np.int64)
     numbers = np.concatenate([numbers, in_register, data[places + layout.RULE_CFA_REGISTER].astype(np.int64)])
-    if ((numbers < 0) | (numbers >= REGISTERS)).any():
+    if ((numbers < 0) | (numbers >= registers)).any():
         raise refuse("a rule names a register that no walk has")
     named = words[(entries[kinds >= layout.REGISTER_KIND_EXPRESSION] + layout.RULE_ENTRY_VALUE) // 4]
     cfa = data[places + layout.RULE_CFA_KIND] == layout.CFA_KIND_EXPRESSION
