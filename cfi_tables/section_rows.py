@@ -187,11 +187,12 @@ def normalize(rows: Rows) -> Rows:
 def overlay(rows: Rows, filler: Rows) -> Rows:
     """`rows`, with its gaps filled by `filler`."""
     bounds = np.union1d(rows.addresses, filler.addresses)
-    first = _rules_at(rows, bounds)
-    return normalize(Rows(bounds, np.where(first == rule_pool.RULE_INVALID, _rules_at(filler, bounds), first)))
+    first = rules_at(rows, bounds)
+    return normalize(Rows(bounds, np.where(first == rule_pool.RULE_INVALID, rules_at(filler, bounds), first)))
 
 
-def _rules_at(rows: Rows, addresses: NDArray[np.int64]) -> NDArray[np.int64]:
+def rules_at(rows: Rows, addresses: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rule ids in force at `addresses`, RULE_INVALID where none is."""
     index = np.searchsorted(rows.addresses, addresses, side="right") - 1
     found = np.full(len(addresses), rule_pool.RULE_INVALID, dtype=np.int64)
     found[index >= 0] = rows.rules[index[index >= 0]]

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from cfi_tables import layout
 from cfi_tables.architecture import Architecture, architecture_of
+from cfi_tables.cfi_sources import frame_sections
 from cfi_tables.elf_image import ET_REL, ElfImage
 from cfi_tables.hot_loop import FlatArray, compiled, hot_loop, plain_view
 from cfi_tables.lookup import find_rule
 from cfi_tables.readelf_rows import ReadelfFde, readelf_frames
 from cfi_tables.scalars import read_i32, read_u8
 from cfi_tables.section_rows import FrameSection
-from cfi_tables.table import CompactTable, TableError, frame_sections
+from cfi_tables.table import CompactTable, TableError
 
 _COMPILED_ADDRESSES = 100_000
 GAP = "no information"
