@@ -13,7 +13,8 @@ is none the release does: the banner of a vmlinux or the vermagic of a module. A
 entries are not sound in it, is an error, never a guess.
 
 ORC knows the stack pointer, the return address and rbp, and nothing of rbx and r12-r15: a rule made from ORC calls
-these unknown, except where it names a whole pt_regs.
+these unknown, except where it names a whole pt_regs. Offsets from rdx, rdi, r10 and r13 are added, as the hints in the
+entry code mean them: the NMI entry has its interrupt frame at rdx + 8.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from cfi_tables import layout, rule_pool, x86_64
 from cfi_tables.elf_image import ET_REL, ElfError, ElfImage
 from cfi_tables.relocation import link_view, relocated_contents
-from cfi_tables.rule_record import INVALID, Rule
+from cfi_tables.rule_record import INVALID, OVERFLOW, Rule
 from cfi_tables.section_rows import Rows, normalize, signed
 
 
@@ -46,7 +47,7 @@ _HASHES = {
     bytes.fromhex("fe5d32bf581bd63b2ca9a5c65ba5a625eab3fe24"): OrcLayout.TYPES,
 }
 _FIRST_RELEASE = (5, 10)
-_SP_INDIRECT_ADDS_AFTER = (5, 12)
+_SP_INDIRECT_CHANGED = (5, 12)
 
 _ENTRY = np.dtype([("sp_offset", "<i2"), ("bp_offset", "<i2"), ("bits", "<u2")])
 
@@ -93,11 +94,12 @@ def orc_rows(image: ElfImage, ranges: list[tuple[int, int]]) -> tuple[Rows, list
     # For one address, what says nothing stands first, as the kernel sorts: the other one holds.
     distinct, inverse = np.unique(entries, return_inverse=True)
     orc_layout = entry_layout(image, release)
+    adds_behind = orc_layout is not OrcLayout.BEFORE_6_3 or (release is not None and release >= _SP_INDIRECT_CHANGED)
     rules: list[Rule] = [INVALID]
     numbers = {INVALID: rule_pool.RULE_INVALID}
     ids = np.empty(len(distinct), dtype=np.int64)
     for index, row in enumerate(distinct.tolist()):
-        rule = _rule(_decode(row, orc_layout, image.path), release)
+        rule = _rule(_decode(row, orc_layout, image.path), adds_behind)
         if rule not in numbers:
             numbers[rule] = len(rules)
             rules.append(rule)
@@ -182,7 +184,8 @@ def _decode(row: tuple[int, int, int], orc_layout: OrcLayout, path: str) -> _Ent
     return _Entry(sp_offset, bp_offset, sp_register, bp_register, kind, signal)
 
 
-def _rule(entry: _Entry, release: tuple[int, int] | None) -> Rule:
+def _rule(entry: _Entry, adds_behind: bool) -> Rule:
+    """`adds_behind`: whether SP_INDIRECT adds its offset to what it reads."""
     if entry.type == _TYPE_UNDEFINED:
         return INVALID
     if entry.type == _TYPE_END:
@@ -193,10 +196,8 @@ def _rule(entry: _Entry, release: tuple[int, int] | None) -> Rule:
     elif entry.sp_register == _SP_INDIRECT:
         # Since 5.12 the offset is added to what is read; before, to the place that it is read from.
         kind, a, b = layout.CFA_KIND_DEREF, 0, entry.sp_offset
-        if b and (release is None or release < _SP_INDIRECT_ADDS_AFTER):
-            return INVALID  # stable releases may have either meaning
-    elif entry.sp_register not in (_SP, _BP):
-        a = 0  # the unwinder takes these registers as they are
+        if b and not adds_behind:
+            return OVERFLOW  # stable releases before may have either meaning: a gap would let DWARF fill it wrongly
     saved: dict[int, tuple[int, int | bytes]] = {}
     if entry.type == _TYPE_CALL:
         saved[x86_64.RETURN_ADDRESS] = (layout.REGISTER_KIND_AT_CFA, -8)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cfi_tables import layout
 from cfi_tables.architecture import Architecture, architecture_of
 from cfi_tables.expression_text import describe_expression
-from cfi_tables.hot_loop import FlatArray, plain_view
+from cfi_tables.hot_loop import FlatArray, plain_view, wrap64
 from cfi_tables.lookup import find_rule
 from cfi_tables.scalars import read_i32, read_u8, read_u16
 from cfi_tables.table import CompactTable
@@ -56,7 +56,7 @@ def format_rows(table: CompactTable, address: int | None = None) -> Iterator[str
     """
     view = plain_view(table.data)
     if address is not None:
-        offset = find_rule(view, 0, address)
+        offset = find_rule(view, 0, wrap64(address))
         if offset < 0:
             yield f"{address:#x}  no information: no FDE covers this address"
             return

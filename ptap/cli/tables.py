@@ -24,9 +24,9 @@ def show(elf: str, address: str | None) -> None:
     """
     with told_to_the_user():
         from cfi_tables.cache import table_for
+        from cfi_tables.image_file import open_image
         from cfi_tables.show import format_rows
 
-        from cfi_tables.elf_image import ElfImage
 
         number: int | None = None
         if address is not None:
@@ -34,7 +34,7 @@ def show(elf: str, address: str | None) -> None:
                 number = int(address, 16)
             except ValueError:
                 raise Failure(f"{address}: no hexadecimal address, such as 0x1139") from None
-        table = table_for(ElfImage.open(elf))
+        table = table_for(open_image(elf))
         for line in format_rows(table, number):
             click.echo(line)
         for problem in table.skipped:
