@@ -27,7 +27,6 @@ def show(elf: str, address: str | None) -> None:
         from cfi_tables.image_file import open_image
         from cfi_tables.show import format_rows
 
-
         number: int | None = None
         if address is not None:
             try:
