@@ -21,6 +21,7 @@ from cfi_tables.cfi_sources import frame_sections
 from cfi_tables.elf_image import ET_REL, ElfImage
 from cfi_tables.hot_loop import FlatArray, compiled, hot_loop, plain_view
 from cfi_tables.lookup import find_rule
+from cfi_tables.orc import has_orc
 from cfi_tables.readelf_rows import ReadelfFde, readelf_frames
 from cfi_tables.scalars import read_i32, read_u8
 from cfi_tables.section_rows import FrameSection
@@ -74,12 +75,18 @@ def look_up(arena: FlatArray, pcs: FlatArray, offsets: FlatArray) -> None:
 def verify_table(table: CompactTable, image: ElfImage, debug: ElfImage | None = None) -> Verification:
     """Compare `table`, which was built from `image` and `debug`, with readelf's reading of them.
 
-    Raises TableError for a relocatable object (readelf gives all of its sections the address 0), ReadelfError.
+    Raises TableError for a relocatable object (readelf gives all of its sections the address 0) and for a file with
+    ORC, ReadelfError.
     """
     if image.file_type == ET_REL:
         raise TableError(
             f"{image.path}: readelf places every section of a relocatable object at 0, so addresses cannot be "
             "compared; link it and verify that"
+        )
+    if has_orc(image):
+        raise TableError(
+            f"{image.path}: its unwind data is the kernel's ORC, which readelf does not read; compare with "
+            "`objtool --dump=orc` of the kernel's own build"
         )
     architecture = architecture_of(table.machine)
     assert architecture is not None  # the table was checked when it was loaded
