@@ -168,6 +168,8 @@ class TraceSession:
             text = _missing_lines(module, frames)
             if text is not None:
                 problems.append(text)
+        for module in self._builder.catalog.opened():
+            problems += _damage(module)
         if self._builder.kernel_problem is not None:
             problems.append(self._builder.kernel_problem)
 
@@ -182,6 +184,22 @@ def _missing_lines(module: Module, frames: int) -> str | None:
         return None
     build_id = f", build-id {missing.build_id}" if missing.build_id else ", no build-id"
     return f"no line information for {module.path} ({count}{build_id}): {missing.remedy}"
+
+
+def _damage(module: Module) -> list[str]:
+    """One line for each kind of damage that was met in a module; the rest of it was used."""
+    lines = []
+    found = module.symbols.problems if "symbols" in module.__dict__ and module.symbols is not None else []
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        lines.append(f"{module.path}: debug information left out: {found[0]}{more}")
+    table = module.__dict__.get("table")
+    if table is not None and table.skipped_count:
+        lines.append(
+            f"{module.path}: {table.skipped_count} damaged entries of its call frame information were left out "
+            f"(see `ptap tables show {module.path}`)"
+        )
+    return lines
 
 
 def _extra_event(point: ProbePoint) -> ExtraEvent:

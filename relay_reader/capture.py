@@ -128,12 +128,4 @@ class Sample:
     """xmm0-xmm15 by DWARF number (17-32), 16 bytes each; valid as long as `read_memory`. None: not captured."""
 
 
-Event: TypeAlias = (
-    MappingAdded
-    | ProcessForked
-    | ProcessExeced
-    | ThreadNamed
-    | ThreadExited
-    | RecordsLost
-    | Sample
-)
+Event: TypeAlias = MappingAdded | ProcessForked | ProcessExeced | ThreadNamed | ThreadExited | RecordsLost | Sample

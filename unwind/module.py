@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from unwind.symbolize.module_symbols import ModuleSymbols
 
 _PAGE = 4096
+_ENTRY_CODE_SIZE = 256
+"""More than a dynamic linker's hand-written entry code has: 64 bytes in glibc (sysdeps/x86_64/dl-machine.h)."""
 
 
 class Module:
@@ -82,13 +84,17 @@ class Module:
         return ModuleSymbols.open(self.image)
 
     def is_entry_code(self, address: int) -> bool:
-        """True when `address` (file virtual) lies in the same gap of the CFI as the file's entry point."""
-        if self.image is None or self.table is None or not 0 <= address - self.image.entry < _PAGE:
+        """True when `address` (file virtual) lies in the same small gap of the CFI as the file's entry point.
+
+        In a file that has no CFI for its other functions either, nothing tells where the entry code ends.
+        """
+        if self.image is None or self.table is None or not 0 <= address - self.image.entry < _ENTRY_CODE_SIZE:
             return False
         addresses, _ = self.table.row_columns()
         start = self.table.text_range[0]
-        rows = addresses.searchsorted([self.image.entry - start, address - start], side="right")
-        return bool(rows[0] == rows[1])
+        entry = self.image.entry - start
+        row, other = addresses.searchsorted([entry, address - start], side="right")
+        return bool(row == other and 0 < row < len(addresses) and addresses[row] - entry < _ENTRY_CODE_SIZE)
 
     def bias(self, mapping: Mapping) -> int:
         """Run-time address minus file virtual address in `mapping`.
@@ -116,6 +122,10 @@ class ModuleCatalog:
 
     def __init__(self) -> None:
         self._modules: dict[tuple[str, bytes | None], Module] = {}
+
+    def opened(self) -> list[Module]:
+        """The modules that were asked for so far."""
+        return list(self._modules.values())
 
     def module_for(self, mapping: Mapping, pid: int) -> Module | None:
         """The module that `mapping` of process `pid` maps; None for anonymous and special memory."""

@@ -1,21 +1,21 @@
 """Walking the samples of a capture one at a time: the arrays around `unwind.walk`, and its results as frames.
 
 Samples come with their process's address space; tables come from modules and are laid side by side in one arena.
-Walks begin in the plain form, which needs no numba; once enough frames were walked to repay it, the compiled form
-is made ready in the background and takes over.
+Always in the plain form: one walk costs less than what becomes of its frames, and needs no numba. Whole captures are
+walked by `unwind.batch_walk`.
 """
 
 from __future__ import annotations
 
-import threading
+import types
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cfi_tables.hot_loop import compiled
 from cfi_tables.layout import StopReason
-from relay_reader.capture import Mapping, Sample
+from cfi_tables.lookup import find_rule
+from relay_reader.capture import Mapping, MemoryReader, Sample
 from unwind.address_space import AddressSpace
 from unwind.memory import SLICE_WIDTH
 from unwind.module import Module, ModuleCatalog
@@ -44,10 +44,10 @@ from unwind.walk import (
 )
 
 _MASK = (1 << 64) - 1
-_COMPILE_AFTER_FRAMES = 20_000
 _CHUNK_FRAMES = 512
 _READ_AHEAD = 4096
 _READ_BEHIND = 512
+_LONGEST_READ = 1 << 20
 
 
 @dataclass(slots=True)
@@ -92,10 +92,11 @@ class StackWalker:
     def __init__(self, catalog: ModuleCatalog, max_depth: int) -> None:
         self._max_depth = max_depth
         self._spaces = MappedSpaces(catalog)
-        self._walked = 0
-        self._walk: Callable[..., tuple[int, int]] = walk
-        self._array: Callable[[Any], Any] = memoryview
-        self._compiling: threading.Thread | None = None
+        self._walk: Callable[..., tuple[int, int]] = _walk_that_remembers_rules()
+        # The output of one call; it is read before the next one.
+        self._frames = array("q", bytes(8 * FRAME_WIDTH * (_CHUNK_FRAMES + 1)))
+        self._registers = array("q", bytes(8 * REGISTER_COUNT * (_CHUNK_FRAMES + 1)))
+        self._unsigned_registers = memoryview(self._registers).cast("B").cast("Q")
 
     def walk(self, sample: Sample, space: AddressSpace) -> WalkedStack:
         """Walk the user stack of `sample`, whose process has the mappings of `space`."""
@@ -104,28 +105,23 @@ class StackWalker:
         tables = self._spaces.tables(space, sample.pid)
         run = _Run(self, tables, sample)
         reason, frames = run.to_the_end()
-        self._walked += len(frames)
-        if self._walked > _COMPILE_AFTER_FRAMES and self._compiling is None:
-            self._compiling = threading.Thread(target=self._compile, daemon=True)
-            self._compiling.start()
         return WalkedStack(frames, StopReason(reason), run.detail)
 
-    def _compile(self) -> None:
-        """Make the compiled form ready by a walk of nothing, then let it take over."""
-        import numpy as np
 
-        def as_array(buffer: Any) -> Any:
-            view = memoryview(buffer)
-            return np.frombuffer(view, dtype=np.uint8 if view.itemsize == 1 else np.int64)
+def _walk_that_remembers_rules() -> Callable[..., tuple[int, int]]:
+    """The plain form of `walk`, in which the rule of an address is looked up once: half of its time is lookups.
 
-        fast = compiled(walk)
-        empty = as_array(array("q", [0] * 128))
-        fast(
-            as_array(b"\0"), empty, 0, 0, as_array(b"\0"), empty, 0, 0, empty.copy(), empty.copy(), 0, 1,
-            empty[0:0], empty.copy(),
-        )  # fmt: skip
-        self._array = as_array
-        self._walk = fast
+    An arena only grows, so what stands at a table's offset stays what it is.
+    """
+    known: dict[tuple[int, int], int] = {}
+
+    def remembered_rule(arena: Any, table: int, pc: int) -> int:
+        rule = known.get((table, pc))
+        if rule is None:
+            rule = known[table, pc] = find_rule(arena, table, pc)
+        return rule
+
+    return types.FunctionType(walk.__code__, {**walk.__globals__, "find_rule": remembered_rule}, walk.__name__)
 
 
 class _Run:
@@ -158,27 +154,25 @@ class _Run:
         scratch = array("q", bytes(8 * SCRATCH_WIDTH))
         while True:
             room = min(_CHUNK_FRAMES, self._walker._max_depth - len(found))
-            frames = array("q", bytes(8 * FRAME_WIDTH * (room + 1)))
-            registers = array("q", bytes(8 * REGISTER_COUNT * (room + 1)))
-            view, run = self._walker._array, self._walker._walk
-            reason, count = run(
-                view(self._walker._spaces.arena.content or b"\0"),
-                view(self._tables.values),
+            frames, registers = self._walker._frames, self._walker._registers
+            reason, count = self._walker._walk(
+                memoryview(self._walker._spaces.arena.content or b"\0"),
+                memoryview(self._tables.values),
                 0,
                 len(self._tables.mappings),
-                view(self._content or b"\0"),
-                view(self._slices),
+                memoryview(self._content or b"\0"),
+                memoryview(self._slices),
                 0,
                 len(self._slices) // SLICE_WIDTH,
-                view(self._state),
-                view(frames),
+                memoryview(self._state),
+                memoryview(frames),
                 0,
                 room,
-                view(registers),
-                view(scratch),
+                memoryview(registers),
+                memoryview(scratch),
             )
             self.detail = self._state[STATE_DETAIL] & _MASK
-            new = self._read_frames(frames, registers, count)
+            new = self._read_frames(frames, self._walker._unsigned_registers, count)
             if reason == StopReason.TOO_DEEP and len(found) + count < self._walker._max_depth:
                 found += new
                 continue
@@ -192,6 +186,8 @@ class _Run:
         """Read the memory that the walk lacked; False when the walk has to do without."""
         if self._state[STATE_ON_DEMAND] == 0 or self._sample.read_memory is None:
             return False
+        if self._extend_last_slice(self._sample.read_memory):
+            return True
         begin = self.detail - _READ_BEHIND
         data = self._sample.read_memory(begin, _READ_BEHIND + _READ_AHEAD)
         if len(data) < _READ_BEHIND + 8:
@@ -202,6 +198,22 @@ class _Run:
                 self._state[STATE_ON_DEMAND] = 0
                 return True
         self._add_slice(begin, data, False)
+        return True
+
+    def _extend_last_slice(self, read: MemoryReader) -> bool:
+        """Read on where the last slice ends, twice as much each time: deep stacks stay one slice, quick to search."""
+        last = len(self._slices) - SLICE_WIDTH
+        if last < 0:
+            return False
+        length = self._slices[last + 2]
+        end = (self._slices[last] & _MASK) + length
+        if not -8 < self.detail - end < _READ_BEHIND:
+            return False
+        data = read(end, min(max(length, _READ_AHEAD), _LONGEST_READ))
+        if end + len(data) < self.detail + 8:
+            return False
+        self._content += data
+        self._slices[last + 2] += len(data)
         return True
 
     def _read_frames(self, frames: Any, registers: Any, count: int) -> list[WalkedFrame]:
@@ -220,7 +232,7 @@ class _Run:
                     mapping=self._tables.mappings[mapping] if mapping >= 0 else None,
                     module=self._tables.modules[mapping] if mapping >= 0 else None,
                     bias=self._tables.values[mapping * 4 + 2] if mapping >= 0 else 0,
-                    registers=[value & _MASK for value in registers[first : first + REGISTER_COUNT]],
+                    registers=registers[first : first + REGISTER_COUNT].tolist(),
                     known=frames[at + FRAME_KNOWN],
                     carried=frames[at + FRAME_CARRIED],
                 )

@@ -79,21 +79,7 @@ class TraceBuilder:
             modules.symbol,
             _VectorRegisters(sample),
         )
-        frames = self._kernel_frames(sample.kernel_chain)
-        wanted = self._argument_frames
-        probed = None if hit is not None and hit.is_return else ArgumentFrames.PROBED
-        for index, frame in enumerate(stack.frames):
-            for each in self._trace_frames(frame, names[index]):
-                trace_frame, symbol = each
-                state = states.state(index)
-                if (
-                    symbol is not None
-                    and symbol.die is not None
-                    and state is not None
-                    and (wanted is ArgumentFrames.ALL or (wanted is probed and index == 0 and symbol is names[0][0]))
-                ):
-                    trace_frame.arguments = arguments_of(symbol.die, state)
-                frames.append(trace_frame)
+        frames = self._kernel_frames(sample.kernel_chain) + self._user_frames(stack, names, states, hit)
         first = states.state(0)
         return Trace(
             probe=hit.probe if hit else None,
@@ -124,9 +110,28 @@ class TraceBuilder:
                     return found[index:]
         return found
 
-    def _trace_frames(
-        self, frame: WalkedFrame, names: list[SymbolFrame]
-    ) -> list[tuple[TraceFrame, SymbolFrame | None]]:
+    def _user_frames(
+        self, stack: WalkedStack, names: list[list[SymbolFrame]], states: FrameStates, hit: Hit | None
+    ) -> list[TraceFrame]:
+        """Every call, inlined ones too, with the arguments that were asked for."""
+        frames: list[TraceFrame] = []
+        for index, frame in enumerate(stack.frames):
+            for trace_frame, symbol in self._calls(frame, names[index]):
+                if symbol is not None and symbol.die is not None and self._wants_arguments(len(frames), hit):
+                    state = states.state(index)
+                    if state is not None:
+                        trace_frame.arguments = arguments_of(symbol.die, state)
+                frames.append(trace_frame)
+        return frames
+
+    def _wants_arguments(self, number: int, hit: Hit | None) -> bool:
+        """Whether user frame `number`'s arguments are read. The first one after a return is the caller, not probed."""
+        if self._argument_frames is ArgumentFrames.PROBED:
+            return number == 0 and not (hit is not None and hit.is_return)
+        return self._argument_frames is ArgumentFrames.ALL
+
+    def _calls(self, frame: WalkedFrame, names: list[SymbolFrame]) -> list[tuple[TraceFrame, SymbolFrame | None]]:
+        """The calls of one physical frame, innermost first, each with its symbol."""
         module = frame.module
         path = frame.mapping.path if frame.mapping is not None else None
         build_id = module.build_id.hex() if module is not None and module.build_id else None

@@ -9,7 +9,7 @@ from ptap.backend.perf_events.extra_event import ExtraEvent
 
 
 def _perf_available() -> str | None:
-    from ptap.backend.perf_events import available
+    from ptap.backend.perf_events.availability import available
 
     return available()
 
@@ -37,9 +37,13 @@ def choose_back_end(asked: str, needs_perf: str | None) -> tuple[str, str | None
             raise CaptureError(f"--backend {asked}: {reason}")
         return asked, None
     reasons: list[str] = []
+    if needs_perf is not None:
+        reason = BACK_ENDS["perf"]()
+        if reason is not None:
+            # What it says of ptrace does not help here.
+            raise CaptureError(f"{needs_perf} needs perf events: " + reason.partition(", or use --backend ptrace")[0])
+        return "perf", None
     for name, available in BACK_ENDS.items():
-        if needs_perf is not None and name != "perf":
-            continue
         reason = available()
         if reason is None:
             return name, "; ".join(reasons) or None

@@ -22,7 +22,8 @@ def command() -> None:
     """Check this machine and this user; status 1 when no back end works.
 
     \b
-    ptap doctor
+    Example:
+      ptap doctor
     """
     from ptap.backend.choice import BACK_ENDS
 

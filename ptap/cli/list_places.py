@@ -69,6 +69,7 @@ def _json_line(place: ResolvedPlace) -> str:
             "file": place.file,
             "line": place.line,
             "inlined_into": place.inlined_into,
+            "selects": place.selects,
         }
     )
 
@@ -82,6 +83,8 @@ def _text_lines(places: list[ResolvedPlace]) -> list[str]:
     for each in places:
         position = f"{each.file}:{each.line}" if each.file else "(no line information)"
         inlined = f"  inlined into {each.inlined_into}" if each.inlined_into else ""
+        if each.selects:
+            inlined = "  only selects an implementation at start-up: probe that one, by a wildcard or a debug file"
         where = f"{each.place.path}+{each.place.file_offset:#x}"
         lines.append(printable(f"{each.probe:<{width}}  {where}  {position}{inlined}"))
     return lines

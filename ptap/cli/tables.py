@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,11 @@ def command() -> None:
     """Compact unwind tables, compiled from a file's call frame information.
 
     ELF is a program, a library, an object, a kernel module (compressed or not) or a kernel (vmlinux or vmlinuz).
+
+    \b
+    Examples:
+      ptap tables show /usr/bin/ls
+      ptap tables verify libc.so.6
     """
 
 
@@ -31,8 +37,9 @@ def show(elf: str, address: str | None) -> None:
     """Print the rows of ELF's table, or the one in force at ADDRESS (hexadecimal, as in the file).
 
     \b
-    ptap tables show /usr/bin/ls
-    ptap tables show /lib/x86_64-linux-gnu/libc.so.6 0x27280
+    Examples:
+      ptap tables show /usr/bin/ls
+      ptap tables show /lib/x86_64-linux-gnu/libc.so.6 0x27280
     """
     with told_to_the_user():
         from cfi_tables.cache import table_for
@@ -45,11 +52,15 @@ def show(elf: str, address: str | None) -> None:
                 number = int(address, 16)
             except ValueError:
                 raise Failure(f"{address}: no hexadecimal address, such as 0x1139") from None
-        table = table_for(open_image(elf))
+        path = _path(elf)
+        table = table_for(open_image(path))
         for line in format_rows(table, number):
             click.echo(line)
         for problem in table.skipped:
-            click.echo(f"skipped: {problem}", err=True)
+            reason = problem.reason.name.lower().replace("_", " ")
+            click.echo(f"ptap: left out: {path}: {problem.section}+{problem.offset:#x}: {reason}", err=True)
+        if not table.skipped and table.skipped_count:
+            click.echo(f"ptap: left out: {table.skipped_count} damaged entries", err=True)
 
 
 @command.command("build", short_help="Write tables to a folder.")
@@ -61,7 +72,8 @@ def build(elf: tuple[str, ...], output: str) -> None:
     A file that cannot be read does not keep the others from being written; the exit status is then 2.
 
     \b
-    ptap tables build /usr/bin/ls /lib/x86_64-linux-gnu/libc.so.6 -o tables
+    Example:
+      ptap tables build /usr/bin/ls /lib/x86_64-linux-gnu/libc.so.6 -o tables
     """
     with told_to_the_user():
         from pathlib import Path
@@ -166,12 +178,19 @@ def diff(first: str, second: str) -> None:
             sys.exit(1)
 
 
-def _opened(path: str) -> tuple[ElfImage, ElfImage | None]:
-    """The image at `path`, and its debug file where that may hold the CFI."""
+def _path(name: str) -> str:
+    """The file that the user means: a path, a command or a library by its name. Raises PathNotFound."""
+    from ptap.probe.program_path import find_modules
+
+    return name if os.path.exists(name) else find_modules(name, None, ())[0]
+
+
+def _opened(name: str) -> tuple[ElfImage, ElfImage | None]:
+    """The image that `name` means, and its debug file where that may hold the CFI."""
     from cfi_tables.debug_file import find_debug_file
     from cfi_tables.image_file import open_image
 
-    image = open_image(path)
+    image = open_image(_path(name))
     return image, None if image.has(".eh_frame") else find_debug_file(image).image
 
 
@@ -182,11 +201,12 @@ def _built(image: ElfImage, debug: ElfImage | None) -> CompactTable:
     return build_table(image, debug)
 
 
-def _table_of(path: str) -> CompactTable:
-    """The table in the file at `path`, or the one of the ELF file that it is."""
+def _table_of(name: str) -> CompactTable:
+    """The table in the file that `name` means, or the one of the ELF file that it is."""
     from cfi_tables.layout import TABLE_MAGIC
     from cfi_tables.table import CompactTable
 
+    path = _path(name)
     with open(path, "rb") as file:
         if file.read(4) == TABLE_MAGIC.to_bytes(4, "little"):
             return CompactTable.load(path)

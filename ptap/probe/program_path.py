@@ -105,6 +105,17 @@ def program_of(pid: int) -> str:
     return path
 
 
+def has_program(pid: int) -> bool:
+    """False for a kernel thread and a process that has ended: no probe of a program can hit there."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # not ours to look at: attaching says more
+    return True
+
+
 def check_processes(pids: tuple[int, ...]) -> None:
     """Raises PathNotFound when one of `pids` is no process."""
     for pid in pids:
@@ -159,7 +170,8 @@ def find_modules(name: str, command: str | None, pids: tuple[int, ...]) -> list[
 def _same_library(name: str, path: str) -> bool:
     """libc, libc.so, libc.so.6 and the file's own name all mean libc.so.6."""
     base = os.path.basename(path)
-    return base == name or os.path.basename(os.path.realpath(path)) == name or base.startswith(f"{name}.so")
+    stem = name if name.endswith(".so") else f"{name}.so"
+    return name in (base, os.path.basename(os.path.realpath(path))) or base == stem or base.startswith(f"{stem}.")
 
 
 def mapped_files(pid: int) -> Iterator[str]:

@@ -13,10 +13,21 @@ from dataclasses import dataclass
 from cfi_tables.elf_image import PF_X, PT_LOAD, ElfError, ElfImage
 from ptap.backend.live_capture import PlaceKind, ProbePlace
 from ptap.probe.point import ProbeKind, ProbePoint
-from ptap.probe.program_path import check_processes, executed_program, find_modules, find_program, program_of
+from ptap.probe.program_path import (
+    check_processes,
+    executed_program,
+    find_modules,
+    find_program,
+    has_program,
+    program_of,
+)
 from unwind.dwarf.die import Die
 from unwind.symbolize.function_search import FunctionPlace, FunctionSearch, StatementPlace
 from unwind.symbolize.module_symbols import ModuleSymbols
+
+_EM_X86_64 = 62
+_MACHINES = {3: "32-bit x86", 40: "arm", 183: "aarch64", 243: "riscv"}
+"""e_machine in words (elf.h), for those that are met."""
 
 
 class ProbeNotFound(Exception):
@@ -38,6 +49,8 @@ class ResolvedPlace:
     """The function that an inlined copy lies in."""
     die: Die | None
     """The probed function or inlined copy, when its first instruction is the place."""
+    selects: bool = False
+    """The function only selects an implementation, once, when the program starts (an IFUNC, as memcpy is)."""
 
 
 class Resolver:
@@ -78,17 +91,21 @@ class Resolver:
         return sorted(unique.values(), key=lambda each: each.address)
 
     def _paths_of(self, point: ProbePoint) -> list[str]:
+        programs = [program_of(pid) for pid in self._pids if point.path is None or not has_program(pid)]
         if point.path is not None:
             return find_modules(point.path, self._command, self._pids)
         if self._command is not None:
             return [executed_program(self._command)]
-        if self._pids:
-            return list(dict.fromkeys(program_of(pid) for pid in self._pids))
+        if programs:
+            return list(dict.fromkeys(programs))
         raise ProbeNotFound(f'{point.text}: process without ("PATH") needs a command or -p PID')
 
     def _search(self, path: str) -> tuple[ElfImage, FunctionSearch]:
         if path not in self._searches:
             image = ElfImage.open(path)
+            if image.machine != _EM_X86_64:
+                name = _MACHINES.get(image.machine, f"ELF machine {image.machine}")
+                raise ProbeNotFound(f"{path}: a file for {name}; this version probes 64-bit x86 programs only")
             self._searches[path] = (image, FunctionSearch(ModuleSymbols.open(image)))
         return self._searches[path]
 
@@ -126,6 +143,7 @@ class Resolver:
             line=function.line,
             inlined_into=function.owner if function.inlined else None,
             die=function.die,
+            selects=function.selects,
         )
 
     def _statements(self, point: ProbePoint, path: str, image: ElfImage, search: FunctionSearch) -> list[ResolvedPlace]:

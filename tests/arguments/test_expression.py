@@ -12,7 +12,6 @@ from fractions import Fraction
 import pytest
 
 from unwind.arguments import floating_point
-from unwind.arguments.dwarf_constants import At, Encoding, Op, Tag
 from unwind.arguments.expression import evaluate
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.location import (
@@ -24,6 +23,7 @@ from unwind.arguments.location import (
     ValueLocation,
 )
 from unwind.arguments.unavailable import Reason
+from unwind.dwarf.enumeration import At, Encoding, Op, Tag
 
 MASK = (1 << 64) - 1
 

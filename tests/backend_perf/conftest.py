@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ptap.backend.live_capture import PlaceKind, ProbePlace
-from ptap.backend.perf_events import available
+from ptap.backend.perf_events.availability import available
 
 CALLS = r"""
 #define _GNU_SOURCE

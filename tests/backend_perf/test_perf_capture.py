@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from ptap.backend.live_capture import CaptureError, CaptureLimits, PlaceKind, ProbePlace, Target
-from ptap.backend.perf_events import ExtraEvent, PerfCapture, SamplingEvent, TracepointEvent
 from ptap.backend.perf_events.availability import leftovers
+from ptap.backend.perf_events.capture import PerfCapture
+from ptap.backend.perf_events.extra_event import ExtraEvent, SamplingEvent, TracepointEvent
 from ptap.backend.perf_events.tracefs import TraceFilesystem
 from relay_reader.capture import (
     Event,
@@ -226,7 +227,7 @@ def test_a_killed_tracer_is_cleaned_up_by_the_next(calls: str, place: Place) -> 
     script = (
         "import sys, time\n"
         "from ptap.backend.live_capture import *\n"
-        "from ptap.backend.perf_events import PerfCapture\n"
+        "from ptap.backend.perf_events.capture import PerfCapture\n"
         f"place = ProbePlace({where.path!r}, {where.file_offset}, PlaceKind.ENTRY)\n"
         "capture = PerfCapture(Target(('sleep', '0.2')), [place], CaptureLimits(64))\n"
         "capture.start()\nprint('armed', flush=True)\ntime.sleep(60)\n"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from ptap.backend.live_capture import CaptureLimits, PlaceKind, ProbePlace, Target
-from ptap.backend.perf_events import PerfCapture
+from ptap.backend.perf_events.capture import PerfCapture
 from relay_reader.capture import Sample
 
 Place = Callable[..., ProbePlace]

@@ -1,70 +1,11 @@
-"""The ptap command as users run it, for tests: a subprocess, JSON Lines out, no address randomization."""
+"""Fixtures of the tests that run the whole command."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-BACK_ENDS = ("ptrace", "perf")
-_SECONDS = 120
-
-
-@dataclass
-class Run:
-    """One finished run of the command."""
-
-    status: int
-    traces: list[dict[str, Any]]
-    stdout: str
-    stderr: str
-    lines: list[str] = field(default_factory=list)
-
-    def functions(self, index: int = 0) -> list[str | None]:
-        return [frame["function"] for frame in self.traces[index]["frames"]]
-
-
-@dataclass(frozen=True)
-class Ptap:
-    """Runs ptap in a directory of its own."""
-
-    directory: Path
-
-    def trace(
-        self,
-        probes: Sequence[str] | str,
-        command: Sequence[str | Path],
-        *options: str,
-        backend: str = "ptrace",
-        backtrace: bool = True,
-    ) -> Run:
-        """Trace `command` and read the traces back; the command's own output is in `stdout`."""
-        output = self.directory / "traces.json"
-        output.unlink(missing_ok=True)
-        words = [probes] if isinstance(probes, str) else list(probes)
-        arguments = [*(["--backtrace"] if backtrace else []), "--format", "json", "--backend", backend]
-        arguments += ["-o", str(output), *options, *words, "--", *map(str, command)]
-        run = self.run(*arguments)
-        if output.exists():
-            run.traces = [json.loads(line) for line in output.read_text().splitlines()]
-        return run
-
-    def run(self, *arguments: str, prefix: Sequence[str] = ("setarch", "-R")) -> Run:
-        """Run ptap with any arguments."""
-        done = subprocess.run(
-            [*prefix, sys.executable, "-m", "ptap", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            stdin=subprocess.DEVNULL,
-        )
-        return Run(done.returncode, [], done.stdout, done.stderr, done.stdout.splitlines())
+from ptap_run import BACK_ENDS, Ptap, usable_back_end
 
 
 @pytest.fixture
@@ -76,19 +17,3 @@ def ptap(tmp_path: Path) -> Ptap:
 def backend(request: pytest.FixtureRequest) -> str:
     """Each back end in turn; one that does not work here skips with ptap's own reason (fails in CI, as root)."""
     return usable_back_end(request.param)
-
-
-def usable_back_end(name: str) -> str:
-    import os
-
-    from ptap.backend.choice import BACK_ENDS as available
-
-    reason = available[name]()
-    if reason is not None:
-        if os.environ.get("CI") and os.geteuid() == 0:
-            pytest.fail(f"back end {name}: {reason}", pytrace=False)
-        pytest.skip(f"back end {name}: {reason}")
-    return name
-
-
-Resolve = Callable[[str], list[int]]

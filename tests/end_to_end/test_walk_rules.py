@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ptap
 from oracles import elf_facts
 from oracles.agreement import disagreements
 from oracles.gdb import GdbOracle, Stop
+from ptap_run import Ptap
 
 WHOLE = "end_of_stack"
 

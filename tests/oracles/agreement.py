@@ -8,17 +8,35 @@ not compared. Nothing here uses the code under test.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
 from oracles import elf_facts
-from oracles.gdb import Frame, Hit
+from oracles.gdb import Argument, Frame, Hit
 
 PAGE_OFFSET = 0xFFF
 
 GDB_GAVE_UP = "previous frame"
 """How gdb's stop reasons begin when it refuses a stack that goes on (inner to this frame, identical, …)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One thing of one frame that is not as gdb has it."""
+
+    text: str
+    index: int | None = None
+    """Of the frame; None for what is of the whole stack."""
+    line: bool = False
+    """It is the file and line that differ."""
+    ours: dict[str, Any] | None = None
+    """Our argument that differs."""
+    gdbs: Argument | None = None
+
+    def __str__(self) -> str:
+        return self.text if self.index is None else f"frame {self.index}: {self.text}"
 
 
 def disagreements(
@@ -29,47 +47,65 @@ def disagreements(
     until: str | None = None,
     cut: bool = False,
 ) -> list[str]:
-    """One line for each difference; none when both saw the same stack.
+    """One line for each difference, then both stacks; none when both saw the same stack. See `differences`."""
+    told = [str(each) for each in differences(frames, hit, arguments=arguments, until=until, cut=cut)]
+    if told:
+        told.append("ours: " + " < ".join(str(frame["function"]) for frame in _of_user(frames)[:20]))
+        told.append("gdb:  " + " < ".join(str(frame.function) for frame in hit.frames[:20]))
+    return told
 
-    `arguments` are the indices of frames whose argument values are compared too. `until` is the name of gdb's
-    outermost frame to compare: for stacks on which gdb goes on by guessing. Where gdb gave up, only the
-    frames that it saw count.
+
+def differences(
+    frames: Sequence[dict[str, Any]],
+    hit: Hit,
+    *,
+    arguments: Sequence[int] = (),
+    until: str | None = None,
+    cut: bool = False,
+    normal: Callable[[str], str] | None = None,
+) -> list[Difference]:
+    """Where a trace's frames and gdb's differ.
+
+    `arguments` are the indices of frames whose argument values are compared too, as `normal` (`normal_value`) writes
+    them. `until` is the name of gdb's outermost frame to compare: for stacks on which gdb goes on by guessing. Where
+    gdb gave up, only the frames that it saw count.
     """
     expected = list(hit.frames)
     if until is not None:
         names = [frame.function for frame in expected]
         expected = expected[: names.index(until) + 1]
-    found = [frame for frame in frames if frame["space"] == "user"]
+    found = _of_user(frames)
     told = []
     if hit.stop_reason.startswith(GDB_GAVE_UP):
         found = found[: len(expected)]
     if cut:
         expected = expected[: max(len(found), 1)]
     if len(found) != len(expected):
-        told.append(f"{len(found)} frames, gdb has {len(expected)}")
+        told.append(Difference(f"{len(found)} frames, gdb has {len(expected)}"))
     for index, (ours, gdbs) in enumerate(zip(found, expected, strict=False)):
-        told += [f"frame {index}: {difference}" for difference in _frame_differences(ours, gdbs)]
+        told += [replace(each, index=index) for each in _frame_differences(ours, gdbs)]
         if index in arguments:
-            told += [f"frame {index}: {difference}" for difference in argument_differences(ours, gdbs)]
-    if told:
-        told.append("ours: " + " < ".join(str(frame["function"]) for frame in found[:20]))
-        told.append("gdb:  " + " < ".join(str(frame.function) for frame in expected[:20]))
+            told += [replace(each, index=index) for each in argument_differences(ours, gdbs, normal or normal_value)]
     return told
 
 
-def _frame_differences(ours: dict[str, Any], gdbs: Frame) -> list[str]:
+def _of_user(frames: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [frame for frame in frames if frame["space"] == "user"]
+
+
+def _frame_differences(ours: dict[str, Any], gdbs: Frame) -> list[Difference]:
     told = []
     if int(ours["address"], 16) & PAGE_OFFSET != gdbs.pc & PAGE_OFFSET:
-        told.append(f"pc {ours['address']}, gdb has {gdbs.pc:#x}")
+        told.append(Difference(f"pc {ours['address']}, gdb has {gdbs.pc:#x}"))
     if not same_function(ours["function"], gdbs.function) and not _are_aliases(ours, gdbs.function):
-        told.append(f"function {ours['function']}, gdb has {gdbs.function}")
+        told.append(Difference(f"function {ours['function']}, gdb has {gdbs.function}"))
     if ours["inlined"] != gdbs.inlined:
-        told.append(f"inlined {ours['inlined']}, gdb has {gdbs.inlined}")
+        told.append(Difference(f"inlined {ours['inlined']}, gdb has {gdbs.inlined}"))
     ours_file = PurePath(ours["file"]).name if ours["file"] else None
     gdbs_file = PurePath(gdbs.file).name if gdbs.file and gdbs.line else None
     # Line 0 is the debug information's word for "no line", which gdb passes on.
     if (ours_file, ours["line"] or None) != (gdbs_file, gdbs.line or None) and not _is_last_row(ours):
-        told.append(f"{ours_file}:{ours['line']}, gdb has {gdbs_file}:{gdbs.line}")
+        told.append(Difference(f"{ours_file}:{ours['line']}, gdb has {gdbs_file}:{gdbs.line}", line=True))
     return told
 
 
@@ -95,31 +131,34 @@ def _is_last_row(ours: dict[str, Any]) -> bool:
     return (PurePath(ours["file"] or "").name, ours["line"]) in lines
 
 
-def argument_differences(ours: dict[str, Any], gdbs: Frame) -> list[str]:
+def argument_differences(
+    ours: dict[str, Any], gdbs: Frame, normal: Callable[[str], str] | None = None
+) -> list[Difference]:
     """How the arguments differ; by name, since gdb reverses those of inlined functions.
 
     A value that gdb has and we have not is a difference only when gdb could know it without the caller's call
     site entry, which cannot be seen here: so it is told, and the caller judges.
     """
+    normal = normal or normal_value
     told = []
-    found = sorted(ours["arguments"], key=lambda each: (each["name"], _value_key(each["value"])))
-    expected = sorted(gdbs.arguments, key=lambda each: (each.name, _value_key(each.value)))
-    names = ([one["name"] for one in found], [argument.name for argument in expected])
-    if names[0] != names[1]:
-        return [f"arguments {names[0]}, gdb has {names[1]}"]
     # The values of a parameter pack share a name; gdb has them in either order.
+    found = sorted(ours["arguments"], key=lambda each: (each["name"], normal(each["value"] or "")))
+    expected = sorted(gdbs.arguments, key=lambda each: (each.name, normal(each.value or "")))
+    names = ([one["name"] for one in found], [argument.name for argument in expected])
+    if names[1] == sorted(names[0] * 2):
+        # gdb reads the parameters of gcc's link-time constructors twice: with a value and as optimized out.
+        expected = [pair[pair[0].unavailable] for pair in zip(expected[::2], expected[1::2], strict=True)]
+    elif names[0] != names[1]:
+        return [Difference(f"arguments {names[0]}, gdb has {names[1]}")]
     for one, argument in zip(found, expected, strict=True):
-        ours_value = None if one["value"] is None else normal_value(one["value"])
-        gdbs_value = None if argument.unavailable else normal_value(argument.value or "")
+        ours_value = None if one["value"] is None else normal(one["value"])
+        gdbs_value = None if argument.unavailable else normal(argument.value or "")
         if ours_value != gdbs_value:
-            told.append(f"{argument.name} = {one['value']} ({one['why']}), gdb has {argument.value}")
+            text = f"{argument.name} = {one['value']} ({one['why']}), gdb has {argument.value}"
+            told.append(Difference(text, ours=one, gdbs=argument))
         if one["value"] is None and not one["why"]:
-            told.append(f"{argument.name} has neither a value nor a reason")
+            told.append(Difference(f"{argument.name} has neither a value nor a reason"))
     return told
-
-
-def _value_key(value: str | None) -> str:
-    return normal_value(value or "")
 
 
 def normal_value(text: str) -> str:
@@ -151,8 +190,8 @@ def _bare(name: str) -> str:
     name = re.sub(r"\[abi:\w+\]", "", name)
     name = _without_parameters(name)
     name = re.sub(r"\s*([<>,]|(?<!>)[&*])\s*", r"\1", name)
-    if "operator" not in name:
-        name = _without_return_type(name)
+    head, operator, symbol = name.partition("operator")
+    name = _without_return_type(head) + operator + symbol
     return re.sub(r"^(__GI_|__libc_|__new_|__)+", "", name)
 
 

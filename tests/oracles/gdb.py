@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+_ATTEMPTS_WITH_FORKS = 5
+
 SCRIPT = Path(__file__).resolve().with_name("gdb_script.py")
 
 
@@ -136,18 +138,22 @@ class GdbOracle:
             "registers": registers,
             "pretty_printers": pretty_printers,
             "follow": follow,
-            "seconds": self.seconds * 0.9,
         }
-        with tempfile.TemporaryDirectory(prefix="gdb-oracle-") as folder:
-            answer = self._ask(Path(folder), Path(program).resolve(), request)
+        # gdb 13 loses an event now and then when it follows both sides of a fork, and waits for ever: ask again.
+        attempts = _ATTEMPTS_WITH_FORKS if follow == "both" else 1
+        for attempt in range(attempts):
+            with tempfile.TemporaryDirectory(prefix="gdb-oracle-") as folder:
+                answer = self._ask(Path(folder), Path(program).resolve(), request, self.seconds / attempts)
+            if not answer["timed_out"] or attempt == attempts - 1:
+                break
         if check and (answer["error"] or answer["timed_out"]):
             raise OracleError(answer["error"] or f"gdb took more than {self.seconds} s")
         return [_hit(told) for told in answer["hits"]]
 
-    def _ask(self, folder: Path, program: Path, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, folder: Path, program: Path, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         answer_path = folder / "answer.json"
         request_path = folder / "request.json"
-        request_path.write_text(json.dumps({**request, "answer": str(answer_path)}))
+        request_path.write_text(json.dumps({**request, "answer": str(answer_path), "seconds": seconds * 0.9}))
         command = [self.command, "-nx", "-q", "-batch", "-iex", "set debuginfod enabled off"]
         command += ["-iex", "set auto-load python-scripts " + ("on" if request["pretty_printers"] else "off")]
         command += ["-x", str(SCRIPT), str(program)]
@@ -168,15 +174,14 @@ class GdbOracle:
             except FileNotFoundError as error:
                 raise OracleError("gdb is not installed; on Debian: apt install gdb") from error
             try:
-                gdb.wait(timeout=self.seconds)
+                gdb.wait(timeout=seconds)
             except subprocess.TimeoutExpired:
                 pass
             finally:
                 _end_session(gdb)
         if not answer_path.exists():
             raise OracleError(
-                f"gdb gave no answer within {self.seconds} s. It printed:\n"
-                + output.read_text(errors="replace")[-4000:]
+                f"gdb gave no answer within {seconds} s. It printed:\n" + output.read_text(errors="replace")[-4000:]
             )
         answer: dict[str, Any] = json.loads(answer_path.read_text())
         return answer

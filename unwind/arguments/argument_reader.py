@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from unwind.arguments.dwarf_constants import At, Op, Tag
 from unwind.arguments.entry_type import size_of, type_of
 from unwind.arguments.expression import evaluate
 from unwind.arguments.frame_state import FrameState
@@ -19,6 +18,7 @@ from unwind.arguments.type_name import type_name
 from unwind.arguments.unavailable import Reason, Unavailable, damage_as_unavailable, malformed, optimized_out
 from unwind.arguments.value import constant_data, format_value
 from unwind.dwarf.die import Die
+from unwind.dwarf.enumeration import At, Op, Tag
 
 _DEEPEST = 8
 _MOST_PARAMETERS = 1_000

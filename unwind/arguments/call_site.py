@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from unwind.arguments.dwarf_constants import At, Tag
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.unavailable import Reason, Unavailable
 from unwind.dwarf.die import Die
+from unwind.dwarf.enumeration import At, Tag
 
 _CALL_SITES = (Tag.CALL_SITE, Tag.GNU_CALL_SITE)
 _PARAMETERS = (Tag.CALL_SITE_PARAMETER, Tag.GNU_CALL_SITE_PARAMETER)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from unwind.arguments.dwarf_constants import C_PLUS_PLUS_LANGUAGES, At, Encoding, Tag
 from unwind.arguments.unavailable import malformed
 from unwind.dwarf.die import Die
+from unwind.dwarf.enumeration import C_PLUS_PLUS_LANGUAGES, At, Encoding, Tag
 
 QUALIFIERS = (Tag.CONST_TYPE, Tag.VOLATILE_TYPE, Tag.RESTRICT_TYPE, Tag.ATOMIC_TYPE)
 REFERENCES = (Tag.REFERENCE_TYPE, Tag.RVALUE_REFERENCE_TYPE)

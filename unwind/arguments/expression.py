@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unwind.arguments import call_site, typed_value
-from unwind.arguments.dwarf_constants import At, Encoding, Op, Tag
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.location import (
     Contents,
@@ -37,6 +36,7 @@ from unwind.arguments.unavailable import (
     unsupported,
 )
 from unwind.dwarf.die import Die, Unit
+from unwind.dwarf.enumeration import At, Encoding, Op, Tag
 
 _MOST_STEPS = 10_000
 _MOST_STACK = 1_000

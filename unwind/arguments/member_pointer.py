@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from unwind.arguments.dwarf_constants import At, Op, Tag
 from unwind.arguments.entry_type import is_method_pointer, size_of, type_of
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.operand_reader import OperandReader
 from unwind.arguments.type_name import qualified_name, type_name
 from unwind.arguments.typed_value import sign_extended
 from unwind.dwarf.die import Die
+from unwind.dwarf.enumeration import At, Op, Tag
 
 _DEEPEST = 32
 

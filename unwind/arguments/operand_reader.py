@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from unwind.arguments.unavailable import malformed
 from unwind.dwarf.die import Unit
+from unwind.dwarf.integer import read_sleb128, read_uleb128
 
 
 class OperandReader:
@@ -36,22 +39,18 @@ class OperandReader:
 
     def uleb128(self) -> int:
         """An unsigned LEB128 integer."""
-        value, _ = self._leb128()
-        return value
+        return self._leb128(read_uleb128)
 
     def sleb128(self) -> int:
         """A signed LEB128 integer."""
-        value, width = self._leb128()
-        return value - (1 << width) if value >> (width - 1) & 1 else value
+        return self._leb128(read_sleb128)
 
-    def _leb128(self) -> tuple[int, int]:
-        value = width = 0
-        while True:
-            byte = self.block(1)[0]
-            value |= (byte & 0x7F) << width
-            width += 7
-            if byte < 0x80:
-                return value, width
+    def _leb128(self, read: Callable[[bytes, int], tuple[int, int]]) -> int:
+        try:
+            value, self._position = read(self._data, self._position)
+        except IndexError:
+            raise malformed("an expression is cut short") from None
+        return value
 
     def jump(self, distance: int) -> None:
         """Move from here by `distance` bytes, at most to the end."""

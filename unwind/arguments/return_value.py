@@ -8,7 +8,6 @@ xmm1.
 from __future__ import annotations
 
 from unwind.arguments.argument_reader import Argument
-from unwind.arguments.dwarf_constants import At, Encoding, Tag
 from unwind.arguments.entry_type import (
     CLASSES,
     REFERENCES,
@@ -32,6 +31,7 @@ from unwind.arguments.type_name import type_name
 from unwind.arguments.unavailable import Reason, Unavailable, damage_as_unavailable, malformed, unsupported
 from unwind.arguments.value import format_value
 from unwind.dwarf.die import Die
+from unwind.dwarf.enumeration import At, Encoding, Tag
 
 _RAX, _RDX = 0, 1
 _DEEPEST = 32

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from unwind.arguments import floating_point
 from unwind.arguments.character_text import ELEMENT_LIMIT, character, string
-from unwind.arguments.dwarf_constants import At, Encoding, Tag
 from unwind.arguments.entry_type import (
     character_prefix,
     encoding_of,
@@ -18,6 +17,7 @@ from unwind.arguments.type_name import qualified_name
 from unwind.arguments.typed_value import sign_extended
 from unwind.arguments.unavailable import Reason, Unavailable, malformed, unsupported
 from unwind.dwarf.die import Die
+from unwind.dwarf.enumeration import At, Encoding, Tag
 
 _QUAD_NAMES = ("_Float128", "__float128")
 

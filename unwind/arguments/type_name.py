@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from unwind.arguments.dwarf_constants import At, Tag
 from unwind.arguments.entry_type import CLASSES, array_bounds, is_cplusplus, type_of
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.die import Die
+from unwind.dwarf.enumeration import At, Tag
 
 _DEEPEST = 40
 _KEYWORDS = {

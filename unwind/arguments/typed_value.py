@@ -16,8 +16,8 @@ from fractions import Fraction
 from typing import Any
 
 from unwind.arguments import floating_point
-from unwind.arguments.dwarf_constants import Encoding, Op
 from unwind.arguments.unavailable import malformed, unsupported
+from unwind.dwarf.enumeration import Encoding, Op
 
 _SIGNED = (Encoding.SIGNED, Encoding.SIGNED_CHAR)
 

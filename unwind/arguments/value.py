@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from unwind.arguments.character_text import ELEMENT_LIMIT, REPEAT_THRESHOLD, string
-from unwind.arguments.dwarf_constants import At, Tag
 from unwind.arguments.entry_type import (
     CLASSES,
     REFERENCES,
@@ -30,6 +29,7 @@ from unwind.arguments.scalar_text import base_value, enumeration_value, integer_
 from unwind.arguments.type_name import qualified_name
 from unwind.arguments.unavailable import Reason, Unavailable, damage_as_unavailable, malformed, unsupported
 from unwind.dwarf.die import Die
+from unwind.dwarf.enumeration import At, Tag
 
 # gdb's default of `print max-depth`.
 _DEEPEST = 20

@@ -1,7 +1,9 @@
 """Integers and strings of the DWARF byte stream (DWARF 5 §7.6), read from bytes at a position.
 
 Every reader raises IndexError when the data ends early (never a short value); callers turn it into a
-DwarfError that names the section.
+DwarfError that names the section. For one entry at a time: bulk passes have hot loops of their own, the line program
+and the scan of functions for all 64 bits (line_program.py), and CFI, where no larger number than 2**55 is sound, with
+a check that comes for nothing (cfi_tables/scalars.py).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from unwind.dwarf import constants as C
+from unwind.dwarf.enumeration import Op
 from unwind.dwarf.form import FormClass
 from unwind.dwarf.line_program import FLAG_END_SEQUENCE, FLAG_IS_STMT, FLAG_PROLOGUE_END
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from unwind.dwarf.entry import Entry
     from unwind.dwarf.line_program import LineTable
 
-_OP_REG0 = 0x50
-_OP_REG31 = 0x6F
 _OPTIMIZATION = re.compile(r"(?<!\S)-O(\S*)")
 
 
@@ -60,6 +59,6 @@ def is_optimized(entry: Entry) -> bool:
         if kind in (FormClass.SECTION_OFFSET, FormClass.LOCATION_LIST_INDEX):
             continue
         value = child.get(C.DW_AT_location)
-        if isinstance(value, bytes) and value and not _OP_REG0 <= value[0] <= _OP_REG31:
+        if isinstance(value, bytes) and value and not Op.REG0 <= value[0] <= Op.REG31:
             return False
     return True

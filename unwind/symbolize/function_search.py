@@ -52,6 +52,8 @@ class FunctionPlace:
     optimized: bool
     """Argument locations are valid at `address` (optimized code); False: only from `after_prologue` on."""
     die: Die | None = field(default=None, compare=False, repr=False)
+    selects: bool = False
+    """The code does not do what its name says, but selects what does, once, at start-up (an IFUNC's resolver)."""
 
 
 @dataclass(slots=True)
@@ -179,6 +181,7 @@ class FunctionSearch:
         if place is not None:
             place.name = demangled(symbol.name)
             place.linkage_name = symbol.name
+            place.selects = symbol.is_ifunc
         return place
 
     def _bare_place(self, symbol: FunctionSymbol) -> FunctionPlace:
@@ -199,6 +202,7 @@ class FunctionSearch:
             None,
             symbol.address,
             True,
+            selects=symbol.is_ifunc,
         )
 
     # --- statements

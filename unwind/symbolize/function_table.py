@@ -43,6 +43,7 @@ class FunctionTable:
         self.unit = unit
         self.rows: np.ndarray = F.scan_unit(unit, plain)
         self._ranges: dict[int, list[tuple[int, int]]] = {}
+        self._subtrees: dict[int, tuple[list[int], list[int], list[int]]] = {}
 
     def _address(self, form: int, value: int) -> int:
         return self.unit.addrx(value) if form in _ADDRESS_INDEX_FORMS else value & _MASK
@@ -129,13 +130,9 @@ class FunctionTable:
         function = self.function_at(pc)
         if function is None:
             return []
-        rows = self.rows
         chain = [function]
-        end = int(rows[function, F.END])
-        if end == function + 1:
-            return chain
-        tags = rows[function:end, F.TAG].tolist()
-        parents = rows[function:end, F.PARENT].tolist()
+        tags, parents, ends = self._under(function)
+        end = ends[0]
         row = function + 1
         while row < end:
             if (
@@ -144,13 +141,22 @@ class FunctionTable:
                 and any(low <= pc < high for low, high in self.ranges(row))
             ):
                 chain.append(row)
-                end = int(rows[row, F.END])
+                end = ends[row - function]
                 row += 1
             elif parents[row - function] == chain[-1]:
-                row = int(rows[row, F.END])
+                row = ends[row - function]
             else:
                 row += 1
         return chain
+
+    def _under(self, function: int) -> tuple[list[int], list[int], list[int]]:
+        """Tags, parents and ends of a function's row and all under it; kept, as a profile asks for few functions."""
+        found = self._subtrees.get(function)
+        if found is None:
+            rows = self.rows[function : int(self.rows[function, F.END])]
+            found = (rows[:, F.TAG].tolist(), rows[:, F.PARENT].tolist(), rows[:, F.END].tolist())
+            self._subtrees[function] = found
+        return found
 
     def owner(self, row: int) -> int | None:
         """Row of the function or inlined copy that an inlined copy lies in."""

@@ -19,7 +19,7 @@ from unwind.dwarf.debug_info import DebugInfo
 from unwind.dwarf.entry import Entry
 from unwind.dwarf.unit import CompilationUnit
 from unwind.symbolize.function_entry import after_prologue
-from unwind.symbolize.function_name import demangled, function_name
+from unwind.symbolize.function_name import function_name
 from unwind.symbolize.function_table import FunctionTable
 from unwind.symbolize.missing_debug import MissingDebug, missing_debug
 from unwind.symbolize.symbol_frame import SymbolFrame
@@ -217,7 +217,7 @@ class ModuleSymbols:
         symbol = self.symbol_names.at(address)
         if symbol is None:
             return []
-        name = demangled(symbol.name)
+        name = symbol.readable
         linkage = symbol.name if name != symbol.name else None
         offset = address - symbol.address
         return [SymbolFrame(name, linkage, offset, None, None, None, False, None, symbol.address)]

@@ -6,6 +6,7 @@ place; the one that people know best is preferred.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -32,6 +33,16 @@ class FunctionSymbol:
     name: str
     address: int
     end: int
+    is_ifunc: bool = False
+    """The code is no function of this name but what selects one, run by the dynamic linker (STT_GNU_IFUNC)."""
+
+    @property
+    def readable(self) -> str:
+        """The name demangled; that of a PLT stub keeps its `@plt`."""
+        from unwind.symbolize.function_name import demangled
+
+        stem, mark, rest = self.name.partition("@")
+        return demangled(stem) + mark + rest
 
 
 class SymbolNames:
@@ -44,6 +55,12 @@ class SymbolNames:
     def __init__(self, images: list[ElfImage]) -> None:
         self._images = images
         self.damage: str | None = None
+        # Code that no symbol covers is mostly that of PLT stubs: these sections are asked for them.
+        self._plt_ranges = [
+            (section.address, section.address + section.size)
+            for section in images[0].section_list
+            if section.flags & SHF_EXECINSTR and section.name.startswith((".plt", ".iplt"))
+        ]
 
     @cached_property
     def _table(self) -> tuple[ElfImage, SymbolTable] | None:
@@ -86,7 +103,30 @@ class SymbolNames:
         return start, end, chosen, np.maximum.accumulate(end) if len(end) else end
 
     def at(self, address: int) -> FunctionSymbol | None:
-        """The best symbol that covers `address`, None when none does."""
+        """The best symbol that covers `address`, a PLT stub's name too; None when none does."""
+        return self._symbol_at(address) or self._stub_at(address)
+
+    def _stub_at(self, address: int) -> FunctionSymbol | None:
+        if not any(low <= address < high for low, high in self._plt_ranges):
+            return None
+        index = bisect_right(self._stubs, address, key=lambda stub: stub.address) - 1
+        return self._stubs[index] if index >= 0 and address < self._stubs[index].end else None
+
+    @cached_property
+    def _stubs(self) -> list[FunctionSymbol]:
+        from unwind.symbolize.plt_symbols import plt_symbols
+
+        def resolver_name(address: int) -> str | None:
+            symbol = self._symbol_at(address)
+            return symbol.name if symbol is not None and symbol.address == address else None
+
+        try:
+            return [FunctionSymbol(*stub) for stub in plt_symbols(self._images[0], resolver_name)]
+        except ElfError as error:
+            self.damage = str(error)
+            return []
+
+    def _symbol_at(self, address: int) -> FunctionSymbol | None:
         if self._columns is None or self._table is None or not 0 <= address < 1 << 64:
             return None
         import numpy as np
@@ -111,7 +151,9 @@ class SymbolNames:
         if best is None:
             return None
         index = best[1]
-        return FunctionSymbol(_plain(table.name(int(rows[index]))), int(start[index]), int(end[index]))
+        row = int(rows[index])
+        ifunc = int(table.type[row]) == _STT_GNU_IFUNC
+        return FunctionSymbol(_plain(table.name(row)), int(start[index]), int(end[index]), ifunc)
 
     @cached_property
     def _objects(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -131,10 +173,13 @@ class SymbolNames:
         from unwind.symbolize.function_name import demangled
 
         code = self.at(address)
-        name, start = (code.name, code.address) if code is not None else self._object_at(address)
-        if name is None:
-            return None
-        name = demangled(name)
+        if code is not None:
+            name, start = code.readable, code.address
+        else:
+            data, start = self._object_at(address)
+            if data is None:
+                return None
+            name = demangled(data)
         return f"{name}+{address - start}" if address != start else name
 
     def _object_at(self, address: int) -> tuple[str | None, int]:
@@ -166,7 +211,7 @@ class SymbolNames:
                 continue
             name = _plain(table.name(row))
             if name:
-                found.append(FunctionSymbol(name, low, high))
+                found.append(FunctionSymbol(name, low, high, int(table.type[row]) == _STT_GNU_IFUNC))
         return found
 
     @cached_property

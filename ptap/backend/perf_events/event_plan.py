@@ -172,9 +172,17 @@ def _tracepoint(tracefs: TraceFilesystem, name: str) -> int:
         return tracefs.event_id(group, event)
     except OSError as error:
         if error.errno == errno.ENOENT:
-            raise CaptureError(
-                f"this kernel has no tracepoint {name}: look in /sys/kernel/tracing/available_events"
-            ) from error
+            raise CaptureError(f"this kernel has no tracepoint {name}{_nearest_tracepoints(tracefs, name)}") from error
         raise CaptureError(
             f"cannot read the tracepoint {name}: {os.strerror(error.errno or 0)}: run as root"
         ) from error
+
+
+def _nearest_tracepoints(tracefs: TraceFilesystem, name: str) -> str:
+    from unwind.symbolize.nearest_name import nearest_names
+
+    try:
+        close = nearest_names(name, tracefs.read("available_events").split(), 3)
+    except OSError:
+        close = []
+    return f"; the nearest: {', '.join(close)}" if close else ": look in /sys/kernel/tracing/available_events"

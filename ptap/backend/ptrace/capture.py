@@ -91,15 +91,11 @@ class PtraceCapture:
         self._events: deque[Event] = deque()
         self._stopping = False
         self._lifted = False
-        self._tracer = 0
 
     # --- the LiveCapture protocol
 
     def start(self) -> None:
         """Arm the places and let the target run. Raises CaptureError with the remedy."""
-        import threading
-
-        self._tracer = threading.get_ident()
         try:
             for pid in self._target.pids:
                 self._attach(pid)
@@ -138,15 +134,15 @@ class PtraceCapture:
 
     def stop(self) -> None:
         """End the capture soon; safe in a signal handler and from another thread."""
-        import threading
-
+        if self._stopping:
+            return
         self._stopping = True
-        if threading.get_ident() != self._tracer:
-            # The tracer may sleep in waitpid: a child that ends wakes it, without a signal and without a race.
-            with warnings.catch_warnings(), suppress(OSError):
-                warnings.simplefilter("ignore", DeprecationWarning)
-                if os.fork() == 0:
-                    os._exit(0)
+        # The tracer may sleep in waitpid, which Python resumes after a signal's handler: a child that ends wakes it,
+        # without a race and whichever thread we are.
+        with warnings.catch_warnings(), suppress(OSError):
+            warnings.simplefilter("ignore", DeprecationWarning)
+            if os.fork() == 0:
+                os._exit(0)
 
     def close(self) -> None:
         """Take every breakpoint out and let the target go on. Never raises; may be called twice."""

@@ -6,9 +6,6 @@ different threads and processes come in any order, so each trace is matched with
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,13 +17,13 @@ from oracles import elf_facts
 from oracles.agreement import GDB_GAVE_UP, disagreements
 from oracles.gdb import GdbOracle, Hit
 from programs.build import VARIANTS
+from ptap_run import Ptap
 
 WHOLE = "end_of_stack"
 CUT = ("stack_cut", "memory_not_captured")
 """Where perf events copy one stack of at most 65,528 bytes; what they give must be right as far as it goes."""
 
 MOST_HITS = 200
-SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -101,23 +98,11 @@ def probe_words(place: tuple[Path, str, int]) -> str:
     return f'process("{path}").function("{"drawing::Circle::area" if name.startswith("_Z") else name}")'
 
 
-def trace(backend: str, probes: Sequence[str], command: Sequence[str | Path], output: Path) -> list[dict[str, Any]]:
-    """The traces that the ptap command writes."""
-    ptap = [sys.executable, "-m", "ptap", "--backtrace", "--format", "json", "--backend", backend, "-o", output]
-    done = subprocess.run(
-        [*ptap, *probes, "--", *command], capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in output.read_text().splitlines()]
-
-
-def usable(backend: str) -> str:
-    from ptap.backend.choice import BACK_ENDS
-
-    reason = BACK_ENDS[backend]()
-    if reason is not None:
-        pytest.skip(f"back end {backend}: {reason}")
-    return backend
+def traces_of(ptap: Ptap, backend: str, probes: Sequence[str], program: Path) -> list[dict[str, Any]]:
+    """The traces that the ptap command writes, with address randomization as users have it."""
+    run = ptap.trace(probes, [program], backend=backend, prefix=())
+    assert run.status == 0, run.stderr
+    return run.traces
 
 
 @pytest.fixture(scope="module")
@@ -161,30 +146,29 @@ def difference(one: dict[str, Any], hit: Hit, ends_early: frozenset[str]) -> lis
     return told
 
 
-@pytest.mark.parametrize("backend", ["ptrace", "perf"])
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_every_program_s_stacks(stacks, tmp_path: Path, name: str, backend: str) -> None:
+def test_every_program_s_stacks(stacks, ptap: Ptap, name: str, backend: str) -> None:
     program, hits = stacks(name)
     probed = PROGRAMS[name]
     probes = list(dict.fromkeys(probe_words(place) for place in places(probed, program)))
-    traces = trace(usable(backend), probes, [program], tmp_path / "traces")
+    traces = traces_of(ptap, backend, probes, program)
     if backend == "ptrace":
         assert not {one["stop"] for one in traces} & set(CUT)
     assert_all_match(traces, hits, probed.ends_early)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
-def test_inlined_calls_of_every_variant(programs, gdb_oracle: GdbOracle, tmp_path: Path, variant) -> None:
+def test_inlined_calls_of_every_variant(programs, gdb_oracle: GdbOracle, ptap: Ptap, variant) -> None:
     program = programs.build_variant("inline_nest", variant)
     starts = elf_facts.second_line_addresses if "-O0" in variant.flags else elf_facts.addresses
     hits = gdb_stacks(gdb_oracle, program, [(program, place) for place in starts(program, "called_from_nest")])
     probe = f'process("{program}").function("called_from_nest")'
-    assert_all_match(trace(usable("ptrace"), [probe], [program], tmp_path / "traces"), hits, frozenset())
+    assert_all_match(traces_of(ptap, "ptrace", [probe], program), hits, frozenset())
 
 
-def test_a_function_without_cfi_ends_the_walk_with_its_reason(stacks, tmp_path: Path) -> None:
+def test_a_function_without_cfi_ends_the_walk_with_its_reason(stacks, ptap: Ptap) -> None:
     program, _ = stacks("cfi_directives")
     probe = f'process("{program}").function("assembly_leaf")'
-    traces = trace(usable("ptrace"), [probe], [program], tmp_path / "traces")
+    traces = traces_of(ptap, "ptrace", [probe], program)
     ended = [one["stop"] for one in traces if one["frames"][-1]["function"] == "without_cfi"]
     assert ended == ["no_row", "no_row"]

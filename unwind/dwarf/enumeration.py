@@ -1,39 +1,46 @@
-"""DWARF numbers that reading argument values needs (DWARF 5 §7.5.3, §7.5.4, §7.7, §7.8; GNU extensions)."""
+"""DWARF numbers as enumerations, for code that shows or evaluates them (DWARF 5 §7.5.3, §7.5.4, §7.7, §7.8; GNU
+extensions).
+
+Those that the hot loops need too are plain integers in constants.py, which numba takes as they are; each number stands
+in one of the two files.
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum
 
+from unwind.dwarf import constants as C
+
 
 class Tag(IntEnum):
     """DW_TAG, table 7.3."""
 
-    ARRAY_TYPE = 0x01
-    CLASS_TYPE = 0x02
-    ENUMERATION_TYPE = 0x04
-    FORMAL_PARAMETER = 0x05
+    ARRAY_TYPE = C.DW_TAG_array_type
+    CLASS_TYPE = C.DW_TAG_class_type
+    ENUMERATION_TYPE = C.DW_TAG_enumeration_type
+    FORMAL_PARAMETER = C.DW_TAG_formal_parameter
     LEXICAL_BLOCK = 0x0B
     MEMBER = 0x0D
     POINTER_TYPE = 0x0F
     REFERENCE_TYPE = 0x10
-    COMPILE_UNIT = 0x11
-    STRUCTURE_TYPE = 0x13
-    SUBROUTINE_TYPE = 0x15
+    COMPILE_UNIT = C.DW_TAG_compile_unit
+    STRUCTURE_TYPE = C.DW_TAG_structure_type
+    SUBROUTINE_TYPE = C.DW_TAG_subroutine_type
     TYPEDEF = 0x16
-    UNION_TYPE = 0x17
+    UNION_TYPE = C.DW_TAG_union_type
     UNSPECIFIED_PARAMETERS = 0x18
     INHERITANCE = 0x1C
-    INLINED_SUBROUTINE = 0x1D
+    INLINED_SUBROUTINE = C.DW_TAG_inlined_subroutine
     PTR_TO_MEMBER_TYPE = 0x1F
     SUBRANGE_TYPE = 0x21
     BASE_TYPE = 0x24
     CONST_TYPE = 0x26
     ENUMERATOR = 0x28
-    SUBPROGRAM = 0x2E
+    SUBPROGRAM = C.DW_TAG_subprogram
     VARIABLE = 0x34
     VOLATILE_TYPE = 0x35
     RESTRICT_TYPE = 0x37
-    NAMESPACE = 0x39
+    NAMESPACE = C.DW_TAG_namespace
     UNSPECIFIED_TYPE = 0x3B
     RVALUE_REFERENCE_TYPE = 0x42
     ATOMIC_TYPE = 0x47
@@ -46,33 +53,33 @@ class Tag(IntEnum):
 class At(IntEnum):
     """DW_AT, table 7.5."""
 
-    LOCATION = 0x02
-    NAME = 0x03
+    LOCATION = C.DW_AT_location
+    NAME = C.DW_AT_name
     BYTE_SIZE = 0x0B
     BIT_OFFSET = 0x0C
     BIT_SIZE = 0x0D
-    LOW_PC = 0x11
+    LOW_PC = C.DW_AT_low_pc
     CONST_VALUE = 0x1C
     UPPER_BOUND = 0x2F
     PROTOTYPED = 0x27
-    ABSTRACT_ORIGIN = 0x31
+    ABSTRACT_ORIGIN = C.DW_AT_abstract_origin
     ARTIFICIAL = 0x34
     COUNT = 0x37
-    DATA_MEMBER_LOCATION = 0x38
-    DECLARATION = 0x3C
+    DATA_MEMBER_LOCATION = C.DW_AT_data_member_location
+    DECLARATION = C.DW_AT_declaration
     ENCODING = 0x3E
     EXTERNAL = 0x3F
-    FRAME_BASE = 0x40
-    SPECIFICATION = 0x47
+    FRAME_BASE = C.DW_AT_frame_base
+    SPECIFICATION = C.DW_AT_specification
     TYPE = 0x49
     VIRTUALITY = 0x4C
-    VTABLE_ELEM_LOCATION = 0x4D
+    VTABLE_ELEM_LOCATION = C.DW_AT_vtable_elem_location
     CONTAINING_TYPE = 0x1D
-    ENTRY_PC = 0x52
+    ENTRY_PC = C.DW_AT_entry_pc
     OBJECT_POINTER = 0x64
     DATA_BIT_OFFSET = 0x6B
     ENUM_CLASS = 0x6D
-    LINKAGE_NAME = 0x6E
+    LINKAGE_NAME = C.DW_AT_linkage_name
     CALL_RETURN_PC = 0x7D
     CALL_VALUE = 0x7E
     CALL_ORIGIN = 0x7F
@@ -82,7 +89,7 @@ class At(IntEnum):
     CALL_DATA_VALUE = 0x86
     CALLING_CONVENTION = 0x36
     EXPORT_SYMBOLS = 0x89
-    MIPS_LINKAGE_NAME = 0x2007
+    MIPS_LINKAGE_NAME = C.DW_AT_MIPS_linkage_name
     GNU_VECTOR = 0x2107
     GNU_CALL_SITE_VALUE = 0x2111
     GNU_CALL_SITE_DATA_VALUE = 0x2112
