@@ -1,15 +1,22 @@
 """Compiled tables kept on disk, so that a module's CFI is decoded once.
 
 Owns `$XDG_CACHE_HOME/ptap/tables` (else ~/.cache). A table's name holds the format version, the module's
-build-id (else a hash of its contents) and, where a debug file was used, that it was. A damaged file is built
-again and replaced; a cache that cannot be written is no error, only slower.
+build-id (else a hash of its contents) and, where a debug file was used, that it was. A damaged file, or one of an
+older format, is built again and replaced; a cache that cannot be written is no error, only slower.
+
+The files together stay below a limit: whoever adds one removes those that were used longest ago. A file's
+modification time says when it was last used. Any number of processes may do this at once without a lock: a file
+appears whole under its name or not at all, and one that is removed stays readable where it is mapped.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +26,47 @@ from cfi_tables.table import CompactTable, TableError, build_table
 if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
 
+SIZE_LIMIT = 512 << 20
+"""Bytes of all tables together; PTAP_CACHE_LIMIT in the environment sets another one, in MiB."""
+_EVICT_TO = 0.9  # of the limit, so that not every new table has to look for others to remove
+_TOUCH_AFTER = 60.0  # seconds: how exactly the time of the last use is kept
+_ABANDONED_AFTER = 3600.0  # seconds after which a half-written file belongs to no living process
+
+_NAME = re.compile(r"v(\d+)-(\d+)-(sha256-)?([0-9a-f]+)(-with-debug)?\.table")
+
+
+@dataclass(frozen=True, slots=True)
+class CachedTable:
+    """One file of the cache, by its name and status alone: its contents are not looked at."""
+
+    path: Path
+    format_version: int
+    machine: int
+    """EM_*."""
+    identity: str
+    """The module's build-id, or `sha256-` and a hash of its contents."""
+    with_debug: bool
+    """Whether a debug file was used."""
+    size: int
+    """Bytes."""
+    last_used: float
+    """Seconds since the epoch."""
+
 
 def tables_directory() -> Path:
     """Where tables are kept."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "ptap" / "tables"
+
+
+def size_limit() -> int:
+    """How many bytes all tables may have together. Raises TableError where the environment sets no number."""
+    text = os.environ.get("PTAP_CACHE_LIMIT")
+    if text is None:
+        return SIZE_LIMIT
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise TableError(f"PTAP_CACHE_LIMIT is {text!r}, no number; give it in MiB, such as 512")
+    return int(text) << 20
 
 
 def table_path(image: ElfImage, debug: ElfImage | None = None) -> Path:
@@ -49,9 +92,96 @@ def table_for(image: ElfImage, debug: ElfImage | None = None) -> CompactTable:
         # The name was given by whoever wrote the file; the build-id in it was checked with its checksum.
         if table.machine == image.machine and table.build_id == (image.build_id[:20] if image.build_id else None):
             table.name = image.path
+            _note_use(path)
             return table
     table = build_table(image, debug)
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.save(path)
+    limit = size_limit()
+    if len(table.data) <= limit:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table.save(path)
+            evict(limit, keep=path)
     return table
+
+
+def _note_use(path: Path) -> None:
+    with suppress(OSError):  # removed since, or not ours
+        if time.time() - path.stat().st_mtime > _TOUCH_AFTER:
+            os.utime(path)
+
+
+def cached_tables() -> list[CachedTable]:
+    """The files of the cache, the one used last first; files that no table has the name of are not listed."""
+    found = []
+    for path in _files():
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            continue
+        with suppress(OSError):  # removed by another process since
+            status = path.stat()
+            found.append(
+                CachedTable(
+                    path=path,
+                    format_version=int(match[1]),
+                    machine=int(match[2]),
+                    identity=(match[3] or "") + match[4],
+                    with_debug=match[5] is not None,
+                    size=status.st_size,
+                    last_used=status.st_mtime,
+                )
+            )
+    return sorted(found, key=lambda each: -each.last_used)
+
+
+def _files() -> list[Path]:
+    try:
+        return list(tables_directory().iterdir())
+    except OSError:
+        return []
+
+
+def evict(limit: int, keep: Path | None = None) -> int:
+    """Where the tables have more than `limit` bytes, remove those used longest ago; gives how many bytes went.
+
+    Tables of other formats go first. `keep` is the one that was just made. Half-written files that nobody will
+    finish go with them. Never raises: what cannot be removed stays.
+    """
+    tables = cached_tables()
+    size = sum(table.size for table in tables)
+    if size <= limit:
+        return 0
+    removed = 0
+    _remove_abandoned()
+    for table in sorted(tables, key=lambda each: (each.format_version == FORMAT_VERSION, each.last_used)):
+        if size - removed <= limit * _EVICT_TO:
+            break
+        if table.path != keep and _remove(table.path):
+            removed += table.size
+    return removed
+
+
+def clear() -> tuple[int, int]:
+    """Remove every table, half-written ones too; gives (tables, bytes) removed. Raises OSError."""
+    count = size = 0
+    for table in cached_tables():
+        with suppress(FileNotFoundError):  # another process was quicker
+            table.path.unlink()
+            count += 1
+            size += table.size
+    _remove_abandoned()
+    return count, size
+
+
+def _remove_abandoned() -> None:
+    """Half-written files of processes that were killed."""
+    for path in _files():
+        with suppress(OSError):
+            if path.name.startswith(".v") and time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
+                path.unlink()
+
+
+def _remove(path: Path) -> bool:
+    with suppress(OSError):
+        path.unlink()
+        return True
+    return False

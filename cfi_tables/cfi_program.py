@@ -28,6 +28,9 @@ from cfi_tables.frame_section import (
     PROBLEM_OFFSET,
     PROBLEM_REASON,
     PROBLEM_START,
+    SECTION_REGISTERS,
+    SECTION_RETURN_COLUMN,
+    SECTION_SIGNS_RETURN,
     read_pointer,
 )
 from cfi_tables.hot_loop import FlatArray, hot_loop
@@ -49,18 +52,19 @@ from cfi_tables.layout import (
     REGISTER_KIND_VAL_EXPRESSION,
 )
 from cfi_tables.rule_pool import (
-    REGISTERS,
     RULE_INVALID,
     STATE_CFA_EXPRESSION,
     STATE_CFA_KIND,
     STATE_CFA_OFFSET,
     STATE_CFA_REGISTER,
-    STATE_KINDS,
-    STATE_SIZE,
-    STATE_VALUES,
+    STATE_MAXIMUM_SIZE,
+    STATE_REGISTERS,
+    STATE_RETURN_COLUMN,
+    STATE_SIGNED,
     UNSPECIFIED,
     intern_expression,
     intern_rule,
+    state_size,
 )
 from cfi_tables.scalars import read_sleb, read_u8, read_u16, read_u32, read_uleb
 
@@ -88,19 +92,20 @@ def clamp(value: int) -> int:
 
 
 @hot_loop
-def set_register(state: FlatArray, register: int, kind: int, value: int) -> None:
+def set_register(section: FlatArray, state: FlatArray, register: int, kind: int, value: int) -> None:
     """Give `register` a rule; registers that the table does not hold (vectors, flags) are passed over."""
-    if 0 <= register < REGISTERS:
-        state[STATE_KINDS + register] = kind
-        state[STATE_VALUES + register] = value
+    if 0 <= register < section[SECTION_REGISTERS]:
+        state[STATE_REGISTERS + 2 * register] = kind
+        state[STATE_REGISTERS + 2 * register + 1] = value
 
 
 @hot_loop
-def restore_register(state: FlatArray, initial: FlatArray, base: int, register: int) -> None:
+def restore_register(section: FlatArray, state: FlatArray, initial: FlatArray, base: int, register: int) -> None:
     """Give `register` the rule that the CIE's initial instructions gave it."""
-    if 0 <= register < REGISTERS:
-        state[STATE_KINDS + register] = initial[base + STATE_KINDS + register]
-        state[STATE_VALUES + register] = initial[base + STATE_VALUES + register]
+    if 0 <= register < section[SECTION_REGISTERS]:
+        place = STATE_REGISTERS + 2 * register
+        state[place] = initial[base + place]
+        state[place + 1] = initial[base + place + 1]
 
 
 @hot_loop
@@ -120,26 +125,28 @@ def _define_cfa(data: FlatArray, opcode: int, at: int, end: int, alignment: int,
 
 
 @hot_loop
-def _define_register(data: FlatArray, opcode: int, at: int, end: int, alignment: int, state: FlatArray) -> int:
+def _define_register(
+    data: FlatArray, opcode: int, at: int, end: int, alignment: int, section: FlatArray, state: FlatArray
+) -> int:
     """The two-operand register instructions; gives the next position, -1 when damaged."""
     register, at = read_uleb(data, at, end)
     if opcode == 0x07:
-        set_register(state, register, REGISTER_KIND_UNDEFINED, 0)
+        set_register(section, state, register, REGISTER_KIND_UNDEFINED, 0)
     elif opcode == 0x08:
-        set_register(state, register, REGISTER_KIND_SAME, 0)
+        set_register(section, state, register, REGISTER_KIND_SAME, 0)
     elif opcode == 0x09:
         source, at = read_uleb(data, at, end)
-        set_register(state, register, REGISTER_KIND_IN_REGISTER, clamp(source))
+        set_register(section, state, register, REGISTER_KIND_IN_REGISTER, clamp(source))
     elif opcode == 0x11 or opcode == 0x15:
         offset, at = read_sleb(data, at, end)
         kind = REGISTER_KIND_AT_CFA if opcode == 0x11 else REGISTER_KIND_CFA_PLUS
-        set_register(state, register, kind, clamp(clamp(offset) * alignment))
+        set_register(section, state, register, kind, clamp(clamp(offset) * alignment))
     else:
         offset, at = read_uleb(data, at, end)
         if opcode == 0x2F:  # GNU_negative_offset_extended
             offset = -offset
         kind = REGISTER_KIND_CFA_PLUS if opcode == 0x14 else REGISTER_KIND_AT_CFA
-        set_register(state, register, kind, clamp(clamp(offset) * alignment))
+        set_register(section, state, register, kind, clamp(clamp(offset) * alignment))
     return at
 
 
@@ -149,6 +156,7 @@ def _define_expression(
     opcode: int,
     at: int,
     end: int,
+    section: FlatArray,
     state: FlatArray,
     expressions: FlatArray,
     expression_slots: FlatArray,
@@ -165,9 +173,9 @@ def _define_expression(
         state[STATE_CFA_KIND] = CFA_KIND_EXPRESSION
         state[STATE_CFA_EXPRESSION] = reference
     elif opcode == 0x10:
-        set_register(state, register, REGISTER_KIND_EXPRESSION, reference)
+        set_register(section, state, register, REGISTER_KIND_EXPRESSION, reference)
     else:
-        set_register(state, register, REGISTER_KIND_VAL_EXPRESSION, reference)
+        set_register(section, state, register, REGISTER_KIND_VAL_EXPRESSION, reference)
     return at + length
 
 
@@ -201,8 +209,8 @@ def _move_location(
 
 
 @hot_loop
-def _copy(source: FlatArray, source_at: int, target: FlatArray, target_at: int) -> None:
-    for index in range(STATE_SIZE):
+def _copy(source: FlatArray, source_at: int, target: FlatArray, target_at: int, size: int) -> None:
+    for index in range(size):
         target[target_at + index] = source[source_at + index]
 
 
@@ -222,7 +230,8 @@ def step(
 ) -> int:
     """Run the instruction at the cursor; gives a FRAME_PROBLEM."""
     row = cie_index * CIE_COLUMNS
-    base = cie_index * STATE_SIZE
+    size = state_size(section)
+    base = cie_index * size
     alignment = cie[row + CIE_DATA_ALIGNMENT]
     at = cursor[CURSOR_AT]
     opcode = read_u8(data, at)
@@ -233,36 +242,39 @@ def step(
         cursor[CURSOR_ADVANCED] = cursor[CURSOR_LOCATION] + low * cie[row + CIE_CODE_ALIGNMENT]
     elif high == 2:  # offset
         offset, at = read_uleb(data, at, end)
-        set_register(state, low, REGISTER_KIND_AT_CFA, clamp(clamp(offset) * alignment))
+        set_register(section, state, low, REGISTER_KIND_AT_CFA, clamp(clamp(offset) * alignment))
     elif high == 3:  # restore
-        restore_register(state, initial, base, low)
+        restore_register(section, state, initial, base, low)
     elif opcode == 0x00:  # nop
         pass
     elif opcode <= 0x04:
         at = _move_location(data, opcode, at, end, cie, row, section, cursor)
     elif opcode == 0x06:  # restore_extended
         register, at = read_uleb(data, at, end)
-        restore_register(state, initial, base, register)
+        restore_register(section, state, initial, base, register)
     elif opcode == 0x0A:  # remember_state
         depth = cursor[CURSOR_DEPTH]
         if depth >= STATE_STACK_DEPTH:
             return FRAME_PROBLEM_STATE_STACK
-        _copy(state, 0, stack, depth * STATE_SIZE)
+        _copy(state, 0, stack, depth * size, size)
         cursor[CURSOR_DEPTH] = depth + 1
     elif opcode == 0x0B:  # restore_state; the CFA is part of it
         depth = cursor[CURSOR_DEPTH] - 1
         if depth < 0:
             return FRAME_PROBLEM_STATE_STACK
-        _copy(stack, depth * STATE_SIZE, state, 0)
+        _copy(stack, depth * size, state, 0, size)
         cursor[CURSOR_DEPTH] = depth
     elif 0x0C <= opcode <= 0x0E or opcode == 0x12 or opcode == 0x13:
         at = _define_cfa(data, opcode, at, end, alignment, state)
     elif opcode == 0x0F or opcode == 0x10 or opcode == 0x16:
-        at = _define_expression(data, opcode, at, end, state, expressions, expression_slots)
+        at = _define_expression(data, opcode, at, end, section, state, expressions, expression_slots)
+    elif (opcode == 0x2C or opcode == 0x2D) and section[SECTION_SIGNS_RETURN]:
+        # AARCH64_negate_ra_state_with_pc, AARCH64_negate_ra_state: whether the bits of a signature must be cleared
+        state[STATE_SIGNED] = 1 - state[STATE_SIGNED]
     elif opcode == 0x2E:  # GNU_args_size: pushed arguments, which no rule needs
         _, at = read_uleb(data, at, end)
     elif opcode <= 0x15 or opcode == 0x2F:
-        at = _define_register(data, opcode, at, end, alignment, state)
+        at = _define_register(data, opcode, at, end, alignment, section, state)
     else:
         return FRAME_PROBLEM_BAD_INSTRUCTION
     if at < 0:
@@ -282,23 +294,25 @@ def run_cies(
     stack: FlatArray,
     expressions: FlatArray,
     expression_slots: FlatArray,
-    return_column: int,
 ) -> None:
     """Run every CIE's initial instructions into `initial`; a failure is noted in the CIE's problem column."""
-    cursor = state[STATE_SIZE : STATE_SIZE + CURSOR_SIZE]
+    size = state_size(section)
+    cursor = state[STATE_MAXIMUM_SIZE : STATE_MAXIMUM_SIZE + CURSOR_SIZE]
     for index in range(cie_count):
         row = index * CIE_COLUMNS
         if cie[row + CIE_PROBLEM]:
             continue
-        if cie[row + CIE_RETURN_COLUMN] != return_column:
+        column = cie[row + CIE_RETURN_COLUMN]
+        if column != section[SECTION_RETURN_COLUMN] and (column < 0 or column >= section[SECTION_REGISTERS]):
             cie[row + CIE_PROBLEM] = FRAME_PROBLEM_RETURN_COLUMN
             continue
-        for slot in range(STATE_SIZE):
+        for slot in range(size):
             state[slot] = 0
-        for register in range(REGISTERS):
-            state[STATE_KINDS + register] = UNSPECIFIED
+        state[STATE_RETURN_COLUMN] = column
+        for register in range(section[SECTION_REGISTERS]):
+            state[STATE_REGISTERS + 2 * register] = UNSPECIFIED
         # Until the program is done, `restore` means "unspecified".
-        _copy(state, 0, initial, index * STATE_SIZE)
+        _copy(state, 0, initial, index * size, size)
         cursor[CURSOR_AT] = cie[row + CIE_PROGRAM]
         cursor[CURSOR_LOCATION] = 0
         cursor[CURSOR_ADVANCED] = 0
@@ -309,7 +323,7 @@ def run_cies(
             if problem or cursor[CURSOR_ADVANCED] != 0:
                 cie[row + CIE_PROBLEM] = FRAME_PROBLEM_BAD_CIE
                 break
-        _copy(state, 0, initial, index * STATE_SIZE)
+        _copy(state, 0, initial, index * size, size)
 
 
 @hot_loop
@@ -329,13 +343,13 @@ def run_fde(
     row_addresses: FlatArray,
     row_rules: FlatArray,
     row_count: int,
-    same_mask: int,
 ) -> tuple[int, int]:
     """Append the rows of one FDE and the gap behind it; gives (row count, FRAME_PROBLEM)."""
-    cursor = state[STATE_SIZE : STATE_SIZE + CURSOR_SIZE]
+    size = state_size(section)
+    cursor = state[STATE_MAXIMUM_SIZE : STATE_MAXIMUM_SIZE + CURSOR_SIZE]
     cie_index = fde[fde_row + FDE_CIE]
     flags = cie[cie_index * CIE_COLUMNS + CIE_FLAGS]
-    _copy(initial, cie_index * STATE_SIZE, state, 0)
+    _copy(initial, cie_index * size, state, 0, size)
     location = fde[fde_row + FDE_START]
     limit = fde[fde_row + FDE_END]
     end = fde[fde_row + FDE_PROGRAM_END]
@@ -355,12 +369,12 @@ def run_fde(
         if advanced >= limit:
             break
         row_addresses[row_count] = location
-        row_rules[row_count] = intern_rule(state, flags, same_mask, rules, rule_slots)
+        row_rules[row_count] = intern_rule(state, flags, section, rules, rule_slots)
         row_count += 1
         location = advanced
         cursor[CURSOR_LOCATION] = location
     row_addresses[row_count] = location
-    row_rules[row_count] = intern_rule(state, flags, same_mask, rules, rule_slots)
+    row_rules[row_count] = intern_rule(state, flags, section, rules, rule_slots)
     row_addresses[row_count + 1] = limit
     row_rules[row_count + 1] = RULE_INVALID
     return row_count + 2, FRAME_PROBLEM_NONE
@@ -384,7 +398,6 @@ def run_fdes(
     row_rules: FlatArray,
     fde_first_row: FlatArray,
     problems: FlatArray,
-    same_mask: int,
 ) -> tuple[int, int]:
     """Append the rows of every FDE in order; gives (row count, problem count).
 
@@ -400,7 +413,7 @@ def run_fdes(
         if problem == 0:
             done, problem = run_fde(
                 data, section, cie, initial, fde, fde_row, state, stack, expressions, expression_slots,
-                rules, rule_slots, row_addresses, row_rules, row_count, same_mask,
+                rules, rule_slots, row_addresses, row_rules, row_count,
             )  # fmt: skip
         if problem:
             problems[problem_count * PROBLEM_COLUMNS + PROBLEM_OFFSET] = fde[fde_row + FDE_OFFSET]

@@ -22,6 +22,7 @@ ET_REL = 1
 ET_EXEC = 2
 ET_DYN = 3
 ET_CORE = 4
+EM_386 = 3
 EM_X86_64 = 62
 EM_AARCH64 = 183
 PT_LOAD = 1
@@ -67,6 +68,7 @@ class Section:
     offset: int
     size: int
     entry_size: int
+    alignment: int
     link: int
     info: int
 
@@ -198,7 +200,7 @@ class ElfImage:
             name = strings[row[0] : end].decode("utf-8", "replace") if end >= 0 else ""
             section = Section(
                 name=name, index=index, type=row[1], flags=row[2], address=row[3], offset=row[4],
-                size=row[5], link=row[6], info=row[7], entry_size=row[9],
+                size=row[5], link=row[6], info=row[7], alignment=row[8], entry_size=row[9],
             )  # fmt: skip
             self.section_list.append(section)
             if index:

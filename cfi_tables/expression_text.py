@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cfi_tables.architecture import Architecture
 from cfi_tables.scalars import read_sleb, read_uleb
-from cfi_tables.x86_64 import REGISTER_NAMES
 
 _PLAIN = {
     0x06: "deref", 0x12: "dup", 0x13: "drop", 0x14: "over", 0x16: "swap", 0x17: "rot", 0x19: "abs", 0x1A: "and",
@@ -21,24 +21,19 @@ _OPERAND = {
 }  # fmt: skip
 
 
-def register_name(number: int) -> str:
-    """The ABI's name of a DWARF register, `r<number>` for one that the table does not hold."""
-    return REGISTER_NAMES[number] if number < len(REGISTER_NAMES) else f"r{number}"
-
-
-def describe_expression(expression: bytes) -> str:
+def describe_expression(expression: bytes, architecture: Architecture) -> str:
     """The operations in order, such as `rsp+8; deref; lit4; plus`; what is damaged is told as such."""
     words = []
     at = 0
     while at < len(expression):
-        word, at = _operation(expression, at)
+        word, at = _operation(expression, at, architecture)
         words.append(word)
         if at < 0:
             break
     return "; ".join(words)
 
 
-def _operation(data: bytes, at: int) -> tuple[str, int]:
+def _operation(data: bytes, at: int, architecture: Architecture) -> tuple[str, int]:
     """(text, next position), position -1 when the rest cannot be read."""
     opcode = data[at]
     at += 1
@@ -48,14 +43,15 @@ def _operation(data: bytes, at: int) -> tuple[str, int]:
     if 0x30 <= opcode < 0x50:
         return f"lit{opcode - 0x30}", at
     if 0x50 <= opcode < 0x70:
-        return f"reg {register_name(opcode - 0x50)}", at
+        return f"reg {architecture.register_name(opcode - 0x50)}", at
     if 0x70 <= opcode < 0x90 or opcode == 0x92:
         register = opcode - 0x70
         if opcode == 0x92:
             register, at = read_uleb(data, at, end)
         offset, at = read_sleb(data, at, end)
-        # "rip" is what a breg of the return address column reads in the frame itself.
-        name = "rip" if register == 16 else register_name(register)
+        name = architecture.register_name(register)
+        if register == architecture.return_column:
+            name = architecture.program_counter
         return (f"{name}{offset:+d}" if offset else name) if at >= 0 else "<damaged>", at
     if opcode not in _OPERAND:
         return f"<unknown operation {opcode:#x}>", -1

@@ -16,6 +16,8 @@ from cfi_tables.layout import (
     FRAME_PROBLEM_TRUNCATED,
     FRAME_PROBLEM_UNKNOWN_AUGMENTATION,
     FRAME_PROBLEM_UNKNOWN_VERSION,
+    RULE_FLAG_SIGNAL_FRAME,
+    RULE_FLAG_SIGNED_WITH_KEY_B,
 )
 from cfi_tables.scalars import read_i32, read_i64, read_sleb, read_u8, read_u16, read_u32, read_uleb
 
@@ -59,7 +61,12 @@ SECTION_IS_EH = 1  # 1: .eh_frame, 0: .debug_frame
 SECTION_POINTER_SIZE = 2
 SECTION_TEXT_BASE = 3  # for DW_EH_PE_textrel
 SECTION_DATA_BASE = 4  # for DW_EH_PE_datarel
-SECTION_COLUMNS = 5
+SECTION_REGISTERS = 5  # how many a rule holds
+SECTION_RETURN_COLUMN = 6
+SECTION_STACK_POINTER = 7
+SECTION_SAME_MASK = 8  # bit r set: the ABI keeps register r unchanged where the CFI says nothing
+SECTION_SIGNS_RETURN = 9  # 1: return addresses may be signed (aarch64)
+SECTION_COLUMNS = 10
 
 _PE_OMIT = 0xFF
 _PE_ABSOLUTE = 0
@@ -158,7 +165,10 @@ def read_pointer(
         base = function
     elif application > 0x50:
         return 0, -1
-    return wrap64(value + base), at
+    value = wrap64(value + base)
+    if pointer_size == 4 and application != 0:
+        value &= 0xFFFFFFFF  # 32-bit address arithmetic wraps around
+    return value, at
 
 
 @hot_loop
@@ -185,8 +195,10 @@ def _augmentation(data: FlatArray, at: int, end: int, text: int, section: FlatAr
                 if at < 0:
                     return FRAME_PROBLEM_BAD_POINTER
         elif letter == 0x53:  # S: signal frame
-            cie[row + CIE_FLAGS] = cie[row + CIE_FLAGS] | 1
+            cie[row + CIE_FLAGS] = cie[row + CIE_FLAGS] | RULE_FLAG_SIGNAL_FRAME
         elif letter == 0x42:  # B: the return address is signed with the B key (aarch64)
+            cie[row + CIE_FLAGS] = cie[row + CIE_FLAGS] | RULE_FLAG_SIGNED_WITH_KEY_B
+        elif letter == 0x47:  # G: the frame may be tagged memory (aarch64); where it lies does not change
             pass
         else:
             return FRAME_PROBLEM_UNKNOWN_AUGMENTATION

@@ -124,6 +124,7 @@ REGISTER_KIND_VAL_EXPRESSION = 6
 
 RULE_FLAG_SIGNAL_FRAME = 1
 RULE_FLAG_RETURN_ADDRESS_SIGNED = 2
+RULE_FLAG_SIGNED_WITH_KEY_B = 4
 
 STOP_REASON_END_OF_STACK = 0
 STOP_REASON_NO_MAPPING = 1
@@ -197,6 +198,8 @@ class RuleFlag(IntEnum):
     """The caller was interrupted: its pc is no return address."""
     RETURN_ADDRESS_SIGNED = 2
     """Aarch64 pointer authentication."""
+    SIGNED_WITH_KEY_B = 4
+    """A signed return address was signed with the B key."""
 
 
 class StopReason(IntEnum):

@@ -7,6 +7,13 @@ and the compiled form give the same.
 
 from __future__ import annotations
 
+from cfi_tables.architecture import MAXIMUM_REGISTERS
+from cfi_tables.frame_section import (
+    SECTION_REGISTERS,
+    SECTION_RETURN_COLUMN,
+    SECTION_SAME_MASK,
+    SECTION_STACK_POINTER,
+)
 from cfi_tables.hot_loop import FlatArray, hot_loop
 from cfi_tables.layout import (
     CFA_KIND_END,
@@ -18,11 +25,10 @@ from cfi_tables.layout import (
     REGISTER_KIND_SAME,
     REGISTER_KIND_UNDEFINED,
     REGISTER_KIND_VAL_EXPRESSION,
+    RULE_FLAG_RETURN_ADDRESS_SIGNED,
+    RULE_FLAG_SIGNED_WITH_KEY_B,
 )
 
-REGISTERS = 17
-"""Registers that a rule holds: x86-64's general ones and the return address (column 16)."""
-RETURN_COLUMN = 16
 UNSPECIFIED = 255
 """Register kind in the state only: the CFI says nothing, the ABI's default holds."""
 
@@ -31,9 +37,10 @@ STATE_CFA_KIND = 0
 STATE_CFA_REGISTER = 1
 STATE_CFA_OFFSET = 2
 STATE_CFA_EXPRESSION = 3
-STATE_KINDS = 4
-STATE_VALUES = STATE_KINDS + REGISTERS
-STATE_SIZE = STATE_VALUES + REGISTERS
+STATE_SIGNED = 4  # 1: the return address is signed (aarch64's RA_SIGN_STATE)
+STATE_RETURN_COLUMN = 5  # the CIE's; hand-written code may return through another register than the ABI's
+STATE_REGISTERS = 6  # a pair for each register: kind, value
+STATE_MAXIMUM_SIZE = STATE_REGISTERS + 2 * MAXIMUM_REGISTERS
 
 # A rule in the pool: RULE_WORDS int64 words a rule, the first word of the array is the count.
 WORD_CFA_KIND = 0
@@ -42,7 +49,7 @@ WORD_FLAGS = 2
 WORD_CFA_VALUE = 3  # offset, or expression
 WORD_COUNT = 4
 WORD_ENTRIES = 5  # pairs: register | kind << 8, value
-RULE_WORDS = WORD_ENTRIES + 2 * REGISTERS
+RULE_WORDS = WORD_ENTRIES + 2 * MAXIMUM_REGISTERS
 
 RULE_INVALID = 0
 RULE_END = 1
@@ -86,10 +93,30 @@ def intern_expression(data: FlatArray, at: int, length: int, expressions: FlatAr
 
 
 @hot_loop
-def _fill_words(state: FlatArray, flags: int, same_mask: int, rules: FlatArray, base: int) -> int:
+def state_size(section: FlatArray) -> int:
+    """Words of a state of the section's architecture."""
+    registers: int = section[SECTION_REGISTERS]
+    return STATE_REGISTERS + 2 * registers
+
+
+@hot_loop
+def _flags(state: FlatArray, flags: int) -> int:
+    """The RULE_FLAGs of a row of a CIE with `flags`; which key signed says nothing where nothing is signed."""
+    if state[STATE_SIGNED] == 0:
+        return flags & ~RULE_FLAG_SIGNED_WITH_KEY_B
+    return flags | RULE_FLAG_RETURN_ADDRESS_SIGNED
+
+
+@hot_loop
+def _fill_words(state: FlatArray, flags: int, section: FlatArray, rules: FlatArray, base: int) -> int:
     """Write the canonical words of the state's rule at `base`; gives RULE_INVALID, _END, _OVERFLOW or FIRST_RULE."""
     kind = state[STATE_CFA_KIND]
-    if state[STATE_KINDS + RETURN_COLUMN] == REGISTER_KIND_UNDEFINED:
+    registers = section[SECTION_REGISTERS]
+    return_column = section[SECTION_RETURN_COLUMN]
+    stack_pointer = section[SECTION_STACK_POINTER]
+    same_mask = section[SECTION_SAME_MASK]
+    returns_by = state[STATE_RETURN_COLUMN]
+    if state[STATE_REGISTERS + 2 * returns_by] == REGISTER_KIND_UNDEFINED:
         return RULE_END
     if kind == CFA_KIND_INVALID:
         return RULE_INVALID
@@ -100,24 +127,30 @@ def _fill_words(state: FlatArray, flags: int, same_mask: int, rules: FlatArray, 
         value = state[STATE_CFA_EXPRESSION]
         if value < 0:
             return RULE_OVERFLOW
-    if register >= REGISTERS or value < -_INT32 or value >= _INT32:
+    if register >= registers or value < -_INT32 or value >= _INT32:
         return RULE_OVERFLOW
     rules[base + WORD_CFA_KIND] = kind
     rules[base + WORD_CFA_REGISTER] = register
-    rules[base + WORD_FLAGS] = flags
+    rules[base + WORD_FLAGS] = _flags(state, flags)
     rules[base + WORD_CFA_VALUE] = value
     count = 0
-    for number in range(REGISTERS):
-        how = state[STATE_KINDS + number]
+    for number in range(registers):
+        how = state[STATE_REGISTERS + 2 * number]
+        value = state[STATE_REGISTERS + 2 * number + 1]
+        if number == return_column and returns_by != number:
+            how = state[STATE_REGISTERS + 2 * returns_by]
+            value = state[STATE_REGISTERS + 2 * returns_by + 1]
+            if how == UNSPECIFIED or how == REGISTER_KIND_SAME:
+                how = REGISTER_KIND_IN_REGISTER
+                value = returns_by
         if how == UNSPECIFIED or (how == REGISTER_KIND_SAME and (same_mask >> number) & 1):
             continue
-        if how == REGISTER_KIND_UNDEFINED and not (same_mask >> number) & 1 and number != 7:
+        if how == REGISTER_KIND_UNDEFINED and not (same_mask >> number) & 1 and number != stack_pointer:
             continue  # unknown is the default of the others, but not of the stack pointer
-        value = state[STATE_VALUES + number]
         if value < -_INT32 or value >= _INT32:
             return RULE_OVERFLOW
-        if how == REGISTER_KIND_IN_REGISTER and value >= REGISTERS:
-            if number == RETURN_COLUMN:
+        if how == REGISTER_KIND_IN_REGISTER and value >= registers:
+            if number == return_column:
                 return RULE_OVERFLOW
             how = REGISTER_KIND_UNDEFINED  # kept in a register that no capture has
             value = 0
@@ -131,16 +164,13 @@ def _fill_words(state: FlatArray, flags: int, same_mask: int, rules: FlatArray, 
 
 
 @hot_loop
-def intern_rule(state: FlatArray, flags: int, same_mask: int, rules: FlatArray, slots: FlatArray) -> int:
-    """The id of the rule that the state holds, a new one when it is new; RULE_OVERFLOW when the pool is full.
-
-    `same_mask` has a bit set for each register that the ABI keeps unchanged where the CFI says nothing.
-    """
+def intern_rule(state: FlatArray, flags: int, section: FlatArray, rules: FlatArray, slots: FlatArray) -> int:
+    """The id of the rule that the state holds, a new one when it is new; RULE_OVERFLOW when the pool is full."""
     count: int = rules[0]
     base = 1 + count * RULE_WORDS
     if base + RULE_WORDS > len(rules):
         return RULE_OVERFLOW
-    special = _fill_words(state, flags, same_mask, rules, base)
+    special = _fill_words(state, flags, section, rules, base)
     if special < FIRST_RULE:
         return special
     size = WORD_ENTRIES + 2 * rules[base + WORD_COUNT]

@@ -49,8 +49,13 @@ INVALID = Rule(layout.CFA_KIND_INVALID)
 OVERFLOW = Rule(layout.CFA_KIND_OVERFLOW)
 
 
-def pooled_rules(words: NDArray[np.int64], expressions: NDArray[np.int64], data: NDArray[np.uint8]) -> list[Rule]:
-    """The rules of a pool, by id; `data` is the section whose expressions they refer to."""
+def pooled_rules(
+    words: NDArray[np.int64], expressions: NDArray[np.int64], data: NDArray[np.uint8], registers: int
+) -> list[Rule]:
+    """The rules of a pool, by id; `data` is the section whose expressions they refer to.
+
+    `registers` is how many the architecture's rules hold.
+    """
 
     def expression(number: int) -> bytes:
         place = 1 + number * EXPRESSION_WORDS
@@ -69,7 +74,7 @@ def pooled_rules(words: NDArray[np.int64], expressions: NDArray[np.int64], data:
         register = word[WORD_CFA_REGISTER]
         if kind == layout.CFA_KIND_EXPRESSION:
             a = expression(a)
-            simple = dereference(a)
+            simple = dereference(a, registers)
             if simple is not None:
                 kind = layout.CFA_KIND_DEREF
                 register, a, b = simple
@@ -78,9 +83,9 @@ def pooled_rules(words: NDArray[np.int64], expressions: NDArray[np.int64], data:
     return rules
 
 
-def dereference(expression: bytes) -> tuple[int, int, int] | None:
+def dereference(expression: bytes, registers: int) -> tuple[int, int, int] | None:
     """(register, a, b) when the expression is *(register + a) + b: breg, deref, and perhaps plus_uconst."""
-    if not expression or not _OP_BREG0 <= expression[0] < _OP_BREG0 + 17:
+    if not expression or not _OP_BREG0 <= expression[0] < _OP_BREG0 + registers:
         return None
     a, at = read_sleb(expression, 1, len(expression))
     if at < 0 or at >= len(expression) or expression[at] != _OP_DEREF:

@@ -83,6 +83,7 @@ REGISTER_KIND = (
 RULE_FLAG = (
     ("SIGNAL_FRAME", 1, "the caller was interrupted: its pc is no return address"),
     ("RETURN_ADDRESS_SIGNED", 2, "aarch64 pointer authentication"),
+    ("SIGNED_WITH_KEY_B", 4, "a signed return address was signed with the B key"),
 )
 STOP_REASON = (
     ("END_OF_STACK", 0, "the outermost frame was reached"),

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables import cfi_program, frame_section, layout, rule_pool
+from cfi_tables.architecture import Architecture
+from cfi_tables.elf_image import EM_AARCH64
 from cfi_tables.hot_loop import compiled, plain_view
 from cfi_tables.rule_record import Rule, pooled_rules
 
@@ -58,11 +60,9 @@ class FrameSection:
     address: int
     text_base: int
     data_base: int
-    pointer_size: int
     ranges: list[tuple[int, int]]
     """Address ranges that hold code; an FDE that starts elsewhere describes discarded code."""
-    same_mask: int
-    """Bit r set: the ABI keeps register r unchanged where the CFI says nothing."""
+    architecture: Architecture
 
 
 def decode_section(
@@ -79,12 +79,15 @@ def decode_section(
     def form(function: _Function) -> _Function:
         return compiled(function) if use_compiled else function
 
+    architecture = section.architecture
     data_array = section.data.view()
     data_array.flags.writeable = False  # one type, hence one compilation, for the compiled form
     data = view(data_array)
     parameters = np.array(
-        [signed(section.address), int(section.name == ".eh_frame"), section.pointer_size,
-         signed(section.text_base), signed(section.data_base)], dtype=np.int64,
+        [signed(section.address), int(section.name == ".eh_frame"), architecture.address_size,
+         signed(section.text_base), signed(section.data_base), len(architecture.register_names),
+         architecture.return_column, architecture.stack_pointer, architecture.same_mask,
+         int(architecture.machine == EM_AARCH64)], dtype=np.int64,
     )  # fmt: skip
     parameters_view = view(parameters)
 
@@ -114,9 +117,9 @@ def decode_section(
     addresses = np.empty(room + 2 * len(columns) + 2, dtype=np.int64)
     rule_ids = np.empty(len(addresses), dtype=np.int64)
     first_row = np.zeros(len(columns) + 1, dtype=np.int64)
-    initial = np.zeros(cie_count * rule_pool.STATE_SIZE, dtype=np.int64)
-    state = np.zeros(rule_pool.STATE_SIZE + cfi_program.CURSOR_SIZE, dtype=np.int64)
-    stack = np.zeros(cfi_program.STATE_STACK_DEPTH * rule_pool.STATE_SIZE, dtype=np.int64)
+    initial = np.zeros(cie_count * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
+    state = np.zeros(rule_pool.STATE_MAXIMUM_SIZE + cfi_program.CURSOR_SIZE, dtype=np.int64)
+    stack = np.zeros(cfi_program.STATE_STACK_DEPTH * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
     expressions = np.zeros(1 + _POOL * rule_pool.EXPRESSION_WORDS, dtype=np.int64)
     expression_slots = np.zeros(2 * _POOL, dtype=np.int64)
     words = np.zeros(1 + (layout.MAXIMUM_RULES - 1) * rule_pool.RULE_WORDS, dtype=np.int64)
@@ -124,17 +127,17 @@ def decode_section(
     rule_pool.prepare_rules(words)
     form(cfi_program.run_cies)(
         data, parameters_view, view(cie), cie_count, view(initial), view(state), view(stack),
-        view(expressions), view(expression_slots), rule_pool.RETURN_COLUMN,
+        view(expressions), view(expression_slots),
     )  # fmt: skip
     row_count, problem_count = form(cfi_program.run_fdes)(
         data, parameters_view, view(cie), view(initial), view(fde), len(columns), view(state), view(stack),
         view(expressions), view(expression_slots), view(words), view(rule_slots), view(addresses),
-        view(rule_ids), view(first_row), view(problems), section.same_mask,
+        view(rule_ids), view(first_row), view(problems),
     )  # fmt: skip
     left_out += _problems(section.name, problems, problem_count)
     rows = Rows(addresses[:row_count], rule_ids[:row_count])
     rows = _resolve_overlaps(rows, columns, first_row)
-    return normalize(rows), pooled_rules(words, expressions, section.data), left_out
+    return normalize(rows), pooled_rules(words, expressions, section.data, len(architecture.register_names)), left_out
 
 
 def signed(value: int) -> int:
@@ -184,11 +187,12 @@ def normalize(rows: Rows) -> Rows:
 def overlay(rows: Rows, filler: Rows) -> Rows:
     """`rows`, with its gaps filled by `filler`."""
     bounds = np.union1d(rows.addresses, filler.addresses)
-    first = _rules_at(rows, bounds)
-    return normalize(Rows(bounds, np.where(first == rule_pool.RULE_INVALID, _rules_at(filler, bounds), first)))
+    first = rules_at(rows, bounds)
+    return normalize(Rows(bounds, np.where(first == rule_pool.RULE_INVALID, rules_at(filler, bounds), first)))
 
 
-def _rules_at(rows: Rows, addresses: NDArray[np.int64]) -> NDArray[np.int64]:
+def rules_at(rows: Rows, addresses: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rule ids in force at `addresses`, RULE_INVALID where none is."""
     index = np.searchsorted(rows.addresses, addresses, side="right") - 1
     found = np.full(len(addresses), rule_pool.RULE_INVALID, dtype=np.int64)
     found[index >= 0] = rows.rules[index[index >= 0]]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cfi_tables import layout
-from cfi_tables.expression_text import describe_expression, register_name
-from cfi_tables.hot_loop import FlatArray, plain_view
+from cfi_tables.architecture import Architecture, architecture_of
+from cfi_tables.expression_text import describe_expression
+from cfi_tables.hot_loop import FlatArray, plain_view, wrap64
 from cfi_tables.lookup import find_rule
 from cfi_tables.scalars import read_i32, read_u8, read_u16
 from cfi_tables.table import CompactTable
@@ -15,8 +16,8 @@ from cfi_tables.table import CompactTable
 def describe_rule(arena: FlatArray, offset: int, table: int = 0) -> str:
     """The rule record at `offset`, such as `CFA=rsp+16 rbx=[CFA-16] ra=[CFA-8]`.
 
-    `table` is where its table begins in `arena`. Registers that are not named keep the ABI's default: rbx, rbp and
-    r12-r15 unchanged, rsp = CFA, the others unknown.
+    `table` is where its table begins in `arena`. Registers that are not named keep the ABI's default: those
+    that calls preserve are unchanged, the stack pointer is the CFA, the others are unknown.
     """
     view = plain_view(arena)
     kind = read_u8(view, offset + layout.RULE_CFA_KIND)
@@ -26,7 +27,9 @@ def describe_rule(arena: FlatArray, offset: int, table: int = 0) -> str:
         return "outermost frame"
     if kind == layout.CFA_KIND_OVERFLOW:
         return "rule does not fit the table"
-    register = register_name(read_u8(view, offset + layout.RULE_CFA_REGISTER))
+    architecture = architecture_of(read_u16(view, table + layout.HEADER_MACHINE))
+    assert architecture is not None  # the table was checked when it was loaded
+    register = architecture.register_name(read_u8(view, offset + layout.RULE_CFA_REGISTER))
     a = read_i32(view, offset + layout.RULE_CFA_A)
     b = read_i32(view, offset + layout.RULE_CFA_B)
     if kind == layout.CFA_KIND_REGISTER_OFFSET:
@@ -34,12 +37,15 @@ def describe_rule(arena: FlatArray, offset: int, table: int = 0) -> str:
     elif kind == layout.CFA_KIND_DEREF:
         words = [f"CFA={_sum(f'*({_sum(register, a)})', b)}"]
     else:
-        words = [f"CFA=({describe_expression(_expression(view, table + a))})"]
+        words = [f"CFA=({describe_expression(_expression(view, table + a), architecture)})"]
     for index in range(read_u8(view, offset + layout.RULE_COUNT)):
         entry = offset + layout.RULE_SIZE + index * layout.RULE_ENTRY_SIZE
-        words.append(_describe_entry(view, entry, table))
-    if read_u8(view, offset + layout.RULE_FLAGS) & layout.RULE_FLAG_SIGNAL_FRAME:
+        words.append(_describe_entry(view, entry, table, architecture))
+    flags = read_u8(view, offset + layout.RULE_FLAGS)
+    if flags & layout.RULE_FLAG_SIGNAL_FRAME:
         words.append("signal frame")
+    if flags & layout.RULE_FLAG_RETURN_ADDRESS_SIGNED:
+        words.append(f"ra signed with key {'B' if flags & layout.RULE_FLAG_SIGNED_WITH_KEY_B else 'A'}")
     return "  ".join(words)
 
 
@@ -50,7 +56,7 @@ def format_rows(table: CompactTable, address: int | None = None) -> Iterator[str
     """
     view = plain_view(table.data)
     if address is not None:
-        offset = find_rule(view, 0, address)
+        offset = find_rule(view, 0, wrap64(address))
         if offset < 0:
             yield f"{address:#x}  no information: no FDE covers this address"
             return
@@ -70,8 +76,8 @@ def _expression(view: FlatArray, offset: int) -> bytes:
     return bytes(view[offset + 2 : offset + 2 + length])
 
 
-def _describe_entry(view: FlatArray, entry: int, table: int) -> str:
-    name = register_name(read_u8(view, entry + layout.RULE_ENTRY_REGISTER_NUMBER))
+def _describe_entry(view: FlatArray, entry: int, table: int, architecture: Architecture) -> str:
+    name = architecture.register_name(read_u8(view, entry + layout.RULE_ENTRY_REGISTER_NUMBER))
     kind = read_u8(view, entry + layout.RULE_ENTRY_KIND)
     value = read_i32(view, entry + layout.RULE_ENTRY_VALUE)
     if kind == layout.REGISTER_KIND_UNDEFINED:
@@ -83,6 +89,6 @@ def _describe_entry(view: FlatArray, entry: int, table: int) -> str:
     if kind == layout.REGISTER_KIND_CFA_PLUS:
         return f"{name}={_sum('CFA', value)}"
     if kind == layout.REGISTER_KIND_IN_REGISTER:
-        return f"{name}={register_name(value)}"
-    text = describe_expression(_expression(view, table + value))
+        return f"{name}={architecture.register_name(value)}"
+    text = describe_expression(_expression(view, table + value), architecture)
     return f"{name}=[({text})]" if kind == layout.REGISTER_KIND_EXPRESSION else f"{name}=({text})"

@@ -10,7 +10,6 @@ import mmap
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables import layout
+from cfi_tables.architecture import architecture_of
 from cfi_tables.hot_loop import compiled, plain_view
 from cfi_tables.rows import MAXIMUM_ROW_BYTES, decode_rows, encode_rows
-from cfi_tables.rule_pool import REGISTERS
 
 if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
     from cfi_tables.rule_record import Rule
-    from cfi_tables.section_rows import FrameProblemAt, FrameSection, Rows
+    from cfi_tables.section_rows import FrameProblemAt, Rows
 
 _SIZE_LIMIT = (1 << 31) - 8
 _COMPILED_ROWS = 200_000
@@ -107,77 +106,21 @@ class CompactTable:
 def build_table(image: ElfImage, debug: ElfImage | None = None, use_compiled: bool | None = None) -> CompactTable:
     """Compile the CFI of `image` into a table.
 
-    .eh_frame holds where it says something; .debug_frame (of the image, else of `debug`) fills its gaps. FDEs
-    that are damaged are in `skipped`. `use_compiled` None chooses the form of the hot loops by size. Raises
-    TableError for a machine that is not supported or a file that is not linked, and ElfError for a damaged file.
-    An image without CFI gives a table without rows.
+    `cfi_sources` tells which source of CFI holds where, `relocation` at which addresses the sections of a relocatable
+    object count as lying. FDEs that are damaged are in `skipped`. `use_compiled` None chooses the form of the hot
+    loops by size. Raises TableError for a machine that is not supported, and ElfError for a damaged file. An image
+    without CFI gives a table without rows.
     """
-    from cfi_tables import rule_pool
-    from cfi_tables.rule_record import INVALID
-    from cfi_tables.section_rows import Rows, decode_section, overlay
+    from cfi_tables.cfi_sources import UnsupportedImage, decode_image
 
-    empty = np.zeros(0, dtype=np.int64)
-    merged = Rows(empty, empty)
-    rules: list[Rule] = [INVALID]
-    numbers: dict[Rule, int] = {INVALID: rule_pool.RULE_INVALID}
-    skipped: list[FrameProblemAt] = []
-    for section in _frame_sections(image, debug):
-        rows, section_rules, problems = decode_section(section, use_compiled)
-        skipped += problems
-        for rule in section_rules:
-            if rule not in numbers:
-                numbers[rule] = len(rules)
-                rules.append(rule)
-        mapping = np.array([numbers[rule] for rule in section_rules], dtype=np.int64)
-        rows = replace(rows, rules=mapping[rows.rules])
-        merged = overlay(merged, rows) if len(merged.addresses) else rows
+    try:
+        merged, rules, skipped = decode_image(image, debug, use_compiled)
+    except UnsupportedImage as error:
+        raise TableError(str(error)) from None
     data = _encode(image, merged, rules, len(skipped), use_compiled)
     table = CompactTable(data, image.path)
     table.skipped = skipped
     return table
-
-
-def _frame_sections(image: ElfImage, debug: ElfImage | None) -> Iterator[FrameSection]:
-    """The call frame sections to decode, the one that wins first."""
-    from cfi_tables import x86_64
-    from cfi_tables.elf_image import ET_REL, PF_X, PT_LOAD, SHF_EXECINSTR
-    from cfi_tables.section_rows import FrameSection
-
-    if image.machine != x86_64.MACHINE or not image.little_endian or not image.is_64bit:
-        raise TableError(
-            f"{image.path}: unwind tables are built for 64-bit x86 only, this file is for ELF machine "
-            f"{image.machine}; trace it on a host that supports it"
-        )
-    if image.file_type == ET_REL:
-        raise TableError(
-            f"{image.path}: a relocatable object has no final addresses; name the linked program or library"
-        )
-    ranges = [
-        (s.address, s.address + s.memory_size)
-        for s in image.segments
-        if s.type == PT_LOAD and s.flags & PF_X and s.memory_size
-    ]
-    if not ranges:
-        ranges = [(s.address, s.address + s.size) for s in image.section_list if s.flags & SHF_EXECINSTR]
-    text = image.sections.get(".text")
-    got = image.sections.get(".got.plt") or image.sections.get(".got")
-    sources = [(".eh_frame", image)]
-    sources += [(".debug_frame", source) for source in (image, debug) if source][:2]
-    seen = False
-    for name, source in sources:
-        if not source.has(name) or (name == ".debug_frame" and seen):
-            continue
-        seen = name == ".debug_frame"
-        yield FrameSection(
-            name=name,
-            data=source.section_data(name),
-            address=source.sections[name].address if name in source.sections else 0,
-            text_base=text.address if text else 0,
-            data_base=got.address if got else 0,
-            pointer_size=image.address_size,
-            ranges=ranges,
-            same_mask=x86_64.SAME_MASK,
-        )
 
 
 def _by_frequency(rules: list[Rule], ids: NDArray[np.int64]) -> tuple[list[Rule], NDArray[np.int64]]:
@@ -276,7 +219,10 @@ def _checked_header(data: NDArray[np.uint8], name: str) -> Any:
     if int(header["checksum"]) != checksum:
         raise refuse("the table's checksum does not match")
     _check_parts(data, header, refuse)
-    _check_rules(data, header, refuse)
+    architecture = architecture_of(int(header["machine"]))
+    if architecture is None:
+        raise refuse(f"the table is for ELF machine {int(header['machine'])}, which is not known")
+    _check_rules(data, header, len(architecture.register_names), refuse)
     return header
 
 
@@ -310,7 +256,7 @@ def _check_parts(data: NDArray[np.uint8], header: Any, refuse: Any) -> None:
         raise refuse("the table's index is out of order")
 
 
-def _check_rules(data: NDArray[np.uint8], header: Any, refuse: Any) -> None:
+def _check_rules(data: NDArray[np.uint8], header: Any, registers: int, refuse: Any) -> None:
     """Every rule record, its entries and the expressions it names lie inside of their areas."""
     start, size = int(header["records_offset"]), int(header["records_size"])
     pool, pool_size = int(header["expressions_offset"]), int(header["expressions_size"])
@@ -337,7 +283,7 @@ def _check_rules(data: NDArray[np.uint8], header: Any, refuse: Any) -> None:
     )
     numbers = data[start + entries + layout.RULE_ENTRY_REGISTER_NUMBER].astype(np.int64)
     numbers = np.concatenate([numbers, in_register, data[places + layout.RULE_CFA_REGISTER].astype(np.int64)])
-    if ((numbers < 0) | (numbers >= REGISTERS)).any():
+    if ((numbers < 0) | (numbers >= registers)).any():
         raise refuse("a rule names a register that no walk has")
     named = words[(entries[kinds >= layout.REGISTER_KIND_EXPRESSION] + layout.RULE_ENTRY_VALUE) // 4]
     cfa = data[places + layout.RULE_CFA_KIND] == layout.CFA_KIND_EXPRESSION

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cfi_tables.architecture import Architecture
 from cfi_tables.elf_image import EM_X86_64
 
 MACHINE = EM_X86_64
@@ -13,6 +14,16 @@ REGISTER_NAMES = (
 
 CALLEE_SAVED = (3, 6, 12, 13, 14, 15)
 """Registers that a call leaves unchanged: rbx, rbp, r12-r15."""
-SAME_MASK = sum(1 << register for register in CALLEE_SAVED)
 STACK_POINTER = 7
 RETURN_ADDRESS = 16
+
+ARCHITECTURE = Architecture(
+    name="x86-64",
+    machine=MACHINE,
+    address_size=8,
+    register_names=REGISTER_NAMES,
+    callee_saved=CALLEE_SAVED,
+    stack_pointer=STACK_POINTER,
+    return_column=RETURN_ADDRESS,
+    program_counter="rip",
+)

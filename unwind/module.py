@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cfi_tables.cache import table_for
 from cfi_tables.debug_file import find_debug_file
-from cfi_tables.elf_image import PF_X, PT_LOAD, ElfError, ElfImage
+from cfi_tables.elf_image import EM_X86_64, PF_X, PT_LOAD, ElfError, ElfImage
 from cfi_tables.table import CompactTable, TableError
 from relay_reader.capture import Mapping
 from unwind.vdso import read_vdso
@@ -59,7 +59,15 @@ class Module:
             if not self.image.has(".eh_frame"):
                 # Code without .eh_frame has its CFI in .debug_frame, which stripping moves to the debug file.
                 debug = find_debug_file(self.image).image
-            return table_for(self.image, debug)
+            table = table_for(self.image, debug)
+            if table.machine != EM_X86_64:
+                # The walk has x86-64's registers; another machine's rules would index others.
+                self.table_problem = (
+                    f"{self.path}: a file for ELF machine {table.machine}, and stacks are walked on x86-64 only; "
+                    "trace the 64-bit program"
+                )
+                return None
+            return table
         except (ElfError, TableError) as error:
             self.table_problem = str(error)
             return None

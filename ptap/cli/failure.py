@@ -22,6 +22,7 @@ class Failure(click.ClickException):
 def told_to_the_user() -> Iterator[None]:
     """Turn the errors that carry a remedy into a Failure; anything else is a defect and keeps its traceback."""
     from cfi_tables.elf_image import ElfError
+    from cfi_tables.readelf_rows import ReadelfError
     from cfi_tables.table import TableError
     from ptap.backend.live_capture import CaptureError
     from ptap.probe.point import ProbeSyntaxError
@@ -31,7 +32,16 @@ def told_to_the_user() -> Iterator[None]:
 
     try:
         yield
-    except (ElfError, TableError, CaptureError, ProbeSyntaxError, PathNotFound, ProbeNotFound, OutputError) as error:
+    except (
+        ElfError,
+        TableError,
+        ReadelfError,
+        CaptureError,
+        ProbeSyntaxError,
+        PathNotFound,
+        ProbeNotFound,
+        OutputError,
+    ) as error:
         raise Failure(str(error)) from error
     except OSError as error:
         # One that names a file is about what the user named; a bare one is a defect, or a closed output.

@@ -14,6 +14,7 @@ import click
 _COMMANDS = {
     "trace": "ptap.cli.trace",
     "list": "ptap.cli.list_places",
+    "cache": "ptap.cli.cache",
     "doctor": "ptap.cli.doctor",
     "tables": "ptap.cli.tables",
 }

@@ -39,6 +39,7 @@ enum ptap_register_kind {
 enum ptap_rule_flag {
 	PTAP_RULE_FLAG_SIGNAL_FRAME = 1, /* the caller was interrupted: its pc is no return address */
 	PTAP_RULE_FLAG_RETURN_ADDRESS_SIGNED = 2, /* aarch64 pointer authentication */
+	PTAP_RULE_FLAG_SIGNED_WITH_KEY_B = 4, /* a signed return address was signed with the B key */
 };
 
 enum ptap_stop_reason {

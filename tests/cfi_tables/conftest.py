@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from kernel_package import KernelPackage, NoKernelPackage, kernel_package
 
 PROGRAM = r"""
 #include <setjmp.h>
@@ -136,3 +142,16 @@ def system_file() -> Callable[[str], Path]:
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Tables of the tests go to a place of their own (compiled code stays where it is kept: it takes long)."""
     monkeypatch.setattr("cfi_tables.cache.tables_directory", lambda: tmp_path / "tables")
+
+
+@pytest.fixture(scope="session")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> KernelPackage:
+    """A Debian kernel with its modules and objtool."""
+    pytest.importorskip("lz4.block", reason="Debian's kernels are compressed by lz4: pip install lz4")
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # one download for all workers
+    try:
+        return kernel_package(base / "kernel_package")
+    except NoKernelPackage as error:
+        pytest.skip(str(error))

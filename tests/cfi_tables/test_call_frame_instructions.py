@@ -10,7 +10,7 @@ import struct
 import numpy as np
 import pytest
 
-from cfi_tables import layout
+from cfi_tables import layout, x86_64
 from cfi_tables.rule_record import Rule
 from cfi_tables.section_rows import FrameSection, decode_section
 
@@ -78,10 +78,11 @@ def debug_frame(program: bytes, *, version=4, wide=False) -> bytes:
     return out + entry(body + program, wide)
 
 
-def decode(data: bytes, name: str = ".eh_frame", ranges=((0, 1 << 32),), compiled=False):
+def decode(data: bytes, name: str = ".eh_frame", ranges=((0, 1 << 32),), compiled=False,
+           architecture=x86_64.ARCHITECTURE):  # fmt: skip
     section = FrameSection(
         name=name, data=np.frombuffer(data, dtype=np.uint8), address=BASE, text_base=0x500, data_base=0x700,
-        pointer_size=8, ranges=list(ranges), same_mask=0xF048,
+        ranges=list(ranges), architecture=architecture,
     )  # fmt: skip
     rows, rules, problems = decode_section(section, use_compiled=compiled)
     return [(a, rules[r]) for a, r in zip(rows.addresses.tolist(), rows.rules.tolist(), strict=True)], problems

@@ -13,6 +13,7 @@ from cfi_tables.elf_image import ElfImage
 from cfi_tables.expression_text import describe_expression
 from cfi_tables.show import format_rows
 from cfi_tables.table import build_table
+from cfi_tables.x86_64 import ARCHITECTURE
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_expressions_against_pyelftools(libc):
                 for argument in instruction.args:
                     if not isinstance(argument, list):
                         continue
-                    text = describe_expression(bytes(argument))
+                    text = describe_expression(bytes(argument), ARCHITECTURE)
                     operations = parser.parse_expr(argument)
                     words = text.split("; ")
                     assert len(words) == len(operations)
@@ -73,7 +74,7 @@ def test_expressions_against_pyelftools(libc):
 
 
 def test_damaged_expressions_are_told():
-    assert describe_expression(b"\x77") == "<damaged>"
-    assert describe_expression(b"\x30\xff") == "lit0; <unknown operation 0xff>"
-    assert describe_expression(b"\x0e\x01") == "<damaged>"
-    assert describe_expression(b"") == ""
+    assert describe_expression(b"\x77", ARCHITECTURE) == "<damaged>"
+    assert describe_expression(b"\x30\xff", ARCHITECTURE) == "lit0; <unknown operation 0xff>"
+    assert describe_expression(b"\x0e\x01", ARCHITECTURE) == "<damaged>"
+    assert describe_expression(b"", ARCHITECTURE) == ""
