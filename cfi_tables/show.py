@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from cfi_tables import layout
 from cfi_tables.expression_text import describe_expression, register_name
 from cfi_tables.hot_loop import FlatArray, plain_view
-from cfi_tables.lookup import find_rule
-from cfi_tables.scalars import read_i32, read_u8, read_u16
+from cfi_tables.lookup import expression_pool, find_rule, register_list
+from cfi_tables.scalars import read_i16, read_i32, read_u8, read_u16
 from cfi_tables.table import CompactTable
 
 
@@ -27,18 +27,19 @@ def describe_rule(arena: FlatArray, offset: int, table: int = 0) -> str:
     if kind == layout.CFA_KIND_OVERFLOW:
         return "rule does not fit the table"
     register = register_name(read_u8(view, offset + layout.RULE_CFA_REGISTER))
-    a = read_i32(view, offset + layout.RULE_CFA_A)
-    b = read_i32(view, offset + layout.RULE_CFA_B)
+    value = read_i32(view, offset + layout.RULE_CFA_VALUE)
+    pool = expression_pool(view, table)
     if kind == layout.CFA_KIND_REGISTER_OFFSET:
-        words = [f"CFA={_sum(register, a)}"]
+        words = [f"CFA={_sum(register, value)}"]
     elif kind == layout.CFA_KIND_DEREF:
-        words = [f"CFA={_sum(f'*({_sum(register, a)})', b)}"]
+        a = read_i16(view, offset + layout.RULE_CFA_VALUE)
+        words = [f"CFA={_sum(f'*({_sum(register, a)})', value >> 16)}"]
     else:
-        words = [f"CFA=({describe_expression(_expression(view, table + a))})"]
-    for index in range(read_u8(view, offset + layout.RULE_COUNT)):
-        entry = offset + layout.RULE_SIZE + index * layout.RULE_ENTRY_SIZE
-        words.append(_describe_entry(view, entry, table))
-    if read_u8(view, offset + layout.RULE_FLAGS) & layout.RULE_FLAG_SIGNAL_FRAME:
+        words = [f"CFA=({describe_expression(_expression(view, pool + value))})"]
+    entries = register_list(view, table, offset)
+    for index in range(read_u8(view, entries)):
+        words.append(_describe_entry(view, read_i32(view, entries + 4 + 4 * index), pool))
+    if read_u8(view, entries + 1) & layout.RULE_FLAG_SIGNAL_FRAME:
         words.append("signal frame")
     return "  ".join(words)
 
@@ -70,10 +71,10 @@ def _expression(view: FlatArray, offset: int) -> bytes:
     return bytes(view[offset + 2 : offset + 2 + length])
 
 
-def _describe_entry(view: FlatArray, entry: int, table: int) -> str:
-    name = register_name(read_u8(view, entry + layout.RULE_ENTRY_REGISTER_NUMBER))
-    kind = read_u8(view, entry + layout.RULE_ENTRY_KIND)
-    value = read_i32(view, entry + layout.RULE_ENTRY_VALUE)
+def _describe_entry(view: FlatArray, entry: int, pool: int) -> str:
+    name = register_name(entry & 63)
+    kind = entry >> 6 & 7
+    value = entry >> 9
     if kind == layout.REGISTER_KIND_UNDEFINED:
         return f"{name}=unknown"
     if kind == layout.REGISTER_KIND_SAME:
@@ -84,5 +85,5 @@ def _describe_entry(view: FlatArray, entry: int, table: int) -> str:
         return f"{name}={_sum('CFA', value)}"
     if kind == layout.REGISTER_KIND_IN_REGISTER:
         return f"{name}={register_name(value)}"
-    text = describe_expression(_expression(view, table + value))
+    text = describe_expression(_expression(view, pool + value))
     return f"{name}=[({text})]" if kind == layout.REGISTER_KIND_EXPRESSION else f"{name}=({text})"
