@@ -124,7 +124,7 @@ def main() -> None:
         table = build_table(image)
         lookup = lookup_times(table)
         print(
-            f"{name:22} {table.row_count:7} rows  {len(table.data):7} bytes  {size_ratio(image, table):.3f} of the CFI  "
+            f"{name:22} {table.row_count:7} rows  {len(table.data):7} bytes  {size_ratio(image, table):.3f} of CFI  "
             f"lookup {lookup['table']:.0f} ns = {lookup['table'] / lookup['search']:.2f} binary searches"
         )
         if name in _LARGE:
