@@ -378,7 +378,7 @@ def _choose_classes(histogram: _Integers, kept: NDArray[np.bool_], rows: int) ->
     wanted = min(MAXIMUM_CLASSES, 1 + rows // 4096, 1 + len(sample))
     centers = (outside + sample.sum(axis=0))[None, :] if wanted == 1 or not outside.any() else outside[None, :]
     costs = _costs(sample, centers)
-    floor = np.array([int(_costs(line[None, :], line[None, :])[0, 0]) for line in sample])
+    floor = (sample * _lengths(sample)).sum(axis=1)
     while len(centers) < wanted:
         worst = int((costs.min(axis=1) - floor).argmax())
         centers = np.concatenate([centers, sample[worst][None, :]])
@@ -397,11 +397,17 @@ def _choose_classes(histogram: _Integers, kept: NDArray[np.bool_], rows: int) ->
     return classes, counts
 
 
-def _costs(counts: _Integers, centers: _Integers) -> _Integers:
-    """16ths of bits that each line of token counts takes by the ideal code of each center."""
+def _lengths(centers: _Integers) -> _Integers:
+    """16ths of bits of each token in the ideal code of each center."""
     smooth = centers * 64.0 + np.maximum(centers.sum(axis=1, keepdims=True), 1) / TOKEN_COUNT
     lengths = np.rint(-16 * np.log2(smooth / smooth.sum(axis=1, keepdims=True))).astype(np.int64)
-    product: _Integers = counts @ np.maximum(lengths, 2).T
+    least: _Integers = np.maximum(lengths, 2)
+    return least
+
+
+def _costs(counts: _Integers, centers: _Integers) -> _Integers:
+    """16ths of bits that each line of token counts takes by the ideal code of each center."""
+    product: _Integers = counts @ _lengths(centers).T
     return product
 
 

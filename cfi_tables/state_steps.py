@@ -133,7 +133,7 @@ def _operand_end(data: FlatArray, opcode: int, at: int, end: int) -> int:
     if limit > end:
         limit = end
     while at < limit:
-        if data[at] < 128:
+        if read_u8(data, at) < 128:
             operands -= 1
             if operands == 0:
                 return at + 1
@@ -146,7 +146,7 @@ def _find_step(data: FlatArray, number: int, at: int, operand_end: int, steps: F
     """(slot of the step by the instruction at `at` from a state, or the free one where it belongs; its key)."""
     key = number + 1
     for place in range(at, operand_end):
-        key = key * 256 + data[place]
+        key = key * 256 + read_u8(data, place)
     key = key * 8 + operand_end - at
     mask = STEP_SLOTS - 1
     slot = ((((key ^ (key >> 31)) & _HASH_MASK) * 1000003) >> 20) & mask
