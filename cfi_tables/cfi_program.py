@@ -1,8 +1,8 @@
 """Call frame instructions run into rows (DWARF 5 §6.4.2), as hot loops.
 
 Owns the byte-code interpreter and its register state. Data comes from the columns of `frame_section` and the
-section's bytes; rows (address, rule id) go to `table`, and each distinct rule to `rule_pool`. A program with an
-instruction that is not known or damaged gives no row at all: what stands before it may be misread.
+section's bytes; `state_steps` runs whole sections with it, and each distinct rule goes to `rule_pool`. A program
+with an instruction that is not known or damaged gives no row at all: what stands before it may be misread.
 """
 
 from __future__ import annotations
@@ -18,16 +18,10 @@ from cfi_tables.frame_section import (
     CIE_PROGRAM_END,
     CIE_RETURN_COLUMN,
     FDE_CIE,
-    FDE_COLUMNS,
     FDE_END,
-    FDE_OFFSET,
     FDE_PROGRAM,
     FDE_PROGRAM_END,
     FDE_START,
-    PROBLEM_COLUMNS,
-    PROBLEM_OFFSET,
-    PROBLEM_REASON,
-    PROBLEM_START,
     SECTION_REGISTERS,
     SECTION_RETURN_COLUMN,
     SECTION_SIGNS_RETURN,
@@ -378,49 +372,3 @@ def run_fde(
     row_addresses[row_count + 1] = limit
     row_rules[row_count + 1] = RULE_INVALID
     return row_count + 2, FRAME_PROBLEM_NONE
-
-
-@hot_loop
-def run_fdes(
-    data: FlatArray,
-    section: FlatArray,
-    cie: FlatArray,
-    initial: FlatArray,
-    fde: FlatArray,
-    fde_count: int,
-    state: FlatArray,
-    stack: FlatArray,
-    expressions: FlatArray,
-    expression_slots: FlatArray,
-    rules: FlatArray,
-    rule_slots: FlatArray,
-    row_addresses: FlatArray,
-    row_rules: FlatArray,
-    fde_first_row: FlatArray,
-    problems: FlatArray,
-) -> tuple[int, int]:
-    """Append the rows of every FDE in order; gives (row count, problem count).
-
-    FDE i has rows `fde_first_row[i]` up to `fde_first_row[i + 1]`, none when it is left out with a problem.
-    """
-    row_count = 0
-    problem_count = 0
-    for index in range(fde_count):
-        fde_row = index * FDE_COLUMNS
-        fde_first_row[index] = row_count
-        problem = cie[fde[fde_row + FDE_CIE] * CIE_COLUMNS + CIE_PROBLEM]
-        done = row_count
-        if problem == 0:
-            done, problem = run_fde(
-                data, section, cie, initial, fde, fde_row, state, stack, expressions, expression_slots,
-                rules, rule_slots, row_addresses, row_rules, row_count,
-            )  # fmt: skip
-        if problem:
-            problems[problem_count * PROBLEM_COLUMNS + PROBLEM_OFFSET] = fde[fde_row + FDE_OFFSET]
-            problems[problem_count * PROBLEM_COLUMNS + PROBLEM_REASON] = problem
-            problems[problem_count * PROBLEM_COLUMNS + PROBLEM_START] = fde[fde_row + FDE_START]
-            problem_count += 1
-        else:
-            row_count = done
-    fde_first_row[fde_count] = row_count
-    return row_count, problem_count

@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import types
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,6 +37,7 @@ FlatArray: TypeAlias = Any
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _HOT_LOOPS: set[Callable[..., Any]] = set()
+_MACHINE_LOADS: set[Callable[..., Any]] = set()
 
 _KEPT_VERSIONS = 4
 _SIGN = 1 << 63
@@ -46,6 +48,12 @@ def hot_loop(function: _Function) -> _Function:
     """Mark `function` as a hot loop: unchanged when called, and compilable by `compiled`."""
     _HOT_LOOPS.add(function)
     return function
+
+
+def machine_load(function: _Function) -> _Function:
+    """Mark a hot loop that reads an integer from bytes: where no bounds are checked, it compiles to one load."""
+    _MACHINE_LOADS.add(function)
+    return hot_loop(function)
 
 
 @hot_loop
@@ -70,6 +78,10 @@ def compiled(function: _Function) -> _Function:
     import numba
 
     config: Any = numba.config
+    if function in _MACHINE_LOADS and sys.byteorder == "little" and not config.BOUNDSCHECK:
+        from cfi_tables.machine_load import machine_load
+
+        return cast(_Function, machine_load(function.__name__))
     directory = compiled_cache_directory()
     if directory is not None:
         config.CACHE_DIR = str(directory)

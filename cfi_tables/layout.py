@@ -10,14 +10,20 @@ from enum import IntEnum
 import numpy as np
 
 TABLE_MAGIC = 0x42544650
-FORMAT_VERSION = 1
-BLOCK_ROWS = 32
-DELTA_U16 = 254
-DELTA_U32 = 255
-RULE_U16 = 255
+FORMAT_VERSION = 2
+MINIMUM_BLOCK_BYTES = 8
+MAXIMUM_BLOCK_BYTES = 32
+BLOCK_SPARE_BYTES = 24
+BLOCK_ROWS = 64
+DELTA_ALIGNMENT = 16
+DELTA_NEAR_EXTRA = 5
+DELTA_EXTRA_U32 = 15
+MAXIMUM_CLASSES = 16
 MAXIMUM_RULES = 0xFFFF
+MAXIMUM_RULE_WORDS = 0x100000
+MAXIMUM_LIST_WORDS = 0x10000
 
-HEADER_SIZE = 104
+HEADER_SIZE = 120
 HEADER_MAGIC = 0
 HEADER_FORMAT_VERSION = 4
 HEADER_MACHINE = 6
@@ -30,15 +36,22 @@ HEADER_BUILD_ID_SIZE = 52
 HEADER_ROW_COUNT = 56
 HEADER_RULE_COUNT = 60
 HEADER_BLOCK_COUNT = 64
-HEADER_INDEX_OFFSET = 68
-HEADER_RULE_OFFSETS_OFFSET = 72
-HEADER_ROWS_OFFSET = 76
-HEADER_ROWS_SIZE = 80
-HEADER_RECORDS_OFFSET = 84
-HEADER_RECORDS_SIZE = 88
-HEADER_EXPRESSIONS_OFFSET = 92
-HEADER_EXPRESSIONS_SIZE = 96
-HEADER_SKIPPED_COUNT = 100
+HEADER_RULE_BITS = 68
+HEADER_DELTA_BITS = 69
+HEADER_CLASS_COUNT = 70
+HEADER_BLOCK_BYTES = 71
+HEADER_INDEX_OFFSET = 72
+HEADER_STATES_OFFSET = 76
+HEADER_RULES_OFFSET = 80
+HEADER_RULES_SIZE = 84
+HEADER_LISTS_OFFSET = 88
+HEADER_LISTS_SIZE = 92
+HEADER_DELTAS_OFFSET = 96
+HEADER_BLOCKS_OFFSET = 100
+HEADER_EXPRESSIONS_OFFSET = 104
+HEADER_EXPRESSIONS_SIZE = 108
+HEADER_SKIPPED_COUNT = 112
+HEADER_RESERVED_END = 116
 HEADER_DTYPE = np.dtype(
     [
         ("magic", "<u4"),
@@ -53,57 +66,36 @@ HEADER_DTYPE = np.dtype(
         ("row_count", "<u4"),
         ("rule_count", "<u4"),
         ("block_count", "<u4"),
+        ("rule_bits", "u1"),
+        ("delta_bits", "u1"),
+        ("class_count", "u1"),
+        ("block_bytes", "u1"),
         ("index_offset", "<u4"),
-        ("rule_offsets_offset", "<u4"),
-        ("rows_offset", "<u4"),
-        ("rows_size", "<u4"),
-        ("records_offset", "<u4"),
-        ("records_size", "<u4"),
+        ("states_offset", "<u4"),
+        ("rules_offset", "<u4"),
+        ("rules_size", "<u4"),
+        ("lists_offset", "<u4"),
+        ("lists_size", "<u4"),
+        ("deltas_offset", "<u4"),
+        ("blocks_offset", "<u4"),
         ("expressions_offset", "<u4"),
         ("expressions_size", "<u4"),
         ("skipped_count", "<u4"),
+        ("reserved_end", "<u4"),
     ]
 )
 
-INDEX_ENTRY_SIZE = 8
-INDEX_ENTRY_PC = 0
-INDEX_ENTRY_OFFSET = 4
-INDEX_ENTRY_DTYPE = np.dtype(
-    [
-        ("pc", "<u4"),
-        ("offset", "<u4"),
-    ]
-)
-
-RULE_SIZE = 12
+RULE_SIZE = 8
 RULE_CFA_KIND = 0
 RULE_CFA_REGISTER = 1
-RULE_FLAGS = 2
-RULE_COUNT = 3
-RULE_CFA_A = 4
-RULE_CFA_B = 8
+RULE_LIST = 2
+RULE_CFA_VALUE = 4
 RULE_DTYPE = np.dtype(
     [
         ("cfa_kind", "u1"),
         ("cfa_register", "u1"),
-        ("flags", "u1"),
-        ("count", "u1"),
-        ("cfa_a", "<i4"),
-        ("cfa_b", "<i4"),
-    ]
-)
-
-RULE_ENTRY_SIZE = 8
-RULE_ENTRY_REGISTER_NUMBER = 0
-RULE_ENTRY_KIND = 1
-RULE_ENTRY_RESERVED = 2
-RULE_ENTRY_VALUE = 4
-RULE_ENTRY_DTYPE = np.dtype(
-    [
-        ("register_number", "u1"),
-        ("kind", "u1"),
-        ("reserved", "<u2"),
-        ("value", "<i4"),
+        ("list", "<u2"),
+        ("cfa_value", "<i4"),
     ]
 )
 
@@ -163,11 +155,11 @@ class CfaKind(IntEnum):
     END = 1
     """The outermost frame: the return address is undefined."""
     REGISTER_OFFSET = 2
-    """CFA = register + cfa_a."""
+    """CFA = register + cfa_value."""
     DEREF = 3
-    """CFA = *(register + cfa_a) + cfa_b."""
+    """CFA = *(register + a) + b: signed 16 bits each, a the low half of cfa_value and b the high one."""
     EXPRESSION = 4
-    """CFA = value of the DWARF expression at offset cfa_a."""
+    """CFA = value of the DWARF expression at offset cfa_value in the pool."""
     OVERFLOW = 5
     """The rule does not fit the table."""
 
@@ -186,9 +178,9 @@ class RegisterKind(IntEnum):
     IN_REGISTER = 4
     """Is in register number value."""
     EXPRESSION = 5
-    """Saved at the address that the DWARF expression at offset value gives."""
+    """Saved at the address that the DWARF expression at offset value in the pool gives."""
     VAL_EXPRESSION = 6
-    """Is what the DWARF expression at offset value gives."""
+    """Is what the DWARF expression at offset value in the pool gives."""
 
 
 class RuleFlag(IntEnum):

@@ -5,14 +5,16 @@ from __future__ import annotations
 from cfi_tables.hot_loop import FlatArray, hot_loop
 from cfi_tables.layout import (
     CFA_KIND_INVALID,
-    HEADER_RULE_COUNT,
-    HEADER_RULE_OFFSETS_OFFSET,
+    DELTA_ALIGNMENT,
+    HEADER_EXPRESSIONS_OFFSET,
+    HEADER_LISTS_OFFSET,
     HEADER_TEXT_END,
     HEADER_TEXT_START,
     RULE_CFA_KIND,
+    RULE_LIST,
 )
-from cfi_tables.rows import find_rule_id
-from cfi_tables.scalars import read_i64, read_u8, read_u32
+from cfi_tables.rows import find_record
+from cfi_tables.scalars import read_i64, read_u8, read_u16, read_u32
 
 
 @hot_loop
@@ -25,11 +27,19 @@ def find_rule(arena: FlatArray, table: int, pc: int) -> int:
     start = read_i64(arena, table + HEADER_TEXT_START)
     if pc < start or pc >= read_i64(arena, table + HEADER_TEXT_END):
         return -1
-    rule = find_rule_id(arena, table, pc - start)
-    if rule < 0 or rule >= read_u32(arena, table + HEADER_RULE_COUNT):
-        return -1
-    offsets = table + read_u32(arena, table + HEADER_RULE_OFFSETS_OFFSET)
-    record = table + read_u32(arena, offsets + 4 * rule)
-    if read_u8(arena, record + RULE_CFA_KIND) == CFA_KIND_INVALID:
+    record = find_record(arena, table, pc - (start & -DELTA_ALIGNMENT))
+    if record < 0 or read_u8(arena, record + RULE_CFA_KIND) == CFA_KIND_INVALID:
         return -1
     return record
+
+
+@hot_loop
+def register_list(arena: FlatArray, table: int, rule: int) -> int:
+    """The offset in `arena` of the register list of the rule record at `rule`: a count, flags, then u32 entries."""
+    return table + read_u32(arena, table + HEADER_LISTS_OFFSET) + 4 * read_u16(arena, rule + RULE_LIST)
+
+
+@hot_loop
+def expression_pool(arena: FlatArray, table: int) -> int:
+    """The offset in `arena` from which a table's rules count the offsets of their expressions."""
+    return table + read_u32(arena, table + HEADER_EXPRESSIONS_OFFSET)

@@ -1,9 +1,16 @@
-"""How rows (address, rule id) are coded in a table, as hot loops.
+"""How rows (address, rule) are coded in a table's blocks, and read from them in place, as hot loops.
 
-Owns the row stream and its index, nothing else: another coding replaces this file and bumps FORMAT_VERSION.
-Rows go in blocks of BLOCK_ROWS. The index has each block's first address and where its bytes begin. A block is
-the first row's rule, then, for each further row, the address delta and the rule. A delta is a byte, or DELTA_U16
-or DELTA_U32 and that many bits; a rule id is a byte, or RULE_U16 and 16 bits; ids are given by frequency.
+Owns the blocks and their index. The codes come from `row_codes`; `schema.py` tells the layout of their decoding
+tables. Another coding replaces these two files and bumps FORMAT_VERSION.
+
+A block has `block_bytes` bytes, read as bits from the lowest of the first byte on. Its first row's address stands in
+the index, and its first `rule_bits` bits are that row's rule id. Each further row is a code for its rule, which
+depends on the rule before it, and a code for the address delta, in a class that depends on both rules. A row of which
+any bit would lie behind the block is not in the block: it begins the next one, and the block ends with as many of
+its bits as there is room for. So a reader finds a block's end by itself, because what is cut from a prefix code
+never reads as something shorter. A block has at most BLOCK_ROWS rows, since a row that was certain takes no bits.
+
+The last row is the gap at the table's text end, which every address in the table lies before.
 """
 
 from __future__ import annotations
@@ -11,158 +18,267 @@ from __future__ import annotations
 from cfi_tables.hot_loop import FlatArray, hot_loop
 from cfi_tables.layout import (
     BLOCK_ROWS,
-    DELTA_U16,
-    DELTA_U32,
+    DELTA_ALIGNMENT,
+    DELTA_EXTRA_U32,
+    DELTA_NEAR_EXTRA,
+    HEADER_BLOCK_BYTES,
     HEADER_BLOCK_COUNT,
+    HEADER_BLOCKS_OFFSET,
+    HEADER_DELTA_BITS,
+    HEADER_DELTAS_OFFSET,
     HEADER_INDEX_OFFSET,
     HEADER_ROW_COUNT,
-    HEADER_ROWS_OFFSET,
-    HEADER_ROWS_SIZE,
-    INDEX_ENTRY_OFFSET,
-    INDEX_ENTRY_PC,
-    INDEX_ENTRY_SIZE,
-    RULE_U16,
+    HEADER_RULE_BITS,
+    HEADER_RULE_COUNT,
+    HEADER_RULES_OFFSET,
+    HEADER_STATES_OFFSET,
+    RULE_SIZE,
 )
 from cfi_tables.scalars import read_u8, read_u16, read_u32
 
-MAXIMUM_ROW_BYTES = 8
-"""No row takes more; the row stream ends with as many spare bytes, so a row that begins inside can be read."""
+_WINDOW = 56
+"""Bits that are right in a window."""
+_NEAR_BITS = 24
+"""Bits that a row takes at most without an escape and a far delta; those refill the window by themselves."""
 
 
 @hot_loop
-def write_rule(out: FlatArray, at: int, rule: int) -> int:
-    """Write a rule id; gives the next position."""
-    if rule < RULE_U16:
-        out[at] = rule
-        return at + 1
-    out[at] = RULE_U16
-    out[at + 1] = rule & 255
-    out[at + 2] = rule >> 8
-    return at + 3
+def _read_bits(arena: FlatArray, at: int) -> int:
+    """The bits from bit `at` of the arena on: 56 of them are right, those above are zero or right."""
+    place = at >> 3
+    return (read_u32(arena, place) + (read_u32(arena, place + 4) & 0x7FFFFFFF) * 4294967296) >> (at & 7)
 
 
 @hot_loop
-def write_delta(out: FlatArray, at: int, delta: int) -> int:
-    """Write an address delta; gives the next position."""
-    if delta < DELTA_U16:
-        out[at] = delta
-        return at + 1
-    size = 2
-    out[at] = DELTA_U16
-    if delta > 0xFFFF:
-        out[at] = DELTA_U32
-        size = 4
-    for index in range(size):
-        out[at + 1 + index] = (delta >> (8 * index)) & 255
-    return at + 1 + size
+def _state_of(arena: FlatArray, table: int, rule: int) -> int:
+    """The state (a step word) of a rule id, 0 when there is no such rule."""
+    if rule >= read_u32(arena, table + HEADER_RULE_COUNT):
+        return 0
+    return read_u32(arena, table + read_u32(arena, table + HEADER_STATES_OFFSET) + 4 * rule)
 
 
 @hot_loop
-def encode_rows(addresses: FlatArray, rules: FlatArray, out: FlatArray, index: FlatArray) -> int:
-    """Code the rows into `out` (MAXIMUM_ROW_BYTES a row) and `index` (two words a block); gives the bytes used.
+def _next_row(
+    arena: FlatArray,
+    table: int,
+    rules: int,
+    deltas: int,
+    rule_bits: int,
+    delta_bits: int,
+    at: int,
+    window: int,
+    valid: int,
+    state: int,
+    address: int,
+) -> tuple[int, int, int, int, int]:
+    """Read the row at bit `at` of the arena, behind a row of `state` (not 0) at `address`.
 
-    `addresses` count from the table's text start and grow.
+    Gives the next `at`, `window`, `valid`, and the row's state (0 when the block is damaged) and address. The window
+    holds the `valid` bits from `at` on. `rules` and `deltas` are where these areas lie in the arena.
     """
-    at = 0
-    previous = 0
-    for row in range(len(addresses)):
-        address = addresses[row]
-        if row % BLOCK_ROWS == 0:
-            block = row // BLOCK_ROWS
-            index[2 * block] = address
-            index[2 * block + 1] = at
-        else:
-            at = write_delta(out, at, address - previous)
-        at = write_rule(out, at, rules[row])
-        previous = address
-    return at
+    if valid < _NEAR_BITS:
+        window = _read_bits(arena, at)
+        valid = _WINDOW
+    successor = (state >> 12) + (window & ((1 << ((state >> 8) & 15)) - 1))
+    state = read_u32(arena, rules + RULE_SIZE + 4 * successor)
+    used = state & 15
+    delta_class = (state >> 4) & 15
+    window >>= used
+    if state < 4096:
+        state = _state_of(arena, table, _read_bits(arena, at + used) & ((1 << rule_bits) - 1))
+        at += used + rule_bits
+        window = _read_bits(arena, at)
+        valid = _WINDOW
+        used = 0
+    code = read_u16(arena, deltas + 2 * ((delta_class << delta_bits) + (window & ((1 << delta_bits) - 1))))
+    length = code & 15
+    extra = (code >> 4) & 15
+    used += length
+    window >>= length
+    if extra > DELTA_NEAR_EXTRA:
+        if extra == DELTA_EXTRA_U32:
+            extra = 32
+        at += used
+        delta = _read_bits(arena, at) & ((1 << extra) - 1)
+        at += extra
+        return at, _read_bits(arena, at), _WINDOW, state, address + delta
+    delta = (code >> 8) + (window & ((1 << extra) - 1))
+    if delta == 0:
+        delta = DELTA_ALIGNMENT - (address & (DELTA_ALIGNMENT - 1))
+    used += extra
+    return at + used, window >> extra, valid - used, state, address + delta
 
 
 @hot_loop
-def read_rule(arena: FlatArray, at: int) -> tuple[int, int]:
-    """(rule id, next position)."""
-    rule = read_u8(arena, at)
-    if rule != RULE_U16:
-        return rule, at + 1
-    return read_u16(arena, at + 1), at + 3
+def _find_block(arena: FlatArray, index: int, count: int, relative: int) -> int:
+    """The last of `count` (at least one) blocks that begins at or before `relative`; the first when none does."""
+    block = 0
+    while count > 1:
+        half = count >> 1
+        if read_u32(arena, index + 4 * (block + half)) <= relative:
+            block += half
+        count -= half
+    return block
 
 
 @hot_loop
-def read_delta(arena: FlatArray, at: int) -> tuple[int, int]:
-    """(address delta, next position)."""
-    delta = read_u8(arena, at)
-    if delta < DELTA_U16:
-        return delta, at + 1
-    if delta == DELTA_U16:
-        return read_u16(arena, at + 1), at + 3
-    return read_u32(arena, at + 1), at + 5
+def find_record(arena: FlatArray, table: int, relative: int) -> int:
+    """Where the record of the rule in force at `relative` lies in the arena; -1 when there is none.
 
-
-@hot_loop
-def find_block(arena: FlatArray, index: int, count: int, relative: int) -> int:
-    """The last of `count` blocks that begins at or before `relative`; -1 when none does."""
-    low = 0
-    high = count
-    while low < high:
-        middle = (low + high) >> 1
-        if read_u32(arena, index + middle * INDEX_ENTRY_SIZE + INDEX_ENTRY_PC) <= relative:
-            low = middle + 1
-        else:
-            high = middle
-    return low - 1
-
-
-@hot_loop
-def find_rule_id(arena: FlatArray, table: int, relative: int) -> int:
-    """The id of the rule in force at `relative` bytes from the text start; -1 when there is none."""
+    `relative` counts from the table's text start, rounded down to DELTA_ALIGNMENT, and is before its end.
+    """
     count = read_u32(arena, table + HEADER_BLOCK_COUNT)
+    if count == 0:
+        return -1
     index = table + read_u32(arena, table + HEADER_INDEX_OFFSET)
-    block = find_block(arena, index, count, relative)
-    if block < 0:
+    block = _find_block(arena, index, count, relative)
+    address = read_u32(arena, index + 4 * block)
+    if address > relative:
         return -1
-    rows = table + read_u32(arena, table + HEADER_ROWS_OFFSET)
-    end = rows + read_u32(arena, table + HEADER_ROWS_SIZE)
-    entry = index + block * INDEX_ENTRY_SIZE
-    address = read_u32(arena, entry + INDEX_ENTRY_PC)
-    at = rows + read_u32(arena, entry + INDEX_ENTRY_OFFSET)
-    left = read_u32(arena, table + HEADER_ROW_COUNT) - block * BLOCK_ROWS
-    if left > BLOCK_ROWS:
-        left = BLOCK_ROWS
-    if at >= end:
+    rules = table + read_u32(arena, table + HEADER_RULES_OFFSET)
+    deltas = table + read_u32(arena, table + HEADER_DELTAS_OFFSET)
+    rule_bits = read_u8(arena, table + HEADER_RULE_BITS)
+    delta_bits = read_u8(arena, table + HEADER_DELTA_BITS)
+    block_bytes = read_u8(arena, table + HEADER_BLOCK_BYTES)
+    at = 8 * (table + read_u32(arena, table + HEADER_BLOCKS_OFFSET) + block * block_bytes)
+    end = at + 8 * block_bytes
+    window = _read_bits(arena, at)
+    state = _state_of(arena, table, window & ((1 << rule_bits) - 1))
+    at += rule_bits
+    window >>= rule_bits
+    valid = _WINDOW - rule_bits
+    for _ in range(BLOCK_ROWS - 1):
+        if state == 0:
+            return -1
+        found = state
+        at, window, valid, state, address = _next_row(
+            arena, table, rules, deltas, rule_bits, delta_bits, at, window, valid, state, address
+        )
+        if address > relative or at > end:
+            return rules + 4 * (found >> 12)
+    if state == 0:
         return -1
-    rule, at = read_rule(arena, at)
-    while left > 1 and at < end:
-        delta, at = read_delta(arena, at)
-        address += delta
-        if address > relative:
-            break
-        rule, at = read_rule(arena, at)
-        left -= 1
-    return rule
+    return rules + 4 * (state >> 12)
 
 
 @hot_loop
-def decode_rows(arena: FlatArray, table: int, addresses: FlatArray, rules: FlatArray) -> int:
-    """Every row of a table, addresses counting from its text start; gives how many were decoded."""
-    count = read_u32(arena, table + HEADER_ROW_COUNT)
+def decode_rows(arena: FlatArray, table: int, addresses: FlatArray, records: FlatArray) -> int:
+    """Every row: its address as in the index, and where its rule's record lies in the table.
+
+    Gives how many were decoded: fewer than the table's row count when it is damaged.
+    """
+    rows = read_u32(arena, table + HEADER_ROW_COUNT)
     index = table + read_u32(arena, table + HEADER_INDEX_OFFSET)
-    rows = table + read_u32(arena, table + HEADER_ROWS_OFFSET)
-    end = rows + read_u32(arena, table + HEADER_ROWS_SIZE)
-    address = 0
-    at = rows
-    for row in range(count):
-        if at >= end:
-            return row
-        if row % BLOCK_ROWS == 0:
-            entry = index + row // BLOCK_ROWS * INDEX_ENTRY_SIZE
-            address = read_u32(arena, entry + INDEX_ENTRY_PC)
-            at = rows + read_u32(arena, entry + INDEX_ENTRY_OFFSET)
-            if at >= end:
-                return row
-        else:
-            delta, at = read_delta(arena, at)
-            address += delta
-        rule, at = read_rule(arena, at)
-        addresses[row] = address
-        rules[row] = rule
-    return count
+    rules_offset = read_u32(arena, table + HEADER_RULES_OFFSET)
+    deltas = table + read_u32(arena, table + HEADER_DELTAS_OFFSET)
+    rule_bits = read_u8(arena, table + HEADER_RULE_BITS)
+    delta_bits = read_u8(arena, table + HEADER_DELTA_BITS)
+    blocks = table + read_u32(arena, table + HEADER_BLOCKS_OFFSET)
+    block_bytes = read_u8(arena, table + HEADER_BLOCK_BYTES)
+    done = 0
+    previous = -1
+    for block in range(read_u32(arena, table + HEADER_BLOCK_COUNT)):
+        address = read_u32(arena, index + 4 * block)
+        at = 8 * (blocks + block * block_bytes)
+        end = at + 8 * block_bytes
+        valid = 0
+        window = 0
+        state = _state_of(arena, table, _read_bits(arena, at) & ((1 << rule_bits) - 1))
+        at += rule_bits
+        left = BLOCK_ROWS
+        while left > 0 and at <= end:
+            if done == rows:
+                return rows
+            if state == 0 or address <= previous:
+                return done
+            addresses[done] = address
+            records[done] = rules_offset + 4 * (state >> 12)
+            done += 1
+            previous = address
+            left -= 1
+            at, window, valid, state, address = _next_row(
+                arena, table, table + rules_offset, deltas, rule_bits, delta_bits, at, window, valid, state, address
+            )
+    return done
+
+
+@hot_loop
+def _write_bits(out: FlatArray, at: int, value: int, count: int) -> None:
+    """Put `count` bits (at most 54) of `value` at bit `at` of `out`, which is zero from there on."""
+    place = at >> 3
+    value <<= at & 7
+    count += at & 7
+    while count > 0:
+        out[place] = out[place] | (value & 255)
+        value >>= 8
+        place += 1
+        count -= 8
+
+
+@hot_loop
+def encode_rows(
+    addresses: FlatArray,
+    rules: FlatArray,
+    pairs: FlatArray,
+    tokens: FlatArray,
+    pair_codes: FlatArray,
+    pair_lengths: FlatArray,
+    pair_classes: FlatArray,
+    token_codes: FlatArray,
+    token_lengths: FlatArray,
+    token_extra: FlatArray,
+    token_base: FlatArray,
+    rule_bits: int,
+    block_bytes: int,
+    out: FlatArray,
+    index: FlatArray,
+) -> int:
+    """Code the rows into `out` (zeros) and `index`; gives how many blocks they took.
+
+    Row i follows its predecessor by pair `pairs[i]` and the delta token `tokens[i]`; codes are in the order in which
+    they are read, lowest bit first. A token's code is that of its pair's class.
+    """
+    blocks = 0
+    at = 0
+    end = 0
+    left = 0
+    number_of_tokens = len(token_base)
+    for row in range(len(addresses)):
+        if left > 0:
+            pair = pairs[row]
+            token = tokens[row]
+            length = 0 + pair_lengths[pair]
+            value = 0 + pair_codes[pair]
+            code = pair_classes[pair] * number_of_tokens + token
+            value |= token_codes[code] << length
+            length += token_lengths[code]
+            extra = 0 + token_extra[token]
+            delta = 0
+            if extra > 0:
+                delta = addresses[row] - addresses[row - 1] - token_base[token]
+                if extra < 32:
+                    value |= delta << length
+                    length += extra
+                    extra = 0
+            room = end - at
+            if length + extra <= room:
+                _write_bits(out, at, value, length)
+                if extra > 0:
+                    _write_bits(out, at + length, delta, extra)
+                at += length + extra
+                left -= 1
+                continue
+            if length > room:
+                length = room
+            _write_bits(out, at, value & ((1 << length) - 1), length)
+            if extra > room - length:
+                extra = room - length
+            _write_bits(out, at + length, delta & ((1 << extra) - 1), extra)
+        at = 8 * block_bytes * blocks
+        end = at + 8 * block_bytes
+        index[blocks] = addresses[row]
+        blocks += 1
+        _write_bits(out, at, 0 + rules[row], rule_bits)
+        at += rule_bits
+        left = BLOCK_ROWS - 1
+    return blocks

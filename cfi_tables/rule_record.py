@@ -26,6 +26,7 @@ from cfi_tables.rule_pool import (
 from cfi_tables.scalars import read_sleb, read_uleb
 
 _EXPRESSION_KINDS = (layout.REGISTER_KIND_EXPRESSION, layout.REGISTER_KIND_VAL_EXPRESSION)
+_VALUE_LIMIT = 1 << 22  # of an entry in a register list
 _OP_DEREF = 0x06
 _OP_PLUS_UCONST = 0x23
 _OP_BREG0 = 0x70
@@ -84,7 +85,10 @@ def pooled_rules(
 
 
 def dereference(expression: bytes, registers: int) -> tuple[int, int, int] | None:
-    """(register, a, b) when the expression is *(register + a) + b: breg, deref, and perhaps plus_uconst."""
+    """(register, a, b) when the expression is *(register + a) + b: breg, deref, and perhaps plus_uconst.
+
+    None also when a number does not fit the 16 bits that it has in a rule: then the expression is kept.
+    """
     if not expression or not _OP_BREG0 <= expression[0] < _OP_BREG0 + registers:
         return None
     a, at = read_sleb(expression, 1, len(expression))
@@ -96,48 +100,54 @@ def dereference(expression: bytes, registers: int) -> tuple[int, int, int] | Non
         if expression[at] != _OP_PLUS_UCONST:
             return None
         b, at = read_uleb(expression, at + 1, len(expression))
-    if at != len(expression) or not -(1 << 31) <= a < 1 << 31 or b >= 1 << 31:
+    if at != len(expression) or not -(1 << 15) <= a < 1 << 15 or b >= 1 << 15:
         return None
     return expression[0] - _OP_BREG0, a, b
 
 
 def _fits(rule: Rule) -> bool:
-    """Whether every expression's length fits its 16 bits."""
-    values = [rule.cfa_a, *(value for _, _, value in rule.entries)]
-    return all(len(value) <= 0xFFFF for value in values if isinstance(value, bytes))
+    """Whether every expression's length fits its 16 bits, and every register's value its 23."""
+    values = [value for _, _, value in rule.entries]
+    return all(len(value) <= 0xFFFF for value in [rule.cfa_a, *values] if isinstance(value, bytes)) and all(
+        -_VALUE_LIMIT <= value < _VALUE_LIMIT for value in values if isinstance(value, int)
+    )
 
 
-def encode_rules(rules: list[Rule], start: int) -> tuple[bytes, bytes, NDArray[np.uint32]]:
-    """(records, expression pool, offset of each record from the table's start).
+def encode_rules(rules: list[Rule]) -> tuple[NDArray[np.uint32], NDArray[np.uint32], bytes]:
+    """(records, two words a rule; register lists; expression pool).
 
-    The records are placed at `start`, a multiple of 4, and the pool right behind them.
+    A rule for which there is no room in the lists or the pool is written as OVERFLOW.
     """
-    sizes = [layout.RULE_SIZE + layout.RULE_ENTRY_SIZE * len(rule.entries) for rule in rules]
-    pool_start = start + sum(sizes)
     pool = bytearray()
     places: dict[bytes, int] = {}
+    lists: list[int] = []
+    list_places: dict[tuple[int, ...], int] = {}
 
     def place(value: int | bytes) -> int:
         if isinstance(value, int):
             return value
         if value not in places:
-            places[value] = pool_start + len(pool)
+            places[value] = len(pool)
             pool.extend(struct.pack("<H", len(value)) + value + bytes(len(value) & 1))
         return places[value]
 
+    def place_list(rule: Rule) -> int:
+        words = [len(rule.entries) | rule.flags << 8]
+        words += [register | kind << 6 | (place(value) << 9 & 0xFFFFFFFF) for register, kind, value in rule.entries]
+        key = tuple(words)
+        if key not in list_places:
+            list_places[key] = len(lists)
+            lists.extend(words)
+        return list_places[key]
+
+    none = place_list(OVERFLOW)
     records = bytearray()
-    offsets = []
     for rule in rules:
-        offsets.append(start + len(records))
-        records += struct.pack(
-            "<BBBBii",
-            rule.cfa_kind,
-            rule.cfa_register,
-            rule.flags,
-            len(rule.entries),
-            place(rule.cfa_a),
-            rule.cfa_b,
-        )
-        for register, kind, value in rule.entries:
-            records += struct.pack("<BBHi", register, kind, 0, place(value))
-    return bytes(records), bytes(pool), np.array(offsets, dtype=np.uint32)
+        value = place(rule.cfa_a)
+        if rule.cfa_kind == layout.CFA_KIND_DEREF:
+            value = value & 0xFFFF | rule.cfa_b << 16
+        number = place_list(rule)
+        if number >= layout.MAXIMUM_LIST_WORDS or len(pool) > _VALUE_LIMIT:
+            rule, value, number = OVERFLOW, 0, none
+        records += struct.pack("<BBHi", rule.cfa_kind, rule.cfa_register, number, value)
+    return np.frombuffer(bytes(records), dtype="<u4"), np.array(lists, dtype=np.uint32), bytes(pool)

@@ -6,40 +6,47 @@ of bytes, not shifts of them, keeps numba on signed 64-bit integers.
 
 from __future__ import annotations
 
-from cfi_tables.hot_loop import FlatArray, hot_loop
+from cfi_tables.hot_loop import FlatArray, hot_loop, machine_load
 
 _LEB_LIMIT = 1 << 55  # a larger value is no offset, length or register of any real program
 
 
-@hot_loop
+@machine_load
 def read_u8(data: FlatArray, at: int) -> int:
     """The byte at `at`; the caller has checked the bounds."""
     value: int = 0 + data[at]
     return value
 
 
-@hot_loop
+@machine_load
 def read_u16(data: FlatArray, at: int) -> int:
     """The unsigned 16-bit integer at `at`; the caller has checked the bounds."""
     value: int = 0 + data[at] + data[at + 1] * 256
     return value
 
 
-@hot_loop
+@machine_load
+def read_i16(data: FlatArray, at: int) -> int:
+    """The signed 16-bit integer at `at`; the caller has checked the bounds."""
+    value = read_u16(data, at)
+    return value - ((value & 0x8000) << 1)
+
+
+@machine_load
 def read_u32(data: FlatArray, at: int) -> int:
     """The unsigned 32-bit integer at `at`; the caller has checked the bounds."""
     value: int = 0 + data[at] + data[at + 1] * 256 + data[at + 2] * 65536 + data[at + 3] * 16777216
     return value
 
 
-@hot_loop
+@machine_load
 def read_i32(data: FlatArray, at: int) -> int:
     """The signed 32-bit integer at `at`; the caller has checked the bounds."""
     value = read_u32(data, at)
     return value - ((value & 0x80000000) << 1)
 
 
-@hot_loop
+@machine_load
 def read_i64(data: FlatArray, at: int) -> int:
     """The 64-bit integer at `at` as an int64 bit pattern; the caller has checked the bounds."""
     return read_u32(data, at) + read_i32(data, at + 4) * 4294967296

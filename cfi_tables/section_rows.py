@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables import cfi_program, frame_section, layout, rule_pool
+from cfi_tables import cfi_program, frame_section, layout, rule_pool, state_steps
 from cfi_tables.architecture import Architecture
 from cfi_tables.elf_image import EM_AARCH64
 from cfi_tables.hot_loop import compiled, plain_view
@@ -129,10 +129,11 @@ def decode_section(
         data, parameters_view, view(cie), cie_count, view(initial), view(state), view(stack),
         view(expressions), view(expression_slots),
     )  # fmt: skip
-    row_count, problem_count = form(cfi_program.run_fdes)(
+    row_count, problem_count = form(state_steps.run_fdes)(
         data, parameters_view, view(cie), view(initial), view(fde), len(columns), view(state), view(stack),
         view(expressions), view(expression_slots), view(words), view(rule_slots), view(addresses),
         view(rule_ids), view(first_row), view(problems),
+        *(view(each) for each in state_steps.pools(cie_count, rule_pool.state_size(parameters_view))),
     )  # fmt: skip
     left_out += _problems(section.name, problems, problem_count)
     rows = Rows(addresses[:row_count], rule_ids[:row_count])

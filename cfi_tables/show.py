@@ -8,8 +8,8 @@ from cfi_tables import layout
 from cfi_tables.architecture import Architecture, architecture_of
 from cfi_tables.expression_text import describe_expression
 from cfi_tables.hot_loop import FlatArray, plain_view, wrap64
-from cfi_tables.lookup import find_rule
-from cfi_tables.scalars import read_i32, read_u8, read_u16
+from cfi_tables.lookup import expression_pool, find_rule, register_list
+from cfi_tables.scalars import read_i16, read_i32, read_u8, read_u16
 from cfi_tables.table import CompactTable
 
 
@@ -30,18 +30,19 @@ def describe_rule(arena: FlatArray, offset: int, table: int = 0) -> str:
     architecture = architecture_of(read_u16(view, table + layout.HEADER_MACHINE))
     assert architecture is not None  # the table was checked when it was loaded
     register = architecture.register_name(read_u8(view, offset + layout.RULE_CFA_REGISTER))
-    a = read_i32(view, offset + layout.RULE_CFA_A)
-    b = read_i32(view, offset + layout.RULE_CFA_B)
+    value = read_i32(view, offset + layout.RULE_CFA_VALUE)
+    pool = expression_pool(view, table)
     if kind == layout.CFA_KIND_REGISTER_OFFSET:
-        words = [f"CFA={_sum(register, a)}"]
+        words = [f"CFA={_sum(register, value)}"]
     elif kind == layout.CFA_KIND_DEREF:
-        words = [f"CFA={_sum(f'*({_sum(register, a)})', b)}"]
+        a = read_i16(view, offset + layout.RULE_CFA_VALUE)
+        words = [f"CFA={_sum(f'*({_sum(register, a)})', value >> 16)}"]
     else:
-        words = [f"CFA=({describe_expression(_expression(view, table + a), architecture)})"]
-    for index in range(read_u8(view, offset + layout.RULE_COUNT)):
-        entry = offset + layout.RULE_SIZE + index * layout.RULE_ENTRY_SIZE
-        words.append(_describe_entry(view, entry, table, architecture))
-    flags = read_u8(view, offset + layout.RULE_FLAGS)
+        words = [f"CFA=({describe_expression(_expression(view, pool + value), architecture)})"]
+    entries = register_list(view, table, offset)
+    for index in range(read_u8(view, entries)):
+        words.append(_describe_entry(view, read_i32(view, entries + 4 + 4 * index), pool, architecture))
+    flags = read_u8(view, entries + 1)
     if flags & layout.RULE_FLAG_SIGNAL_FRAME:
         words.append("signal frame")
     if flags & layout.RULE_FLAG_RETURN_ADDRESS_SIGNED:
@@ -76,10 +77,10 @@ def _expression(view: FlatArray, offset: int) -> bytes:
     return bytes(view[offset + 2 : offset + 2 + length])
 
 
-def _describe_entry(view: FlatArray, entry: int, table: int, architecture: Architecture) -> str:
-    name = architecture.register_name(read_u8(view, entry + layout.RULE_ENTRY_REGISTER_NUMBER))
-    kind = read_u8(view, entry + layout.RULE_ENTRY_KIND)
-    value = read_i32(view, entry + layout.RULE_ENTRY_VALUE)
+def _describe_entry(view: FlatArray, entry: int, pool: int, architecture: Architecture) -> str:
+    name = architecture.register_name(entry & 63)
+    kind = entry >> 6 & 7
+    value = entry >> 9
     if kind == layout.REGISTER_KIND_UNDEFINED:
         return f"{name}=unknown"
     if kind == layout.REGISTER_KIND_SAME:
@@ -90,5 +91,5 @@ def _describe_entry(view: FlatArray, entry: int, table: int, architecture: Archi
         return f"{name}={_sum('CFA', value)}"
     if kind == layout.REGISTER_KIND_IN_REGISTER:
         return f"{name}={architecture.register_name(value)}"
-    text = describe_expression(_expression(view, table + value), architecture)
+    text = describe_expression(_expression(view, pool + value), architecture)
     return f"{name}=[({text})]" if kind == layout.REGISTER_KIND_EXPRESSION else f"{name}=({text})"

@@ -40,9 +40,10 @@ class TableStatistics:
 def table_statistics(table: CompactTable, image: ElfImage, debug: ElfImage | None = None) -> TableStatistics:
     """The figures of `table`, which was built from `image` and `debug`. Raises ElfError for a damaged section."""
     header = table.data[: layout.HEADER_SIZE].view(layout.HEADER_DTYPE)[0]
-    # The header names where each part begins; it ends where the next one does.
+    # The header names where each part begins; it ends where the next one does. A table without rows has none.
     suffix = "_offset"
     starts = {name: int(header[name]) for name in layout.HEADER_DTYPE.names or () if name.endswith(suffix)}
+    starts = {name: start for name, start in starts.items() if start}
     bounds = [*sorted(starts.values()), len(table.data)]
     parts = {"header": bounds[0]}
     for name, start in sorted(starts.items(), key=lambda each: each[1]):

@@ -20,7 +20,7 @@ from cfi_tables.architecture import Architecture, architecture_of
 from cfi_tables.cfi_sources import frame_sections
 from cfi_tables.elf_image import ET_REL, ElfImage
 from cfi_tables.hot_loop import FlatArray, compiled, hot_loop, plain_view
-from cfi_tables.lookup import find_rule
+from cfi_tables.lookup import find_rule, register_list
 from cfi_tables.orc import has_orc
 from cfi_tables.readelf_rows import ReadelfFde, readelf_frames
 from cfi_tables.scalars import read_i32, read_u8
@@ -180,20 +180,20 @@ def _table_words(view: FlatArray, offset: int, architecture: Architecture) -> st
     cfa = "exp"
     if kind == layout.CFA_KIND_REGISTER_OFFSET:
         name = architecture.register_name(read_u8(view, offset + layout.RULE_CFA_REGISTER))
-        cfa = f"{name}{read_i32(view, offset + layout.RULE_CFA_A):+d}"
+        cfa = f"{name}{read_i32(view, offset + layout.RULE_CFA_VALUE):+d}"
     registers = []
-    for index in range(read_u8(view, offset + layout.RULE_COUNT)):
-        entry = offset + layout.RULE_SIZE + layout.RULE_ENTRY_SIZE * index
-        how = read_u8(view, entry + layout.RULE_ENTRY_KIND)
-        value = read_i32(view, entry + layout.RULE_ENTRY_VALUE)
+    entries = register_list(view, 0, offset)
+    for index in range(read_u8(view, entries)):
+        entry = read_i32(view, entries + 4 + 4 * index)
+        how, value = entry >> 6 & 7, entry >> 9
         if how in _PREFIX:
             word = f"{_PREFIX[how]}{value:+d}"
         elif how == layout.REGISTER_KIND_IN_REGISTER:
             word = architecture.register_name(value)
         else:
             word = _WORD[how]
-        registers.append((read_u8(view, entry + layout.RULE_ENTRY_REGISTER_NUMBER), word))
-    flags = read_u8(view, offset + layout.RULE_FLAGS)
+        registers.append((entry & 63, word))
+    flags = read_u8(view, entries + 1)
     return RuleWords(cfa, _without_defaults(registers, architecture), bool(flags & layout.RULE_FLAG_SIGNAL_FRAME))
 
 

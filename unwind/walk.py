@@ -22,16 +22,9 @@ from cfi_tables.layout import (
     REGISTER_KIND_SAME,
     REGISTER_KIND_UNDEFINED,
     REGISTER_KIND_VAL_EXPRESSION,
-    RULE_CFA_A,
-    RULE_CFA_B,
     RULE_CFA_REGISTER,
-    RULE_COUNT,
-    RULE_ENTRY_KIND,
-    RULE_ENTRY_SIZE,
-    RULE_ENTRY_VALUE,
+    RULE_CFA_VALUE,
     RULE_FLAG_SIGNAL_FRAME,
-    RULE_FLAGS,
-    RULE_SIZE,
     STOP_REASON_BAD_CFA,
     STOP_REASON_BAD_EXPRESSION,
     STOP_REASON_END_OF_STACK,
@@ -46,8 +39,8 @@ from cfi_tables.layout import (
     STOP_REASON_TOO_DEEP,
     STOP_REASON_UNKNOWN_REGISTER,
 )
-from cfi_tables.lookup import find_rule
-from cfi_tables.scalars import read_i32, read_u16
+from cfi_tables.lookup import expression_pool, find_rule, register_list
+from cfi_tables.scalars import read_i16, read_i32, read_u16
 from unwind.expression import EVALUATED, MEMORY_MISSING, REGISTER_UNKNOWN, STACK_DEPTH, evaluate
 from unwind.memory import BEYOND_CUT, READ, read_integer
 
@@ -184,7 +177,7 @@ def _canonical_frame_address(
     """(_GO_ON, CFA) of the current frame by the rule at arena offset `rule`, or (stop reason, detail)."""
     kind = arena[rule] + 0
     if kind == CFA_KIND_EXPRESSION:
-        at = table + read_i32(arena, rule + RULE_CFA_A)
+        at = expression_pool(arena, table) + read_i32(arena, rule + RULE_CFA_VALUE)
         status, value = _run_expression(arena, at, state, content, slices, first, last, 0, False, scratch)
         if status != EVALUATED:
             return _expression_reason(content, slices, first, last, status, value), value
@@ -192,13 +185,13 @@ def _canonical_frame_address(
     register = arena[rule + RULE_CFA_REGISTER] + 0
     if register >= REGISTER_COUNT or (state[STATE_KNOWN] >> register) & 1 == 0:
         return STOP_REASON_UNKNOWN_REGISTER, register
-    address = wrap64(state[register] + read_i32(arena, rule + RULE_CFA_A))
     if kind == CFA_KIND_REGISTER_OFFSET:
-        return _GO_ON, address
+        return _GO_ON, wrap64(state[register] + read_i32(arena, rule + RULE_CFA_VALUE))
+    address = wrap64(state[register] + read_i16(arena, rule + RULE_CFA_VALUE))
     status, value = read_integer(content, slices, first, last, address, 8)
     if status != READ:
         return _memory_reason(status), address
-    return _GO_ON, wrap64(value + read_i32(arena, rule + RULE_CFA_B))
+    return _GO_ON, wrap64(value + read_i16(arena, rule + RULE_CFA_VALUE + 2))
 
 
 @hot_loop
@@ -214,19 +207,18 @@ def _recover(
     last: int,
     scratch: FlatArray,
 ) -> tuple[int, int]:
-    """(_GO_ON, value) of one of the caller's registers by the rule entry at arena offset `entry`.
+    """(_GO_ON, value) of one of the caller's registers by the entry `entry` of a register list.
 
     Else (stop reason, detail), which is fatal only for the return address; an undefined one is an unknown register.
     """
-    register = arena[entry] + 0
-    kind = arena[entry + RULE_ENTRY_KIND] + 0
-    value = read_i32(arena, entry + RULE_ENTRY_VALUE)
+    register = entry & 63
+    kind = (entry >> 6) & 7
+    value = entry >> 9
     if kind == REGISTER_KIND_AT_CFA or kind == REGISTER_KIND_EXPRESSION:
         address = wrap64(cfa + value)
         if kind == REGISTER_KIND_EXPRESSION:
-            status, address = _run_expression(
-                arena, table + value, state, content, slices, first, last, cfa, True, scratch
-            )
+            at = expression_pool(arena, table) + value
+            status, address = _run_expression(arena, at, state, content, slices, first, last, cfa, True, scratch)
             if status != EVALUATED:
                 return _expression_reason(content, slices, first, last, status, address), address
         elif (
@@ -245,7 +237,8 @@ def _recover(
     if kind == REGISTER_KIND_CFA_PLUS:
         return _GO_ON, wrap64(cfa + value)
     if kind == REGISTER_KIND_VAL_EXPRESSION:
-        status, result = _run_expression(arena, table + value, state, content, slices, first, last, cfa, True, scratch)
+        at = expression_pool(arena, table) + value
+        status, result = _run_expression(arena, at, state, content, slices, first, last, cfa, True, scratch)
         if status != EVALUATED:
             return _expression_reason(content, slices, first, last, status, result), result
         return _GO_ON, result
@@ -283,10 +276,10 @@ def _step_registers(
         caller[register] = state[register]
     caller[STACK_POINTER] = cfa
     known |= 1 << STACK_POINTER
-    count = arena[rule + RULE_COUNT] + 0
-    for index in range(count):
-        entry = rule + RULE_SIZE + RULE_ENTRY_SIZE * index
-        register = arena[entry] + 0
+    entries = register_list(arena, table, rule)
+    for index in range(arena[entries] + 0):
+        entry = read_i32(arena, entries + 4 + 4 * index)
+        register = entry & 63
         if register > RETURN_ADDRESS:
             continue
         carried &= ~(1 << register)
@@ -297,7 +290,7 @@ def _step_registers(
             continue
         missing = status == STOP_REASON_MEMORY_NOT_CAPTURED or status == STOP_REASON_STACK_CUT
         if register == RETURN_ADDRESS or (missing and state[STATE_ON_DEMAND] == 1):
-            if arena[entry + RULE_ENTRY_KIND] == REGISTER_KIND_UNDEFINED:
+            if (entry >> 6) & 7 == REGISTER_KIND_UNDEFINED:
                 return STOP_REASON_END_OF_STACK, 0, 0
             return status, value, 0
         known &= ~(1 << register)
@@ -376,7 +369,7 @@ def walk(
             state[STATE_FRAMES] += 1
             return STOP_REASON_NO_ROW, depth + 1
         kind = arena[rule] + 0
-        signal = arena[rule + RULE_FLAGS] & RULE_FLAG_SIGNAL_FRAME
+        signal = arena[register_list(arena, table, rule) + 1] & RULE_FLAG_SIGNAL_FRAME
         if signal:
             frames[depth * FRAME_WIDTH + FRAME_FLAGS] |= FRAME_SIGNAL
         if kind == CFA_KIND_OVERFLOW:

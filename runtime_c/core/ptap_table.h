@@ -10,19 +10,25 @@
 #endif
 
 #define PTAP_TABLE_MAGIC 0x42544650
-#define PTAP_FORMAT_VERSION 0x1
-#define PTAP_BLOCK_ROWS 0x20
-#define PTAP_DELTA_U16 0xfe
-#define PTAP_DELTA_U32 0xff
-#define PTAP_RULE_U16 0xff
+#define PTAP_FORMAT_VERSION 0x2
+#define PTAP_MINIMUM_BLOCK_BYTES 0x8
+#define PTAP_MAXIMUM_BLOCK_BYTES 0x20
+#define PTAP_BLOCK_SPARE_BYTES 0x18
+#define PTAP_BLOCK_ROWS 0x40
+#define PTAP_DELTA_ALIGNMENT 0x10
+#define PTAP_DELTA_NEAR_EXTRA 0x5
+#define PTAP_DELTA_EXTRA_U32 0xf
+#define PTAP_MAXIMUM_CLASSES 0x10
 #define PTAP_MAXIMUM_RULES 0xffff
+#define PTAP_MAXIMUM_RULE_WORDS 0x100000
+#define PTAP_MAXIMUM_LIST_WORDS 0x10000
 
 enum ptap_cfa_kind {
 	PTAP_CFA_KIND_INVALID = 0, /* a gap: no information */
 	PTAP_CFA_KIND_END = 1, /* the outermost frame: the return address is undefined */
-	PTAP_CFA_KIND_REGISTER_OFFSET = 2, /* CFA = register + cfa_a */
-	PTAP_CFA_KIND_DEREF = 3, /* CFA = *(register + cfa_a) + cfa_b */
-	PTAP_CFA_KIND_EXPRESSION = 4, /* CFA = value of the DWARF expression at offset cfa_a */
+	PTAP_CFA_KIND_REGISTER_OFFSET = 2, /* CFA = register + cfa_value */
+	PTAP_CFA_KIND_DEREF = 3, /* CFA = *(register + a) + b: signed 16 bits each, a the low half of cfa_value and b the high one */
+	PTAP_CFA_KIND_EXPRESSION = 4, /* CFA = value of the DWARF expression at offset cfa_value in the pool */
 	PTAP_CFA_KIND_OVERFLOW = 5, /* the rule does not fit the table */
 };
 
@@ -32,8 +38,8 @@ enum ptap_register_kind {
 	PTAP_REGISTER_KIND_AT_CFA = 2, /* saved at CFA + value */
 	PTAP_REGISTER_KIND_CFA_PLUS = 3, /* is CFA + value */
 	PTAP_REGISTER_KIND_IN_REGISTER = 4, /* is in register number value */
-	PTAP_REGISTER_KIND_EXPRESSION = 5, /* saved at the address that the DWARF expression at offset value gives */
-	PTAP_REGISTER_KIND_VAL_EXPRESSION = 6, /* is what the DWARF expression at offset value gives */
+	PTAP_REGISTER_KIND_EXPRESSION = 5, /* saved at the address that the DWARF expression at offset value in the pool gives */
+	PTAP_REGISTER_KIND_VAL_EXPRESSION = 6, /* is what the DWARF expression at offset value in the pool gives */
 };
 
 enum ptap_rule_flag {
@@ -87,40 +93,31 @@ struct ptap_header {
 	uint32_t row_count;
 	uint32_t rule_count;
 	uint32_t block_count;
+	uint8_t rule_bits;
+	uint8_t delta_bits;
+	uint8_t class_count;
+	uint8_t block_bytes;
 	uint32_t index_offset;
-	uint32_t rule_offsets_offset;
-	uint32_t rows_offset;
-	uint32_t rows_size;
-	uint32_t records_offset;
-	uint32_t records_size;
+	uint32_t states_offset;
+	uint32_t rules_offset;
+	uint32_t rules_size;
+	uint32_t lists_offset;
+	uint32_t lists_size;
+	uint32_t deltas_offset;
+	uint32_t blocks_offset;
 	uint32_t expressions_offset;
 	uint32_t expressions_size;
 	uint32_t skipped_count;
+	uint32_t reserved_end;
 };
-_Static_assert(sizeof(struct ptap_header) == 104, "ptap_header");
-
-struct ptap_index_entry {
-	uint32_t pc;
-	uint32_t offset;
-};
-_Static_assert(sizeof(struct ptap_index_entry) == 8, "ptap_index_entry");
+_Static_assert(sizeof(struct ptap_header) == 120, "ptap_header");
 
 struct ptap_rule {
 	uint8_t cfa_kind;
 	uint8_t cfa_register;
-	uint8_t flags;
-	uint8_t count;
-	int32_t cfa_a;
-	int32_t cfa_b;
+	uint16_t list;
+	int32_t cfa_value;
 };
-_Static_assert(sizeof(struct ptap_rule) == 12, "ptap_rule");
-
-struct ptap_rule_entry {
-	uint8_t register_number;
-	uint8_t kind;
-	uint16_t reserved;
-	int32_t value;
-};
-_Static_assert(sizeof(struct ptap_rule_entry) == 8, "ptap_rule_entry");
+_Static_assert(sizeof(struct ptap_rule) == 8, "ptap_rule");
 
 #endif

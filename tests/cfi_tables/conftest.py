@@ -126,7 +126,8 @@ def build_program(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
 
 
 def _library(pattern: str) -> Path:
-    for folder in ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/bin"):
+    folders = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/bin"]
+    for folder in (*folders, *sorted(Path("/usr/lib/gcc").glob("*/*"))):
         for path in sorted(Path(folder).glob(pattern)):
             return path.resolve()
     pytest.skip(f"{pattern} is not installed")

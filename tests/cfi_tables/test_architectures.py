@@ -15,7 +15,7 @@ import pytest
 from cfi_tables import aarch64, i386, layout
 from cfi_tables.elf_image import ElfImage
 from cfi_tables.hot_loop import plain_view
-from cfi_tables.lookup import find_rule
+from cfi_tables.lookup import find_rule, register_list
 from cfi_tables.show import format_rows
 from cfi_tables.table import build_table
 from cfi_tables.verify import verify_table
@@ -137,7 +137,7 @@ def test_return_address_signing(flags, linked):
     for start, end, augmentation, instructions in _raw_fdes(path):
         for low, high, signed in _signed_ranges(start, end, instructions):
             for pc in range(low, high, 4):
-                flag = view[find_rule(view, 0, pc) + layout.RULE_FLAGS]
+                flag = view[register_list(view, 0, find_rule(view, 0, pc)) + 1]
                 assert bool(flag & layout.RULE_FLAG_RETURN_ADDRESS_SIGNED) == signed
                 assert bool(flag & key) == (signed and "B" in augmentation)
                 seen.add((signed, bool(flag & key)))
@@ -193,10 +193,10 @@ def test_numbers(architecture, linked):
     command = [compiler, *own, "-shared", "-nostdlib", "-x", "assembler", "-o", str(path), "-"]
     subprocess.run(command, input=source + "nop\n.cfi_endproc\n", text=True, check=True)
     table = build_table(ElfImage.open(path))
-    rules = [offset for _, offset in table.rows()][1:]
+    lists = [register_list(plain_view(table.data), 0, offset) for _, offset in table.rows()][1:]
     values = [
-        int.from_bytes(table.data[offset + layout.RULE_SIZE + layout.RULE_ENTRY_VALUE :][:4].tobytes(), "little")
-        for offset in rules
-        if table.data[offset + layout.RULE_COUNT]
+        int.from_bytes(table.data[place + 4 : place + 8].tobytes(), "little") >> 9
+        for place in lists
+        if table.data[place]
     ]
     assert values == list(names)

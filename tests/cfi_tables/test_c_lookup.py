@@ -1,4 +1,4 @@
-"""The C lookup against the Python one, at every row boundary of libc."""
+"""The C lookup against the Python one: at every row boundary of libc, and compiled at all those of larger files."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cfi_tables import layout
 from cfi_tables.elf_image import ElfImage
+from cfi_tables.hot_loop import compiled
 from cfi_tables.lookup import find_rule
 from cfi_tables.table import build_table
 
 _CORE = Path(__file__).resolve().parents[2] / "runtime_c" / "core"
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
-def test_c_lookup_equals_python(compiler, tmp_path, system_file):
+def _c_lookup(compiler, tmp_path):
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed: apt install {compiler}")
     library = tmp_path / "lookup.so"
@@ -27,7 +29,13 @@ def test_c_lookup_equals_python(compiler, tmp_path, system_file):
     )  # fmt: skip
     find = ctypes.CDLL(str(library)).ptap_find_rule
     find.restype = ctypes.c_int32
-    find.argtypes = [ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint64]
+    find.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64]
+    return find
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_c_lookup_equals_python(compiler, tmp_path, system_file):
+    find = _c_lookup(compiler, tmp_path)
     table = build_table(ElfImage.open(system_file("libc.so.6")))
     data = table.data.tobytes()
     view = memoryview(data)
@@ -37,3 +45,40 @@ def test_c_lookup_equals_python(compiler, tmp_path, system_file):
             assert find(data, len(data), pc) == find_rule(view, 0, pc), hex(pc)
         if address:
             assert find(data, len(data), address - 1) == find_rule(view, 0, address - 1), hex(address)
+
+
+@pytest.mark.parametrize("name", ["libstdc++.so.6", "libcrypto.so.3", "gdb"])
+def test_rows_compiled_lookup_and_c_agree(name, tmp_path, system_file):
+    """Three readers of one table: the rows in bulk, the compiled lookup and the C one, at both ends of each row."""
+    find, fast = _c_lookup("gcc", tmp_path), compiled(find_rule)
+    table = build_table(ElfImage.open(system_file(name)), use_compiled=True)
+    addresses, records = table.row_columns()
+    start, end = table.text_range
+    wanted = np.where(table.data[records] == layout.CFA_KIND_INVALID, -1, records)
+    firsts = start + addresses
+    lasts = np.append(firsts[1:], end) - 1
+    place = table.data.ctypes.data
+    for pcs in (firsts, lasts):
+        for pc, record in zip(pcs.tolist(), wanted.tolist(), strict=True):
+            assert fast(table.data, 0, pc) == record, hex(pc)
+            assert find(place, len(table.data), pc) == record, hex(pc)
+
+
+def test_c_lookup_of_damaged_blocks(tmp_path, system_file):
+    """Whatever bits the blocks hold, C gives what Python gives: a rule of the table, or none."""
+    find = _c_lookup("gcc", tmp_path)
+    table = build_table(ElfImage.open(system_file("ls")))
+    header = table.data[: layout.HEADER_SIZE].view(layout.HEADER_DTYPE)[0]
+    begin = int(header["blocks_offset"])
+    size = int(header["block_bytes"]) * int(header["block_count"]) + layout.BLOCK_SPARE_BYTES
+    rules = {record for _, record in table.rows()} | {-1}
+    source = np.random.default_rng(7)
+    low, high = table.text_range
+    for fill in (*([source.integers(0, 256, size)] for _ in range(20)), [0], [0xFF]):
+        data = table.data.copy()
+        data[begin : begin + size] = fill[0]
+        view = memoryview(data.tobytes())
+        for pc in source.integers(low, high, 300).tolist():
+            found = find(data.ctypes.data, len(data), pc)
+            assert found in rules
+            assert found == find_rule(view, 0, pc), hex(pc)

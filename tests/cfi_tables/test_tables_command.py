@@ -46,7 +46,7 @@ def _changed(image: ElfImage) -> tuple[CompactTable, CompactTable, int]:
     """A table, the same with another CFA offset in one rule, and the rule's offset."""
     table = build_table(image)
     offset = next(o for _, o in table.rows() if table.data[o] == layout.CFA_KIND_REGISTER_OFFSET)
-    place = offset + layout.RULE_CFA_A
+    place = offset + layout.RULE_CFA_VALUE
     return table, _with_one_byte_changed(table, place, int(table.data[place]) + 8), offset
 
 

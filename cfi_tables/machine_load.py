@@ -1,0 +1,52 @@
+"""Fixed-size integers read by one load instruction: what the reads of `scalars` are in compiled code.
+
+numba indexes each byte by itself and guards every index against being negative, which costs a lookup more than all
+the rest. Without bounds checks there is nothing to guard. Imported only where numba is, and used only on
+little-endian hosts and when numba checks no bounds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+
+_INT64 = ir.IntType(64)
+
+
+def _load(bits: int, signed: bool) -> Any:
+    """An intrinsic (data, at) -> int64 that reads an integer of `bits` bits at any byte of a byte array."""
+
+    def load(typing_context: Any, data: Any, at: Any) -> Any:
+        if not isinstance(data, types.Array) or data.dtype != types.uint8 or data.layout != "C":
+            raise TypingError(f"bytes are read from contiguous byte arrays, not from {data}")
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array = context.make_array(signature.args[0])(context, builder, arguments[0])
+            place = builder.gep(array.data, [arguments[1]])
+            value = builder.load(builder.bitcast(place, ir.IntType(bits).as_pointer()), align=1)
+            if bits == 64:
+                return value
+            return builder.sext(value, _INT64) if signed else builder.zext(value, _INT64)
+
+        return types.int64(data, types.int64), generate
+
+    return intrinsic(load)
+
+
+_LOADS = {
+    "read_u8": _load(8, False),
+    "read_u16": _load(16, False),
+    "read_i16": _load(16, True),
+    "read_u32": _load(32, False),
+    "read_i32": _load(32, True),
+    "read_i64": _load(64, True),
+}
+
+
+def machine_load(name: str) -> Any:
+    """The load that stands for the read `name` of `scalars` in compiled code, None when there is none."""
+    return _LOADS.get(name)

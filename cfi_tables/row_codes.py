@@ -1,0 +1,417 @@
+"""The prefix codes of a table's rows, chosen from the rows themselves.
+
+Owns the statistics of rows and what is made of them: for each rule a code of the rules that follow it, and for each of
+a few classes a code of address deltas. Data comes as columns of addresses and rule ids; decoding tables in the layout
+of `schema.py` go to the table, and the codes to `rows.encode_rows`.
+
+A rule and its predecessor are a pair. Pairs are what counts: there are some thousand of them in hundreds of thousands
+of rows, since compilers write few kinds of prologues, and a pair all but tells the delta (a push of rbx takes one
+byte). A rule's frequent successors get a place in its code, as many as pay for their place in the file; the others
+share an escape, behind which the rule's id follows. Pairs with like deltas share a class, found by clustering.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfi_tables.hot_loop import FlatArray, compiled, hot_loop, plain_view
+from cfi_tables.layout import (
+    DELTA_ALIGNMENT,
+    DELTA_EXTRA_U32,
+    MAXIMUM_CLASSES,
+    MAXIMUM_RULE_WORDS,
+    RULE_SIZE,
+)
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Integers = NDArray[np.int64]
+
+ALIGNED_TOKEN = 0
+"""The delta to the next multiple of DELTA_ALIGNMENT, where a function begins behind a gap."""
+_TOKENS: tuple[tuple[int, int], ...] = (
+    (0, 0),
+    *((base, 0) for base in range(1, 17)),
+    *((base, 1) for base in range(17, 25, 2)),
+    *((base, 2) for base in range(25, 49, 4)),
+    *((base, 3) for base in range(49, 81, 8)),
+    *((base, 4) for base in range(81, 145, 16)),
+    *((base, 5) for base in range(145, 241, 32)),
+    (0, 9), (0, 10), (0, 12), (0, 14), (0, 32),
+)  # fmt: skip
+"""(base, further bits) of each delta token, growing; a base has 8 bits."""
+TOKEN_COUNT = len(_TOKENS)
+_LAST_OF_TOKEN = [0, *(base + (1 << extra) - 1 for base, extra in _TOKENS[1:])]
+_NEAR = 241
+"""Deltas below have a token each by table; those from here on are searched for."""
+
+_PAIR_LIMIT = 1 << 14
+"""Pairs whose deltas are counted apart; rarer ones, which appear later, are all escaped."""
+_MAXIMUM_BITS = 10
+"""Of a rule's successors; the layout has room for 15."""
+_RECORD_WORDS = RULE_SIZE // 4
+
+
+@dataclass(frozen=True, slots=True)
+class RowCodes:
+    """The codes of one table."""
+
+    rule_words: NDArray[np.uint32]
+    """The table's rules area; the words of the rule records are still zero."""
+    records: _Integers
+    """Word index of each rule's record in it."""
+    states: NDArray[np.uint32]
+    rule_bits: int
+    deltas: NDArray[np.uint16]
+    delta_bits: int
+    class_count: int
+    row_columns: tuple[_Integers, ...]
+    """Of `rows.encode_rows`: pairs and tokens of the rows, codes, lengths and classes of the pairs, codes and lengths
+    of the tokens in each class, further bits and bases of the tokens."""
+
+
+@hot_loop
+def count_pairs(
+    addresses: FlatArray,
+    rules: FlatArray,
+    gap: int,
+    token_of_delta: FlatArray,
+    last_of_token: FlatArray,
+    slots: FlatArray,
+    keys: FlatArray,
+    counts: FlatArray,
+    histogram: FlatArray,
+    pairs: FlatArray,
+    tokens: FlatArray,
+) -> int:
+    """Number the pairs in the order of first appearance, and count them and their tokens; gives how many there are.
+
+    A pair's key is rule << 16 | next rule. `slots` (zeros, a power of two, at least twice the rows) is a hash table.
+    `histogram` has len(last_of_token) counts for each of a number of pairs; further pairs share its last ones.
+    """
+    mask = len(slots) - 1
+    width = len(last_of_token)
+    rows_of_histogram = len(histogram) // width
+    count = 0
+    for row in range(1, len(addresses)):
+        key = rules[row - 1] * 65536 + rules[row]
+        slot = (key * 40503 ^ (key >> 11)) & mask
+        while slots[slot] and keys[slots[slot] - 1] != key:
+            slot = (slot + 1) & mask
+        if not slots[slot]:
+            keys[count] = key
+            count += 1
+            slots[slot] = count
+        pair = slots[slot] - 1
+        counts[pair] += 1
+        delta = addresses[row] - addresses[row - 1]
+        if rules[row - 1] == gap and delta <= DELTA_ALIGNMENT and addresses[row] & (DELTA_ALIGNMENT - 1) == 0:
+            token = ALIGNED_TOKEN
+        elif delta < len(token_of_delta):
+            token = 0 + token_of_delta[delta]
+        else:
+            token = 0 + token_of_delta[len(token_of_delta) - 1]
+            while delta > last_of_token[token]:
+                token += 1
+        pairs[row] = pair
+        tokens[row] = token
+        line = pair if pair < rows_of_histogram else rows_of_histogram - 1
+        histogram[line * width + token] += 1
+    return count
+
+
+@hot_loop
+def _code_lengths(
+    counts: FlatArray, first: int, count: int, limit: int, lengths: FlatArray, scratch: FlatArray
+) -> None:
+    """Lengths, at most `limit`, of a prefix code of the symbols from `first` on, whose counts fall.
+
+    Huffman's construction with two queues; what is longer than the limit is cut, and the room that this takes is
+    made by lengthening the rarest of the others.
+    """
+    nodes = 2 * count - 1
+    parent = 2 * count  # scratch: weights of the nodes, later their depths, then their parents
+    for leaf in range(count):
+        scratch[leaf] = counts[first + count - 1 - leaf]
+    leaf = 0
+    inner = count
+    for node in range(count, nodes):
+        weight = 0
+        for _ in range(2):
+            if leaf < count and (inner == node or scratch[leaf] <= scratch[inner]):
+                child = leaf
+                leaf += 1
+            else:
+                child = inner
+                inner += 1
+            weight += scratch[child]
+            scratch[parent + child] = node
+        scratch[node] = weight
+    scratch[nodes - 1] = 0
+    for back in range(nodes - 1):
+        node = nodes - 2 - back
+        scratch[node] = scratch[scratch[parent + node]] + 1
+    room = 1 << limit
+    for leaf in range(count):
+        if scratch[leaf] > limit:
+            scratch[leaf] = limit
+        room -= 1 << (limit - scratch[leaf])
+    leaf = 0
+    while room < 0:
+        while scratch[leaf] == limit:
+            leaf += 1
+        scratch[leaf] += 1
+        room += 1 << (limit - scratch[leaf])
+    for leaf in range(count):
+        length = 0 + scratch[count - 1 - leaf]
+        while length > 1 and 1 << (limit - length) <= room:
+            room -= 1 << (limit - length)
+            length -= 1
+        lengths[first + leaf] = length
+
+
+@hot_loop
+def make_codes(
+    firsts: FlatArray,
+    counts: FlatArray,
+    payloads: FlatArray,
+    bits: FlatArray,
+    starts: FlatArray,
+    codes: FlatArray,
+    lengths: FlatArray,
+    tables: FlatArray,
+    scratch: FlatArray,
+) -> None:
+    """A prefix code and its decoding table for each group of symbols.
+
+    Group g has the symbols `firsts[g]` up to `firsts[g + 1]`, whose counts fall and are at most 2**`bits[g]`, and its
+    table is the 2**`bits[g]` words of `tables` from `starts[g]` on: the payload of the symbol, with its code's
+    length in the lowest bits. A single symbol's code has no bits. `scratch` has four words for each symbol of a group.
+    """
+    for group in range(len(bits)):
+        first = 0 + firsts[group]
+        count = firsts[group + 1] - first
+        limit = 0 + bits[group]
+        if count == 0:
+            continue
+        if count == 1:
+            codes[first] = 0
+            lengths[first] = 0
+        else:
+            _code_lengths(counts, first, count, limit, lengths, scratch)
+        code = 0
+        for length in range(limit + 1):
+            code <<= 1
+            for symbol in range(first, first + count):
+                if lengths[symbol] != length:
+                    continue
+                reverse = 0
+                for bit in range(length):
+                    reverse |= ((code >> bit) & 1) << (length - 1 - bit)
+                codes[symbol] = reverse
+                for place in range(reverse, 1 << limit, 1 << length):
+                    tables[starts[group] + place] = payloads[symbol] | length
+                code += 1
+
+
+def choose_codes(addresses: _Integers, rules: _Integers, rule_count: int, gap: int, use_compiled: bool) -> RowCodes:
+    """The codes for rows (at least one) whose ids are below `rule_count`; `gap` is the id of the INVALID rule."""
+
+    def run(function: _Function, *arguments: Any) -> Any:
+        if use_compiled:
+            return compiled(function)(*arguments)
+        return function(*(plain_view(each) if isinstance(each, np.ndarray) else each for each in arguments))
+
+    rows = len(addresses)
+    lines = min(rows, _PAIR_LIMIT) + 1
+    pairs, tokens, keys, counts = (np.zeros(rows, dtype=np.int64) for _ in range(4))
+    histogram: _Integers = np.zeros(lines * TOKEN_COUNT, dtype=np.int64)
+    last = np.array(_LAST_OF_TOKEN, dtype=np.int64)
+    near = np.searchsorted(last, np.arange(_NEAR)).astype(np.int64)
+    slots = np.zeros(2 << rows.bit_length(), dtype=np.int64)
+    count = run(count_pairs, addresses, rules, gap, near, last, slots, keys, counts, histogram, pairs, tokens)
+    keys, counts = keys[:count], counts[:count]
+    histogram = histogram.reshape(lines, TOKEN_COUNT)
+    contexts, nexts = keys >> 16, keys & 0xFFFF
+    rule_bits = max(1, (rule_count - 1).bit_length())
+
+    bits, kept = _choose_successors(contexts, counts, rule_count, rule_bits)
+    records = 1 + np.cumsum(_RECORD_WORDS + (1 << bits)) - _RECORD_WORDS - (1 << bits)
+    states = (records << 12) | (bits << 8)
+    classes, class_counts = _choose_classes(histogram, kept, rows)
+    class_count = len(class_counts)
+    delta_bits = _delta_bits(class_counts, rows)
+
+    # The symbols of a rule's code: its kept successors, and behind all of those an escape for each rule.
+    escaped = np.bincount(contexts[~kept], counts[~kept], minlength=rule_count).astype(np.int64)
+    symbol_group = np.concatenate([contexts[kept], np.flatnonzero(escaped)])
+    symbol_count = np.concatenate([counts[kept], escaped[escaped > 0]])
+    payload = np.concatenate(
+        [states[nexts[kept]] | (classes[kept] << 4), np.zeros(np.count_nonzero(escaped), np.int64)]
+    )
+    words, codes, lengths = _codes_of_groups(run, symbol_group, symbol_count, payload, bits, records + _RECORD_WORDS)
+    pair_codes, pair_lengths = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    inside = int(np.count_nonzero(kept))
+    pair_codes[kept], pair_lengths[kept] = codes[:inside], lengths[:inside]
+    escape_codes, escape_lengths = np.zeros(rule_count, dtype=np.int64), np.zeros(rule_count, dtype=np.int64)
+    escape_codes[escaped > 0], escape_lengths[escaped > 0] = codes[inside:], lengths[inside:]
+    outside = contexts[~kept]
+    pair_codes[~kept] = escape_codes[outside] | (nexts[~kept] << escape_lengths[outside])
+    pair_lengths[~kept] = escape_lengths[outside] + rule_bits
+
+    base = np.array([base for base, _ in _TOKENS], dtype=np.int64)
+    extra = np.array([extra for _, extra in _TOKENS], dtype=np.int64)
+    symbol_group, symbol_token = np.nonzero(class_counts)
+    payload = (np.minimum(extra, DELTA_EXTRA_U32) << 4 | base << 8)[symbol_token]
+    deltas, codes, lengths = _codes_of_groups(
+        run, symbol_group, class_counts[symbol_group, symbol_token], payload,
+        np.full(class_count, delta_bits, dtype=np.int64), np.arange(class_count) << delta_bits,
+    )  # fmt: skip
+    token_codes, token_lengths = (np.zeros(class_count * TOKEN_COUNT, dtype=np.int64) for _ in range(2))
+    token_codes[symbol_group * TOKEN_COUNT + symbol_token] = codes
+    token_lengths[symbol_group * TOKEN_COUNT + symbol_token] = lengths
+    return RowCodes(
+        words.astype(np.uint32), records, states.astype(np.uint32), rule_bits, deltas.astype(np.uint16), delta_bits,
+        class_count, (pairs, tokens, pair_codes, pair_lengths, classes, token_codes, token_lengths, extra, base),
+    )  # fmt: skip
+
+
+def _codes_of_groups(
+    run: Callable[..., Any],
+    groups: _Integers,
+    counts: _Integers,
+    payloads: _Integers,
+    bits: _Integers,
+    starts: _Integers,
+) -> tuple[_Integers, _Integers, _Integers]:
+    """(decoding tables, codes, lengths) of symbols in any order, by `make_codes`."""
+    order = np.lexsort((-counts, groups))
+    sizes = np.bincount(groups, minlength=len(bits))
+    firsts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)]).astype(np.int64)
+    sorted_codes, sorted_lengths = (np.zeros(len(groups), dtype=np.int64) for _ in range(2))
+    tables = np.zeros(int((starts + (1 << bits)).max()), dtype=np.int64)
+    scratch = np.zeros(4 * int(sizes.max()) + 4, dtype=np.int64)
+    run(make_codes, firsts, counts[order], payloads[order], bits, starts, sorted_codes, sorted_lengths, tables, scratch)
+    codes, lengths = np.empty_like(sorted_codes), np.empty_like(sorted_lengths)
+    codes[order], lengths[order] = sorted_codes, sorted_lengths
+    return tables, codes, lengths
+
+
+def _choose_successors(
+    contexts: _Integers, counts: _Integers, rule_count: int, rule_bits: int
+) -> tuple[_Integers, NDArray[np.bool_]]:
+    """(bits of each rule's successors, whether each pair has a place among them).
+
+    For every size the cost in bits, of the table and of the rows with it, is estimated for all rules at once.
+    """
+    countable = np.arange(len(counts)) < _PAIR_LIMIT
+    order = np.lexsort((-counts, ~countable, contexts))
+    group, sorted_counts = contexts[order], counts[order]
+    number = np.bincount(contexts, minlength=rule_count)
+    placeable = np.bincount(contexts[countable], minlength=rule_count)
+    total = np.bincount(contexts, counts, minlength=rule_count).astype(np.int64)
+    rank = np.arange(len(order)) - (np.cumsum(number) - number)[group]
+    share = sorted_counts / total[group]
+
+    groups = np.concatenate([group, np.arange(rule_count)])  # of the pairs, and of an escape for each rule
+    best_cost = total * float(rule_bits) + 32
+    best_bits, best_kept = np.zeros(rule_count, dtype=np.int64), np.zeros(rule_count, dtype=np.int64)
+    for bits in range(_MAXIMUM_BITS + 1):
+        size = 1 << bits
+        all_fit = (number <= size) & (number == placeable)
+        likely = np.bincount(group, share * size >= 0.7, minlength=rule_count)
+        for kept in (np.where(all_fit, number, size - 1), np.where(likely >= number, number, likely)):
+            kept = np.where(all_fit & (kept >= number), number, np.minimum(np.minimum(kept, size - 1), placeable))
+            inside = rank < kept[group]
+            rest = total - np.bincount(group, sorted_counts * inside, minlength=rule_count)
+            symbols = np.concatenate([sorted_counts * inside, rest])
+            cost = _code_cost(symbols, groups, total, bits) + rest * rule_bits + 32.0 * size
+            better = (cost < best_cost) & (kept > 0)
+            best_cost = np.where(better, cost, best_cost)
+            best_bits = np.where(better, bits, best_bits)
+            best_kept = np.where(better, kept, best_kept)
+    words = 1 + np.cumsum(_RECORD_WORDS + (1 << best_bits))
+    beyond = words > MAXIMUM_RULE_WORDS - (_RECORD_WORDS + 1) * rule_count
+    best_bits[beyond] = best_kept[beyond] = 0
+    keep = np.zeros(len(counts), dtype=np.bool_)
+    keep[order] = rank < best_kept[group]
+    return best_bits, keep
+
+
+def _code_cost(symbols: _Integers, groups: _Integers, totals: _Integers, limit: int) -> NDArray[np.float64]:
+    """About how many bits the best code of each group's symbols takes, of lengths up to `limit`.
+
+    `symbols` has their counts, zero for what is no symbol. Those that are too rare for the limit take more room than
+    is theirs, and the others share what is left.
+    """
+    size = 1 << limit
+    share = symbols / np.maximum(totals, 1)[groups]
+    scale = np.ones(len(totals))
+    for _ in range(3):
+        frequent = share * scale[groups] * size > 1
+        rare = np.bincount(groups, (symbols > 0) & ~frequent, minlength=len(totals))
+        room = np.maximum(1 - rare / size, 1 / size)
+        scale = room / np.maximum(np.bincount(groups, share * frequent, minlength=len(totals)), 1 / size)
+    lengths = np.where(frequent, -np.log2(np.maximum(share * scale[groups], 1 / size)), limit)
+    several = np.bincount(groups, symbols > 0, minlength=len(totals)) > 1
+    costs = np.bincount(groups, symbols * np.maximum(lengths, 1) * several[groups], len(totals))
+    return costs.astype(np.float64)
+
+
+def _choose_classes(histogram: _Integers, kept: NDArray[np.bool_], rows: int) -> tuple[_Integers, _Integers]:
+    """(class of each pair, token counts of each class). Class 0 is that of pairs without a place.
+
+    Clusters are grown from the pairs that the classes so far suit worst, and settled in a few rounds. Costs are whole
+    numbers (16ths of a bit), so that every machine finds the same.
+    """
+    pair_count = len(kept)
+    kept = kept[: len(histogram) - 1]
+    own = histogram[: len(kept)]
+    outside = histogram.sum(axis=0) - own[kept].sum(axis=0)
+    chosen = np.flatnonzero(kept)
+    sizes = own[chosen].sum(axis=1)
+    sample = own[chosen[np.argsort(-sizes, kind="stable")[:512]]]
+    wanted = min(MAXIMUM_CLASSES, 1 + rows // 4096, 1 + len(sample))
+    centers = (outside + sample.sum(axis=0))[None, :] if wanted == 1 or not outside.any() else outside[None, :]
+    costs = _costs(sample, centers)
+    floor = (sample * _lengths(sample)).sum(axis=1)
+    while len(centers) < wanted:
+        worst = int((costs.min(axis=1) - floor).argmax())
+        centers = np.concatenate([centers, sample[worst][None, :]])
+        costs = np.concatenate([costs, _costs(sample, centers[-1:])], axis=1)
+    for _ in range(5):
+        nearest = costs.argmin(axis=1)
+        centers = np.array(
+            [sample[nearest == each].sum(axis=0) + (outside if each == 0 else 0) for each in range(len(centers))]
+        )
+        costs = _costs(sample, centers)
+    classes = np.zeros(pair_count, dtype=np.int64)
+    classes[chosen] = _costs(own[chosen], centers).argmin(axis=1)
+    counts = np.zeros((len(centers), TOKEN_COUNT), dtype=np.int64)
+    counts[0] = outside
+    np.add.at(counts, classes[chosen], own[chosen])
+    return classes, counts
+
+
+def _lengths(centers: _Integers) -> _Integers:
+    """16ths of bits of each token in the ideal code of each center."""
+    smooth = centers * 64.0 + np.maximum(centers.sum(axis=1, keepdims=True), 1) / TOKEN_COUNT
+    lengths = np.rint(-16 * np.log2(smooth / smooth.sum(axis=1, keepdims=True))).astype(np.int64)
+    least: _Integers = np.maximum(lengths, 2)
+    return least
+
+
+def _costs(counts: _Integers, centers: _Integers) -> _Integers:
+    """16ths of bits that each line of token counts takes by the ideal code of each center."""
+    product: _Integers = counts @ _lengths(centers).T
+    return product
+
+
+def _delta_bits(class_counts: _Integers, rows: int) -> int:
+    """As many bits as every token of a class needs, and more where rows are many enough to gain by it."""
+    needed = (int(np.count_nonzero(class_counts, axis=1).max()) - 1).bit_length()
+    return max(needed, 4 if rows < 1000 else 6 if rows < 20000 else 7 if rows < 200000 else 8)
