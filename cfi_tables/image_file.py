@@ -10,6 +10,8 @@ A compressed file may expand 200-fold and to 4 GiB; beyond that it is no module 
 from __future__ import annotations
 
 import mmap
+import os
+import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +35,9 @@ def open_image(path: str | Path) -> ElfImage:
     Raises ElfError for what holds no ELF image, OSError from opening.
     """
     name = str(path)
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would wait for its writer
+        raise ElfError(f"{name}: no regular file; name a program, a library, a module or a kernel")
     with open(path, "rb") as file:
         begin = file.read(_BOOT_MAGIC + 4)
         if begin[:4] == b"\x7fELF" or not begin:

@@ -207,9 +207,10 @@ def _table_of(name: str) -> CompactTable:
     from cfi_tables.table import CompactTable
 
     path = _path(name)
-    with open(path, "rb") as file:
-        if file.read(4) == TABLE_MAGIC.to_bytes(4, "little"):
-            return CompactTable.load(path)
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            if file.read(4) == TABLE_MAGIC.to_bytes(4, "little"):
+                return CompactTable.load(path)
     return _built(*_opened(path))
 
 

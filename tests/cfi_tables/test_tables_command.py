@@ -184,6 +184,14 @@ def test_diff_of_tables_that_cannot_be_compared(ptap, build_program, tmp_path):
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
+def test_pipes_are_not_waited_for(ptap, build_program, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for arguments in (("show", pipe), ("stats", pipe), ("verify", pipe), ("diff", pipe, build_program("gcc", "-O2"))):
+        done = ptap(*arguments)
+        assert done.returncode == 2 and "no regular file" in done.stderr
+
+
 def test_diff_of_two_machines(build_program):
     table = build_table(ElfImage.open(build_program("gcc", "-O2")))
     place = layout.HEADER_MACHINE

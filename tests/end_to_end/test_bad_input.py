@@ -88,7 +88,10 @@ def test_a_program_of_another_architecture(ptap, orders, tmp_path):
     data = bytearray(orders.read_bytes())
     data[18:20] = (183).to_bytes(2, "little")  # e_machine: EM_AARCH64
     foreign.write_bytes(data)
-    assert "64-bit x86" in refusal(ptap, "tables", "show", str(foreign))
+    data[18:20] = (243).to_bytes(2, "little")  # EM_RISCV, for which not even tables are built
+    unknown = tmp_path / "unknown"
+    unknown.write_bytes(data)
+    assert "x86-64, i386, aarch64" in refusal(ptap, "tables", "show", str(unknown))
     for words in (["list"], ["--backtrace"]):
         command = [] if words == ["list"] else ["--", str(orders)]
         assert "aarch64" in refusal(ptap, *words, f'process("{foreign}").function("main")', *command)
