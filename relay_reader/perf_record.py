@@ -228,7 +228,7 @@ class EventLayout:
             return at, ()
         chain: tuple[int, ...] = ()
         if self.sample_type & SAMPLE_READ:
-            at += self._read_size(buffer, at)
+            at += min(self._read_size(buffer, at), len(buffer))
         if self.sample_type & SAMPLE_CALLCHAIN:
             (count,) = _U64.unpack_from(buffer, at)
             if count > len(buffer):
@@ -239,6 +239,9 @@ class EventLayout:
             at += 4 + _U32.unpack_from(buffer, at)[0]
         if self.sample_type & SAMPLE_BRANCH_STACK:
             at += self._branch_size(_U64.unpack_from(buffer, at)[0])
+        if at > len(buffer):
+            # A damaged count gives a position that struct would not even take.
+            raise struct.error("a counted part goes past the record")
         return at, chain
 
     def _read_size(self, buffer: Buffer, at: int) -> int:
@@ -383,6 +386,8 @@ def _stack(record: Buffer, at: int, rsp: int, compacted: bool) -> StackSlice | N
     at += 8
     if reserved == 0:
         return None
+    if reserved > len(record):
+        raise struct.error("stack dump goes past the record")
     used = len(record) - at if compacted else _U64.unpack_from(record, at + reserved)[0]
     if used > reserved:
         raise struct.error("stack dump goes past the record")

@@ -212,8 +212,8 @@ def test_hits_are_limited_by_stop_and_in_all(programs, gdb_oracle: GdbOracle) ->
 def test_a_program_that_does_not_end_is_ended(require_tool: Callable[[str, str], str]) -> None:
     require_tool("gdb", "gdb")
     sleep = require_tool("sleep", "coreutils")
-    impatient = GdbOracle(seconds=2)
-    with pytest.raises(OracleError, match="more than 2 s"):
+    impatient = GdbOracle(seconds=5)
+    with pytest.raises(OracleError, match="more than 5 s|no answer within 5"):
         impatient.run(sleep, [], arguments=["1000"])
     assert impatient.run(sleep, [], arguments=["1000"], check=False) == []
 
