@@ -82,8 +82,10 @@ def _unsigned_modulo(left: int, right: int) -> int:
 @hot_loop
 def _signed_quotient(left: int, right: int) -> int:
     """Division rounded towards zero (DW_OP_div)."""
-    quotient = abs(left) // abs(right)
-    return wrap64(-quotient if (left < 0) != (right < 0) else quotient)
+    if right == -1:  # the one quotient that may not fit
+        return wrap64(-left)
+    quotient = left // right
+    return quotient + 1 if quotient < 0 and quotient * right != left else quotient
 
 
 @hot_loop

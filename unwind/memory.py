@@ -34,7 +34,7 @@ def read_integer(
         if offset < 0:
             continue
         length = slices[at + 2]
-        if offset + size <= length:
+        if offset <= length - size:  # and not offset + size, which may wrap
             begin = slices[at + 1] + offset
             value = 0
             for byte in range(size):

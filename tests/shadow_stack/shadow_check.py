@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from cfi_tables.debug_file import find_debug_file
 from cfi_tables.hot_loop import compiled
@@ -26,7 +27,7 @@ from shadow_stack import stack_check
 from shadow_stack.recorded_run import REPEATED, RETURNED_ELSEWHERE, REWROTE_RETURN, Int64s, RecordedRun, Steps
 from unwind.address_space import AddressSpace
 from unwind.module import Module, ModuleCatalog
-from unwind.table_arena import MappedSpaces
+from unwind.table_arena import MappedSpaces, MappedTables
 from unwind.walk import FRAME_WIDTH, REGISTER_COUNT, SCRATCH_WIDTH, STATE_WIDTH
 
 _MAX_DEPTH = 256
@@ -48,6 +49,16 @@ class Inexact(NamedTuple):
     """The file's name without its folder."""
     function: str
     what: str
+
+
+class Rowless(NamedTuple):
+    """An address that the table has no row for."""
+
+    path: str
+    module: str
+    function: str
+    address: int
+    """File virtual."""
 
 
 REWRITTEN = Inexact("any", "any", "return address rewritten")
@@ -83,9 +94,8 @@ class CheckedRun:
     frames: int = 0
     """Frames of the true stacks, over all states."""
     status: int | None = None
-    without_cfi: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """(file, file virtual address) of frames where the walk ended because the table has no row, all before being right.
-    """
+    without_cfi: Counter[Rowless] = field(default_factory=Counter)
+    """Frames where the walk ended because the table has no row, all before them being right."""
     inexact: Counter[Inexact] = field(default_factory=Counter)
     """All others."""
     places: Counter[Place] = field(default_factory=Counter)
@@ -95,49 +105,69 @@ class CheckedRun:
     """(module, function) that returned to another place than their call's next instruction."""
 
 
-def check_run(stepper: Path, command: Sequence[str], *options: str) -> CheckedRun:
-    """Step the program `command` and compare the walk with the truth after every instruction."""
-    result = CheckedRun()
-    check = compiled(stack_check.check_steps)
-    with RecordedRun(stepper, command, *options) as run:
-        spaces = MappedSpaces(ModuleCatalog())
-        space = AddressSpace()
-        added = 0
-        content = run.image.view(np.uint8)
-        slices: Int64s = np.array(
+class SteppedWalk:
+    """The walk along a run: its address space, tables and memory, as they are at the step that was checked last."""
+
+    def __init__(self, run: RecordedRun) -> None:
+        self.space = AddressSpace()
+        self.content = run.image.view(np.uint8)
+        self.slices: Int64s = np.array(
             [word for each in run.regions for word in (each.address, each.first * 8, each.words * 8, 0)],
             dtype=np.int64,
         )
-        frames = np.zeros((_MAX_DEPTH + 1) * FRAME_WIDTH, dtype=np.int64)
-        registers = np.zeros((_MAX_DEPTH + 1) * REGISTER_COUNT, dtype=np.int64)
-        state = np.zeros(STATE_WIDTH, dtype=np.int64)
-        scratch = np.zeros(SCRATCH_WIDTH, dtype=np.int64)
+        self._run = run
+        self._spaces = MappedSpaces(ModuleCatalog())
+        self._added = 0
+        self._frames = np.zeros((_MAX_DEPTH + 1) * FRAME_WIDTH, dtype=np.int64)
+        self._registers = np.zeros((_MAX_DEPTH + 1) * REGISTER_COUNT, dtype=np.int64)
+        self._state = np.zeros(STATE_WIDTH, dtype=np.int64)
+        self._scratch = np.zeros(SCRATCH_WIDTH, dtype=np.int64)
+        self._check = compiled(stack_check.check_steps)
+
+    def tables(self) -> MappedTables:
+        """The mapping array of the address space as it is now."""
+        for mapping in self._run.mappings[self._added :]:
+            self.space.add(mapping)
+        self._added = len(self._run.mappings)
+        return self._spaces.tables(self.space, self._run.pid)
+
+    @property
+    def arena(self) -> npt.NDArray[np.uint8]:
+        """The tables of `tables()`."""
+        return np.frombuffer(bytes(self._spaces.arena.content), dtype=np.uint8)
+
+    def check(self, block: Steps, first: int, last: int, results: Int64s) -> None:
+        """Walk the steps `first` to `last` - 1 of `block`, which follow the ones checked before, into `results`."""
+        tables = self.tables()
+        self._check(
+            self.arena, int64s(tables.values), len(tables.mappings), self._run.image, self.content, self.slices,
+            len(self._run.regions), block.steps, first, last, block.deltas, block.nodes, self._state, self._frames,
+            _MAX_DEPTH, self._registers, self._scratch, results,
+        )  # fmt: skip
+
+
+def check_run(stepper: Path, command: Sequence[str], *options: str) -> CheckedRun:
+    """Step the program `command` and compare the walk with the truth after every instruction."""
+    result = CheckedRun()
+    with RecordedRun(stepper, command, *options) as run:
+        walk = SteppedWalk(run)
         for block in run.blocks():
-            for mapping in run.mappings[added:]:
-                space.add(mapping)
-            added = len(run.mappings)
-            tables = spaces.tables(space, run.pid)
             results = np.zeros(block.count * stack_check.RESULT_WIDTH, dtype=np.int64)
-            check(
-                np.frombuffer(bytes(spaces.arena.content), dtype=np.uint8), _int64s(tables.values),
-                len(tables.mappings), run.image, content, slices, len(run.regions), block.steps, 0, block.count,
-                block.deltas, block.nodes, state, frames, _MAX_DEPTH, registers, scratch, results,
-            )  # fmt: skip
-            _count(result, space, spaces, run.pid, block, results.reshape(-1, stack_check.RESULT_WIDTH))
+            walk.check(block, 0, block.count, results)
+            _count(result, walk, block, results.reshape(-1, stack_check.RESULT_WIDTH))
         result.status = run.status
     return result
 
 
-def _count(
-    result: CheckedRun, space: AddressSpace, spaces: MappedSpaces, pid: int, block: Steps, rows: Int64s
-) -> None:
+def _count(result: CheckedRun, walk: SteppedWalk, block: Steps, rows: Int64s) -> None:
+    space = walk.space
     steps = block.steps.reshape(-1, stack_check.STEP_WIDTH)
     codes = rows[:, stack_check.RESULT_CODE]
     result.states += block.count
     result.instructions += int(((block.flags & REPEATED) == 0).sum())
     result.frames += int(rows[:, stack_check.RESULT_DEPTH].sum())
     result.exact += int((codes == stack_check.EXACT).sum())
-    tables = spaces.tables(space, pid)
+    tables = walk.tables()
     modules = dict(zip(tables.mappings, tables.modules, strict=True))
     unique, counts = np.unique(rows[codes != stack_check.EXACT][:, _GROUPED], axis=0, return_counts=True)
     for (code, pc, exact, reason, rewritten), count in zip(unique.tolist(), counts.tolist(), strict=True):
@@ -146,7 +176,7 @@ def _count(
             # Entry code without CFI is where a stack ends, which traces say too.
             result.exact += count
         elif code == stack_check.ENDS_EARLY and reason == StopReason.NO_ROW and module is not None:
-            result.without_cfi[module.path, address] += count
+            result.without_cfi[Rowless(module.path, *_name(module, address), address)] += count
         else:
             inexact = REWRITTEN if rewritten else Inexact(*_name(module, address), _WHAT[code])
             result.inexact[inexact] += count
@@ -158,7 +188,8 @@ def _count(
             found[_name(module, address)] += 1
 
 
-def _int64s(values: array[int]) -> Int64s:
+def int64s(values: array[int]) -> Int64s:
+    """`values` as a NumPy array over the same memory."""
     return np.frombuffer(values, dtype=np.int64) if len(values) else np.zeros(0, dtype=np.int64)
 
 

@@ -238,8 +238,8 @@ static uint64_t follow(enum instruction kind, const uint64_t *before, const uint
 	if (before[RIP] >= switch_low && before[RIP] < switch_high && kind == PLAIN &&
 	    after[RSP] - before[RSP] + SWITCH_DISTANCE > 2 * SWITCH_DISTANCE)
 		call_stack_switch(before[RSP]);
-	/* The unwinder returns in two instructions: it pops the return address that it wrote, and jumps there. */
-	if (kind == POP && inner >= 0 && call_stack_node(inner)->kind == NODE_REWRITTEN &&
+	/* The unwinder returns in two instructions: it pops the return address into a register, and jumps there. */
+	if (kind == POP && inner >= 0 && call_stack_node(inner)->kind != NODE_INTERRUPTED &&
 	    call_stack_node(inner)->cfa == after[RSP])
 		return 0;
 	call_stack_leave(after[RSP]);
