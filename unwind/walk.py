@@ -315,10 +315,9 @@ def _may_switch_stack(arena: FlatArray, rule: int) -> bool:
     That is in memory at the new stack's pointer, or by an expression. (A realigned frame keeps its CFA in memory too,
     but below its frame pointer.)
     """
-    kind = arena[rule] + 0
-    return kind == CFA_KIND_EXPRESSION or (
-        kind == CFA_KIND_DEREF and arena[rule + RULE_CFA_REGISTER] == STACK_POINTER
-    )
+    kind: int = arena[rule] + 0
+    register: int = arena[rule + RULE_CFA_REGISTER] + 0
+    return kind == CFA_KIND_EXPRESSION or (kind == CFA_KIND_DEREF and register == STACK_POINTER)
 
 
 @hot_loop

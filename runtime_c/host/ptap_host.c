@@ -20,11 +20,12 @@ static enum ptap_read read_slices(void *context, uint64_t address, uint32_t size
 
 	for (uint64_t index = 0; index < input->slice_count; index++) {
 		const int64_t *slice = input->slices + index * PTAP_HOST_SLICE_WIDTH;
-		uint64_t offset = address - (uint64_t)slice[0], begin = (uint64_t)slice[1] + offset;
+		int64_t last = (int64_t)((uint64_t)slice[0] + (uint64_t)slice[2] - size);
+		uint64_t begin = (uint64_t)slice[1] + (address - (uint64_t)slice[0]);
 
-		if ((int64_t)offset < 0)
+		if ((int64_t)address < slice[0])
 			continue;
-		if (offset + size <= (uint64_t)slice[2] && begin + size <= input->content_size) {
+		if ((int64_t)address <= last && begin + size <= input->content_size) {
 			*value = 0;
 			for (uint32_t byte = 0; byte < size; byte++)
 				*value |= (uint64_t)input->content[begin + byte] << (8 * byte);

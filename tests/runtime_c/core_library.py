@@ -23,18 +23,16 @@ Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 _ROOT = Path(__file__).resolve().parents[2] / "runtime_c"
-SOURCES = [
-    _ROOT / "core" / name for name in ("ptap_lookup.c", "ptap_expression.c", "ptap_step.c", "ptap_walk.c")
-] + [_ROOT / "host" / "ptap_host.c"]
+SOURCES = [_ROOT / "core" / name for name in ("ptap_lookup.c", "ptap_expression.c", "ptap_step.c", "ptap_walk.c")] + [
+    _ROOT / "host" / "ptap_host.c"
+]
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wconversion"]
 
 
 def build_library(compiler: str, directory: Path) -> ctypes.CDLL:
     """The core and its host part as a shared library."""
     target = directory / f"core-{compiler}.so"
-    subprocess.run(
-        [compiler, *WARNINGS, "-O2", "-shared", "-fPIC", "-o", str(target), *map(str, SOURCES)], check=True
-    )
+    subprocess.run([compiler, *WARNINGS, "-O2", "-shared", "-fPIC", "-o", str(target), *map(str, SOURCES)], check=True)
     return ctypes.CDLL(str(target))
 
 

@@ -54,25 +54,24 @@ class GarbageStacks:
         self._arena: Bytes = np.frombuffer(bytes(content), dtype=np.uint8)
         self._mappings: Int64s = np.array(rows, dtype=np.int64)
 
-    def _code(self) -> int:
-        # Seldom in the last two, which end every walk.
-        number = int(self._random.integers(len(self._text) - (2 if self._random.random() < 0.95 else 0)))
-        low, high = self._text[number]
-        return int(self._random.integers(low, high))
+    def _code(self, count: int = 1) -> Int64s:
+        """Addresses of code; seldom in the last two mappings, which end every walk."""
+        number = self._random.integers(len(self._text) - 2, size=count)
+        ending = self._random.random(count) < 0.05
+        number[ending] = self._random.integers(len(self._text), size=int(ending.sum()))
+        low, high = np.array(self._text, dtype=np.int64)[number].T
+        return low + self._random.integers(high - low)
 
-    def _word(self) -> int:
-        kind = self._random.random()
-        if kind < 0.55:
-            return self._code()
-        if kind < 0.85:
-            return _STACK + 8 * int(self._random.integers(-8, _WORDS + 8)) + int(kind * 1000) % 8 * (kind < 0.6)
-        if kind < 0.9:
-            return int(self._random.integers(0, 3))
-        return int(self._random.integers(-(1 << 63), (1 << 63) - 1))
+    def _words(self, count: int) -> Int64s:
+        """Mostly addresses of code and of the stack, else small or any numbers."""
+        kind = self._random.random(count)
+        stack = _STACK + 8 * self._random.integers(-8, _WORDS + 8, count) + 3 * (self._random.random(count) < 0.1)
+        small = self._random.integers(0, 3, count)
+        anything = self._random.integers(-(1 << 63), (1 << 63) - 1, count)
+        return np.select([kind < 0.55, kind < 0.85, kind < 0.9], [self._code(count), stack, small], anything)
 
     def _slices(self) -> tuple[Bytes, Int64s]:
-        words = np.array([self._word() for _ in range(_WORDS)], dtype=np.int64)
-        content = words.view(np.uint8)
+        content = self._words(_WORDS).view(np.uint8)
         if self._random.random() < 0.7:
             return content, np.array([_STACK, 0, len(content), int(self._random.integers(2))], dtype=np.int64)
         cut = int(self._random.integers(1, len(content)))
@@ -86,11 +85,10 @@ class GarbageStacks:
     def next(self) -> Stack:
         """One more stack."""
         state = np.zeros(STATE_WIDTH, dtype=np.int64)
-        for register in range(RETURN_ADDRESS):
-            state[register] = self._word()
+        state[:RETURN_ADDRESS] = self._words(RETURN_ADDRESS)
         for register in (3, 6, 7, 12):
             state[register] = _STACK + 8 * int(self._random.integers(_WORDS // 2))
-        state[RETURN_ADDRESS] = self._code()
+        state[RETURN_ADDRESS] = self._code()[0]
         state[STATE_KNOWN] = (1 << 17) - 1
         if self._random.random() < 0.3:
             state[STATE_KNOWN] = int(self._random.integers(1 << 17)) | 1 << RETURN_ADDRESS
@@ -98,6 +96,6 @@ class GarbageStacks:
         state[STATE_EXACT] = int(self._random.integers(2))
         state[STATE_ON_DEMAND] = int(self._random.integers(2))
         state[STATE_FRAMES] = int(self._random.integers(2))
-        state[STATE_PREVIOUS_CFA] = NO_PREVIOUS_CFA if self._random.random() < 0.8 else self._word()
+        state[STATE_PREVIOUS_CFA] = NO_PREVIOUS_CFA if self._random.random() < 0.8 else self._words(1)[0]
         content, slices = self._slices()
         return Stack(self._arena, self._mappings, content, slices, state)

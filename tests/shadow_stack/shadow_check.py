@@ -18,13 +18,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from oracles import elf_facts
+from shadow_stack import stack_check
+from shadow_stack.recorded_run import REPEATED, RETURNED_ELSEWHERE, REWROTE_RETURN, Int64s, RecordedRun, Steps
 
 from cfi_tables.debug_file import find_debug_file
 from cfi_tables.hot_loop import compiled
 from cfi_tables.layout import StopReason
-from oracles import elf_facts
-from shadow_stack import stack_check
-from shadow_stack.recorded_run import REPEATED, RETURNED_ELSEWHERE, REWROTE_RETURN, Int64s, RecordedRun, Steps
 from unwind.address_space import AddressSpace
 from unwind.module import Module, ModuleCatalog
 from unwind.table_arena import MappedSpaces, MappedTables
@@ -117,6 +117,8 @@ class SteppedWalk:
         )
         self._run = run
         self._spaces = MappedSpaces(ModuleCatalog())
+        self._content_of_arena: bytearray | None = None
+        self._arena = np.zeros(0, dtype=np.uint8)
         self._added = 0
         self._frames = np.zeros((_MAX_DEPTH + 1) * FRAME_WIDTH, dtype=np.int64)
         self._registers = np.zeros((_MAX_DEPTH + 1) * REGISTER_COUNT, dtype=np.int64)
@@ -133,8 +135,12 @@ class SteppedWalk:
 
     @property
     def arena(self) -> npt.NDArray[np.uint8]:
-        """The tables of `tables()`."""
-        return np.frombuffer(bytes(self._spaces.arena.content), dtype=np.uint8)
+        """The tables of `tables()`, 8-byte aligned."""
+        if self._spaces.arena.content is not self._content_of_arena:
+            # Tables that are added make a new content.
+            self._content_of_arena = self._spaces.arena.content
+            self._arena = np.frombuffer(bytes(self._content_of_arena), dtype=np.uint8)
+        return self._arena
 
     def check(self, block: Steps, first: int, last: int, results: Int64s) -> None:
         """Walk the steps `first` to `last` - 1 of `block`, which follow the ones checked before, into `results`."""
@@ -193,9 +199,7 @@ def int64s(values: array[int]) -> Int64s:
     return np.frombuffer(values, dtype=np.int64) if len(values) else np.zeros(0, dtype=np.int64)
 
 
-def _locate(
-    space: AddressSpace, modules: dict[object, Module | None], pc: int
-) -> tuple[Module | None, int]:
+def _locate(space: AddressSpace, modules: dict[object, Module | None], pc: int) -> tuple[Module | None, int]:
     mapping = space.find(pc & (1 << 64) - 1)
     if mapping is None:
         return None, pc

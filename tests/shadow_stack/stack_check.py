@@ -12,6 +12,8 @@ from cfi_tables.layout import STOP_REASON_END_OF_STACK
 from unwind.walk import (
     CALLEE_SAVED,
     FRAME_CFA,
+    FRAME_EXACT,
+    FRAME_FLAGS,
     FRAME_KNOWN,
     FRAME_PC,
     FRAME_WIDTH,
@@ -74,9 +76,7 @@ ALL_BUT_PC = (1 << RETURN_ADDRESS) - 1
 
 
 @hot_loop
-def _caller_mismatch(
-    nodes: FlatArray, node: int, frames: FlatArray, frame_registers: FlatArray, frame: int
-) -> int:
+def _caller_mismatch(nodes: FlatArray, node: int, frames: FlatArray, frame_registers: FlatArray, frame: int) -> int:
     """How the walk's frame `frame`, and the CFA of the one before it, differ from what `node` says; or EXACT."""
     at = frame * FRAME_WIDTH
     if frames[at + FRAME_PC] != nodes[node * NODE_WIDTH + NODE_PC]:
@@ -101,9 +101,15 @@ def _caller_mismatch(
 
 @hot_loop
 def _compare(
-    nodes: FlatArray, top: int, frames: FlatArray, frame_registers: FlatArray, count: int, reason: int, result: FlatArray,
+    nodes: FlatArray,
+    top: int,
+    frames: FlatArray,
+    frame_registers: FlatArray,
+    count: int,
+    reason: int,
+    result: FlatArray,
     place: int,
-) -> int:  # fmt: skip
+) -> int:
     """Compare a walk of `count` frames with the stack whose innermost call is `top`; the code, put into `result`."""
     node = top
     frame = 0
@@ -132,7 +138,7 @@ def _compare(
     result[place + RESULT_CODE] = code
     result[place + RESULT_FRAME] = frame
     result[place + RESULT_PC] = frames[frame * FRAME_WIDTH + FRAME_PC]
-    result[place + RESULT_EXACT] = frames[frame * FRAME_WIDTH + 3] & 1
+    result[place + RESULT_EXACT] = frames[frame * FRAME_WIDTH + FRAME_FLAGS] & FRAME_EXACT
     result[place + RESULT_REASON] = reason
     result[place + RESULT_DEPTH] = depth
     result[place + RESULT_REWRITTEN] = rewritten
