@@ -34,7 +34,9 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m cfi_tables.generate --check
-	gcc -std=c11 -Wall -Wextra -Werror -ffreestanding -fsyntax-only runtime_c/core/*.c
+	gcc -std=c11 -Wall -Wextra -Werror -Wconversion -ffreestanding -fsyntax-only runtime_c/core/*.c
+	gcc -std=c11 -Wall -Wextra -Werror -Wconversion -fsyntax-only runtime_c/host/*.c tests/runtime_c/*.c
+	gcc -std=gnu11 -Wall -Wextra -Werror -fsyntax-only tests/shadow_stack/*.c
 
 generate: setup
 	$(BIN)/python -m cfi_tables.generate

@@ -8,7 +8,9 @@ that it calls, for bulk work. The plain form is also the twin that the tests com
 Rules for the body of a hot loop, which make both forms agree:
 
 * Every integer is a signed 64-bit one. Addresses and register values are kept as int64 bit patterns. Arithmetic
-  that may leave the range is passed through `wrap64`, which numba's own wrap-around makes a no-op.
+  that may leave the range is passed through `wrap64`, a no-op where the machine wraps by itself. But numba tells
+  the compiler that signed sums never wrap, so nothing may be decided by comparing one that did: such a loop or bounds
+  check can be optimized away. Compare operands that stay in range instead (as `unwind.memory` does).
 * Arrays are flat: in the plain form memoryviews (which index faster than NumPy arrays and give Python integers),
   in the compiled form NumPy arrays of the same dtype. `plain_view` gives the one for the other. Only bytes and
   int64/int32 arrays are used; uint64 is avoided since numba turns uint64 with int64 into float64.

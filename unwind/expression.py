@@ -52,7 +52,7 @@ def _logical_shift_right(value: int, count: int) -> int:
         return value
     if count < 0 or count > 63:
         return 0
-    return (value >> count) & ((1 << (64 - count)) - 1)
+    return (value >> count) & ~(-1 << (64 - count))
 
 
 @hot_loop
@@ -71,19 +71,22 @@ def _unsigned_modulo(left: int, right: int) -> int:
         return left
     if left >= 0:
         return left % right
-    # left = 2^63 + rest: halve to stay in range, then bring the remainder of the doubled value back below right.
-    half = _logical_shift_right(left, 1)
-    remainder = wrap64(left - wrap64(2 * wrap64((half // right) * right)))
-    while remainder < 0 or remainder >= right:
-        remainder = wrap64(remainder - right)
-    return remainder
+    # Halve to stay in range, then double the remainder without leaving it: numba takes it that signed sums do not
+    # wrap, and would turn a comparison of one that did into an endless loop.
+    remainder = _logical_shift_right(left, 1) % right
+    rest = right - remainder
+    doubled = remainder - rest if remainder >= rest else remainder + remainder
+    doubled += left & 1
+    return 0 if doubled == right else doubled
 
 
 @hot_loop
 def _signed_quotient(left: int, right: int) -> int:
     """Division rounded towards zero (DW_OP_div)."""
-    quotient = abs(left) // abs(right)
-    return wrap64(-quotient if (left < 0) != (right < 0) else quotient)
+    if right == -1:  # the one quotient that may not fit
+        return wrap64(-left)
+    quotient = left // right
+    return quotient + 1 if quotient < 0 and quotient * right != left else quotient
 
 
 @hot_loop

@@ -30,12 +30,12 @@ def read_integer(
     status = NOT_CAPTURED
     for index in range(first, last):
         at = index * SLICE_WIDTH
-        offset = address - slices[at]
-        if offset < 0:
+        start = slices[at]
+        if address < start:
             continue
-        length = slices[at + 2]
-        if offset + size <= length:
-            begin = slices[at + 1] + offset
+        # Not by their distance: that of two any addresses may be more than an int64 holds.
+        if address <= start + (slices[at + 2] - size):
+            begin = slices[at + 1] + (address - start)
             value = 0
             for byte in range(size):
                 value |= content[begin + byte] << (8 * byte)

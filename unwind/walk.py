@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from cfi_tables.hot_loop import FlatArray, hot_loop, wrap64
 from cfi_tables.layout import (
+    CFA_KIND_DEREF,
     CFA_KIND_END,
     CFA_KIND_EXPRESSION,
     CFA_KIND_OVERFLOW,
@@ -54,7 +55,7 @@ STATE_KNOWN = 17
 STATE_EXACT = 18
 """1: the pc was interrupted and is looked up as it is; 0: it is a return address, looked up minus one."""
 STATE_PREVIOUS_CFA = 19
-"""The CFA of the frame before; the next one must be above it, but a signal frame's, which is another stack's."""
+"""The CFA of the frame before; the next one must be above it, but where the stack is switched."""
 STATE_DETAIL = 20
 """What the stop reason speaks of: an address, or a register's number."""
 STATE_ON_DEMAND = 21
@@ -301,6 +302,18 @@ def _step_registers(
 
 
 @hot_loop
+def _may_switch_stack(arena: FlatArray, rule: int) -> bool:
+    """Whether the rule finds the CFA in a way that code which switches stacks declares it.
+
+    That is in memory at the new stack's pointer, or by an expression. (A realigned frame keeps its CFA in memory too,
+    but below its frame pointer.)
+    """
+    kind: int = arena[rule] + 0
+    register: int = arena[rule + RULE_CFA_REGISTER] + 0
+    return kind == CFA_KIND_EXPRESSION or (kind == CFA_KIND_DEREF and register == STACK_POINTER)
+
+
+@hot_loop
 def _put_frame(frames: FlatArray, depth: int, state: FlatArray, mapping: int, frame_registers: FlatArray) -> None:
     at = depth * FRAME_WIDTH
     frames[at + FRAME_PC] = state[RETURN_ADDRESS]
@@ -384,7 +397,8 @@ def walk(
         # The CFA of a signal frame is the interrupted stack pointer, which lies anywhere when the handler has a
         # stack of its own; every other frame lies above the one that it called.
         if status == _GO_ON and not signal and cfa <= state[STATE_PREVIOUS_CFA]:
-            status = STOP_REASON_BAD_CFA
+            if cfa == state[STATE_PREVIOUS_CFA] or not _may_switch_stack(arena, rule):
+                status = STOP_REASON_BAD_CFA
         known = 0
         if status == _GO_ON:
             frames[depth * FRAME_WIDTH + FRAME_CFA] = cfa
