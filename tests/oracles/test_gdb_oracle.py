@@ -213,7 +213,7 @@ def test_a_program_that_does_not_end_is_ended(require_tool: Callable[[str, str],
     require_tool("gdb", "gdb")
     sleep = require_tool("sleep", "coreutils")
     impatient = GdbOracle(seconds=5)
-    with pytest.raises(OracleError, match="more than 5 s|no answer within 5"):
+    with pytest.raises(OracleError, match=r"more than 5 s|no answer within 5"):
         impatient.run(sleep, [], arguments=["1000"])
     assert impatient.run(sleep, [], arguments=["1000"], check=False) == []
 
