@@ -15,8 +15,29 @@ struct context {
 	const struct ptap_cursor *cursor;
 	struct ptap_scratch *scratch;
 	const struct ptap_rule *rule;
+	const uint8_t *list; /* the rule's register list: a count, flags, two bytes of padding, then the entries */
 	int64_t cfa;
 };
+
+/* An entry of a register list: the register in 6 bits, the kind of its rule in 3, a signed value in the rest. */
+struct entry {
+	uint8_t number;
+	uint8_t kind;
+	int32_t value;
+};
+
+static struct entry entry_at(const struct context *context, int index)
+{
+	const uint8_t *at = context->list + 4 + 4 * index;
+	uint32_t word = at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+
+	return (struct entry){ .number = word & 63, .kind = word >> 6 & 7, .value = (int32_t)word >> 9 };
+}
+
+static int is_signal_frame(const struct context *context)
+{
+	return context->list[1] & PTAP_RULE_FLAG_SIGNAL_FRAME;
+}
 
 static int memory_reason(enum ptap_read status)
 {
@@ -32,7 +53,7 @@ static enum ptap_read read_word(const struct context *context, int64_t address, 
 	return status;
 }
 
-/* Evaluate the expression at byte `offset` of the table: a 16-bit length, then its bytes. */
+/* Evaluate the expression at byte `offset` of the table's pool: a 16-bit length, then its bytes. */
 static int run_expression(const struct context *context, int32_t offset, const int64_t *initial, int64_t *value)
 {
 	struct ptap_expression expression = {
@@ -41,14 +62,16 @@ static int run_expression(const struct context *context, int32_t offset, const i
 		.memory = context->memory,
 		.stack = context->scratch->stack,
 	};
+	uint32_t pool = ((const struct ptap_header *)(const void *)context->table)->expressions_offset;
+	uint32_t at = pool + (uint32_t)offset;
 	int64_t ignored;
 
 	*value = 0;
-	if (offset < 0 || (uint32_t)offset > context->size - 2)
+	if (offset < 0 || at < pool || at > context->size - 2)
 		return PTAP_STOP_REASON_BAD_EXPRESSION;
-	expression.code = context->table + offset + 2;
-	expression.length = (uint32_t)context->table[offset] | (uint32_t)context->table[offset + 1] << 8;
-	if (expression.length > context->size - 2 - (uint32_t)offset)
+	expression.code = context->table + at + 2;
+	expression.length = (uint32_t)context->table[at] | (uint32_t)context->table[at + 1] << 8;
+	if (expression.length > context->size - 2 - at)
 		return PTAP_STOP_REASON_BAD_EXPRESSION;
 	switch (ptap_evaluate(&expression, initial, value)) {
 	case PTAP_EVALUATED:
@@ -72,15 +95,18 @@ static int is_known(const struct ptap_cursor *cursor, int64_t number)
 static int find_cfa(const struct context *context, int64_t *value)
 {
 	const struct ptap_rule *rule = context->rule;
+	int32_t offset = rule->cfa_value;
 	enum ptap_read status;
 	int64_t address;
 
 	if (rule->cfa_kind == PTAP_CFA_KIND_EXPRESSION)
-		return run_expression(context, rule->cfa_a, (void *)0, value);
+		return run_expression(context, offset, (void *)0, value);
 	*value = rule->cfa_register;
 	if (!is_known(context->cursor, rule->cfa_register))
 		return PTAP_STOP_REASON_UNKNOWN_REGISTER;
-	address = (int64_t)(context->cursor->registers[rule->cfa_register] + (uint64_t)(int64_t)rule->cfa_a);
+	if (rule->cfa_kind == PTAP_CFA_KIND_DEREF)
+		offset = (int16_t)rule->cfa_value; /* what is added to the loaded word is in the upper half */
+	address = (int64_t)(context->cursor->registers[rule->cfa_register] + (uint64_t)(int64_t)offset);
 	*value = address;
 	if (rule->cfa_kind == PTAP_CFA_KIND_REGISTER_OFFSET)
 		return PTAP_GO_ON;
@@ -89,7 +115,7 @@ static int find_cfa(const struct context *context, int64_t *value)
 		*value = address;
 		return memory_reason(status);
 	}
-	*value = (int64_t)((uint64_t)*value + (uint64_t)(int64_t)rule->cfa_b);
+	*value = (int64_t)((uint64_t)*value + (uint64_t)(int64_t)(rule->cfa_value >> 16));
 	return PTAP_GO_ON;
 }
 
@@ -117,30 +143,30 @@ static int is_restored(const struct context *context, uint8_t number, int64_t ad
 }
 
 /* PTAP_GO_ON and one of the caller's registers in `value`, or a stop reason and what it speaks of. */
-static int recover(const struct context *context, const struct ptap_rule_entry *entry, int64_t *value)
+static int recover(const struct context *context, struct entry entry, int64_t *value)
 {
 	const struct ptap_cursor *cursor = context->cursor;
-	int64_t address = (int64_t)((uint64_t)context->cfa + (uint64_t)(int64_t)entry->value);
-	int64_t source = entry->register_number;
+	int64_t address = (int64_t)((uint64_t)context->cfa + (uint64_t)(int64_t)entry.value);
+	int64_t source = entry.number;
 	int status;
 
-	switch (entry->kind) {
+	switch (entry.kind) {
 	case PTAP_REGISTER_KIND_AT_CFA:
-		if (!is_restored(context, entry->register_number, address))
+		if (!is_restored(context, entry.number, address))
 			return load(context, address, value);
-		*value = (int64_t)cursor->registers[entry->register_number];
+		*value = (int64_t)cursor->registers[entry.number];
 		return PTAP_GO_ON;
 	case PTAP_REGISTER_KIND_CFA_PLUS:
 		*value = address;
 		return PTAP_GO_ON;
 	case PTAP_REGISTER_KIND_EXPRESSION:
-		status = run_expression(context, entry->value, &context->cfa, &address);
+		status = run_expression(context, entry.value, &context->cfa, &address);
 		*value = address;
 		return status == PTAP_GO_ON ? load(context, address, value) : status;
 	case PTAP_REGISTER_KIND_VAL_EXPRESSION:
-		return run_expression(context, entry->value, &context->cfa, value);
+		return run_expression(context, entry.value, &context->cfa, value);
 	case PTAP_REGISTER_KIND_IN_REGISTER:
-		source = entry->value;
+		source = entry.value;
 		break;
 	case PTAP_REGISTER_KIND_SAME:
 		break;
@@ -167,7 +193,6 @@ static int is_fatal(const struct context *context, uint8_t number, int reason)
 static int step_registers(const struct context *context, uint32_t *known, uint32_t *carried, int64_t *detail)
 {
 	const struct ptap_cursor *cursor = context->cursor;
-	const struct ptap_rule_entry *entries = (const void *)(context->rule + 1);
 	uint64_t *caller = context->scratch->caller;
 
 	*known = (cursor->known & CALLEE_SAVED) | 1u << PTAP_STACK_POINTER;
@@ -175,28 +200,28 @@ static int step_registers(const struct context *context, uint32_t *known, uint32
 	for (int number = 0; number < PTAP_REGISTER_COUNT; number++)
 		caller[number] = cursor->registers[number];
 	caller[PTAP_STACK_POINTER] = (uint64_t)context->cfa;
-	for (int index = 0; index < context->rule->count; index++) {
-		const struct ptap_rule_entry *entry = &entries[index];
+	for (int index = 0; index < context->list[0]; index++) {
+		struct entry entry = entry_at(context, index);
 		int64_t value;
 		int status;
 
-		if (entry->register_number > PTAP_RETURN_ADDRESS)
+		if (entry.number > PTAP_RETURN_ADDRESS)
 			continue;
-		*carried &= ~(1u << entry->register_number);
+		*carried &= ~(1u << entry.number);
 		status = recover(context, entry, &value);
 		if (status == PTAP_GO_ON) {
-			caller[entry->register_number] = (uint64_t)value;
-			*known |= 1u << entry->register_number;
+			caller[entry.number] = (uint64_t)value;
+			*known |= 1u << entry.number;
 			continue;
 		}
 		*detail = value;
-		if (is_fatal(context, entry->register_number, status)) {
-			if (entry->kind != PTAP_REGISTER_KIND_UNDEFINED)
+		if (is_fatal(context, entry.number, status)) {
+			if (entry.kind != PTAP_REGISTER_KIND_UNDEFINED)
 				return status;
 			*detail = 0;
 			return PTAP_STOP_REASON_END_OF_STACK;
 		}
-		*known &= ~(1u << entry->register_number);
+		*known &= ~(1u << entry.number);
 	}
 	*carried &= ~(1u << PTAP_STACK_POINTER);
 	*detail = PTAP_RETURN_ADDRESS;
@@ -211,7 +236,7 @@ static int may_follow(const struct context *context, int64_t previous)
 {
 	const struct ptap_rule *rule = context->rule;
 
-	if (context->cfa > previous || rule->flags & PTAP_RULE_FLAG_SIGNAL_FRAME)
+	if (context->cfa > previous || is_signal_frame(context))
 		return 1;
 	if (context->cfa == previous)
 		return 0;
@@ -219,18 +244,21 @@ static int may_follow(const struct context *context, int64_t previous)
 	       (rule->cfa_kind == PTAP_CFA_KIND_DEREF && rule->cfa_register == PTAP_STACK_POINTER);
 }
 
-/* The rule at `pc`, a null pointer when there is none. */
-static const struct ptap_rule *find_rule(const uint8_t *table, uint32_t size, uint64_t pc)
+/* Find the rule at `pc` and its register list; 0 when there is none. */
+static int find_rule(struct context *context, uint64_t pc)
 {
-	int32_t offset = ptap_find_rule(table, size, pc);
-	const struct ptap_rule *rule;
+	const struct ptap_header *header = (const void *)context->table;
+	int32_t offset = ptap_find_rule(context->table, context->size, pc);
+	uint32_t list;
 
 	if (offset < 0)
-		return (void *)0;
-	rule = (const void *)(table + offset);
-	if (rule->count > (size - (uint32_t)offset - sizeof(*rule)) / sizeof(struct ptap_rule_entry))
-		return (void *)0;
-	return rule;
+		return 0;
+	context->rule = (const void *)(context->table + offset);
+	list = header->lists_offset + 4u * context->rule->list;
+	if (list > context->size - 4 || 4u * context->table[list] > context->size - 4 - list)
+		return 0;
+	context->list = context->table + list;
+	return 1;
 }
 
 int ptap_step(const uint8_t *table, uint32_t size, uint64_t pc, const struct ptap_memory *memory,
@@ -242,10 +270,9 @@ int ptap_step(const uint8_t *table, uint32_t size, uint64_t pc, const struct pta
 	int status;
 
 	*step = (struct ptap_step){ 0 };
-	context.rule = find_rule(table, size, pc);
-	if (!context.rule)
+	if (!find_rule(&context, pc))
 		return PTAP_STOP_REASON_NO_ROW;
-	if (context.rule->flags & PTAP_RULE_FLAG_SIGNAL_FRAME)
+	if (is_signal_frame(&context))
 		step->flags |= PTAP_FRAME_SIGNAL;
 	if (context.rule->cfa_kind == PTAP_CFA_KIND_OVERFLOW)
 		return PTAP_STOP_REASON_OVERFLOW;
