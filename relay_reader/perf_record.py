@@ -386,7 +386,7 @@ def _stack(record: Buffer, at: int, rsp: int, compacted: bool) -> StackSlice | N
     at += 8
     if reserved == 0:
         return None
-    if reserved > len(record):
+    if not compacted and reserved > len(record):
         raise struct.error("stack dump goes past the record")
     used = len(record) - at if compacted else _U64.unpack_from(record, at + reserved)[0]
     if used > reserved:
