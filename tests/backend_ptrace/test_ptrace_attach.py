@@ -26,7 +26,7 @@ WORKER = r"""
 #include <stdio.h>
 #include <unistd.h>
 #include <stdint.h>
-static atomic_int done;
+static atomic_int done, started;
 #define KEEP __attribute__((noinline, noclone))
 KEEP uint64_t mix(uint64_t *x, uint64_t n) {
     *x ^= n * 0x9e3779b97f4a7c15u; __asm__ volatile("" ::: "memory"); return *x; }
@@ -35,7 +35,7 @@ KEEP uint64_t saved(uint64_t x, uint64_t n) {
 static void on_term(int s) { (void)s; done = 1; }
 static void *run(void *result) {
     uint64_t x = 1, n = 0;
-    while (!done) { x = saved(x, n++); }
+    while (!done) { x = saved(x, n++); started += n == 1; }
     uint64_t y = 1;
     for (uint64_t i = 0; i < n; i++) y = saved(y, i);
     *(long *)result = x == y && n > 0;
@@ -46,6 +46,7 @@ int main(void) {
     pthread_t t[4];
     long good[4] = {0};
     for (int i = 0; i < 4; i++) pthread_create(t + i, 0, run, good + i);
+    while (started < 4) usleep(1000);  /* a thread that has done nothing has nothing to show */
     puts("ready"); fflush(stdout);
     for (int i = 0; i < 4; i++) pthread_join(t[i], 0);
     return good[0] + good[1] + good[2] + good[3] == 4 ? 0 : 1;
