@@ -35,7 +35,7 @@ KEEP uint64_t saved(uint64_t x, uint64_t n) {
 static void on_term(int s) { (void)s; done = 1; }
 static void *run(void *result) {
     uint64_t x = 1, n = 0;
-    while (!done) { x = saved(x, n++); started += n == 1; }
+    while (!done) { x = saved(x, n++); if (n == 1) started++; }
     uint64_t y = 1;
     for (uint64_t i = 0; i < n; i++) y = saved(y, i);
     *(long *)result = x == y && n > 0;
