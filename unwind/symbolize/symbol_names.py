@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cfi_tables.elf_image import SHF_EXECINSTR, ElfError, ElfImage
+from cfi_tables.symbol_table import STB_GLOBAL, STB_WEAK, STT_FUNC, STT_GNU_IFUNC, STT_OBJECT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from cfi_tables.symbol_table import SymbolTable
 
 _STT_NOTYPE = 0
-_STT_OBJECT = 1
-_STT_FUNC = 2
-_STT_GNU_IFUNC = 10
-_STB_GLOBAL = 1
-_STB_WEAK = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +86,7 @@ class SymbolNames:
         for section in image.section_list[:65280]:
             executable[section.index] = bool(section.flags & SHF_EXECINSTR)
             limits[section.index] = section.address + section.size
-        code = (table.type == _STT_FUNC) | (table.type == _STT_GNU_IFUNC) | (table.type == _STT_NOTYPE)
+        code = (table.type == STT_FUNC) | (table.type == STT_GNU_IFUNC) | (table.type == _STT_NOTYPE)
         chosen = np.flatnonzero(code & executable[table.section] & (table.section != 0))
         chosen = chosen[np.argsort(table.value[chosen], kind="stable")]
         start = table.value[chosen]
@@ -152,7 +148,7 @@ class SymbolNames:
             return None
         index = best[1]
         row = int(rows[index])
-        ifunc = int(table.type[row]) == _STT_GNU_IFUNC
+        ifunc = int(table.type[row]) == STT_GNU_IFUNC
         return FunctionSymbol(_plain(table.name(row)), int(start[index]), int(end[index]), ifunc)
 
     @cached_property
@@ -163,7 +159,7 @@ class SymbolNames:
         import numpy as np
 
         table = self._table[1]
-        chosen = np.flatnonzero((table.type == _STT_OBJECT) & (table.section != 0) & (table.size > 0))
+        chosen = np.flatnonzero((table.type == STT_OBJECT) & (table.section != 0) & (table.size > 0))
         chosen = chosen[np.argsort(table.value[chosen], kind="stable")]
         start = table.value[chosen]
         return start, start + table.size[chosen], chosen
@@ -211,7 +207,7 @@ class SymbolNames:
                 continue
             name = _plain(table.name(row))
             if name:
-                found.append(FunctionSymbol(name, low, high, int(table.type[row]) == _STT_GNU_IFUNC))
+                found.append(FunctionSymbol(name, low, high, int(table.type[row]) == STT_GNU_IFUNC))
         return found
 
     @cached_property
@@ -238,6 +234,6 @@ def _quality(kind: int, bind: int, name: str) -> tuple[object, ...]:
     underscores = len(name) - len(name.lstrip("_"))
     if name.startswith(("_Z", "_R")):
         underscores = 0
-    reach = 2 if bind == _STB_GLOBAL else 1 if bind == _STB_WEAK else 0
+    reach = 2 if bind == STB_GLOBAL else 1 if bind == STB_WEAK else 0
     # A weak `malloc` is the name people know for a global `__libc_malloc`.
     return (kind != _STT_NOTYPE, reach > 0, underscores == 0, reach, -underscores, -len(name), name)
