@@ -211,15 +211,19 @@ def test_addresses_are_those_of_perf_script(recording: Path, events: list[Event]
     theirs = perf_chains(recording)
     stacks = list(one_by_one(events, catalog))
     assert len(theirs) == len(stacks)
-    whole = 0
+    whole = given_up = 0
     for stack, chain in zip(stacks, theirs, strict=True):
         ours = file_offsets(stack)
         if stack.stop is StopReason.END_OF_STACK:
             whole += 1
-            assert ours == chain
+            # perf's own unwinder now and then gives a stack up that it has the bytes of (seen once in some 20,000
+            # samples, after two frames); what it did find has to be the beginning of ours.
+            assert ours[: len(chain)] == chain
+            given_up += ours != chain
         elif stack.stop is StopReason.STACK_CUT:
             # Where the dump ends perf takes one more frame, whose address is -1; where the last return address is the
             # last word of the dump, it is in the place of that one.
             kept = [address for address in chain if address != 2**64 - 1]
             assert kept in (ours, ours[:-1])
     assert whole > 100
+    assert given_up * 100 <= whole
