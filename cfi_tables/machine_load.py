@@ -37,7 +37,25 @@ def _load(bits: int, signed: bool) -> Any:
     return intrinsic(load)
 
 
+def _item() -> Any:
+    """An intrinsic (array, at) -> int64 that reads an item of an array of signed integers."""
+
+    def load(typing_context: Any, array: Any, at: Any) -> Any:
+        if not isinstance(array, types.Array) or not isinstance(array.dtype, types.Integer) or array.layout != "C":
+            raise TypingError(f"items are read from contiguous arrays of integers, not from {array}")
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+            value = builder.load(builder.gep(data, [arguments[1]]))
+            return value if value.type == _INT64 else builder.sext(value, _INT64)
+
+        return types.int64(array, types.int64), generate
+
+    return intrinsic(load)
+
+
 _LOADS = {
+    "item": _item(),
     "read_u8": _load(8, False),
     "read_u16": _load(16, False),
     "read_i16": _load(16, True),

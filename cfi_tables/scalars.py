@@ -12,6 +12,13 @@ _LEB_LIMIT = 1 << 55  # a larger value is no offset, length or register of any r
 
 
 @machine_load
+def item(array: FlatArray, at: int) -> int:
+    """The item at `at` of an array of signed integers; the caller has checked the bounds."""
+    value: int = 0 + array[at]
+    return value
+
+
+@machine_load
 def read_u8(data: FlatArray, at: int) -> int:
     """The byte at `at`; the caller has checked the bounds."""
     value: int = 0 + data[at]
