@@ -12,14 +12,12 @@ share an escape, behind which the rule's id follows. Pairs with like deltas shar
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.hot_loop import FlatArray, compiled, hot_loop, plain_view
+from cfi_tables.hot_loop import FlatArray, hot_loop, run_hot
 from cfi_tables.layout import (
     DELTA_ALIGNMENT,
     DELTA_EXTRA_U32,
@@ -27,8 +25,9 @@ from cfi_tables.layout import (
     MAXIMUM_RULE_WORDS,
     RULE_SIZE,
 )
+from cfi_tables.rows import PAIR_SHIFT
+from cfi_tables.scalars import item
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 _Integers = NDArray[np.int64]
 
 ALIGNED_TOKEN = 0
@@ -51,6 +50,8 @@ _NEAR = 241
 
 _PAIR_LIMIT = 1 << 14
 """Pairs whose deltas are counted apart; rarer ones, which appear later, are all escaped."""
+_PAIR_ROOM = 1 << 15
+"""Pairs that there is room for at first; more are rare."""
 _MAXIMUM_BITS = 10
 """Of a rule's successors; the layout has room for 15."""
 _RECORD_WORDS = RULE_SIZE // 4
@@ -69,13 +70,32 @@ class RowCodes:
     deltas: NDArray[np.uint16]
     delta_bits: int
     class_count: int
-    row_columns: tuple[_Integers, ...]
-    """Of `rows.encode_rows`: pairs and tokens of the rows, codes, lengths and classes of the pairs, codes and lengths
-    of the tokens in each class, further bits and bases of the tokens."""
+    pair_words: _Integers
+    """Of `rows.encode_rows`, as the two that follow."""
+    token_words: _Integers
+    token_base: _Integers
+    bits: int
+    """That all rows take together."""
+    longest: int
+    """Bits that no row takes more than."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowSteps:
+    """How rows follow one another: pairs of rules, and tokens of address deltas."""
+
+    steps: NDArray[np.int32]
+    """Of each row but the first: its pair's number above its delta's token, as `rows` takes them."""
+    pairs: _Integers
+    """rule << 32 | next rule of each pair, in the order of first appearance."""
+    counts: _Integers
+    """How often each pair occurs."""
+    histogram: _Integers
+    """How often each token occurs with each of the first pairs, a line each; the last line is that of all others."""
 
 
 @hot_loop
-def count_pairs(
+def count_steps(
     addresses: FlatArray,
     rules: FlatArray,
     gap: int,
@@ -85,42 +105,49 @@ def count_pairs(
     keys: FlatArray,
     counts: FlatArray,
     histogram: FlatArray,
-    pairs: FlatArray,
-    tokens: FlatArray,
+    steps: FlatArray,
 ) -> int:
-    """Number the pairs in the order of first appearance, and count them and their tokens; gives how many there are.
+    """Fill the arrays of a RowSteps; gives how many pairs there are, -1 when `keys` is too short for them.
 
-    A pair's key is rule << 16 | next rule. `slots` (zeros, a power of two, at least twice the rows) is a hash table.
-    `histogram` has len(last_of_token) counts for each of a number of pairs; further pairs share its last ones.
+    `slots` (zeros, a power of two, twice as long as `keys`) is a hash table.
     """
     mask = len(slots) - 1
     width = len(last_of_token)
-    rows_of_histogram = len(histogram) // width
+    last_line = len(histogram) // width - 1
+    near = len(token_of_delta)
     count = 0
+    before = 0 + rules[0]
+    address = 0 + addresses[0]
     for row in range(1, len(addresses)):
-        key = rules[row - 1] * 65536 + rules[row]
-        slot = (key * 40503 ^ (key >> 11)) & mask
-        while slots[slot] and keys[slots[slot] - 1] != key:
+        rule = item(rules, row)
+        key = (before << 32) | rule
+        slot = (before * 40503 ^ rule * 10007) & mask
+        number = item(slots, slot)
+        while number and item(keys, number - 1) != key:
             slot = (slot + 1) & mask
-        if not slots[slot]:
+            number = item(slots, slot)
+        if not number:
+            if count == len(keys):
+                return -1
             keys[count] = key
             count += 1
             slots[slot] = count
-        pair = slots[slot] - 1
+            number = count
+        pair = number - 1
         counts[pair] += 1
-        delta = addresses[row] - addresses[row - 1]
-        if rules[row - 1] == gap and delta <= DELTA_ALIGNMENT and addresses[row] & (DELTA_ALIGNMENT - 1) == 0:
-            token = ALIGNED_TOKEN
-        elif delta < len(token_of_delta):
-            token = 0 + token_of_delta[delta]
+        delta = item(addresses, row) - address
+        address += delta
+        if delta < near:
+            token = item(token_of_delta, delta)
+            if before == gap and delta <= DELTA_ALIGNMENT and address & (DELTA_ALIGNMENT - 1) == 0:
+                token = ALIGNED_TOKEN
         else:
-            token = 0 + token_of_delta[len(token_of_delta) - 1]
+            token = item(token_of_delta, near - 1)
             while delta > last_of_token[token]:
                 token += 1
-        pairs[row] = pair
-        tokens[row] = token
-        line = pair if pair < rows_of_histogram else rows_of_histogram - 1
-        histogram[line * width + token] += 1
+        steps[row] = (pair << PAIR_SHIFT) | token
+        histogram[(pair if pair < last_line else last_line) * width + token] += 1
+        before = rule
     return count
 
 
@@ -218,25 +245,31 @@ def make_codes(
                 code += 1
 
 
-def choose_codes(addresses: _Integers, rules: _Integers, rule_count: int, gap: int, use_compiled: bool) -> RowCodes:
-    """The codes for rows (at least one) whose ids are below `rule_count`; `gap` is the id of the INVALID rule."""
-
-    def run(function: _Function, *arguments: Any) -> Any:
-        if use_compiled:
-            return compiled(function)(*arguments)
-        return function(*(plain_view(each) if isinstance(each, np.ndarray) else each for each in arguments))
-
+def row_steps(addresses: _Integers, rules: _Integers, gap: int, use_compiled: bool) -> RowSteps:
+    """How rows (at least one) follow one another; `gap` is the id of the INVALID rule."""
     rows = len(addresses)
-    lines = min(rows, _PAIR_LIMIT) + 1
-    pairs, tokens, keys, counts = (np.zeros(rows, dtype=np.int64) for _ in range(4))
-    histogram: _Integers = np.zeros(lines * TOKEN_COUNT, dtype=np.int64)
     last = np.array(_LAST_OF_TOKEN, dtype=np.int64)
     near = np.searchsorted(last, np.arange(_NEAR)).astype(np.int64)
-    slots = np.zeros(2 << rows.bit_length(), dtype=np.int64)
-    count = run(count_pairs, addresses, rules, gap, near, last, slots, keys, counts, histogram, pairs, tokens)
-    keys, counts = keys[:count], counts[:count]
-    histogram = histogram.reshape(lines, TOKEN_COUNT)
-    contexts, nexts = keys >> 16, keys & 0xFFFF
+    steps = np.zeros(rows, dtype=np.int32)
+    histogram = np.zeros((min(rows, _PAIR_LIMIT) + 1) * TOKEN_COUNT, dtype=np.int64)
+    room = min(_PAIR_ROOM, 1 << rows.bit_length())
+    while True:
+        keys, counts, slots = (np.zeros(size, dtype=np.int64) for size in (room, room, 2 * room))
+        count = run_hot(
+            count_steps, use_compiled, addresses, rules, gap, near, last, slots, keys, counts, histogram, steps
+        )
+        if count >= 0:
+            return RowSteps(steps, keys[:count], counts[:count], histogram.reshape(-1, TOKEN_COUNT))
+        room *= 4
+        histogram[:] = 0
+
+
+def choose_codes(
+    steps: RowSteps, contexts: _Integers, nexts: _Integers, rule_count: int, use_compiled: bool
+) -> RowCodes:
+    """The codes for rows whose pairs are of the rules `contexts`, before, and `nexts`, all below `rule_count`."""
+    counts, histogram = steps.counts, steps.histogram
+    count, rows = len(counts), len(steps.steps)
     rule_bits = max(1, (rule_count - 1).bit_length())
 
     bits, kept = _choose_successors(contexts, counts, rule_count, rule_bits)
@@ -253,7 +286,9 @@ def choose_codes(addresses: _Integers, rules: _Integers, rule_count: int, gap: i
     payload = np.concatenate(
         [states[nexts[kept]] | (classes[kept] << 4), np.zeros(np.count_nonzero(escaped), np.int64)]
     )
-    words, codes, lengths = _codes_of_groups(run, symbol_group, symbol_count, payload, bits, records + _RECORD_WORDS)
+    words, codes, lengths = _codes_of_groups(
+        use_compiled, symbol_group, symbol_count, payload, bits, records + _RECORD_WORDS
+    )
     pair_codes, pair_lengths = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     inside = int(np.count_nonzero(kept))
     pair_codes[kept], pair_lengths[kept] = codes[:inside], lengths[:inside]
@@ -268,20 +303,22 @@ def choose_codes(addresses: _Integers, rules: _Integers, rule_count: int, gap: i
     symbol_group, symbol_token = np.nonzero(class_counts)
     payload = (np.minimum(extra, DELTA_EXTRA_U32) << 4 | base << 8)[symbol_token]
     deltas, codes, lengths = _codes_of_groups(
-        run, symbol_group, class_counts[symbol_group, symbol_token], payload,
+        use_compiled, symbol_group, class_counts[symbol_group, symbol_token], payload,
         np.full(class_count, delta_bits, dtype=np.int64), np.arange(class_count) << delta_bits,
     )  # fmt: skip
-    token_codes, token_lengths = (np.zeros(class_count * TOKEN_COUNT, dtype=np.int64) for _ in range(2))
-    token_codes[symbol_group * TOKEN_COUNT + symbol_token] = codes
-    token_lengths[symbol_group * TOKEN_COUNT + symbol_token] = lengths
+    token_words: _Integers = np.zeros(class_count << PAIR_SHIFT, dtype=np.int64)
+    token_words[(symbol_group << PAIR_SHIFT) + symbol_token] = codes << 16 | extra[symbol_token] << 8 | lengths
+    all_bits = int((pair_lengths * counts).sum())
+    all_bits += int(((lengths + extra[symbol_token]) * class_counts[symbol_group, symbol_token]).sum())
+    longest = int(pair_lengths.max(initial=0)) + int((lengths + extra[symbol_token]).max(initial=0))
     return RowCodes(
         words.astype(np.uint32), records, states.astype(np.uint32), rule_bits, deltas.astype(np.uint16), delta_bits,
-        class_count, (pairs, tokens, pair_codes, pair_lengths, classes, token_codes, token_lengths, extra, base),
+        class_count, pair_codes << 16 | classes << 8 | pair_lengths, token_words, base, all_bits, longest,
     )  # fmt: skip
 
 
 def _codes_of_groups(
-    run: Callable[..., Any],
+    use_compiled: bool,
     groups: _Integers,
     counts: _Integers,
     payloads: _Integers,
@@ -295,7 +332,10 @@ def _codes_of_groups(
     sorted_codes, sorted_lengths = (np.zeros(len(groups), dtype=np.int64) for _ in range(2))
     tables = np.zeros(int((starts + (1 << bits)).max()), dtype=np.int64)
     scratch = np.zeros(4 * int(sizes.max()) + 4, dtype=np.int64)
-    run(make_codes, firsts, counts[order], payloads[order], bits, starts, sorted_codes, sorted_lengths, tables, scratch)
+    run_hot(
+        make_codes, use_compiled, firsts, counts[order], payloads[order], bits, starts, sorted_codes, sorted_lengths,
+        tables, scratch,
+    )  # fmt: skip
     codes, lengths = np.empty_like(sorted_codes), np.empty_like(sorted_lengths)
     codes[order], lengths[order] = sorted_codes, sorted_lengths
     return tables, codes, lengths

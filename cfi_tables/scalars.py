@@ -59,6 +59,14 @@ def read_i64(data: FlatArray, at: int) -> int:
     return read_u32(data, at) + read_i32(data, at + 4) * 4294967296
 
 
+@machine_load
+def write_i64(data: FlatArray, at: int, value: int) -> None:
+    """Write a 64-bit integer at `at`; the caller has checked the bounds, and the value is not negative."""
+    for place in range(at, at + 8):
+        data[place] = value & 255
+        value >>= 8
+
+
 @hot_loop
 def read_uleb(data: FlatArray, at: int, end: int) -> tuple[int, int]:
     """(value, next position) of the unsigned LEB128 at `at`; position -1 when it is cut or above 2**55."""
