@@ -54,6 +54,8 @@ _PAIR_ROOM = 1 << 15
 """Pairs that there is room for at first; more are rare."""
 _MAXIMUM_BITS = 10
 """Of a rule's successors; the layout has room for 15."""
+_SPARE_BITS = 3
+"""A table of successors is tried up to so many times the size that holds all of them."""
 _RECORD_WORDS = RULE_SIZE // 4
 
 
@@ -91,7 +93,9 @@ class RowSteps:
     counts: _Integers
     """How often each pair occurs."""
     histogram: _Integers
-    """How often each token occurs with each of the first pairs, a line each; the last line is that of all others."""
+    """How often each token occurs with each of the first pairs, a line each."""
+    token_counts: _Integers
+    """How often each token occurs in all."""
 
 
 @hot_loop
@@ -109,6 +113,7 @@ def count_steps(
 ) -> int:
     """Fill the arrays of a RowSteps; gives how many pairs there are, -1 when `keys` is too short for them.
 
+    `histogram` has a line for each of a number of pairs, and a last one for all others.
     `slots` (zeros, a power of two, twice as long as `keys`) is a hash table.
     """
     mask = len(slots) - 1
@@ -259,7 +264,9 @@ def row_steps(addresses: _Integers, rules: _Integers, gap: int, use_compiled: bo
             count_steps, use_compiled, addresses, rules, gap, near, last, slots, keys, counts, histogram, steps
         )
         if count >= 0:
-            return RowSteps(steps, keys[:count], counts[:count], histogram.reshape(-1, TOKEN_COUNT))
+            lines = histogram.reshape(-1, TOKEN_COUNT)
+            own, rest = lines[: min(count, len(lines) - 1)], lines[-1]
+            return RowSteps(steps, keys[:count], counts[:count], own, own.sum(axis=0) + rest)
         room *= 4
         histogram[:] = 0
 
@@ -268,14 +275,14 @@ def choose_codes(
     steps: RowSteps, contexts: _Integers, nexts: _Integers, rule_count: int, use_compiled: bool
 ) -> RowCodes:
     """The codes for rows whose pairs are of the rules `contexts`, before, and `nexts`, all below `rule_count`."""
-    counts, histogram = steps.counts, steps.histogram
+    counts = steps.counts
     count, rows = len(counts), len(steps.steps)
     rule_bits = max(1, (rule_count - 1).bit_length())
 
     bits, kept = _choose_successors(contexts, counts, rule_count, rule_bits)
     records = 1 + np.cumsum(_RECORD_WORDS + (1 << bits)) - _RECORD_WORDS - (1 << bits)
     states = (records << 12) | (bits << 8)
-    classes, class_counts = _choose_classes(histogram, kept, rows)
+    classes, class_counts = _choose_classes(steps.histogram, steps.token_counts, kept, rows)
     class_count = len(class_counts)
     delta_bits = _delta_bits(class_counts, rows)
 
@@ -357,29 +364,60 @@ def _choose_successors(
     rank = np.arange(len(order)) - (np.cumsum(number) - number)[group]
     share = sorted_counts / total[group]
 
-    groups = np.concatenate([group, np.arange(rule_count)])  # of the pairs, and of an escape for each rule
     best_cost = total * float(rule_bits) + 32
     best_bits, best_kept = np.zeros(rule_count, dtype=np.int64), np.zeros(rule_count, dtype=np.int64)
     for bits in range(_MAXIMUM_BITS + 1):
         size = 1 << bits
-        all_fit = (number <= size) & (number == placeable)
-        likely = np.bincount(group, share * size >= 0.7, minlength=rule_count)
-        for kept in (np.where(all_fit, number, size - 1), np.where(likely >= number, number, likely)):
-            kept = np.where(all_fit & (kept >= number), number, np.minimum(np.minimum(kept, size - 1), placeable))
-            inside = rank < kept[group]
-            rest = total - np.bincount(group, sorted_counts * inside, minlength=rule_count)
-            symbols = np.concatenate([sorted_counts * inside, rest])
-            cost = _code_cost(symbols, groups, total, bits) + rest * rule_bits + 32.0 * size
-            better = (cost < best_cost) & (kept > 0)
-            best_cost = np.where(better, cost, best_cost)
-            best_bits = np.where(better, bits, best_bits)
-            best_kept = np.where(better, kept, best_kept)
+        tried = np.flatnonzero(number << _SPARE_BITS > size)  # a larger table gains the others nothing
+        inside = np.isin(np.arange(rule_count), tried)[group]
+        place = np.cumsum(np.bincount(tried, minlength=rule_count)) - 1
+        cost, kept = _cost_of_size(
+            bits, rule_bits, place[group[inside]], rank[inside], sorted_counts[inside], share[inside],
+            number[tried], placeable[tried], total[tried],
+        )  # fmt: skip
+        better = cost < best_cost[tried]
+        best_cost[tried] = np.where(better, cost, best_cost[tried])
+        best_bits[tried] = np.where(better, bits, best_bits[tried])
+        best_kept[tried] = np.where(better, kept, best_kept[tried])
     words = 1 + np.cumsum(_RECORD_WORDS + (1 << best_bits))
     beyond = words > MAXIMUM_RULE_WORDS - (_RECORD_WORDS + 1) * rule_count
     best_bits[beyond] = best_kept[beyond] = 0
     keep = np.zeros(len(counts), dtype=np.bool_)
     keep[order] = rank < best_kept[group]
     return best_bits, keep
+
+
+def _cost_of_size(
+    bits: int,
+    rule_bits: int,
+    group: _Integers,
+    rank: _Integers,
+    counts: _Integers,
+    share: NDArray[np.float64],
+    number: _Integers,
+    placeable: _Integers,
+    total: _Integers,
+) -> tuple[NDArray[np.float64], _Integers]:
+    """(cost, how many successors are kept) of each rule, with 2**`bits` places for successors.
+
+    The first four arrays tell the pairs, with falling counts in each rule (`group`); the others the rules.
+    """
+    size = 1 << bits
+    rules = len(number)
+    groups = np.concatenate([group, np.arange(rules)])  # of the pairs, and of an escape for each rule
+    all_fit = (number <= size) & (number == placeable)
+    likely = np.bincount(group, share * size >= 0.7, minlength=rules).astype(np.int64)
+    best_cost = np.full(rules, np.inf)
+    best_kept = np.zeros(rules, dtype=np.int64)
+    for kept in (np.where(all_fit, number, size - 1), np.where(likely >= number, number, likely)):
+        kept = np.where(all_fit & (kept >= number), number, np.minimum(np.minimum(kept, size - 1), placeable))
+        inside = counts * (rank < kept[group])
+        rest = total - np.bincount(group, inside, minlength=rules)
+        cost = _code_cost(np.concatenate([inside, rest]), groups, total, bits) + rest * rule_bits + 32.0 * size
+        better = (cost < best_cost) & (kept > 0)
+        best_cost = np.where(better, cost, best_cost)
+        best_kept = np.where(better, kept, best_kept)
+    return best_cost, best_kept
 
 
 def _code_cost(symbols: _Integers, groups: _Integers, totals: _Integers, limit: int) -> NDArray[np.float64]:
@@ -402,21 +440,20 @@ def _code_cost(symbols: _Integers, groups: _Integers, totals: _Integers, limit: 
     return costs.astype(np.float64)
 
 
-def _choose_classes(histogram: _Integers, kept: NDArray[np.bool_], rows: int) -> tuple[_Integers, _Integers]:
+def _choose_classes(
+    histogram: _Integers, token_counts: _Integers, kept: NDArray[np.bool_], rows: int
+) -> tuple[_Integers, _Integers]:
     """(class of each pair, token counts of each class). Class 0 is that of pairs without a place.
 
     Clusters are grown from the pairs that the classes so far suit worst, and settled in a few rounds. Costs are whole
     numbers (16ths of a bit), so that every machine finds the same.
     """
-    pair_count = len(kept)
-    kept = kept[: len(histogram) - 1]
-    own = histogram[: len(kept)]
-    outside = histogram.sum(axis=0) - own[kept].sum(axis=0)
     chosen = np.flatnonzero(kept)
-    sizes = own[chosen].sum(axis=1)
-    sample = own[chosen[np.argsort(-sizes, kind="stable")[:512]]]
+    own = histogram[chosen].astype(np.float64)  # whole numbers far below 2**53, multiplied by the fast library
+    outside = (token_counts - own.sum(axis=0))[None, :]
+    sample = own[np.argsort(-own.sum(axis=1), kind="stable")[:512]]
     wanted = min(MAXIMUM_CLASSES, 1 + rows // 4096, 1 + len(sample))
-    centers = (outside + sample.sum(axis=0))[None, :] if wanted == 1 or not outside.any() else outside[None, :]
+    centers = outside + sample.sum(axis=0) if wanted == 1 or not outside.any() else outside
     costs = _costs(sample, centers)
     floor = (sample * _lengths(sample)).sum(axis=1)
     while len(centers) < wanted:
@@ -424,30 +461,34 @@ def _choose_classes(histogram: _Integers, kept: NDArray[np.bool_], rows: int) ->
         centers = np.concatenate([centers, sample[worst][None, :]])
         costs = np.concatenate([costs, _costs(sample, centers[-1:])], axis=1)
     for _ in range(5):
-        nearest = costs.argmin(axis=1)
-        centers = np.array(
-            [sample[nearest == each].sum(axis=0) + (outside if each == 0 else 0) for each in range(len(centers))]
-        )
+        centers = _sums(sample, costs.argmin(axis=1), len(centers))
+        centers[0] += outside[0]
         costs = _costs(sample, centers)
-    classes = np.zeros(pair_count, dtype=np.int64)
-    classes[chosen] = _costs(own[chosen], centers).argmin(axis=1)
-    counts = np.zeros((len(centers), TOKEN_COUNT), dtype=np.int64)
-    counts[0] = outside
-    np.add.at(counts, classes[chosen], own[chosen])
-    return classes, counts
+    nearest = _costs(own, centers).argmin(axis=1)
+    counts = _sums(own, nearest, len(centers))
+    counts[0] += outside[0]
+    classes = np.zeros(len(kept), dtype=np.int64)
+    classes[chosen] = nearest
+    return classes, counts.astype(np.int64)
 
 
-def _lengths(centers: _Integers) -> _Integers:
+def _sums(lines: NDArray[np.float64], classes: _Integers, count: int) -> NDArray[np.float64]:
+    """The sum of the lines of each of `count` classes."""
+    members = (np.arange(count)[:, None] == classes[None, :]).astype(np.float64)
+    sums: NDArray[np.float64] = members @ lines
+    return sums
+
+
+def _lengths(centers: NDArray[np.float64]) -> NDArray[np.float64]:
     """16ths of bits of each token in the ideal code of each center."""
     smooth = centers * 64.0 + np.maximum(centers.sum(axis=1, keepdims=True), 1) / TOKEN_COUNT
-    lengths = np.rint(-16 * np.log2(smooth / smooth.sum(axis=1, keepdims=True))).astype(np.int64)
-    least: _Integers = np.maximum(lengths, 2)
+    least: NDArray[np.float64] = np.maximum(np.rint(-16 * np.log2(smooth / smooth.sum(axis=1, keepdims=True))), 2)
     return least
 
 
-def _costs(counts: _Integers, centers: _Integers) -> _Integers:
+def _costs(counts: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray[np.float64]:
     """16ths of bits that each line of token counts takes by the ideal code of each center."""
-    product: _Integers = counts @ _lengths(centers).T
+    product: NDArray[np.float64] = counts @ _lengths(centers).T
     return product
 
 

@@ -18,12 +18,8 @@ from cfi_tables import layout
 from cfi_tables.rule_pool import (
     EXPRESSION_WORDS,
     RULE_WORDS,
-    WORD_CFA_KIND,
-    WORD_CFA_REGISTER,
-    WORD_CFA_VALUE,
     WORD_COUNT,
     WORD_ENTRIES,
-    WORD_FLAGS,
 )
 from cfi_tables.scalars import read_sleb, read_uleb
 
