@@ -20,8 +20,9 @@ from cfi_tables.orc import kernel_release
 from cfi_tables.relocation import link_view
 from cfi_tables.show import describe_rule, format_rows
 from cfi_tables.table import CompactTable, build_table
+from cfi_tables.verify import table_offsets, verify_table
 
-_NAMES = {"di": "rdi", "dx": "rdx", "bp": "rbp", "sp": "rsp", "r10": "r10", "r13": "r13"}
+_NAMES = {"ax": "rax", "di": "rdi", "dx": "rdx", "bp": "rbp", "sp": "rsp", "r10": "r10", "r13": "r13"}
 _OLD = re.compile(r"^(?P<at>\S+): sp:(?P<sp>\S+) bp:(?P<bp>\S+) type:(?P<type>.*) end:(?P<end>\d)$")
 _NEW = re.compile(r"^(?P<at>\S+?): ?type:(?P<type>.*) sp:(?P<sp>\S+) bp:(?P<bp>\S+) signal:(?P<signal>\d)$")
 _REGISTERS = ["r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi"]
@@ -56,11 +57,14 @@ def _expected(entry: re.Match[str]) -> tuple[str, dict[str, str], bool] | str:
     return cfa, saved, signal
 
 
-def _actual(table: CompactTable, pc: int, known: dict[int, tuple[str, dict[str, str], bool] | str]) -> object:
-    view = plain_view(table.data)
-    offset = find_rule(view, 0, wrap64(pc))
+def _actual(table: CompactTable, pc: int, known: dict[int, object]) -> object:
+    return _said(table, find_rule(plain_view(table.data), 0, wrap64(pc)), known)
+
+
+def _said(table: CompactTable, offset: int, known: dict[int, object]) -> object:
+    """The rule record at `offset` as `_expected` puts it."""
     if offset not in known:
-        text = "nothing" if offset < 0 else describe_rule(view, offset)
+        text = "nothing" if offset < 0 else describe_rule(plain_view(table.data), offset)
         words = text.split("  ")
         if words[0].startswith("CFA="):
             signal = words[-1] == "signal frame"
@@ -71,42 +75,49 @@ def _actual(table: CompactTable, pc: int, known: dict[int, tuple[str, dict[str, 
     return known[offset]
 
 
-def _dump(objtool: Path, file: Path) -> list[re.Match[str]]:
-    text = subprocess.run([str(objtool), "--dump=orc", str(file)], capture_output=True, text=True, check=True).stdout
-    entries = [_OLD.match(line) or _NEW.match(line) for line in text.splitlines()]
-    assert all(entries), text[:200]
+def _dump(kernel: KernelPackage, file: Path, target: Path) -> list[re.Match[str]]:
+    kernel.dump_orc(file, target)
+    entries = [_OLD.match(line) or _NEW.match(line) for line in target.read_text().splitlines()]
+    assert all(entries), [
+        line for line in target.read_text().splitlines() if not (_OLD.match(line) or _NEW.match(line))
+    ]
     return [entry for entry in entries if entry is not None]
 
 
-@pytest.fixture(scope="module")
-def vmlinux(kernel: KernelPackage, tmp_path_factory) -> Path:
-    """The kernel out of its boot image, with one symbol: objtool reads nothing without a symbol table."""
-    path = tmp_path_factory.mktemp("kernel") / "vmlinux"
-    path.write_bytes(open_image(kernel.vmlinuz).data.tobytes())
-    subprocess.run(["objcopy", "--add-symbol", "one=0xffffffff81000000,global", str(path)], check=True)
-    return path
-
-
-def test_whole_kernel(kernel, vmlinux):
+def test_whole_kernel(kernel, tmp_path):
+    """Every entry at its first and last byte, whatever the release; and `verify` says the same."""
     image = open_image(kernel.vmlinuz)
-    release = re.search(r"vmlinuz-(\d+)\.(\d+)", kernel.vmlinuz.name)
+    release = re.match(r"(\d+)\.(\d+)", kernel.build)
     assert release is not None and kernel_release(image) == (int(release[1]), int(release[2]))
+    vmlinux = tmp_path / "vmlinux"
+    image.data.tofile(vmlinux)
+    # objtool reads nothing without a symbol table.
+    subprocess.run(["objcopy", "--add-symbol", "one=0xffffffff81000000,global", str(vmlinux)], check=True)
     table = build_table(image)
-    entries = _dump(kernel.objtool, vmlinux)
+    entries = _dump(kernel, vmlinux, tmp_path / "dump")
     assert len(entries) > 200_000
+    starts = np.array([int(entry["at"], 16) for entry in entries], dtype=np.uint64)
+    ends = np.append(starts[1:], np.uint64(table.text_range[1]))
+    (line,) = format_rows(table, int(starts[7]))
+    assert f"{int(starts[7]):#x}" in line
+    first, last = table_offsets(table, starts), table_offsets(table, ends - np.uint64(1))
     known: dict[int, object] = {}
-    addresses = [int(entry["at"], 16) for entry in entries]
+    pairs: set[tuple[int, str]] = set()
     kinds = set()
-    (line,) = format_rows(table, addresses[7])
-    assert f"{addresses[7]:#x}" in line
-    for entry, address, following in zip(entries, addresses, [*addresses[1:], table.text_range[1]], strict=True):
-        if address == following:
+    for entry, start, end, offsets in zip(
+        entries, starts.tolist(), ends.tolist(), zip(first.tolist(), last.tolist(), strict=True), strict=True
+    ):
+        if start == end:
             continue  # of two entries at one address the kernel takes the later one
-        expected = _expected(entry)
-        for pc in {address, following - 1}:
-            assert _actual(table, pc, known) == expected, (hex(pc), entry[0])
         kinds.add(entry["type"] + entry["sp"][0])
+        said = entry[0].partition(":")[2]
+        for offset in offsets:
+            if (offset, said) not in pairs:
+                assert _said(table, offset, known) == _expected(entry), (hex(start), entry[0])
+                pairs.add((offset, said))
     assert len(kinds) >= 5, kinds
+    found = verify_table(table, image, None, tmp_path / "dump")
+    assert found.orc_checked and found.differences == [] and found.sources["ORC alone"] > 400_000
 
 
 def test_modules(kernel, tmp_path):
@@ -118,12 +129,12 @@ def test_modules(kernel, tmp_path):
         if not image.has(".orc_unwind"):
             continue
         plain = tmp_path / "module.ko"
-        plain.write_bytes(image.data.tobytes())
+        image.data.tofile(plain)
         table = build_table(image)
         bases = link_view(image).addresses
         ends = dict(link_view(image).code_ranges)
         places: dict[int, str | tuple[str, dict[str, str], bool]] = {}
-        for entry in _dump(kernel.objtool, plain):
+        for entry in _dump(kernel, plain, tmp_path / "dump"):
             section, offset = entry["at"].rsplit("+", 1)
             address = bases[image.sections[section].index] + int(offset, 16)
             expected = _expected(entry)
@@ -135,6 +146,8 @@ def test_modules(kernel, tmp_path):
             if any(low <= address < high for low, high in ends.items()):
                 assert _actual(table, address, known) == expected, (path, hex(address))
                 compared += 1
+        found = verify_table(table, image, None, tmp_path / "dump")
+        assert found.orc_checked and found.differences == []
     assert compared > 2000
 
 
@@ -310,9 +323,9 @@ def test_dwarf_adds_the_registers_that_orc_does_not_know(tmp_path):
     assert layout.CFA_KIND_INVALID == 0 and find_rule(view, 0, 0xA0) == -1
 
 
-def test_orc_words_are_read_in_place(kernel):
+def test_orc_words_are_read_in_place(one_kernel):
     """The first and last rows of .orc_unwind_ip, by the definition: each word is relative to itself."""
-    image = open_image(kernel.vmlinuz)
+    image = open_image(one_kernel.vmlinuz)
     section = image.sections[".orc_unwind_ip"]
     words = image.section_data(".orc_unwind_ip").view("<i4")
     table = build_table(image)
