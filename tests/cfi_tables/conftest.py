@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from kernel_package import KERNELS, KernelPackage, NoKernelPackage, debug_vmlinux, kernel_package
+from kernel_package import KERNELS, KernelPackage, NoKernelPackage, debug_kernel_files, kernel_package
 
 PROGRAM = r"""
 #include <setjmp.h>
@@ -160,10 +160,10 @@ def one_kernel() -> KernelPackage:
 
 
 @pytest.fixture(scope="session")
-def debug_kernel() -> Path:
-    """A Debian kernel's vmlinux with its symbols, .debug_frame and ORC."""
+def debug_kernel() -> tuple[Path, Path]:
+    """A Debian kernel's vmlinux and a module with their symbols, .debug_frame and ORC."""
     try:
-        return debug_vmlinux(_DEBUG_KERNEL)
+        return debug_kernel_files(_DEBUG_KERNEL)
     except NoKernelPackage as error:
         pytest.skip(str(error))
 

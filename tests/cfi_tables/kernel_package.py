@@ -80,23 +80,23 @@ def kernel_package(release: str) -> KernelPackage:
     )
 
 
-def debug_vmlinux(release: str) -> Path:
-    """The vmlinux with DWARF of the kernel that `kernel_package` gives: a download of 280 MB, 600 MB unpacked.
+def debug_kernel_files(release: str) -> tuple[Path, Path]:
+    """(vmlinux, a module), both with DWARF, of the kernel that `kernel_package` gives: 280 MB, 600 MB unpacked.
 
     Raises NoKernelPackage.
     """
     build = kernel_package(release).build
     folder = cache_folder()
-    target = folder / f"vmlinux-{build}"
+    root = folder / f"{release}-debug"
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
+        if not root.exists():
             if not os.environ.get("CI") and not os.environ.get("PTAP_TEST_LARGE_DOWNLOADS"):
                 raise NoKernelPackage(
                     "a kernel with DWARF is 280 MB: set PTAP_TEST_LARGE_DOWNLOADS=1 to have it fetched"
                 )
-            _fetch_debug_vmlinux(_Apt(folder / "apt"), build, target)
-    return target
+            _fetch_debug_kernel(_Apt(folder / "apt"), build, root)
+    return root / "usr/lib/debug/boot" / f"vmlinux-{build}-cloud-amd64", next(root.glob("**/kvm.ko"))
 
 
 def _fetch_kernel(apt: _Apt, release: str, root: Path) -> None:
@@ -140,21 +140,25 @@ def _loader(root: Path) -> tuple[str, ...]:
     return str(loader), "--library-path", f"{loader.parent}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu"
 
 
-def _fetch_debug_vmlinux(apt: _Apt, build: str, target: Path) -> None:
+def _fetch_debug_kernel(apt: _Apt, build: str, root: Path) -> None:
     (package,) = apt.download([f"linux-image-{build}-cloud-amd64-dbg"])
-    member = f"./usr/lib/debug/boot/vmlinux-{build}-cloud-amd64"
-    partial = target.with_name(f".{target.name}")
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as archive:
-        with open(partial, "wb") as file:
-            # The first occurrence is the only one: the rest of the archive need not be decompressed.
-            done = subprocess.run(
-                ["tar", "-x", "-O", "--occurrence=1", "-f", "-", member], stdin=archive.stdout, stdout=file
-            )
+    folder = "./usr/lib/debug"
+    module = f"{folder}/lib/modules/{build}-cloud-amd64/kernel/arch/x86/kvm/kvm.ko"
+    members = [f"{folder}/boot/vmlinux-{build}-cloud-amd64", module]
+    unpacked = root.with_name(f"{root.name}.unpacking")
+    shutil.rmtree(unpacked, ignore_errors=True)
+    unpacked.mkdir()
+    with subprocess.Popen(
+        ["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as archive:
+        # Each occurs once, early: the rest of the archive need not be decompressed.
+        command = ["tar", "-x", "--occurrence=1", "-C", str(unpacked), "-f", "-", *members]
+        done = subprocess.run(command, stdin=archive.stdout)
         archive.kill()
     package.unlink()
-    if done.returncode or not partial.stat().st_size:
-        raise NoKernelPackage(f"{package.name} holds no {member}")
-    partial.rename(target)
+    if done.returncode:
+        raise NoKernelPackage(f"{package.name} does not hold {members}")
+    unpacked.rename(root)
 
 
 class _Apt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from cfi_tables.elf_image import ElfError, ElfImage
 from cfi_tables.hot_loop import plain_view, wrap64
 from cfi_tables.image_file import open_image
 from cfi_tables.lookup import find_rule
+from cfi_tables.objtool_rows import ObjtoolError, read_objtool_dump
 from cfi_tables.orc import kernel_release
 from cfi_tables.relocation import link_view
 from cfi_tables.show import describe_rule, format_rows
@@ -151,11 +153,63 @@ def test_modules(kernel, tmp_path):
     assert compared > 2000
 
 
+def test_verify_finds_what_objtool_says_otherwise(one_kernel, tmp_path):
+    image = open_image(next(path for path in one_kernel.modules if path.stem == "kvm"))
+    plain, dump = tmp_path / "module.ko", tmp_path / "dump"
+    image.data.tofile(plain)
+    _dump(one_kernel, plain, dump)
+    table = build_table(image)
+    lines = dump.read_text().splitlines()
+    changed = next(index for index, line in enumerate(lines) if line.startswith(".text+") and "sp:sp+16 " in line)
+    lines[changed] = lines[changed].replace("sp:sp+16 ", "sp:sp+24 ")
+    dump.write_text("\n".join(lines))
+    first, following = (
+        link_view(image).addresses[image.sections[".text"].index]
+        + int(line.partition(":")[0].removeprefix(".text+"), 16)
+        for line in lines[changed : changed + 2]
+    )
+    told = verify_table(table, image, None, dump).differences
+    assert {each.address for each in told} >= {first, following - 1}
+    assert all(first <= each.address < following and "rsp+24" in each.expected for each in told)
+
+
+def test_verify_command_says_what_was_not_checked(one_kernel, tmp_path):
+    module = one_kernel.modules[0]
+    command = [sys.executable, "-c", "from ptap.cli.main import main; main()", "tables", "verify", str(module)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "ORC itself was not checked" in done.stdout
+    (tmp_path / "text").write_text("no dump\n")
+    done = subprocess.run([*command, "--orc-dump", str(tmp_path / "text")], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "objtool --dump=orc" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no ORC entries"),
+        ("ffffffff81000000: nothing", "no line of"),
+        ("elsewhere+10: sp:sp+8 bp:(und) type:call end:0", "no place in the file"),
+        ("ffffffff81000000: sp:xx+8 bp:(und) type:call end:0", "not known"),
+        ("ffffffff81000000: sp:sp+8 bp:(und) type:other end:0", "not known"),
+        (
+            "ffffffff81000010: sp:sp+8 bp:(und) type:call end:0\nffffffff81000000: sp:sp+8 bp:(und) type:call end:0",
+            "remove .rela.orc_unwind_ip",
+        ),
+    ],
+)
+def test_what_is_no_dump_of_the_file_is_refused(one_kernel, tmp_path, text, message):
+    (tmp_path / "dump").write_text(text)
+    with pytest.raises(ObjtoolError, match=message):
+        read_objtool_dump(tmp_path / "dump", open_image(one_kernel.vmlinuz))
+
+
 # --- layouts and damage, on ORC made by the assembler
 
 
 def _entry_bits(style: str, sp: int, bp: int, kind: int, signal: bool, end: bool) -> int:
-    """kind: 0 call, 1 regs, 2 partial. The three layouts, from the kernel's definitions of each."""
+    """kind: 0 call, 1 regs, 2 partial. By the kernel's definitions of each; registers have 6.4's numbers."""
+    if style == "7.1":
+        sp, bp = ([0, 8, 2, 5, 4, 3, 6, 7, 10, 9, 1][number] for number in (sp, bp))
     bits = sp | bp << 4
     if style == "5.10":
         return bits | kind << 8 | end << 10
@@ -181,6 +235,7 @@ _ENTRIES = [
 _HASHES = {
     "6.3": "db84aed4103b31dd51e017f8f79783ca985c2c51",
     "6.4": "fe5d32bf581bd63b2ca9a5c65ba5a625eab3fe24",
+    "7.1": "137c36ad7627c4dd55932176bb0ecdbd5041fc82",
 }
 
 
@@ -225,6 +280,9 @@ def test_every_layout_says_the_same(tmp_path):
             ("6.4", {"release": "6.4.0"}),
             ("6.4", {"digest": _HASHES["6.4"]}),
             ("6.4", {"release": "5.14.0-503.el9", "digest": _HASHES["6.4"]}),
+            ("6.4", {"release": "7.0.13"}),
+            ("7.1", {"release": "7.1.0"}),
+            ("7.1", {"digest": _HASHES["7.1"]}),
         )
     ]
     assert all(each == told[0] for each in told)
@@ -236,6 +294,12 @@ def test_every_layout_says_the_same(tmp_path):
     assert (end, nothing) == ("outermost frame", "nothing")
     assert deref.startswith("CFA=*(rbp-8)  ") and switched.startswith("CFA=*(rsp)+16  ")
     assert r10.startswith("CFA=r10  ") and "rbp=[(rbp)]" in r10
+
+
+def test_frame_at_rax(tmp_path):
+    entries = [(0, 16, 0, 10, 0, 0, False, False)]
+    table = build_table(_assembled(tmp_path, "7.1", release="7.1.0", entries=entries))
+    assert describe_rule(plain_view(table.data), find_rule(plain_view(table.data), 0, 4)).startswith("CFA=rax+16  ")
 
 
 def test_stack_switches_before_5_12_are_not_guessed(tmp_path):
@@ -251,6 +315,7 @@ def test_layouts_that_cannot_be_known_are_refused(tmp_path):
         ("6.4", {"release": "5.15.0"}, "not sound"),
         ("6.3", {"release": "6.1.0"}, "not sound"),
         ("6.4", {"release": "6.4.0", "entries": [(0, 8, 0, 12, 0, 0, False, False)]}, "not sound"),
+        ("6.4", {"release": "6.4.0", "entries": [(0, 8, 0, 10, 0, 0, False, False)]}, "not sound"),  # rax is of 7.1
     ):
         with pytest.raises(ElfError, match=message):
             build_table(_assembled(tmp_path, style, **where))
