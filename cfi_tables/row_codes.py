@@ -59,6 +59,7 @@ _PAIR_ROOM = 1 << 15
 """Pairs that there is room for at first; more are rare."""
 _MAXIMUM_BITS = 10
 """Of a rule's successors; the layout has room for 15."""
+_SMALL_PRODUCT = 1 << 17
 _SPARE_BITS = 3
 """A table of successors is tried up to so many times the size that holds all of them."""
 _RECORD_WORDS = RULE_SIZE // 4
@@ -538,8 +539,7 @@ def _choose_classes(
 def _sums(lines: NDArray[np.float64], classes: _Integers, count: int) -> NDArray[np.float64]:
     """The sum of the lines of each of `count` classes."""
     members = (np.arange(count)[:, None] == classes[None, :]).astype(np.float64)
-    sums: NDArray[np.float64] = members @ lines
-    return sums
+    return _product(lines.T, members.T).T
 
 
 def _lengths(centers: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -551,8 +551,13 @@ def _lengths(centers: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _costs(counts: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray[np.float64]:
     """16ths of bits that each line of token counts takes by the ideal code of each center."""
-    product: NDArray[np.float64] = counts @ _lengths(centers).T
-    return product
+    return _product(counts, _lengths(centers).T)
+
+
+def _product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """left @ right, in pieces for which OpenBLAS starts no threads: those would go on spinning for a while."""
+    height = max(1, _SMALL_PRODUCT // right.size)
+    return np.concatenate([left[first : first + height] @ right for first in range(0, len(left), height)])
 
 
 def _delta_bits(class_counts: _Integers, rows: int) -> int:
