@@ -76,10 +76,9 @@ class _Part:
         self._entries = entries
         self._cie = entries.cie.copy()  # a part notes what is wrong with a CIE's program
         cie_count = len(self._cie) // frame_section.CIE_COLUMNS
-        self._fdes = entries.fde.reshape(-1, frame_section.FDE_COLUMNS)[order]
-        program_bytes = self._fdes[:, frame_section.FDE_PROGRAM_END] - self._fdes[:, frame_section.FDE_PROGRAM]
+        self._order = order
         # Every row costs at least one instruction byte, besides the first and the gap of each FDE.
-        room = int(program_bytes.sum()) + 2 * len(order)
+        room = len(entries.data) + 2 * len(order)
         self._addresses = np.empty(room, dtype=np.int64)
         self._rules = np.empty(room, dtype=np.int64)
         self._first_rows = np.zeros(len(order) + 1 if entries.overlap else 0, dtype=np.int64)
@@ -104,7 +103,7 @@ class _Part:
         )  # fmt: skip
         row_count, problem_count = run_hot(
             program_automaton.run_fdes, use_compiled, entries.data, entries.parameters, self._cie, self._initial,
-            self._fdes.reshape(-1), int(entries.overlap), self._state, self._stack, self._expressions,
+            entries.fde, self._order, int(entries.overlap), self._state, self._stack, self._expressions,
             self._expression_slots, self._words, self._rule_slots, self._addresses, self._rules, self._first_rows,
             self._problems, *self._pools,
         )  # fmt: skip
