@@ -1,0 +1,62 @@
+"""The C core and the compiled Python at both ends of every row of large binaries: the same rule, the same step."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+from runtime_c.row_steps import RowSteps, build_library
+
+from cfi_tables import layout
+from cfi_tables.elf_image import ElfImage
+from cfi_tables.layout import StopReason
+from cfi_tables.table import CompactTable, build_table
+
+_BATCH = 1 << 15
+_PACKAGES = {
+    "libc.so.6": "libc6", "libstdc++.so.6": "libstdc++6", "libcrypto.so.3": "libssl3", "gdb": "gdb",
+    "libpython3.11.so.1.0": "libpython3.11", "cc1plus": "g++-12", "libLLVM-14.so.1": "libllvm14",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def library(require_tool, tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    require_tool("gcc", "gcc")
+    return build_library(tmp_path_factory.mktemp("row_steps"))
+
+
+@pytest.mark.parametrize("name", list(_PACKAGES))
+def test_of_a_binary(name, library, system_file):
+    _assert_agree(build_table(ElfImage.open(system_file(name)), use_compiled=True), library)
+
+
+def test_of_a_kernel(library, kernel):
+    _assert_agree(build_table(ElfImage.open(kernel.vmlinux), use_compiled=True), library)
+
+
+def _assert_agree(table: CompactTable, library: ctypes.CDLL) -> None:
+    addresses, records = table.row_columns()
+    low, high = np.array(table.text_range, dtype=np.uint64).view(np.int64)
+    firsts = low + addresses
+    lasts = np.append(firsts[1:], high) - 1
+    wanted = np.where(table.data[records] == layout.CFA_KIND_INVALID, -1, records)
+    readers = RowSteps(library, table.data, table.text_range, 1)
+    ended = np.zeros(max(StopReason) + 1, dtype=np.int64)
+    for begin in range(0, len(firsts), _BATCH):
+        for pcs, exact in ((firsts, True), (lasts, True), (lasts, False)):
+            part = pcs[begin : begin + _BATCH]
+            if exact:
+                for rules in readers.rules(part):
+                    assert (rules == wanted[begin : begin + _BATCH]).all(), _where(part[rules != wanted[begin:][:_BATCH]])
+            mine, theirs = readers.steps(readers.states(part, exact))
+            different = mine.differing(theirs)
+            assert len(different) == 0, _where(part[different])
+            ended += np.bincount(mine.reasons, minlength=len(ended))
+    # A step that is made comes to an address that is not code, or finds no room for a second frame.
+    made = ended[StopReason.NO_MAPPING] + ended[StopReason.TOO_DEEP]
+    assert made > ended.sum() // 2
+
+
+def _where(pcs: np.ndarray) -> str:
+    return ", ".join(hex(int(pc) & (1 << 64) - 1) for pc in pcs[:8])
