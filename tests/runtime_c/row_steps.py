@@ -115,7 +115,13 @@ class RowSteps:
         self._slices = np.array([_MEMORY, 0, _MEMORY_BYTES, 0], dtype=np.int64)
         assert len(self._slices) == SLICE_WIDTH
         self._rules_by_c = library.row_rules
-        self._rules_by_c.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_void_p]
+        self._rules_by_c.argtypes = [
+            ctypes.c_void_p,
+            ctypes.c_uint32,
+            ctypes.c_void_p,
+            ctypes.c_uint64,
+            ctypes.c_void_p,
+        ]
         self._steps_by_c = library.row_steps
         self._steps_by_c.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_uint64] + [ctypes.c_void_p] * 3
         self._scratch = np.zeros(SCRATCH_WIDTH, dtype=np.int64)

@@ -120,8 +120,8 @@ def compare(
 ) -> tuple[int, int, int]:
     """(what the state came to, pc of the frame whose rule is wrong, 1 when that pc is not a return address).
 
-    `bias` is run-time addresses minus the table's; `registers` int64 WIDTH; `stack` bytes from `stack_begin` on; `calls` as `Aarch64Run` has them; `first` and
-    `second` are scratch, int64 WIDTH.
+    `bias` is run-time addresses minus the table's; `registers` int64 WIDTH; `stack` bytes from `stack_begin` on;
+    `calls` as `Aarch64Run` has them; `first` and `second` are scratch, int64 WIDTH.
     """
     for register in range(WIDTH):
         first[register] = registers[register]
