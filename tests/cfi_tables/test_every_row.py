@@ -59,5 +59,22 @@ def _assert_agree(table: CompactTable, library: ctypes.CDLL) -> None:
     assert made > ended.sum() // 2
 
 
+def test_another_rule_in_one_of_them_would_be_noticed(library, system_file):
+    """With one rule's CFA moved by a word for C alone, the steps differ where that rule is in force."""
+    table = build_table(ElfImage.open(system_file("libc.so.6")))
+    addresses, records = table.row_columns()
+    pcs = table.text_range[0] + addresses
+    kinds = table.data[records] == layout.CFA_KIND_REGISTER_OFFSET
+    record = int(records[kinds][-1])
+    damaged = table.data.copy()
+    damaged[record + layout.RULE_CFA_VALUE] ^= 8
+    by_c = RowSteps(library, damaged, table.text_range, 2)
+    by_python = RowSteps(library, table.data, table.text_range, 2)
+    states = by_c.states(pcs, True)
+    mine, theirs = by_c.steps(states)[0], by_python.steps(states)[1]
+    assert set(mine.differing(theirs).tolist()) <= set(np.flatnonzero(records == record).tolist())
+    assert len(mine.differing(theirs)) > (records == record).sum() // 2
+
+
 def _where(pcs: np.ndarray) -> str:
     return ", ".join(hex(int(pc) & (1 << 64) - 1) for pc in pcs[:8])
