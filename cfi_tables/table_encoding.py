@@ -7,17 +7,19 @@ Owns the order of a table's parts and its header. Data comes from `table.build_t
 from __future__ import annotations
 
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables import layout
-from cfi_tables.hot_loop import compiled, plain_view
-from cfi_tables.row_codes import RowCodes, choose_codes
+from cfi_tables.hot_loop import run_hot
+from cfi_tables.row_codes import RowCodes, RowSteps, choose_codes, row_steps
 from cfi_tables.rows import encode_rows
 from cfi_tables.rule_record import INVALID, OVERFLOW, Rule, encode_rules
 from cfi_tables.table_check import TableError
+from cfi_tables.worker_threads import run_parts
 
 if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
@@ -37,26 +39,26 @@ def encode_table(
     addresses, ids = rows.addresses, rows.rules
     if use_compiled is None:
         use_compiled = len(addresses) >= _COMPILED_ROWS
-    start = end = 0
+    start = end = base = 0
     if len(addresses):
         start, end = int(addresses[0]), int(addresses[-1])
-        addresses = addresses - (start - start % layout.DELTA_ALIGNMENT)
-    rules, ids = _by_frequency(rules, ids)
-    if len(rules) > layout.MAXIMUM_RULES:
-        ids = np.minimum(ids, layout.MAXIMUM_RULES - 1)
-        rules = rules[: layout.MAXIMUM_RULES - 1] + [OVERFLOW]
+        base = start - start % layout.DELTA_ALIGNMENT
     identity = image.build_id or b""
     values: dict[str, Any] = {
         "magic": layout.TABLE_MAGIC, "format_version": layout.FORMAT_VERSION, "machine": image.machine,
         "text_start": start & (1 << 64) - 1, "text_end": end & (1 << 64) - 1,
         "build_id": np.void(identity[:20].ljust(20, b"\0")), "build_id_size": min(len(identity), 20),
-        "row_count": max(len(addresses) - 1, 0), "rule_count": len(rules), "skipped_count": skipped,
+        "row_count": max(len(addresses) - 1, 0), "skipped_count": skipped,
     }  # fmt: skip
     parts: dict[str, NDArray[Any]] = {}
-    if rules:
+    if len(addresses):
         gap = rules.index(INVALID) if INVALID in rules else -1
-        codes = choose_codes(addresses, ids, len(rules), gap, use_compiled)
-        block_bytes, blocks, index = _encode_rows(addresses, ids, codes, use_compiled)
+        steps = row_steps(addresses, ids, gap, use_compiled)
+        rules, numbers = _by_frequency(rules, steps, ids[[part.first for part in steps.parts]])
+        contexts, nexts = numbers[steps.pairs >> 32], numbers[steps.pairs & 0xFFFFFFFF]
+        codes = choose_codes(steps, contexts, nexts, len(rules), use_compiled)
+        block_bytes, blocks, index = _encode_rows(rows, base, numbers, steps, codes, use_compiled)
+        values["rule_count"] = len(rules)
         records, lists, pool = encode_rules(rules)
         for word in range(layout.RULE_SIZE // 4):
             codes.rule_words[codes.records + word] = records[word :: layout.RULE_SIZE // 4]
@@ -74,36 +76,57 @@ def encode_table(
     return _assemble(image.path, values, parts)
 
 
-def _by_frequency(rules: list[Rule], ids: NDArray[np.int64]) -> tuple[list[Rule], NDArray[np.int64]]:
-    """Only the rules that rows use, the most frequent first, and the rows' ids for that."""
-    counts = np.bincount(ids, minlength=len(rules))
+def _by_frequency(
+    rules: list[Rule], steps: RowSteps, firsts: NDArray[np.int64]
+) -> tuple[list[Rule], NDArray[np.int64]]:
+    """Only the rules that rows use, the most frequent first, and the number of each rule among those.
+
+    `firsts` are those of the first rows of parts. What is beyond the format's limit becomes OVERFLOW.
+    """
+    counts = np.bincount(steps.pairs & 0xFFFFFFFF, steps.counts, len(rules)) + np.bincount(firsts, None, len(rules))
     order = np.argsort(-counts, kind="stable")
     order = order[counts[order] > 0]
-    mapping = np.zeros(len(rules), dtype=np.int64)
-    mapping[order] = np.arange(len(order))
-    return [rules[number] for number in order.tolist()], mapping[ids]
+    numbers = np.zeros(len(rules), dtype=np.int64)
+    numbers[order] = np.minimum(np.arange(len(order)), layout.MAXIMUM_RULES - 1)
+    chosen = [rules[number] for number in order[: layout.MAXIMUM_RULES].tolist()]
+    if len(order) > layout.MAXIMUM_RULES:
+        chosen[-1] = OVERFLOW
+    return chosen, numbers
 
 
 def _encode_rows(
-    addresses: NDArray[np.int64], ids: NDArray[np.int64], codes: RowCodes, use_compiled: bool
+    rows: Rows, base: int, numbers: NDArray[np.int64], steps: RowSteps, codes: RowCodes, use_compiled: bool
 ) -> tuple[int, NDArray[np.uint8], NDArray[np.uint32]]:
     """(bytes of a block, blocks with the spare bytes behind them, index)."""
-    pairs, tokens, _, pair_lengths, classes, _, token_lengths, extra, _ = codes.row_columns
-    bits = pair_lengths[pairs[1:]] + token_lengths[classes[pairs[1:]] * len(extra) + tokens[1:]] + extra[tokens[1:]]
-    average = -(-int(bits.sum()) * _BLOCK_ROWS // max(len(bits), 1))
+    count = len(rows.addresses)
+    average = -(-codes.bits * _BLOCK_ROWS // max(count - 1, 1))
     block_bytes = (codes.rule_bits + average + 7) // 8
     block_bytes = min(max(block_bytes, layout.MINIMUM_BLOCK_BYTES), layout.MAXIMUM_BLOCK_BYTES)
     # What is left free in a block is less than the next row takes, or the block has as many rows as it may.
-    room = 8 * block_bytes - codes.rule_bits - int(bits.max(initial=0))
-    most = min(2 + int(bits.sum()) // max(room, 1) + len(addresses) // layout.BLOCK_ROWS, len(addresses))
-    out = np.zeros(most * block_bytes + layout.BLOCK_SPARE_BYTES, dtype=np.uint8)
-    index = np.zeros(most, dtype=np.int64)
-    arguments: Any = (addresses, ids, *codes.row_columns, codes.rule_bits, block_bytes, out, index)
-    if use_compiled:
-        count = compiled(encode_rows)(*arguments)
-    else:
-        count = encode_rows(*(plain_view(each) if isinstance(each, np.ndarray) else each for each in arguments))
-    return block_bytes, out[: count * block_bytes + layout.BLOCK_SPARE_BYTES], index[:count].astype(np.uint32)
+    room = 8 * block_bytes - codes.rule_bits - codes.longest
+    places = []
+    for part in steps.parts:
+        rows_of_part = part.last - part.first
+        most = 2 + codes.bits // max(room, 1) + rows_of_part // layout.BLOCK_ROWS
+        most = min(most, rows_of_part)
+        out = np.zeros(most * block_bytes + layout.BLOCK_SPARE_BYTES, dtype=np.uint8)
+        places.append((out, np.zeros(most, dtype=np.int64)))
+    counts = run_parts(
+        [
+            partial(
+                run_hot, encode_rows, use_compiled, rows.addresses[part.first : part.end],
+                rows.rules[part.first : part.end], part.steps, part.last - part.first, base, numbers,
+                codes.pair_words[part.pairs], codes.token_words, codes.token_base, codes.rule_bits,
+                block_bytes, out, index,
+            )
+            for part, (out, index) in zip(steps.parts, places, strict=True)
+        ],
+        use_compiled,
+    )  # fmt: skip
+    blocks = [out[: count * block_bytes] for count, (out, _) in zip(counts, places, strict=True)]
+    indices = [index[:count] for count, (_, index) in zip(counts, places, strict=True)]
+    spare = np.zeros(layout.BLOCK_SPARE_BYTES, dtype=np.uint8)
+    return block_bytes, np.concatenate([*blocks, spare]), np.concatenate(indices).astype(np.uint32)
 
 
 def _assemble(name: str, values: dict[str, Any], parts: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
