@@ -175,6 +175,20 @@ def _define_expression(
 
 
 @hot_loop
+def _set_signing(data: FlatArray, at: int, end: int, state: FlatArray) -> int:
+    """AARCH64_set_ra_state; gives the next position, -1 when damaged or of a state that is not known.
+
+    Its second operand tells where the signing instruction is: what checks a signature needs it, not what clears it.
+    """
+    signing, at = read_uleb(data, at, end)
+    if at < 0 or signing > 2 or signing < 0:  # not signed, signed with sp, signed with sp and pc
+        return -1
+    state[STATE_SIGNED] = 1 if signing else 0
+    _, at = read_sleb(data, at, end)
+    return at
+
+
+@hot_loop
 def _move_location(
     data: FlatArray,
     opcode: int,
@@ -266,6 +280,8 @@ def step(
     elif (opcode == 0x2C or opcode == 0x2D) and section[SECTION_SIGNS_RETURN]:
         # AARCH64_negate_ra_state_with_pc, AARCH64_negate_ra_state: whether the bits of a signature must be cleared
         state[STATE_SIGNED] = 1 - state[STATE_SIGNED]
+    elif opcode == 0x2B and section[SECTION_SIGNS_RETURN]:
+        at = _set_signing(data, at, end, state)
     elif opcode == 0x2E:  # GNU_args_size: pushed arguments, which no rule needs
         _, at = read_uleb(data, at, end)
     elif opcode <= 0x15 or opcode == 0x2F:

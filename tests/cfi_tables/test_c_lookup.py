@@ -1,4 +1,4 @@
-"""The C lookup against the Python one: at every row boundary of libc, and compiled at all those of larger files."""
+"""The C lookup against the Python one, by both compilers and on damage; larger files are in test_every_row.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pytest
 
 from cfi_tables import layout
 from cfi_tables.elf_image import ElfImage
-from cfi_tables.hot_loop import compiled
 from cfi_tables.lookup import find_rule
 from cfi_tables.table import build_table
 
@@ -45,23 +44,6 @@ def test_c_lookup_equals_python(compiler, tmp_path, system_file):
             assert find(data, len(data), pc) == find_rule(view, 0, pc), hex(pc)
         if address:
             assert find(data, len(data), address - 1) == find_rule(view, 0, address - 1), hex(address)
-
-
-@pytest.mark.parametrize("name", ["libstdc++.so.6", "libcrypto.so.3", "gdb"])
-def test_rows_compiled_lookup_and_c_agree(name, tmp_path, system_file):
-    """Three readers of one table: the rows in bulk, the compiled lookup and the C one, at both ends of each row."""
-    find, fast = _c_lookup("gcc", tmp_path), compiled(find_rule)
-    table = build_table(ElfImage.open(system_file(name)), use_compiled=True)
-    addresses, records = table.row_columns()
-    start, end = table.text_range
-    wanted = np.where(table.data[records] == layout.CFA_KIND_INVALID, -1, records)
-    firsts = start + addresses
-    lasts = np.append(firsts[1:], end) - 1
-    place = table.data.ctypes.data
-    for pcs in (firsts, lasts):
-        for pc, record in zip(pcs.tolist(), wanted.tolist(), strict=True):
-            assert fast(table.data, 0, pc) == record, hex(pc)
-            assert find(place, len(table.data), pc) == record, hex(pc)
 
 
 def test_c_lookup_of_damaged_blocks(tmp_path, system_file):

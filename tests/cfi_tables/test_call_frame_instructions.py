@@ -10,7 +10,7 @@ import struct
 import numpy as np
 import pytest
 
-from cfi_tables import layout, x86_64
+from cfi_tables import aarch64, layout, x86_64
 from cfi_tables.rule_record import Rule
 from cfi_tables.section_rows import FrameSection, decode_section
 
@@ -313,3 +313,47 @@ def test_truncation_is_told():
     rows, problems = decode(data)
     assert rows == []
     assert [problem.reason for problem in problems] == [layout.FrameProblem.TRUNCATED]
+
+
+SIGNED = layout.RULE_FLAG_RETURN_ADDRESS_SIGNED
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("instruction", "flags"),
+    [
+        # AARCH64_negate_ra_state (DWARF for the Arm 64-bit Architecture §4.4), negate_ra_state_with_pc
+        (b"\x2d", SIGNED), (b"\x2d\x2d", 0), (b"\x2c", SIGNED), (b"\x2c\x2c", 0),
+        # AARCH64_set_ra_state: ULEB128 state, SLEB128 offset of the signing instruction
+        (b"\x2b" + uleb(0) + sleb(-4), 0), (b"\x2b" + uleb(1) + sleb(0), SIGNED),
+        (b"\x2b" + uleb(2) + sleb(-400), SIGNED), (b"\x2d\x2b" + uleb(0) + sleb(0), 0),
+        (b"\x2b" + uleb(1) + sleb(0) + b"\x2d", 0),
+        (b"\x2b" + uleb(2) + sleb(8) + b"\x2b" + uleb(1) + sleb(-8), SIGNED),
+        (b"\x2b" + uleb(1) + sleb(0) + b"\x0a\x2d\x0b", SIGNED),
+    ],
+)  # fmt: skip
+def test_return_address_signing(instruction, flags, compiled):
+    initial = b"\x0c" + uleb(31) + uleb(0)  # CFA=sp
+    data = eh_frame(b"\x41" + instruction, initial=initial, code=4, column=30)
+    rows, problems = decode(data, compiled=compiled, architecture=aarch64.ARCHITECTURE)
+    assert not problems
+    assert rows[0] == (START, Rule(REGISTER_OFFSET, 31))
+    assert rows[-2][1] == Rule(REGISTER_OFFSET, 31, flags)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "architecture"),
+    [
+        (b"\x2b" + uleb(3) + sleb(0), aarch64.ARCHITECTURE),  # no such state
+        (b"\x2b\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x00", aarch64.ARCHITECTURE),
+        (b"\x2b", aarch64.ARCHITECTURE),
+        (b"\x2b" + uleb(0) + sleb(0), x86_64.ARCHITECTURE), (b"\x2c", x86_64.ARCHITECTURE),
+    ],
+)  # fmt: skip
+def test_signing_that_is_not_known_leaves_the_function_out(instruction, architecture):
+    data = bytearray(eh_frame(b"\x41" + bytes(24), initial=b"\x0c\x07\x08", column=architecture.return_column))
+    # At the very end of the program, so that one that is cut has nothing behind it.
+    data[len(data) - 4 - len(instruction) : -4] = instruction
+    rows, problems = decode(bytes(data), architecture=architecture)
+    assert rows == []
+    assert [problem.reason for problem in problems] == [layout.FrameProblem.BAD_INSTRUCTION]

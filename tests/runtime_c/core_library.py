@@ -41,7 +41,7 @@ def build_program(source: Path, target: Path, *flags: str) -> None:
     subprocess.run(["gcc", *WARNINGS, *flags, "-o", str(target), str(source), *map(str, SOURCES)], check=True)
 
 
-class _Input(ctypes.Structure):
+class Input(ctypes.Structure):
     """struct ptap_host_input."""
 
     _fields_ = [
@@ -135,9 +135,9 @@ class Core:
         return status, value.value
 
 
-def _input(stack: Stack) -> _Input:
+def _input(stack: Stack) -> Input:
     assert len(stack.state) == STATE_WIDTH
-    return _Input(
+    return Input(
         stack.arena.ctypes.data, len(stack.arena), stack.mappings.ctypes.data, len(stack.mappings) // 4,
         stack.content.ctypes.data, len(stack.content), stack.slices.ctypes.data, len(stack.slices) // 4,
     )  # fmt: skip

@@ -15,16 +15,20 @@ from pathlib import Path
 
 import pytest
 from oracles import elf_facts
+from shadow_stack.damaged_frame import damage_frame
 from shadow_stack.recorded_run import build_stepper
 from shadow_stack.shadow_check import CheckedRun, check_run, functions_of
 
 from cfi_tables.debug_file import find_debug_file
 from cfi_tables.elf_image import ElfImage
 
+pytestmark = pytest.mark.xdist_group("shadow_stack")  # the runs are made once, by one worker
+
 _INSTRUCTIONS = 2_000_000
 _EXACT = 0.9999
 _THREADS = 2
 _KNOWN = Path(__file__).with_name("known_inexact.txt")
+_R14 = 14
 
 
 @dataclass(frozen=True)
@@ -197,23 +201,6 @@ def test_a_wrong_table_would_be_noticed(programs, tmp_path: Path, monkeypatch: p
     names = functions_of(str(program))
     assert "many_registers" in names
     damaged = tmp_path / "epilogue"
-    _damage_frame(program, damaged, elf_facts.address(program, "many_registers"))
+    damage_frame(program, damaged, elf_facts.address(program, "many_registers"), _R14)
     result = check_run(build_stepper(tmp_path), [str(damaged)], "-e")
     assert {one.function for one in result.inexact} == {"many_registers"}
-
-
-def _damage_frame(program: Path, target: Path, address: int) -> None:
-    """Copy `program`, with one DW_CFA_offset of the FDE at `address` made to name another slot."""
-    data = bytearray(program.read_bytes())
-    image = ElfImage.open(program)
-    section = image.sections[".eh_frame"]
-    text = subprocess.run(["readelf", "-wNf", str(program)], capture_output=True, text=True, check=True).stdout
-    match = re.search(rf"^([0-9a-f]+) ([0-9a-f]+) [0-9a-f]+ FDE cie=\w+ pc=0*{address:x}\.\.", text, re.MULTILINE)
-    assert match
-    start = section.offset + int(match[1], 16) + 4
-    end = start + int(match[2], 16)
-    # DW_CFA_offset of r14 (0x8e) with the factored offset 2: CFA - 16
-    place = data.index(b"\x8e\x02", start, end)
-    data[place + 1] = 3
-    target.write_bytes(data)
-    target.chmod(0o755)
