@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _BLOCK_ROWS = 20
 """Rows in a block, on average. With more a table is smaller, and half as many more are read in each lookup."""
 _SIZE_LIMIT = (1 << 31) - 8
+_LARGEST_ADDRESS = 0xFFFFFFFF
+"""Of a row, from the rounded text start."""
 _COMPILED_ROWS = 50_000
 """Rows from which loading numba pays to code them."""
 
@@ -40,6 +42,10 @@ def encode_table(
     start = end = 0
     if len(addresses):
         start, end = int(addresses[0]), int(addresses[-1])
+        if end - (start - start % layout.DELTA_ALIGNMENT) > _LARGEST_ADDRESS:
+            raise TableError(
+                f"{image.path}: its code is said to lie from {start:#x} to {end:#x}, more than a table holds"
+            )
         addresses = addresses - (start - start % layout.DELTA_ALIGNMENT)
     rules, ids = _by_frequency(rules, ids)
     if len(rules) > layout.MAXIMUM_RULES:
