@@ -121,7 +121,7 @@ def _decoded(entry) -> Fde:
             for number, rule in line.items()
             if isinstance(number, int)
         }
-        rows.append((line["pc"], State(cfa, rules)))
+        rows.append((line["pc"], State(cfa, rules=rules)))
     last = [index for index, row in enumerate(rows) if index + 1 == len(rows) or rows[index + 1][0] > row[0]]
     cie = Cie(return_column=entry.cie["return_address_register"])
     return Fde(entry.offset, cie, start, start + entry["address_range"], [rows[index] for index in last])

@@ -1,8 +1,8 @@
 """Call frame sections read by the book: an obvious, slow interpreter of DWARF 5 §6.4 and LSB Core §10.6.
 
 It shares no code with the builder of tables. Where the standards leave something open or unlimited, it takes the
-builder's documented choice, and the comment says so: what an entry may hold at most, and that restore_state gives the
-CFA back too (as gcc and every unwinder have it).
+builder's documented choice, and the comment says so: what an entry may hold at most; and, as gcc's unwinder and readelf
+have it, that restore_state gives the CFA back too, and that a register or an offset may be given alone.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class State:
     """A row of the table of §6.4.1."""
 
     cfa: Cfa = None
+    offset: int = 0
+    """That the CFA has or had: what def_cfa_register adds to, even where an expression came in between."""
     rules: dict[int, RegisterRule] = field(default_factory=dict)
     """Registers without a rule are not in it."""
     signed: bool = False
@@ -164,14 +166,14 @@ def read_section(data: bytes, setting: Setting) -> Reading:
     """All FDEs of a section, those of discarded code too."""
     cies: dict[int, Cie | None] = {}
     found = Reading([], [])
-    entries = list(_entries(data, setting.is_eh))
-    for offset, kind, body, end, _ in entries:
+    every = list(entries(data, setting.is_eh))
+    for offset, kind, body, end, _ in every:
         if kind == "cie":
             try:
                 cies[offset] = _read_cie(_Bytes(data, body, end, setting))
             except DamagedEntryError:
                 cies[offset] = None
-    for offset, kind, body, end, cie_offset in entries:
+    for offset, kind, body, end, cie_offset in every:
         if kind == "cut":
             found.damaged.append(offset)
         elif kind == "fde":
@@ -185,8 +187,8 @@ def read_section(data: bytes, setting: Setting) -> Reading:
     return found
 
 
-def _entries(data: bytes, is_eh: bool) -> Iterator[tuple[int, str, int, int, int]]:
-    """(offset, kind, behind the id, end, the CIE's offset)."""
+def entries(data: bytes, is_eh: bool) -> Iterator[tuple[int, str, int, int, int]]:
+    """(offset, "cie", "fde" or "cut", behind the id, end, the CIE's offset) of each entry."""
     at = 0
     while at < len(data):
         offset = at
@@ -327,7 +329,7 @@ def _after(state: State, opcode: int, source: _Bytes, cie: Cie) -> State:
     if opcode in (0x2C, 0x2D) and source.setting.signs_return:
         return replace(state, signed=not state.signed)
     if 0x0C <= opcode <= 0x0F or opcode in (0x12, 0x13):
-        return replace(state, cfa=_cfa_after(state.cfa, opcode, source, factor))
+        return _with_cfa(state, opcode, source, factor)
     if high == 2:
         return _with(state, low, (AT_CFA, source.uleb() * factor))
     if high == 3 or opcode == 0x06:
@@ -355,18 +357,21 @@ def _after(state: State, opcode: int, source: _Bytes, cie: Cie) -> State:
     raise DamagedEntryError(f"instruction {opcode:#x}")
 
 
-def _cfa_after(cfa: Cfa, opcode: int, source: _Bytes, factor: int) -> Cfa:
-    if opcode == 0x0C:
-        return source.uleb(), source.uleb()
-    if opcode == 0x12:
-        return source.uleb(), source.sleb() * factor
+def _with_cfa(state: State, opcode: int, source: _Bytes, factor: int) -> State:
     if opcode == 0x0F:
-        return source.block()
-    # The others change one half of a register and an offset, which §6.4.2.2 says that there must be.
-    if opcode == 0x0D:
-        return source.uleb(), cfa[1] if isinstance(cfa, tuple) else 0
-    offset = source.uleb() if opcode == 0x0E else source.sleb() * factor
-    return (cfa[0], offset) if isinstance(cfa, tuple) else cfa
+        return replace(state, cfa=source.block())
+    register = source.uleb() if opcode in (0x0C, 0x0D, 0x12) else None
+    offset = state.offset
+    if opcode in (0x0C, 0x0E):
+        offset = source.uleb()
+    elif opcode in (0x12, 0x13):
+        offset = source.sleb() * factor
+    cfa: Cfa = state.cfa
+    if register is not None:
+        cfa = register, offset
+    elif isinstance(cfa, tuple):
+        cfa = cfa[0], offset
+    return replace(state, cfa=cfa, offset=offset)
 
 
 def _with(state: State, register: int, rule: RegisterRule | None) -> State:
