@@ -1,7 +1,7 @@
 """Call frame instructions run into rows (DWARF 5 §6.4.2), as hot loops.
 
 Owns the byte-code interpreter and its register state. Data comes from the columns of `frame_section` and the
-section's bytes; `state_steps` runs whole sections with it, and each distinct rule goes to `rule_pool`. A program
+section's bytes; `program_automaton` runs whole sections with it, and each distinct rule goes to `rule_pool`. A program
 with an instruction that is not known or damaged gives no row at all: what stands before it may be misread.
 """
 
@@ -45,6 +45,7 @@ from cfi_tables.layout import (
     REGISTER_KIND_UNDEFINED,
     REGISTER_KIND_VAL_EXPRESSION,
 )
+from cfi_tables.row_sequence import put_row
 from cfi_tables.rule_pool import (
     RULE_INVALID,
     STATE_CFA_EXPRESSION,
@@ -337,6 +338,7 @@ def run_fde(
     row_addresses: FlatArray,
     row_rules: FlatArray,
     row_count: int,
+    floor: int,
 ) -> tuple[int, int]:
     """Append the rows of one FDE and the gap behind it; gives (row count, FRAME_PROBLEM)."""
     size = state_size(section)
@@ -362,13 +364,10 @@ def run_fde(
             return row_count, FRAME_PROBLEM_BACKWARD
         if advanced >= limit:
             break
-        row_addresses[row_count] = location
-        row_rules[row_count] = intern_rule(state, flags, section, rules, rule_slots)
-        row_count += 1
+        rule = intern_rule(state, flags, section, rules, rule_slots)
+        row_count = put_row(row_addresses, row_rules, row_count, floor, location, rule)
         location = advanced
         cursor[CURSOR_LOCATION] = location
-    row_addresses[row_count] = location
-    row_rules[row_count] = intern_rule(state, flags, section, rules, rule_slots)
-    row_addresses[row_count + 1] = limit
-    row_rules[row_count + 1] = RULE_INVALID
-    return row_count + 2, FRAME_PROBLEM_NONE
+    rule = intern_rule(state, flags, section, rules, rule_slots)
+    row_count = put_row(row_addresses, row_rules, row_count, floor, location, rule)
+    return put_row(row_addresses, row_rules, row_count, floor, limit, RULE_INVALID), FRAME_PROBLEM_NONE

@@ -96,7 +96,10 @@ def compiled(function: _Function) -> _Function:
     clone = types.FunctionType(source.__code__, namespace, source.__name__, source.__defaults__)
     clone.__module__ = source.__module__
     clone.__qualname__ = source.__qualname__
-    return cast(_Function, numba.njit(cache=directory is not None, nogil=True)(clone))
+    # Hot loops allocate nothing. Without numba's run time, calls do not count the references to their arrays, which
+    # takes longer than what many of them do.
+    options: Any = {"cache": directory is not None, "nogil": True, "_nrt": False}
+    return cast(_Function, numba.njit(**options)(clone))
 
 
 @cache
@@ -135,3 +138,11 @@ def _remove_all_but_newest(base: Path) -> None:
 def plain_view(array: Any) -> Any:
     """A flat array as the plain form of a hot loop wants it: a memoryview over the same memory."""
     return array if isinstance(array, (bytes, memoryview)) else memoryview(array)
+
+
+def run_hot(function: Callable[..., Any], use_compiled: bool, *arguments: Any) -> Any:
+    """Call a hot loop in its compiled form, or in its plain form with `plain_view` of each array."""
+    if use_compiled:
+        return compiled(function)(*arguments)
+    # Not a type check against ndarray: nothing here imports NumPy, which lookups do without.
+    return function(*(plain_view(each) if hasattr(each, "dtype") else each for each in arguments))

@@ -37,7 +37,44 @@ def _load(bits: int, signed: bool) -> Any:
     return intrinsic(load)
 
 
+def _item() -> Any:
+    """An intrinsic (array, at) -> int64 that reads an item of an array of signed integers."""
+
+    def load(typing_context: Any, array: Any, at: Any) -> Any:
+        if not isinstance(array, types.Array) or not isinstance(array.dtype, types.Integer) or array.layout != "C":
+            raise TypingError(f"items are read from contiguous arrays of integers, not from {array}")
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+            value = builder.load(builder.gep(data, [arguments[1]]))
+            return value if value.type == _INT64 else builder.sext(value, _INT64)
+
+        return types.int64(array, types.int64), generate
+
+    return intrinsic(load)
+
+
+def _store() -> Any:
+    """An intrinsic (data, at, value) -> None that writes 64 bits at any byte of a byte array."""
+
+    def store(typing_context: Any, data: Any, at: Any, value: Any) -> Any:
+        if not isinstance(data, types.Array) or data.dtype != types.uint8 or data.layout != "C":
+            raise TypingError(f"bytes are written to contiguous byte arrays, not to {data}")
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array = context.make_array(signature.args[0])(context, builder, arguments[0])
+            place = builder.gep(array.data, [arguments[1]])
+            builder.store(arguments[2], builder.bitcast(place, _INT64.as_pointer()), align=1)
+            return context.get_dummy_value()
+
+        return types.void(data, types.int64, types.int64), generate
+
+    return intrinsic(store)
+
+
 _LOADS = {
+    "item": _item(),
+    "write_i64": _store(),
     "read_u8": _load(8, False),
     "read_u16": _load(16, False),
     "read_i16": _load(16, True),

@@ -12,14 +12,12 @@ share an escape, behind which the rule's id follows. Pairs with like deltas shar
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.hot_loop import FlatArray, compiled, hot_loop, plain_view
+from cfi_tables.hot_loop import FlatArray, hot_loop, run_hot
 from cfi_tables.layout import (
     DELTA_ALIGNMENT,
     DELTA_EXTRA_U32,
@@ -27,8 +25,9 @@ from cfi_tables.layout import (
     MAXIMUM_RULE_WORDS,
     RULE_SIZE,
 )
+from cfi_tables.rows import PAIR_SHIFT
+from cfi_tables.scalars import item
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 _Integers = NDArray[np.int64]
 
 ALIGNED_TOKEN = 0
@@ -51,8 +50,12 @@ _NEAR = 241
 
 _PAIR_LIMIT = 1 << 14
 """Pairs whose deltas are counted apart; rarer ones, which appear later, are all escaped."""
+_PAIR_ROOM = 1 << 15
+"""Pairs that there is room for at first; more are rare."""
 _MAXIMUM_BITS = 10
 """Of a rule's successors; the layout has room for 15."""
+_SPARE_BITS = 3
+"""A table of successors is tried up to so many times the size that holds all of them."""
 _RECORD_WORDS = RULE_SIZE // 4
 
 
@@ -69,13 +72,34 @@ class RowCodes:
     deltas: NDArray[np.uint16]
     delta_bits: int
     class_count: int
-    row_columns: tuple[_Integers, ...]
-    """Of `rows.encode_rows`: pairs and tokens of the rows, codes, lengths and classes of the pairs, codes and lengths
-    of the tokens in each class, further bits and bases of the tokens."""
+    pair_words: _Integers
+    """Of `rows.encode_rows`, as the two that follow."""
+    token_words: _Integers
+    token_base: _Integers
+    bits: int
+    """That all rows take together."""
+    longest: int
+    """Bits that no row takes more than."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowSteps:
+    """How rows follow one another: pairs of rules, and tokens of address deltas."""
+
+    steps: NDArray[np.int32]
+    """Of each row but the first: its pair's number above its delta's token, as `rows` takes them."""
+    pairs: _Integers
+    """rule << 32 | next rule of each pair, in the order of first appearance."""
+    counts: _Integers
+    """How often each pair occurs."""
+    histogram: _Integers
+    """How often each token occurs with each of the first pairs, a line each."""
+    token_counts: _Integers
+    """How often each token occurs in all."""
 
 
 @hot_loop
-def count_pairs(
+def count_steps(
     addresses: FlatArray,
     rules: FlatArray,
     gap: int,
@@ -85,42 +109,50 @@ def count_pairs(
     keys: FlatArray,
     counts: FlatArray,
     histogram: FlatArray,
-    pairs: FlatArray,
-    tokens: FlatArray,
+    steps: FlatArray,
 ) -> int:
-    """Number the pairs in the order of first appearance, and count them and their tokens; gives how many there are.
+    """Fill the arrays of a RowSteps; gives how many pairs there are, -1 when `keys` is too short for them.
 
-    A pair's key is rule << 16 | next rule. `slots` (zeros, a power of two, at least twice the rows) is a hash table.
-    `histogram` has len(last_of_token) counts for each of a number of pairs; further pairs share its last ones.
+    `histogram` has a line for each of a number of pairs, and a last one for all others.
+    `slots` (zeros, a power of two, twice as long as `keys`) is a hash table.
     """
     mask = len(slots) - 1
     width = len(last_of_token)
-    rows_of_histogram = len(histogram) // width
+    last_line = len(histogram) // width - 1
+    near = len(token_of_delta)
     count = 0
+    before = 0 + rules[0]
+    address = 0 + addresses[0]
     for row in range(1, len(addresses)):
-        key = rules[row - 1] * 65536 + rules[row]
-        slot = (key * 40503 ^ (key >> 11)) & mask
-        while slots[slot] and keys[slots[slot] - 1] != key:
+        rule = item(rules, row)
+        key = (before << 32) | rule
+        slot = (before * 40503 ^ rule * 10007) & mask
+        number = item(slots, slot)
+        while number and item(keys, number - 1) != key:
             slot = (slot + 1) & mask
-        if not slots[slot]:
+            number = item(slots, slot)
+        if not number:
+            if count == len(keys):
+                return -1
             keys[count] = key
             count += 1
             slots[slot] = count
-        pair = slots[slot] - 1
+            number = count
+        pair = number - 1
         counts[pair] += 1
-        delta = addresses[row] - addresses[row - 1]
-        if rules[row - 1] == gap and delta <= DELTA_ALIGNMENT and addresses[row] & (DELTA_ALIGNMENT - 1) == 0:
-            token = ALIGNED_TOKEN
-        elif delta < len(token_of_delta):
-            token = 0 + token_of_delta[delta]
+        delta = item(addresses, row) - address
+        address += delta
+        if delta < near:
+            token = item(token_of_delta, delta)
+            if before == gap and delta <= DELTA_ALIGNMENT and address & (DELTA_ALIGNMENT - 1) == 0:
+                token = ALIGNED_TOKEN
         else:
-            token = 0 + token_of_delta[len(token_of_delta) - 1]
+            token = item(token_of_delta, near - 1)
             while delta > last_of_token[token]:
                 token += 1
-        pairs[row] = pair
-        tokens[row] = token
-        line = pair if pair < rows_of_histogram else rows_of_histogram - 1
-        histogram[line * width + token] += 1
+        steps[row] = (pair << PAIR_SHIFT) | token
+        histogram[(pair if pair < last_line else last_line) * width + token] += 1
+        before = rule
     return count
 
 
@@ -218,31 +250,39 @@ def make_codes(
                 code += 1
 
 
-def choose_codes(addresses: _Integers, rules: _Integers, rule_count: int, gap: int, use_compiled: bool) -> RowCodes:
-    """The codes for rows (at least one) whose ids are below `rule_count`; `gap` is the id of the INVALID rule."""
-
-    def run(function: _Function, *arguments: Any) -> Any:
-        if use_compiled:
-            return compiled(function)(*arguments)
-        return function(*(plain_view(each) if isinstance(each, np.ndarray) else each for each in arguments))
-
+def row_steps(addresses: _Integers, rules: _Integers, gap: int, use_compiled: bool) -> RowSteps:
+    """How rows (at least one) follow one another; `gap` is the id of the INVALID rule."""
     rows = len(addresses)
-    lines = min(rows, _PAIR_LIMIT) + 1
-    pairs, tokens, keys, counts = (np.zeros(rows, dtype=np.int64) for _ in range(4))
-    histogram: _Integers = np.zeros(lines * TOKEN_COUNT, dtype=np.int64)
     last = np.array(_LAST_OF_TOKEN, dtype=np.int64)
     near = np.searchsorted(last, np.arange(_NEAR)).astype(np.int64)
-    slots = np.zeros(2 << rows.bit_length(), dtype=np.int64)
-    count = run(count_pairs, addresses, rules, gap, near, last, slots, keys, counts, histogram, pairs, tokens)
-    keys, counts = keys[:count], counts[:count]
-    histogram = histogram.reshape(lines, TOKEN_COUNT)
-    contexts, nexts = keys >> 16, keys & 0xFFFF
+    steps = np.zeros(rows, dtype=np.int32)
+    histogram = np.zeros((min(rows, _PAIR_LIMIT) + 1) * TOKEN_COUNT, dtype=np.int64)
+    room = min(_PAIR_ROOM, 1 << rows.bit_length())
+    while True:
+        keys, counts, slots = (np.zeros(size, dtype=np.int64) for size in (room, room, 2 * room))
+        count = run_hot(
+            count_steps, use_compiled, addresses, rules, gap, near, last, slots, keys, counts, histogram, steps
+        )
+        if count >= 0:
+            lines = histogram.reshape(-1, TOKEN_COUNT)
+            own, rest = lines[: min(count, len(lines) - 1)], lines[-1]
+            return RowSteps(steps, keys[:count], counts[:count], own, own.sum(axis=0) + rest)
+        room *= 4
+        histogram[:] = 0
+
+
+def choose_codes(
+    steps: RowSteps, contexts: _Integers, nexts: _Integers, rule_count: int, use_compiled: bool
+) -> RowCodes:
+    """The codes for rows whose pairs are of the rules `contexts`, before, and `nexts`, all below `rule_count`."""
+    counts = steps.counts
+    count, rows = len(counts), len(steps.steps)
     rule_bits = max(1, (rule_count - 1).bit_length())
 
     bits, kept = _choose_successors(contexts, counts, rule_count, rule_bits)
     records = 1 + np.cumsum(_RECORD_WORDS + (1 << bits)) - _RECORD_WORDS - (1 << bits)
     states = (records << 12) | (bits << 8)
-    classes, class_counts = _choose_classes(histogram, kept, rows)
+    classes, class_counts = _choose_classes(steps.histogram, steps.token_counts, kept, rows)
     class_count = len(class_counts)
     delta_bits = _delta_bits(class_counts, rows)
 
@@ -253,7 +293,9 @@ def choose_codes(addresses: _Integers, rules: _Integers, rule_count: int, gap: i
     payload = np.concatenate(
         [states[nexts[kept]] | (classes[kept] << 4), np.zeros(np.count_nonzero(escaped), np.int64)]
     )
-    words, codes, lengths = _codes_of_groups(run, symbol_group, symbol_count, payload, bits, records + _RECORD_WORDS)
+    words, codes, lengths = _codes_of_groups(
+        use_compiled, symbol_group, symbol_count, payload, bits, records + _RECORD_WORDS
+    )
     pair_codes, pair_lengths = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
     inside = int(np.count_nonzero(kept))
     pair_codes[kept], pair_lengths[kept] = codes[:inside], lengths[:inside]
@@ -268,20 +310,22 @@ def choose_codes(addresses: _Integers, rules: _Integers, rule_count: int, gap: i
     symbol_group, symbol_token = np.nonzero(class_counts)
     payload = (np.minimum(extra, DELTA_EXTRA_U32) << 4 | base << 8)[symbol_token]
     deltas, codes, lengths = _codes_of_groups(
-        run, symbol_group, class_counts[symbol_group, symbol_token], payload,
+        use_compiled, symbol_group, class_counts[symbol_group, symbol_token], payload,
         np.full(class_count, delta_bits, dtype=np.int64), np.arange(class_count) << delta_bits,
     )  # fmt: skip
-    token_codes, token_lengths = (np.zeros(class_count * TOKEN_COUNT, dtype=np.int64) for _ in range(2))
-    token_codes[symbol_group * TOKEN_COUNT + symbol_token] = codes
-    token_lengths[symbol_group * TOKEN_COUNT + symbol_token] = lengths
+    token_words: _Integers = np.zeros(class_count << PAIR_SHIFT, dtype=np.int64)
+    token_words[(symbol_group << PAIR_SHIFT) + symbol_token] = codes << 16 | extra[symbol_token] << 8 | lengths
+    all_bits = int((pair_lengths * counts).sum())
+    all_bits += int(((lengths + extra[symbol_token]) * class_counts[symbol_group, symbol_token]).sum())
+    longest = int(pair_lengths.max(initial=0)) + int((lengths + extra[symbol_token]).max(initial=0))
     return RowCodes(
         words.astype(np.uint32), records, states.astype(np.uint32), rule_bits, deltas.astype(np.uint16), delta_bits,
-        class_count, (pairs, tokens, pair_codes, pair_lengths, classes, token_codes, token_lengths, extra, base),
+        class_count, pair_codes << 16 | classes << 8 | pair_lengths, token_words, base, all_bits, longest,
     )  # fmt: skip
 
 
 def _codes_of_groups(
-    run: Callable[..., Any],
+    use_compiled: bool,
     groups: _Integers,
     counts: _Integers,
     payloads: _Integers,
@@ -295,7 +339,10 @@ def _codes_of_groups(
     sorted_codes, sorted_lengths = (np.zeros(len(groups), dtype=np.int64) for _ in range(2))
     tables = np.zeros(int((starts + (1 << bits)).max()), dtype=np.int64)
     scratch = np.zeros(4 * int(sizes.max()) + 4, dtype=np.int64)
-    run(make_codes, firsts, counts[order], payloads[order], bits, starts, sorted_codes, sorted_lengths, tables, scratch)
+    run_hot(
+        make_codes, use_compiled, firsts, counts[order], payloads[order], bits, starts, sorted_codes, sorted_lengths,
+        tables, scratch,
+    )  # fmt: skip
     codes, lengths = np.empty_like(sorted_codes), np.empty_like(sorted_lengths)
     codes[order], lengths[order] = sorted_codes, sorted_lengths
     return tables, codes, lengths
@@ -317,29 +364,60 @@ def _choose_successors(
     rank = np.arange(len(order)) - (np.cumsum(number) - number)[group]
     share = sorted_counts / total[group]
 
-    groups = np.concatenate([group, np.arange(rule_count)])  # of the pairs, and of an escape for each rule
     best_cost = total * float(rule_bits) + 32
     best_bits, best_kept = np.zeros(rule_count, dtype=np.int64), np.zeros(rule_count, dtype=np.int64)
     for bits in range(_MAXIMUM_BITS + 1):
         size = 1 << bits
-        all_fit = (number <= size) & (number == placeable)
-        likely = np.bincount(group, share * size >= 0.7, minlength=rule_count)
-        for kept in (np.where(all_fit, number, size - 1), np.where(likely >= number, number, likely)):
-            kept = np.where(all_fit & (kept >= number), number, np.minimum(np.minimum(kept, size - 1), placeable))
-            inside = rank < kept[group]
-            rest = total - np.bincount(group, sorted_counts * inside, minlength=rule_count)
-            symbols = np.concatenate([sorted_counts * inside, rest])
-            cost = _code_cost(symbols, groups, total, bits) + rest * rule_bits + 32.0 * size
-            better = (cost < best_cost) & (kept > 0)
-            best_cost = np.where(better, cost, best_cost)
-            best_bits = np.where(better, bits, best_bits)
-            best_kept = np.where(better, kept, best_kept)
+        tried = np.flatnonzero(number << _SPARE_BITS > size)  # a larger table gains the others nothing
+        inside = np.isin(np.arange(rule_count), tried)[group]
+        place = np.cumsum(np.bincount(tried, minlength=rule_count)) - 1
+        cost, kept = _cost_of_size(
+            bits, rule_bits, place[group[inside]], rank[inside], sorted_counts[inside], share[inside],
+            number[tried], placeable[tried], total[tried],
+        )  # fmt: skip
+        better = cost < best_cost[tried]
+        best_cost[tried] = np.where(better, cost, best_cost[tried])
+        best_bits[tried] = np.where(better, bits, best_bits[tried])
+        best_kept[tried] = np.where(better, kept, best_kept[tried])
     words = 1 + np.cumsum(_RECORD_WORDS + (1 << best_bits))
     beyond = words > MAXIMUM_RULE_WORDS - (_RECORD_WORDS + 1) * rule_count
     best_bits[beyond] = best_kept[beyond] = 0
     keep = np.zeros(len(counts), dtype=np.bool_)
     keep[order] = rank < best_kept[group]
     return best_bits, keep
+
+
+def _cost_of_size(
+    bits: int,
+    rule_bits: int,
+    group: _Integers,
+    rank: _Integers,
+    counts: _Integers,
+    share: NDArray[np.float64],
+    number: _Integers,
+    placeable: _Integers,
+    total: _Integers,
+) -> tuple[NDArray[np.float64], _Integers]:
+    """(cost, how many successors are kept) of each rule, with 2**`bits` places for successors.
+
+    The first four arrays tell the pairs, with falling counts in each rule (`group`); the others the rules.
+    """
+    size = 1 << bits
+    rules = len(number)
+    groups = np.concatenate([group, np.arange(rules)])  # of the pairs, and of an escape for each rule
+    all_fit = (number <= size) & (number == placeable)
+    likely = np.bincount(group, share * size >= 0.7, minlength=rules).astype(np.int64)
+    best_cost = np.full(rules, np.inf)
+    best_kept = np.zeros(rules, dtype=np.int64)
+    for kept in (np.where(all_fit, number, size - 1), np.where(likely >= number, number, likely)):
+        kept = np.where(all_fit & (kept >= number), number, np.minimum(np.minimum(kept, size - 1), placeable))
+        inside = counts * (rank < kept[group])
+        rest = total - np.bincount(group, inside, minlength=rules)
+        cost = _code_cost(np.concatenate([inside, rest]), groups, total, bits) + rest * rule_bits + 32.0 * size
+        better = (cost < best_cost) & (kept > 0)
+        best_cost = np.where(better, cost, best_cost)
+        best_kept = np.where(better, kept, best_kept)
+    return best_cost, best_kept
 
 
 def _code_cost(symbols: _Integers, groups: _Integers, totals: _Integers, limit: int) -> NDArray[np.float64]:
@@ -362,21 +440,20 @@ def _code_cost(symbols: _Integers, groups: _Integers, totals: _Integers, limit: 
     return costs.astype(np.float64)
 
 
-def _choose_classes(histogram: _Integers, kept: NDArray[np.bool_], rows: int) -> tuple[_Integers, _Integers]:
+def _choose_classes(
+    histogram: _Integers, token_counts: _Integers, kept: NDArray[np.bool_], rows: int
+) -> tuple[_Integers, _Integers]:
     """(class of each pair, token counts of each class). Class 0 is that of pairs without a place.
 
     Clusters are grown from the pairs that the classes so far suit worst, and settled in a few rounds. Costs are whole
     numbers (16ths of a bit), so that every machine finds the same.
     """
-    pair_count = len(kept)
-    kept = kept[: len(histogram) - 1]
-    own = histogram[: len(kept)]
-    outside = histogram.sum(axis=0) - own[kept].sum(axis=0)
     chosen = np.flatnonzero(kept)
-    sizes = own[chosen].sum(axis=1)
-    sample = own[chosen[np.argsort(-sizes, kind="stable")[:512]]]
+    own = histogram[chosen].astype(np.float64)  # whole numbers far below 2**53, multiplied by the fast library
+    outside = (token_counts - own.sum(axis=0))[None, :]
+    sample = own[np.argsort(-own.sum(axis=1), kind="stable")[:512]]
     wanted = min(MAXIMUM_CLASSES, 1 + rows // 4096, 1 + len(sample))
-    centers = (outside + sample.sum(axis=0))[None, :] if wanted == 1 or not outside.any() else outside[None, :]
+    centers = outside + sample.sum(axis=0) if wanted == 1 or not outside.any() else outside
     costs = _costs(sample, centers)
     floor = (sample * _lengths(sample)).sum(axis=1)
     while len(centers) < wanted:
@@ -384,30 +461,34 @@ def _choose_classes(histogram: _Integers, kept: NDArray[np.bool_], rows: int) ->
         centers = np.concatenate([centers, sample[worst][None, :]])
         costs = np.concatenate([costs, _costs(sample, centers[-1:])], axis=1)
     for _ in range(5):
-        nearest = costs.argmin(axis=1)
-        centers = np.array(
-            [sample[nearest == each].sum(axis=0) + (outside if each == 0 else 0) for each in range(len(centers))]
-        )
+        centers = _sums(sample, costs.argmin(axis=1), len(centers))
+        centers[0] += outside[0]
         costs = _costs(sample, centers)
-    classes = np.zeros(pair_count, dtype=np.int64)
-    classes[chosen] = _costs(own[chosen], centers).argmin(axis=1)
-    counts = np.zeros((len(centers), TOKEN_COUNT), dtype=np.int64)
-    counts[0] = outside
-    np.add.at(counts, classes[chosen], own[chosen])
-    return classes, counts
+    nearest = _costs(own, centers).argmin(axis=1)
+    counts = _sums(own, nearest, len(centers))
+    counts[0] += outside[0]
+    classes = np.zeros(len(kept), dtype=np.int64)
+    classes[chosen] = nearest
+    return classes, counts.astype(np.int64)
 
 
-def _lengths(centers: _Integers) -> _Integers:
+def _sums(lines: NDArray[np.float64], classes: _Integers, count: int) -> NDArray[np.float64]:
+    """The sum of the lines of each of `count` classes."""
+    members = (np.arange(count)[:, None] == classes[None, :]).astype(np.float64)
+    sums: NDArray[np.float64] = members @ lines
+    return sums
+
+
+def _lengths(centers: NDArray[np.float64]) -> NDArray[np.float64]:
     """16ths of bits of each token in the ideal code of each center."""
     smooth = centers * 64.0 + np.maximum(centers.sum(axis=1, keepdims=True), 1) / TOKEN_COUNT
-    lengths = np.rint(-16 * np.log2(smooth / smooth.sum(axis=1, keepdims=True))).astype(np.int64)
-    least: _Integers = np.maximum(lengths, 2)
+    least: NDArray[np.float64] = np.maximum(np.rint(-16 * np.log2(smooth / smooth.sum(axis=1, keepdims=True))), 2)
     return least
 
 
-def _costs(counts: _Integers, centers: _Integers) -> _Integers:
+def _costs(counts: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray[np.float64]:
     """16ths of bits that each line of token counts takes by the ideal code of each center."""
-    product: _Integers = counts @ _lengths(centers).T
+    product: NDArray[np.float64] = counts @ _lengths(centers).T
     return product
 
 

@@ -34,8 +34,11 @@ from cfi_tables.layout import (
     HEADER_STATES_OFFSET,
     RULE_SIZE,
 )
-from cfi_tables.scalars import read_u8, read_u16, read_u32
+from cfi_tables.scalars import item, read_u8, read_u16, read_u32, write_i64
 
+PAIR_SHIFT = 6
+TOKEN_MASK = (1 << PAIR_SHIFT) - 1
+"""A row's step: its pair's number above its delta's token."""
 _WINDOW = 56
 """Bits that are right in a window."""
 _NEAR_BITS = 24
@@ -203,82 +206,79 @@ def decode_rows(arena: FlatArray, table: int, addresses: FlatArray, records: Fla
 
 
 @hot_loop
-def _write_bits(out: FlatArray, at: int, value: int, count: int) -> None:
-    """Put `count` bits (at most 54) of `value` at bit `at` of `out`, which is zero from there on."""
-    place = at >> 3
-    value <<= at & 7
-    count += at & 7
-    while count > 0:
-        out[place] = out[place] | (value & 255)
-        value >>= 8
-        place += 1
-        count -= 8
-
-
-@hot_loop
 def encode_rows(
     addresses: FlatArray,
     rules: FlatArray,
-    pairs: FlatArray,
-    tokens: FlatArray,
-    pair_codes: FlatArray,
-    pair_lengths: FlatArray,
-    pair_classes: FlatArray,
-    token_codes: FlatArray,
-    token_lengths: FlatArray,
-    token_extra: FlatArray,
+    steps: FlatArray,
+    first: int,
+    last: int,
+    base: int,
+    rule_numbers: FlatArray,
+    pair_words: FlatArray,
+    token_words: FlatArray,
     token_base: FlatArray,
     rule_bits: int,
     block_bytes: int,
     out: FlatArray,
     index: FlatArray,
 ) -> int:
-    """Code the rows into `out` (zeros) and `index`; gives how many blocks they took.
+    """Code the rows `first` up to `last` into blocks of their own; gives how many they took.
 
-    Row i follows its predecessor by pair `pairs[i]` and the delta token `tokens[i]`; codes are in the order in which
-    they are read, lowest bit first. A token's code is that of its pair's class.
+    Row i follows its predecessor by the pair and the delta token of `steps[i]` (PAIR_SHIFT). A pair's word holds its
+    code's length (bits 0-7), its class (bits 8-15) and the code, to be read lowest bit first, above; a token's word,
+    one for each token of each class, the length, how many further bits follow, and the code. `index` gets addresses
+    less `base`, and a block's first rule is numbered by `rule_numbers`. `out` has as many spare bytes as a table.
     """
     blocks = 0
     at = 0
     end = 0
     left = 0
-    number_of_tokens = len(token_base)
-    for row in range(len(addresses)):
+    bits = 0  # those of the byte at `at` that are written, and those behind them that are yet to be
+    for row in range(first, last):
         if left > 0:
-            pair = pairs[row]
-            token = tokens[row]
-            length = 0 + pair_lengths[pair]
-            value = 0 + pair_codes[pair]
-            code = pair_classes[pair] * number_of_tokens + token
-            value |= token_codes[code] << length
-            length += token_lengths[code]
-            extra = 0 + token_extra[token]
-            delta = 0
-            if extra > 0:
-                delta = addresses[row] - addresses[row - 1] - token_base[token]
-                if extra < 32:
-                    value |= delta << length
-                    length += extra
-                    extra = 0
+            step = item(steps, row)
+            token = step & TOKEN_MASK
+            pair = item(pair_words, step >> PAIR_SHIFT)
+            code = item(token_words, (((pair >> 8) & 255) << PAIR_SHIFT) + token)
+            length = pair & 255
+            value = (pair >> 16) | ((code >> 16) << length)
+            length += code & 255
+            extra = (code >> 8) & 255
+            delta = (item(addresses, row) - item(addresses, row - 1) - item(token_base, token)) & ((1 << extra) - 1)
             room = end - at
-            if length + extra <= room:
-                _write_bits(out, at, value, length)
-                if extra > 0:
-                    _write_bits(out, at + length, delta, extra)
+            fill = at & 7
+            fits = length + extra <= room
+            if fits and extra < 32:
+                bits |= (value | (delta << length)) << fill
+                write_i64(out, at >> 3, bits)
+                bits >>= (fill + length + extra) & ~7
                 at += length + extra
                 left -= 1
                 continue
+            # A far delta is written by itself; of a row that does not fit, as many bits as there is room for.
             if length > room:
                 length = room
-            _write_bits(out, at, value & ((1 << length) - 1), length)
-            if extra > room - length:
-                extra = room - length
-            _write_bits(out, at + length, delta & ((1 << extra) - 1), extra)
+            bits |= (value & ((1 << length) - 1)) << fill
+            write_i64(out, at >> 3, bits)
+            bits >>= (fill + length) & ~7
+            at += length
+            fill = at & 7
+            if extra > end - at:
+                extra = end - at
+            bits |= (delta & ((1 << extra) - 1)) << fill
+            write_i64(out, at >> 3, bits)
+            if fits:
+                bits >>= (fill + extra) & ~7
+                at += extra
+                left -= 1
+                continue
         at = 8 * block_bytes * blocks
         end = at + 8 * block_bytes
-        index[blocks] = addresses[row]
+        index[blocks] = addresses[row] - base
         blocks += 1
-        _write_bits(out, at, 0 + rules[row], rule_bits)
+        bits = item(rule_numbers, item(rules, row))
+        write_i64(out, at >> 3, bits)
+        bits >>= rule_bits & ~7
         at += rule_bits
         left = BLOCK_ROWS - 1
     return blocks

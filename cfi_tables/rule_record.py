@@ -7,7 +7,9 @@ forms that compilers use for realigned stacks becomes a DEREF rule, which needs 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +18,8 @@ from cfi_tables import layout
 from cfi_tables.rule_pool import (
     EXPRESSION_WORDS,
     RULE_WORDS,
-    WORD_CFA_KIND,
-    WORD_CFA_REGISTER,
-    WORD_CFA_VALUE,
     WORD_COUNT,
     WORD_ENTRIES,
-    WORD_FLAGS,
 )
 from cfi_tables.scalars import read_sleb, read_uleb
 
@@ -63,24 +61,31 @@ def pooled_rules(
         start, length = int(expressions[place]), int(expressions[place + 1])
         return data[start : start + length].tobytes()
 
+    count = int(words[0])
+    table = words[1 : 1 + count * RULE_WORDS].reshape(count, RULE_WORDS)
+    used = WORD_ENTRIES + 2 * int(table[:, WORD_COUNT].max(initial=0))
     rules = []
-    for number in range(int(words[0])):
-        word = words[1 + number * RULE_WORDS : 1 + (number + 1) * RULE_WORDS].tolist()
-        pairs = word[WORD_ENTRIES : WORD_ENTRIES + 2 * word[WORD_COUNT]]
-        entries: list[tuple[int, int, int | bytes]] = []
-        for packed, value in zip(pairs[::2], pairs[1::2], strict=True):
-            kind = packed >> 8
-            entries.append((packed & 255, kind, expression(value) if kind in _EXPRESSION_KINDS else value))
-        kind, a, b = word[WORD_CFA_KIND], word[WORD_CFA_VALUE], 0
-        register = word[WORD_CFA_REGISTER]
+    # Far fewer ways to find registers than rules: most rules differ only in the CFA.
+    known: dict[tuple[int, ...], tuple[tuple[int, int, int | bytes], ...] | None] = {}
+    for word in table[:, :used].tolist():
+        kind, register, flags, a, number = word[:WORD_ENTRIES]
+        key = tuple(word[WORD_ENTRIES : WORD_ENTRIES + 2 * number])
+        if key not in known:
+            entries = tuple(
+                (packed & 255, packed >> 8, expression(value) if packed >> 8 in _EXPRESSION_KINDS else value)
+                for packed, value in zip(key[::2], key[1::2], strict=True)
+            )
+            known[key] = entries if _fit(value for _, _, value in entries) else None
+        b = 0
         if kind == layout.CFA_KIND_EXPRESSION:
             a = expression(a)
             simple = dereference(a, registers)
             if simple is not None:
                 kind = layout.CFA_KIND_DEREF
                 register, a, b = simple
-        rule = Rule(kind, register, word[WORD_FLAGS], a, b, tuple(entries))
-        rules.append(rule if _fits(rule) else OVERFLOW)
+        found = known[key]
+        fits = found is not None and (type(a) is int or _fit((a,)))
+        rules.append(Rule(kind, register, flags, a, b, found) if found is not None and fits else OVERFLOW)
     return rules
 
 
@@ -105,11 +110,10 @@ def dereference(expression: bytes, registers: int) -> tuple[int, int, int] | Non
     return expression[0] - _OP_BREG0, a, b
 
 
-def _fits(rule: Rule) -> bool:
+def _fit(values: Iterable[int | bytes]) -> bool:
     """Whether every expression's length fits its 16 bits, and every register's value its 23."""
-    values = [value for _, _, value in rule.entries]
-    return all(len(value) <= 0xFFFF for value in [rule.cfa_a, *values] if isinstance(value, bytes)) and all(
-        -_VALUE_LIMIT <= value < _VALUE_LIMIT for value in values if isinstance(value, int)
+    return all(
+        len(value) <= 0xFFFF if isinstance(value, bytes) else -_VALUE_LIMIT <= value < _VALUE_LIMIT for value in values
     )
 
 
@@ -121,7 +125,7 @@ def encode_rules(rules: list[Rule]) -> tuple[NDArray[np.uint32], NDArray[np.uint
     pool = bytearray()
     places: dict[bytes, int] = {}
     lists: list[int] = []
-    list_places: dict[tuple[int, ...], int] = {}
+    list_places: dict[tuple[Any, ...], int] = {}
 
     def place(value: int | bytes) -> int:
         if isinstance(value, int):
@@ -132,13 +136,15 @@ def encode_rules(rules: list[Rule]) -> tuple[NDArray[np.uint32], NDArray[np.uint
         return places[value]
 
     def place_list(rule: Rule) -> int:
-        words = [len(rule.entries) | rule.flags << 8]
-        words += [register | kind << 6 | (place(value) << 9 & 0xFFFFFFFF) for register, kind, value in rule.entries]
-        key = tuple(words)
-        if key not in list_places:
-            list_places[key] = len(lists)
-            lists.extend(words)
-        return list_places[key]
+        key = (rule.flags, rule.entries)
+        number = list_places.get(key)
+        if number is None:
+            number = list_places[key] = len(lists)
+            lists.append(len(rule.entries) | rule.flags << 8)
+            lists.extend(
+                register | kind << 6 | (place(value) << 9 & 0xFFFFFFFF) for register, kind, value in rule.entries
+            )
+        return number
 
     none = place_list(OVERFLOW)
     records = bytearray()

@@ -12,6 +12,13 @@ _LEB_LIMIT = 1 << 55  # a larger value is no offset, length or register of any r
 
 
 @machine_load
+def item(array: FlatArray, at: int) -> int:
+    """The item at `at` of an array of signed integers; the caller has checked the bounds."""
+    value: int = 0 + array[at]
+    return value
+
+
+@machine_load
 def read_u8(data: FlatArray, at: int) -> int:
     """The byte at `at`; the caller has checked the bounds."""
     value: int = 0 + data[at]
@@ -50,6 +57,14 @@ def read_i32(data: FlatArray, at: int) -> int:
 def read_i64(data: FlatArray, at: int) -> int:
     """The 64-bit integer at `at` as an int64 bit pattern; the caller has checked the bounds."""
     return read_u32(data, at) + read_i32(data, at + 4) * 4294967296
+
+
+@machine_load
+def write_i64(data: FlatArray, at: int, value: int) -> None:
+    """Write a 64-bit integer at `at`; the caller has checked the bounds, and the value is not negative."""
+    for place in range(at, at + 8):
+        data[place] = value & 255
+        value >>= 8
 
 
 @hot_loop

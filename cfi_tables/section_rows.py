@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables import cfi_program, frame_section, layout, rule_pool, state_steps
+from cfi_tables import cfi_program, fde_order, frame_section, layout, program_automaton, rule_pool
 from cfi_tables.architecture import Architecture
 from cfi_tables.elf_image import EM_AARCH64
 from cfi_tables.hot_loop import compiled, plain_view
@@ -27,7 +27,6 @@ COMPILED_FROM = 256 << 10
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _POOL = 1 << 16
-_FDE_LIMIT = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,24 +98,16 @@ def decode_section(
     found, problem_count = form(frame_section.scan_fdes)(
         data, parameters_view, view(cie), cie_count, view(fde), view(problems)
     )
+    ranges = np.array([signed(bound) for bounds in section.ranges for bound in bounds], dtype=np.int64)
+    found, problem_count = form(fde_order.keep_live)(view(fde), found, view(ranges), view(problems), problem_count)
     left_out = _problems(section.name, problems, problem_count)
-
-    columns = fde.reshape(-1, frame_section.FDE_COLUMNS)[:found]
-    columns, dead = _drop_dead(columns, section.ranges)
-    left_out += [
-        FrameProblemAt(section.name, int(row[frame_section.FDE_OFFSET]), layout.FrameProblem.DEAD,
-                       int(row[frame_section.FDE_START]) & (1 << 64) - 1)
-        for row in dead
-    ]  # fmt: skip
-    order = np.lexsort((-columns[:, frame_section.FDE_END], columns[:, frame_section.FDE_START]))
-    columns = np.ascontiguousarray(columns[order])
-    fde = columns.reshape(-1)
+    order, apart = _order(fde, found, form, view)
 
     # Every row costs at least one instruction byte, besides the first and the gap of each FDE.
-    room = int((columns[:, frame_section.FDE_PROGRAM_END] - columns[:, frame_section.FDE_PROGRAM]).sum())
-    addresses = np.empty(room + 2 * len(columns) + 2, dtype=np.int64)
-    rule_ids = np.empty(len(addresses), dtype=np.int64)
-    first_row = np.zeros(len(columns) + 1, dtype=np.int64)
+    room = len(section.data) + 2 * found
+    addresses = np.empty(room, dtype=np.int64)
+    rule_ids = np.empty(room, dtype=np.int64)
+    first_row = np.zeros(found + 1 if apart else 0, dtype=np.int64)
     initial = np.zeros(cie_count * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
     state = np.zeros(rule_pool.STATE_MAXIMUM_SIZE + cfi_program.CURSOR_SIZE, dtype=np.int64)
     stack = np.zeros(cfi_program.STATE_STACK_DEPTH * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
@@ -129,16 +120,20 @@ def decode_section(
         data, parameters_view, view(cie), cie_count, view(initial), view(state), view(stack),
         view(expressions), view(expression_slots),
     )  # fmt: skip
-    row_count, problem_count = form(state_steps.run_fdes)(
-        data, parameters_view, view(cie), view(initial), view(fde), len(columns), view(state), view(stack),
+    row_count, problem_count = form(program_automaton.run_fdes)(
+        data, parameters_view, view(cie), view(initial), view(fde), view(order), int(apart), view(state), view(stack),
         view(expressions), view(expression_slots), view(words), view(rule_slots), view(addresses),
         view(rule_ids), view(first_row), view(problems),
-        *(view(each) for each in state_steps.pools(cie_count, rule_pool.state_size(parameters_view))),
+        *(view(each) for each in program_automaton.pools(cie_count, rule_pool.state_size(parameters_view))),
     )  # fmt: skip
     left_out += _problems(section.name, problems, problem_count)
     rows = Rows(addresses[:row_count], rule_ids[:row_count])
-    rows = _resolve_overlaps(rows, columns, first_row)
-    return normalize(rows), pooled_rules(words, expressions, section.data, len(architecture.register_names)), left_out
+    if apart:
+        columns = fde.reshape(-1, frame_section.FDE_COLUMNS)[order]
+        rows = normalize(_resolve_overlaps(rows, columns, first_row))
+    elif row_count and rule_ids[0] == rule_pool.RULE_INVALID:
+        rows = Rows(rows.addresses[1:], rows.rules[1:])
+    return rows, pooled_rules(words, expressions, section.data, len(architecture.register_names)), left_out
 
 
 def signed(value: int) -> int:
@@ -159,18 +154,18 @@ def _problems(name: str, problems: NDArray[np.int64], count: int) -> list[FrameP
     ]
 
 
-def _drop_dead(
-    columns: NDArray[np.int64], ranges: list[tuple[int, int]]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(FDEs of code that is in the file, the others)."""
-    starts = columns[:, frame_section.FDE_START]
-    ends = columns[:, frame_section.FDE_END]
-    alive = np.zeros(len(columns), dtype=np.bool_)
-    for low, high in ranges:
-        alive |= (starts >= signed(low)) & (starts < signed(high)) & (ends <= signed(high))
-    if alive.any():  # a row's address is 32 bits from the first one
-        alive &= ends - starts[alive].min() < _FDE_LIMIT
-    return columns[alive], columns[~alive]
+def _order(
+    fde: NDArray[np.int64], count: int, form: Callable[[Any], Any], view: Callable[[Any], Any]
+) -> tuple[NDArray[np.int64], bool]:
+    """(indices of the FDEs in the order of their rows, whether any two of them overlap)."""
+    order = np.arange(count, dtype=np.int64)
+    if not form(fde_order.is_sorted)(view(fde), view(order)):
+        columns = fde.reshape(-1, frame_section.FDE_COLUMNS)[:count]
+        starts, ends = columns[:, frame_section.FDE_START], columns[:, frame_section.FDE_END]
+        order = np.argsort(starts, kind="stable")
+        if not form(fde_order.is_sorted)(view(fde), view(order)):
+            order = np.lexsort((-ends, starts))
+    return order, bool(form(fde_order.overlap)(view(fde), view(order)))
 
 
 def normalize(rows: Rows) -> Rows:

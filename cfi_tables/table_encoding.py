@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables import layout
-from cfi_tables.hot_loop import compiled, plain_view
-from cfi_tables.row_codes import RowCodes, choose_codes
+from cfi_tables.hot_loop import run_hot
+from cfi_tables.row_codes import RowCodes, RowSteps, choose_codes, row_steps
 from cfi_tables.rows import encode_rows
 from cfi_tables.rule_record import INVALID, OVERFLOW, Rule, encode_rules
 from cfi_tables.table_check import TableError
@@ -39,30 +39,30 @@ def encode_table(
     addresses, ids = rows.addresses, rows.rules
     if use_compiled is None:
         use_compiled = len(addresses) >= _COMPILED_ROWS
-    start = end = 0
+    start = end = base = 0
     if len(addresses):
         start, end = int(addresses[0]), int(addresses[-1])
-        if end - (start - start % layout.DELTA_ALIGNMENT) > _LARGEST_ADDRESS:
+        base = start - start % layout.DELTA_ALIGNMENT
+        if end - base > _LARGEST_ADDRESS:
             raise TableError(
                 f"{image.path}: its code is said to lie from {start:#x} to {end:#x}, more than a table holds"
             )
-        addresses = addresses - (start - start % layout.DELTA_ALIGNMENT)
-    rules, ids = _by_frequency(rules, ids)
-    if len(rules) > layout.MAXIMUM_RULES:
-        ids = np.minimum(ids, layout.MAXIMUM_RULES - 1)
-        rules = rules[: layout.MAXIMUM_RULES - 1] + [OVERFLOW]
     identity = image.build_id or b""
     values: dict[str, Any] = {
         "magic": layout.TABLE_MAGIC, "format_version": layout.FORMAT_VERSION, "machine": image.machine,
         "text_start": start & (1 << 64) - 1, "text_end": end & (1 << 64) - 1,
         "build_id": np.void(identity[:20].ljust(20, b"\0")), "build_id_size": min(len(identity), 20),
-        "row_count": max(len(addresses) - 1, 0), "rule_count": len(rules), "skipped_count": skipped,
+        "row_count": max(len(addresses) - 1, 0), "skipped_count": skipped,
     }  # fmt: skip
     parts: dict[str, NDArray[Any]] = {}
-    if rules:
+    if len(addresses):
         gap = rules.index(INVALID) if INVALID in rules else -1
-        codes = choose_codes(addresses, ids, len(rules), gap, use_compiled)
-        block_bytes, blocks, index = _encode_rows(addresses, ids, codes, use_compiled)
+        steps = row_steps(addresses, ids, gap, use_compiled)
+        rules, numbers = _by_frequency(rules, steps, int(ids[0]))
+        contexts, nexts = numbers[steps.pairs >> 32], numbers[steps.pairs & 0xFFFFFFFF]
+        codes = choose_codes(steps, contexts, nexts, len(rules), use_compiled)
+        block_bytes, blocks, index = _encode_rows(rows, base, numbers, steps, codes, use_compiled)
+        values["rule_count"] = len(rules)
         records, lists, pool = encode_rules(rules)
         for word in range(layout.RULE_SIZE // 4):
             codes.rule_words[codes.records + word] = records[word :: layout.RULE_SIZE // 4]
@@ -80,36 +80,41 @@ def encode_table(
     return _assemble(image.path, values, parts)
 
 
-def _by_frequency(rules: list[Rule], ids: NDArray[np.int64]) -> tuple[list[Rule], NDArray[np.int64]]:
-    """Only the rules that rows use, the most frequent first, and the rows' ids for that."""
-    counts = np.bincount(ids, minlength=len(rules))
+def _by_frequency(rules: list[Rule], steps: RowSteps, first: int) -> tuple[list[Rule], NDArray[np.int64]]:
+    """Only the rules that rows use, the most frequent first, and the number of each rule among those.
+
+    `first` is the first row's. What is beyond the format's limit becomes OVERFLOW.
+    """
+    counts = np.bincount(steps.pairs & 0xFFFFFFFF, steps.counts, len(rules))
+    counts[first] += 1
     order = np.argsort(-counts, kind="stable")
     order = order[counts[order] > 0]
-    mapping = np.zeros(len(rules), dtype=np.int64)
-    mapping[order] = np.arange(len(order))
-    return [rules[number] for number in order.tolist()], mapping[ids]
+    numbers = np.zeros(len(rules), dtype=np.int64)
+    numbers[order] = np.minimum(np.arange(len(order)), layout.MAXIMUM_RULES - 1)
+    chosen = [rules[number] for number in order[: layout.MAXIMUM_RULES].tolist()]
+    if len(order) > layout.MAXIMUM_RULES:
+        chosen[-1] = OVERFLOW
+    return chosen, numbers
 
 
 def _encode_rows(
-    addresses: NDArray[np.int64], ids: NDArray[np.int64], codes: RowCodes, use_compiled: bool
+    rows: Rows, base: int, numbers: NDArray[np.int64], steps: RowSteps, codes: RowCodes, use_compiled: bool
 ) -> tuple[int, NDArray[np.uint8], NDArray[np.uint32]]:
     """(bytes of a block, blocks with the spare bytes behind them, index)."""
-    pairs, tokens, _, pair_lengths, classes, _, token_lengths, extra, _ = codes.row_columns
-    bits = pair_lengths[pairs[1:]] + token_lengths[classes[pairs[1:]] * len(extra) + tokens[1:]] + extra[tokens[1:]]
-    average = -(-int(bits.sum()) * _BLOCK_ROWS // max(len(bits), 1))
+    count = len(rows.addresses)
+    average = -(-codes.bits * _BLOCK_ROWS // max(count - 1, 1))
     block_bytes = (codes.rule_bits + average + 7) // 8
     block_bytes = min(max(block_bytes, layout.MINIMUM_BLOCK_BYTES), layout.MAXIMUM_BLOCK_BYTES)
     # What is left free in a block is less than the next row takes, or the block has as many rows as it may.
-    room = 8 * block_bytes - codes.rule_bits - int(bits.max(initial=0))
-    most = min(2 + int(bits.sum()) // max(room, 1) + len(addresses) // layout.BLOCK_ROWS, len(addresses))
+    room = 8 * block_bytes - codes.rule_bits - codes.longest
+    most = min(2 + codes.bits // max(room, 1) + count // layout.BLOCK_ROWS, count)
     out = np.zeros(most * block_bytes + layout.BLOCK_SPARE_BYTES, dtype=np.uint8)
     index = np.zeros(most, dtype=np.int64)
-    arguments: Any = (addresses, ids, *codes.row_columns, codes.rule_bits, block_bytes, out, index)
-    if use_compiled:
-        count = compiled(encode_rows)(*arguments)
-    else:
-        count = encode_rows(*(plain_view(each) if isinstance(each, np.ndarray) else each for each in arguments))
-    return block_bytes, out[: count * block_bytes + layout.BLOCK_SPARE_BYTES], index[:count].astype(np.uint32)
+    blocks = run_hot(
+        encode_rows, use_compiled, rows.addresses, rows.rules, steps.steps, 0, count, base, numbers, codes.pair_words,
+        codes.token_words, codes.token_base, codes.rule_bits, block_bytes, out, index,
+    )  # fmt: skip
+    return block_bytes, out[: blocks * block_bytes + layout.BLOCK_SPARE_BYTES], index[:blocks].astype(np.uint32)
 
 
 def _assemble(name: str, values: dict[str, Any], parts: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:

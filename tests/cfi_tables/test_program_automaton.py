@@ -1,10 +1,10 @@
-"""Remembered steps change nothing but the speed: with room for few states or none the rows are the same."""
+"""The automaton changes nothing but the speed: with room for few states or none the rows are the same."""
 
 from __future__ import annotations
 
 import pytest
 
-from cfi_tables import state_steps
+from cfi_tables import program_automaton
 from cfi_tables.elf_image import ElfImage
 from cfi_tables.table import build_table
 
@@ -13,15 +13,15 @@ from cfi_tables.table import build_table
 def test_a_full_pool_gives_the_same_table(room, system_file, monkeypatch):
     image = ElfImage.open(system_file("ls"))
     wanted = build_table(image, use_compiled=False).data.tobytes()
-    pools = state_steps.pools
+    pools = program_automaton.pools
 
     def small(cie_count, size):
         states, *others = pools(cie_count, size)
-        return states[: 1 + room * (state_steps.POOLED_WORDS + size)], *others
+        return states[: 1 + room * (program_automaton.POOLED_WORDS + size)], *others
 
-    monkeypatch.setattr(state_steps, "pools", small)
+    monkeypatch.setattr(program_automaton, "pools", small)
     used = []
-    run_fde = state_steps.run_fde
-    monkeypatch.setattr(state_steps, "run_fde", lambda *arguments: used.append(1) or run_fde(*arguments))
+    run_fde = program_automaton.run_fde
+    monkeypatch.setattr(program_automaton, "run_fde", lambda *arguments: used.append(1) or run_fde(*arguments))
     assert build_table(image, use_compiled=False).data.tobytes() == wanted
     assert used, "the pool was never full"

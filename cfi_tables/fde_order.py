@@ -1,0 +1,79 @@
+"""Which FDEs of a section count, and in which order their rows come, as hot loops.
+
+Owns the dropping of discarded code. Data comes from the columns of `frame_section`; `program_automaton` runs the FDEs
+that are left.
+"""
+
+from __future__ import annotations
+
+from cfi_tables.frame_section import (
+    FDE_COLUMNS,
+    FDE_END,
+    FDE_OFFSET,
+    FDE_START,
+    PROBLEM_COLUMNS,
+    PROBLEM_OFFSET,
+    PROBLEM_REASON,
+    PROBLEM_START,
+)
+from cfi_tables.hot_loop import FlatArray, hot_loop
+from cfi_tables.layout import FRAME_PROBLEM_DEAD
+
+_LIMIT = 0xFFFFFFFF
+"""A row's address is 32 bits from the first one."""
+
+
+@hot_loop
+def _in_file(start: int, end: int, ranges: FlatArray) -> bool:
+    """Whether the code from `start` to `end` lies in one of the ranges, which are pairs of bounds."""
+    for index in range(0, len(ranges), 2):
+        if ranges[index] <= start < ranges[index + 1] and end <= ranges[index + 1]:
+            return True
+    return False
+
+
+@hot_loop
+def keep_live(
+    fde: FlatArray, count: int, ranges: FlatArray, problems: FlatArray, problem_count: int
+) -> tuple[int, int]:
+    """Move the FDEs whose code is in the file to the front, and note the others; gives (how many, problem count)."""
+    lowest = 0
+    seen = 0
+    for index in range(count):
+        start = fde[index * FDE_COLUMNS + FDE_START]
+        if (seen == 0 or start < lowest) and _in_file(start, fde[index * FDE_COLUMNS + FDE_END], ranges):
+            lowest = 0 + start
+            seen = 1
+    kept = 0
+    for index in range(count):
+        row = index * FDE_COLUMNS
+        end = fde[row + FDE_END]
+        if _in_file(fde[row + FDE_START], end, ranges) and end - lowest < _LIMIT:
+            if kept < index:
+                for column in range(FDE_COLUMNS):
+                    fde[kept * FDE_COLUMNS + column] = fde[row + column]
+            kept += 1
+        else:
+            problems[problem_count * PROBLEM_COLUMNS + PROBLEM_OFFSET] = fde[row + FDE_OFFSET]
+            problems[problem_count * PROBLEM_COLUMNS + PROBLEM_REASON] = FRAME_PROBLEM_DEAD
+            problems[problem_count * PROBLEM_COLUMNS + PROBLEM_START] = fde[row + FDE_START]
+            problem_count += 1
+    return kept, problem_count
+
+
+@hot_loop
+def is_sorted(fde: FlatArray, order: FlatArray) -> bool:
+    """Whether each FDE in `order` starts behind the start of the one before it."""
+    for index in range(1, len(order)):
+        if fde[order[index] * FDE_COLUMNS + FDE_START] <= fde[order[index - 1] * FDE_COLUMNS + FDE_START]:
+            return False
+    return True
+
+
+@hot_loop
+def overlap(fde: FlatArray, order: FlatArray) -> bool:
+    """Whether an FDE of a sorted `order` starts before the end of the one before it."""
+    for index in range(1, len(order)):
+        if fde[order[index] * FDE_COLUMNS + FDE_START] < fde[order[index - 1] * FDE_COLUMNS + FDE_END]:
+            return True
+    return False
