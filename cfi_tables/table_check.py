@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cfi_tables import layout
 from cfi_tables.architecture import architecture_of
 
+_NEAR_BITS = 24  # `rows` reads as many at once
 _RECORD_WORDS = layout.RULE_SIZE // 4
 _EXPRESSION_KINDS = (layout.REGISTER_KIND_EXPRESSION, layout.REGISTER_KIND_VAL_EXPRESSION)
 
@@ -104,7 +105,8 @@ def _check_codes(parts: dict[str, NDArray[Any]], header: Any, refuse: _Refuse) -
     """Every state is a rule's record with its successors behind it, and every successor is a state or an escape."""
     words = parts["rules"]
     states = parts["states"].astype(np.int64)
-    records, sizes = states >> 12, 1 << (states >> 8 & 15)
+    records, bits = states >> 12, states >> 8 & 15
+    sizes = 1 << bits
     if ((states & 255) != 0).any() or (records == 0).any():
         raise refuse("a rule's state is damaged")
     ends = records + _RECORD_WORDS + sizes
@@ -114,6 +116,14 @@ def _check_codes(parts: dict[str, NDArray[Any]], header: Any, refuse: _Refuse) -
         raise refuse("rules overlap or are out of order")
     places = np.repeat(records + _RECORD_WORDS - (np.cumsum(sizes) - sizes), sizes) + np.arange(sizes.sum())
     successors = words[places].astype(np.int64)
+    if int(bits.max()) + int(header["delta_bits"]) + layout.DELTA_NEAR_EXTRA > _NEAR_BITS:
+        raise refuse("a row may take more bits than are read at once")
+    if ((successors & 15) > np.repeat(bits, sizes)).any():
+        raise refuse("a successor's code is damaged")
+    deltas = parts["deltas"]
+    far = (deltas >> 4 & 15) > layout.DELTA_NEAR_EXTRA
+    if ((deltas & 15) > header["delta_bits"]).any() or (deltas[far] >> 8 != 0).any():
+        raise refuse("a delta's code is damaged")
     if ((successors >> 4 & 15) >= int(header["class_count"])).any():
         raise refuse("a successor names a class of deltas that is not there")
     named = successors[successors >> 12 != 0] & ~255

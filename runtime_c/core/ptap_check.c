@@ -79,7 +79,8 @@ static int states_are_sound(const uint8_t *table)
 	for (uint32_t rule = 0; rule < header->rule_count; rule++) {
 		uint32_t state = word_at(table, header->states_offset, rule);
 
-		if (LENGTH(state) || DELTA_CLASS(state) || RECORD(state) < free)
+		if (LENGTH(state) || DELTA_CLASS(state) || RECORD(state) < free ||
+		    SUCCESSOR_BITS(state) + header->delta_bits + PTAP_DELTA_NEAR_EXTRA > NEAR_BITS)
 			return 0;
 		free = (uint64_t)RECORD(state) + RECORD_WORDS + ((uint64_t)1 << SUCCESSOR_BITS(state));
 	}
@@ -103,6 +104,21 @@ static int is_state(const uint8_t *table, uint32_t word)
 	return low < header->rule_count && word_at(table, header->states_offset, low) == word;
 }
 
+/* Whether each delta's code is no longer than what its table is indexed by, and far ones have no base. */
+static int deltas_are_sound(const uint8_t *table)
+{
+	const struct ptap_header *header = header_of(table);
+
+	for (uint32_t index = 0; index < (uint32_t)header->class_count << header->delta_bits; index++) {
+		uint32_t word = read_u16(table + header->deltas_offset + 2 * (uint64_t)index);
+
+		if (LENGTH(word) > header->delta_bits ||
+		    (DELTA_EXTRA(word) > PTAP_DELTA_NEAR_EXTRA && DELTA_BASE(word)))
+			return 0;
+	}
+	return 1;
+}
+
 /* Whether each successor of a state is a state as well, or an escape, and its class is there. */
 static int successors_are_sound(const uint8_t *table, uint32_t state)
 {
@@ -111,7 +127,7 @@ static int successors_are_sound(const uint8_t *table, uint32_t state)
 	for (uint32_t index = 0; index < 1u << SUCCESSOR_BITS(state); index++) {
 		uint32_t word = word_at(table, header->rules_offset, RECORD(state) + RECORD_WORDS + index);
 
-		if (DELTA_CLASS(word) >= header->class_count)
+		if (LENGTH(word) > SUCCESSOR_BITS(state) || DELTA_CLASS(word) >= header->class_count)
 			return 0;
 		if (RECORD(word) && !is_state(table, word & ~(uint32_t)255))
 			return 0;
@@ -209,5 +225,7 @@ enum ptap_table_fault ptap_check_table(const uint8_t *table, uint64_t size)
 		return PTAP_TABLE_INDEX;
 	if (!states_are_sound(table))
 		return PTAP_TABLE_STATES;
+	if (!deltas_are_sound(table))
+		return PTAP_TABLE_DELTAS;
 	return check_rules(table);
 }

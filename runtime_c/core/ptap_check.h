@@ -18,7 +18,8 @@ enum ptap_table_fault {
 	PTAP_TABLE_PARTS, /* a part lies outside of the table */
 	PTAP_TABLE_INDEX, /* out of order */
 	PTAP_TABLE_STATES, /* a state is damaged, or its record and successors overlap another's or lie outside */
-	PTAP_TABLE_SUCCESSORS, /* one is no rule, or names a class of deltas that is not there */
+	PTAP_TABLE_DELTAS, /* the code of a delta is damaged */
+	PTAP_TABLE_SUCCESSORS, /* one's code is damaged, it is no rule, or names a class of deltas that is not there */
 	PTAP_TABLE_RULES, /* of an unknown kind, or of a register that no walk has */
 	PTAP_TABLE_LISTS, /* a register list lies outside of the table */
 	PTAP_TABLE_EXPRESSIONS, /* an expression lies outside of the table */

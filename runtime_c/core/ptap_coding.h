@@ -18,6 +18,9 @@
 #define ENTRY_KIND(word) ((word) >> 6 & 7)
 #define ENTRY_VALUE(word) ((int32_t)(word) >> 9)
 
+/* Bits that a row takes at the most, where it has neither an escape nor a far delta: readers get them at once. */
+#define NEAR_BITS 24
+
 /* Words of a rule record, which its successors follow. */
 #define RECORD_WORDS ((uint32_t)sizeof(struct ptap_rule) / 4)
 

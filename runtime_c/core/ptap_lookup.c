@@ -50,10 +50,11 @@ static void read_delta(struct row_cursor *cursor, uint32_t delta_class)
 	uint32_t extra = DELTA_EXTRA(code);
 	uint64_t delta;
 
-	if (extra == PTAP_DELTA_EXTRA_U32) {
+	if (extra > PTAP_DELTA_NEAR_EXTRA) { /* it has no base, and zero means zero */
+		extra = extra == PTAP_DELTA_EXTRA_U32 ? 32 : extra;
 		cursor->at += LENGTH(code);
-		cursor->address += low_bits(read_bits(cursor), 32);
-		cursor->at += 32;
+		cursor->address += low_bits(read_bits(cursor), extra);
+		cursor->at += extra;
 		return;
 	}
 	delta = DELTA_BASE(code) + low_bits(window >> LENGTH(code), extra);

@@ -102,6 +102,20 @@ def test_damaged_files(files):
     assert refused > _TIMES // 10 and rows > _TIMES
 
 
+def test_code_that_spans_more_than_32_bits():
+    """Each section alone is narrow enough; both together are not, and addresses would wrap around."""
+    code = ElfSection(".text", address=0x1000, flags=ALLOC | EXECUTE, type=NOBITS, size=1 << 34)
+    for start, fits in ((0xFFFF_F000, True), (0x3_0000_0000, False)):
+        frames = ElfSection(".eh_frame", _frames(), 0x4000, ALLOC)
+        data = write_elf(EM_X86_64, [code, frames, ElfSection(".debug_frame", _frames(False, start=start))])
+        if fits:
+            table = build_table(ElfImage.from_bytes(data, "wide"))
+            assert table.text_range == (0x1000, start + 0x100) and table.row_count == 5
+            continue
+        with pytest.raises(TableError, match="wide: its code is said to lie from 0x1000 to 0x300000100"):
+            build_table(ElfImage.from_bytes(data, "wide"))
+
+
 # --- numbers that ask for memory
 
 _COMPRESSION = struct.Struct("<IIQQ")
