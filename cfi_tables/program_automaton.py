@@ -322,7 +322,6 @@ def run_fdes(
     cie: FlatArray,
     initial: FlatArray,
     fde: FlatArray,
-    order: FlatArray,
     separate: int,
     state: FlatArray,
     stack: FlatArray,
@@ -340,17 +339,17 @@ def run_fdes(
     moves: FlatArray,
     first_nodes: FlatArray,
 ) -> tuple[int, int]:
-    """Append the rows of the FDEs in `order` (indices into the columns); gives (row count, problem count).
+    """Append the rows of the FDEs, sorted by address; gives (row count, problem count).
 
     `separate` 0 makes one sequence of rows of FDEs that do not overlap. With 1, each FDE has rows of its own, the gap
-    behind it the last: the FDE at `order[i]` those from `fde_first_row[i]` up to `fde_first_row[i + 1]`, none when it
-    is left out with a problem. The last five arrays are those of `pools`.
+    behind it the last: FDE i those from `fde_first_row[i]` up to `fde_first_row[i + 1]`, none when it is left out with
+    a problem. The last five arrays are those of `pools`.
     """
     row_count = 0
     problem_count = 0
     floor = APART if separate else 0
-    for index in range(len(order)):
-        fde_row = order[index] * FDE_COLUMNS
+    for index in range(len(fde) // FDE_COLUMNS):
+        fde_row = index * FDE_COLUMNS
         if separate:
             fde_first_row[index] = row_count
         problem = cie[fde[fde_row + FDE_CIE] * CIE_COLUMNS + CIE_PROBLEM]
@@ -385,7 +384,7 @@ def run_fdes(
         else:
             row_count = done
     if separate:
-        fde_first_row[len(order)] = row_count
+        fde_first_row[len(fde) // FDE_COLUMNS] = row_count
     return row_count, problem_count
 
 

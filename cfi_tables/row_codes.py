@@ -368,9 +368,9 @@ def _choose_successors(
     best_bits, best_kept = np.zeros(rule_count, dtype=np.int64), np.zeros(rule_count, dtype=np.int64)
     for bits in range(_MAXIMUM_BITS + 1):
         size = 1 << bits
-        tried = np.flatnonzero(number << _SPARE_BITS > size)  # a larger table gains the others nothing
-        inside = np.isin(np.arange(rule_count), tried)[group]
-        place = np.cumsum(np.bincount(tried, minlength=rule_count)) - 1
+        is_tried = number << _SPARE_BITS > size  # a larger table gains the others nothing
+        tried = np.flatnonzero(is_tried)
+        inside, place = is_tried[group], np.cumsum(is_tried) - 1
         cost, kept = _cost_of_size(
             bits, rule_bits, place[group[inside]], rank[inside], sorted_counts[inside], share[inside],
             number[tried], placeable[tried], total[tried],
@@ -429,7 +429,7 @@ def _code_cost(symbols: _Integers, groups: _Integers, totals: _Integers, limit: 
     size = 1 << limit
     share = symbols / np.maximum(totals, 1)[groups]
     scale = np.ones(len(totals))
-    for _ in range(3):
+    for _ in range(2):
         frequent = share * scale[groups] * size > 1
         rare = np.bincount(groups, (symbols > 0) & ~frequent, minlength=len(totals))
         room = np.maximum(1 - rare / size, 1 / size)

@@ -25,3 +25,18 @@ def put_row(addresses: FlatArray, rules: FlatArray, count: int, floor: int, addr
     addresses[count] = address
     rules[count] = rule
     return count + 1
+
+
+@hot_loop
+def append_rows(
+    addresses: FlatArray, rules: FlatArray, count: int, more: FlatArray, more_rules: FlatArray, numbers: FlatArray
+) -> int:
+    """Put a normal sequence behind `count` rows, its rules numbered by `numbers`; gives how many there are then."""
+    for row in range(len(more)):
+        if row < 2:  # of the others none is at the place of the one before, and none repeats its rule
+            count = put_row(addresses, rules, count, 0, 0 + more[row], 0 + numbers[more_rules[row]])
+        else:
+            addresses[count] = more[row]
+            rules[count] = numbers[more_rules[row]]
+            count += 1
+    return count

@@ -164,15 +164,10 @@ def _fill_words(state: FlatArray, flags: int, section: FlatArray, rules: FlatArr
 
 
 @hot_loop
-def intern_rule(state: FlatArray, flags: int, section: FlatArray, rules: FlatArray, slots: FlatArray) -> int:
-    """The id of the rule that the state holds, a new one when it is new; RULE_OVERFLOW when the pool is full."""
+def _intern_words(rules: FlatArray, slots: FlatArray) -> int:
+    """The id of the rule whose words lie behind the pool's, which takes them when it is new."""
     count: int = rules[0]
     base = 1 + count * RULE_WORDS
-    if base + RULE_WORDS > len(rules):
-        return RULE_OVERFLOW
-    special = _fill_words(state, flags, section, rules, base)
-    if special < FIRST_RULE:
-        return special
     size = WORD_ENTRIES + 2 * rules[base + WORD_COUNT]
     value = 0
     for index in range(size):
@@ -191,6 +186,70 @@ def intern_rule(state: FlatArray, flags: int, section: FlatArray, rules: FlatArr
     slots[slot] = count + 1
     rules[0] = count + 1
     return count
+
+
+@hot_loop
+def intern_rule(state: FlatArray, flags: int, section: FlatArray, rules: FlatArray, slots: FlatArray) -> int:
+    """The id of the rule that the state holds, a new one when it is new; RULE_OVERFLOW when the pool is full."""
+    base = 1 + rules[0] * RULE_WORDS
+    if base + RULE_WORDS > len(rules):
+        return RULE_OVERFLOW
+    special = _fill_words(state, flags, section, rules, base)
+    if special < FIRST_RULE:
+        return special
+    return _intern_words(rules, slots)
+
+
+@hot_loop
+def _take_expression(
+    data: FlatArray, number: int, other: FlatArray, expressions: FlatArray, expression_slots: FlatArray
+) -> int:
+    """The number of another pool's expression in this one; -1 when this one is full."""
+    place = 1 + number * EXPRESSION_WORDS
+    return intern_expression(data, 0 + other[place], 0 + other[place + 1], expressions, expression_slots)
+
+
+@hot_loop
+def merge_rules(
+    data: FlatArray,
+    other_rules: FlatArray,
+    other_expressions: FlatArray,
+    rules: FlatArray,
+    slots: FlatArray,
+    expressions: FlatArray,
+    expression_slots: FlatArray,
+    numbers: FlatArray,
+) -> None:
+    """Take another pool's rules into this one; `numbers` gets the id that each has here.
+
+    Both are of the section `data`. What there is no room for becomes RULE_OVERFLOW.
+    """
+    for rule in range(FIRST_RULE):
+        numbers[rule] = rule
+    for rule in range(FIRST_RULE, other_rules[0]):
+        source = 1 + rule * RULE_WORDS
+        base = 1 + rules[0] * RULE_WORDS
+        numbers[rule] = RULE_OVERFLOW
+        if base + RULE_WORDS > len(rules):
+            continue
+        for index in range(RULE_WORDS):
+            rules[base + index] = other_rules[source + index]
+        full = 0
+        if rules[base + WORD_CFA_KIND] == CFA_KIND_EXPRESSION:
+            number = _take_expression(
+                data, 0 + rules[base + WORD_CFA_VALUE], other_expressions, expressions, expression_slots
+            )
+            rules[base + WORD_CFA_VALUE] = number
+            full |= number < 0
+        for entry in range(rules[base + WORD_COUNT]):
+            place = base + WORD_ENTRIES + 2 * entry
+            how = rules[place] >> 8
+            if how == REGISTER_KIND_EXPRESSION or how == REGISTER_KIND_VAL_EXPRESSION:
+                number = _take_expression(data, 0 + rules[place + 1], other_expressions, expressions, expression_slots)
+                rules[place + 1] = number
+                full |= number < 0
+        if not full:
+            numbers[rule] = _intern_words(rules, slots)
 
 
 def prepare_rules(rules: FlatArray) -> None:

@@ -1,0 +1,138 @@
+"""The programs of all FDEs of a section run into one sequence of rows, in parts at once.
+
+Owns the arrays that the hot loops of `cfi_program` and `program_automaton` work on, and how parts come together: the
+FDEs are cut into as many as there are threads, each with pools of its own, and the ids are the same as if one had run
+them all. Data comes from the columns of `frame_section`; it goes to `section_rows`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfi_tables import cfi_program, frame_section, layout, program_automaton, row_sequence, rule_pool
+from cfi_tables.hot_loop import run_hot
+from cfi_tables.worker_threads import run_parts, worker_count
+
+_Integers = NDArray[np.int64]
+
+_POOL = 1 << 16
+_PART_FDES = 1 << 13
+"""FDEs from which a part pays: its pools begin empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class SectionEntries:
+    """A section's CIEs and FDEs, as `frame_section` lays them out."""
+
+    data: NDArray[np.uint8]
+    parameters: _Integers
+    cie: _Integers
+    fde: _Integers
+    order: _Integers
+    """Of the FDEs, by address."""
+    overlap: bool
+    """Whether two of them overlap."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramRows:
+    """Rows of FDEs, and the pools that their rules' ids and the rules' expressions refer to."""
+
+    addresses: _Integers
+    rules: _Integers
+    first_rows: _Integers
+    """Where FDEs overlap: the first row of each in order, and the number of rows."""
+    words: _Integers
+    rule_slots: _Integers
+    expressions: _Integers
+    expression_slots: _Integers
+    problems: _Integers
+    """A line for each FDE that was left out."""
+
+
+def run_programs(entries: SectionEntries, use_compiled: bool) -> ProgramRows:
+    """The rows of all FDEs; of those that overlap, the rows of each."""
+    count = 1
+    if use_compiled and not entries.overlap:
+        count = max(1, min(worker_count(), len(entries.order) // _PART_FDES))
+    parts = [_Part(entries, order) for order in np.array_split(entries.order, count)]
+    done = run_parts([partial(part.run, use_compiled) for part in parts], use_compiled)
+    return done[0] if count == 1 else _join(entries, done, use_compiled)
+
+
+class _Part:
+    """Some of the FDEs, and the arrays to run them with.
+
+    The arrays are made by the thread that asks for them all: it gets memory that was used before, and workers would
+    each fault theirs in anew, which takes as long as the work.
+    """
+
+    def __init__(self, entries: SectionEntries, order: _Integers) -> None:
+        self._entries = entries
+        self._cie = entries.cie.copy()  # a part notes what is wrong with a CIE's program
+        cie_count = len(self._cie) // frame_section.CIE_COLUMNS
+        self._fdes = entries.fde.reshape(-1, frame_section.FDE_COLUMNS)[order]
+        program_bytes = self._fdes[:, frame_section.FDE_PROGRAM_END] - self._fdes[:, frame_section.FDE_PROGRAM]
+        # Every row costs at least one instruction byte, besides the first and the gap of each FDE.
+        room = int(program_bytes.sum()) + 2 * len(order)
+        self._addresses = np.empty(room, dtype=np.int64)
+        self._rules = np.empty(room, dtype=np.int64)
+        self._first_rows = np.zeros(len(order) + 1 if entries.overlap else 0, dtype=np.int64)
+        self._problems = np.zeros((len(order) + 1) * frame_section.PROBLEM_COLUMNS, dtype=np.int64)
+        self._initial = np.zeros(cie_count * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
+        self._state = np.zeros(rule_pool.STATE_MAXIMUM_SIZE + cfi_program.CURSOR_SIZE, dtype=np.int64)
+        self._stack = np.zeros(cfi_program.STATE_STACK_DEPTH * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
+        self._expressions = np.zeros(1 + _POOL * rule_pool.EXPRESSION_WORDS, dtype=np.int64)
+        self._expression_slots = np.zeros(2 * _POOL, dtype=np.int64)
+        self._words = np.zeros(1 + (layout.MAXIMUM_RULES - 1) * rule_pool.RULE_WORDS, dtype=np.int64)
+        self._rule_slots = np.zeros(2 * _POOL, dtype=np.int64)
+        rule_pool.prepare_rules(self._words)
+        self._pools = program_automaton.pools(cie_count, rule_pool.state_size(entries.parameters))
+
+    def run(self, use_compiled: bool) -> ProgramRows:
+        """The rows of these FDEs."""
+        entries = self._entries
+        run_hot(
+            cfi_program.run_cies, use_compiled, entries.data, entries.parameters, self._cie,
+            len(self._cie) // frame_section.CIE_COLUMNS, self._initial, self._state, self._stack, self._expressions,
+            self._expression_slots,
+        )  # fmt: skip
+        row_count, problem_count = run_hot(
+            program_automaton.run_fdes, use_compiled, entries.data, entries.parameters, self._cie, self._initial,
+            self._fdes.reshape(-1), int(entries.overlap), self._state, self._stack, self._expressions,
+            self._expression_slots, self._words, self._rule_slots, self._addresses, self._rules, self._first_rows,
+            self._problems, *self._pools,
+        )  # fmt: skip
+        return ProgramRows(
+            self._addresses[:row_count], self._rules[:row_count], self._first_rows, self._words, self._rule_slots,
+            self._expressions, self._expression_slots,
+            self._problems.reshape(-1, frame_section.PROBLEM_COLUMNS)[:problem_count],
+        )  # fmt: skip
+
+
+def _join(entries: SectionEntries, parts: list[ProgramRows], use_compiled: bool) -> ProgramRows:
+    """The parts put behind one another, with the ids of the first part's pools."""
+    total = sum(len(part.addresses) for part in parts)
+    addresses, rules = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.int64)
+    first = parts[0]
+    count = 0
+    for part in parts:
+        numbers = np.arange(int(part.words[0]), dtype=np.int64)
+        if part is not first:
+            run_hot(
+                rule_pool.merge_rules, use_compiled, entries.data, part.words, part.expressions, first.words,
+                first.rule_slots, first.expressions, first.expression_slots, numbers,
+            )  # fmt: skip
+        count = run_hot(
+            row_sequence.append_rows, use_compiled, addresses, rules, count, part.addresses, part.rules, numbers
+        )
+    problems: Any = np.concatenate([part.problems for part in parts])
+    return ProgramRows(
+        addresses[:count], rules[:count], first.first_rows, first.words, first.rule_slots, first.expressions,
+        first.expression_slots, problems,
+    )  # fmt: skip
