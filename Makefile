@@ -23,9 +23,10 @@ demo: setup
 
 test: setup
 	@scripts/debian-packages gcc=gcc
-	@scripts/debian-packages --optional g++=g++ clang=clang libclang-rt-14-dev ld.lld=lld gdb=gdb \
-		readelf=binutils libc6-dev libc6-dbg python3.11=python3.11 python3.11-dbg llvm-symbolizer-14=llvm-14 perf=linux-perf setpriv=util-linux \
-		aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu libc6-dev-arm64-cross libc6-i386 objcopy=binutils rustc=rustc
+	@scripts/debian-packages --optional g++=g++ clang=clang ld.lld=lld gdb=gdb readelf=binutils libc6-dev libc6-dbg \
+		python3.11=python3.11 python3.11-dbg llvm-symbolizer-14=llvm-14 perf=linux-perf setpriv=util-linux \
+		aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu libc6-dev-arm64-cross libc6-i386 objcopy=binutils rustc=rustc \
+		libclang-rt-14-dev libelf1 libpython3.11 libllvm14 libssl3
 	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto
 
 check: setup

@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from cfi_tables import layout, rule_pool, x86_64
 from cfi_tables.architecture import architecture_of, supported
-from cfi_tables.elf_image import ET_REL, PF_X, PT_LOAD, SHF_EXECINSTR, ElfImage, Section
+from cfi_tables.elf_image import ET_REL, PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, ElfImage, Section
 from cfi_tables.orc import has_orc, orc_rows
 from cfi_tables.relocation import link_view, relocated_contents
 from cfi_tables.rule_record import INVALID, Rule
 from cfi_tables.section_rows import FrameProblemAt, FrameSection, Rows, decode_section, normalize, overlay, rules_at
+
+_CODE = SHF_ALLOC | SHF_EXECINSTR
 
 
 class UnsupportedImage(Exception):
@@ -77,7 +79,11 @@ def _number(rule: Rule, rules: list[Rule], numbers: dict[Rule, int]) -> int:
 
 
 def code_ranges(image: ElfImage) -> list[tuple[int, int]]:
-    """Address ranges of `image` that hold code; of a relocatable object those of its link view."""
+    """Address ranges of `image` that hold code; of a relocatable object those of its link view.
+
+    They are the executable segments, and executable sections outside of them: newer kernels (6.19 is one) have their
+    init code in a segment that is called writable only.
+    """
     if image.file_type == ET_REL:
         return list(link_view(image).code_ranges)
     ranges = [
@@ -85,7 +91,12 @@ def code_ranges(image: ElfImage) -> list[tuple[int, int]]:
         for s in image.segments
         if s.type == PT_LOAD and s.flags & PF_X and s.memory_size
     ]
-    return ranges or [(s.address, s.address + s.size) for s in image.section_list if s.flags & SHF_EXECINSTR]
+    for section in image.section_list:
+        low, high = section.address, section.address + section.size
+        if section.flags & _CODE == _CODE and section.size:
+            if not any(begin < high and low < end for begin, end in ranges):
+                ranges.append((low, high))
+    return ranges
 
 
 def frame_sections(image: ElfImage, debug: ElfImage | None) -> Iterator[tuple[FrameSection, ElfImage]]:

@@ -6,15 +6,16 @@ kernel's unwinder (arch/x86/include/asm/orc_types.h, arch/x86/kernel/unwind_orc.
 
 * 5.10 - 6.2: `sp_reg:4 bp_reg:4 type:2 end:1`;
 * 6.3: a `signal` bit before `end`;
-* 6.4 and later: `type:3 signal:1`, the end of the stack being a type.
+* 6.4 - 7.0: `type:3 signal:1`, the end of the stack being a type;
+* 7.1 and later: the same bits, but other numbers of the registers, and rax among them.
 
 `.orc_header` (6.4 and later, and stable releases before) has a hash of the definitions, which decides. Where there
 is none the release does: the banner of a vmlinux or the vermagic of a module. A layout that neither names, or whose
 entries are not sound in it, is an error, never a guess.
 
 ORC knows the stack pointer, the return address and rbp, and nothing of rbx and r12-r15: a rule made from ORC calls
-these unknown, except where it names a whole pt_regs. Offsets from rdx, rdi, r10 and r13 are added, as the hints in the
-entry code mean them: the NMI entry has its interrupt frame at rdx + 8.
+these unknown, except where it names a whole pt_regs. Offsets from rax, rdx, rdi, r10 and r13 are added, as the hints in
+the entry code mean them: the NMI entry has its interrupt frame at rdx + 8.
 """
 
 from __future__ import annotations
@@ -38,22 +39,27 @@ class OrcLayout(Enum):
 
     BEFORE_6_3 = "5.10-6.2"
     SIGNAL_BIT = "6.3"
-    TYPES = "6.4 and later"
+    TYPES = "6.4-7.0"
+    OTHER_REGISTERS = "7.1 and later"
 
 
 # SHA-1 of the definitions, as scripts/orc_hash.sh makes it.
 _HASHES = {
     bytes.fromhex("db84aed4103b31dd51e017f8f79783ca985c2c51"): OrcLayout.SIGNAL_BIT,
     bytes.fromhex("fe5d32bf581bd63b2ca9a5c65ba5a625eab3fe24"): OrcLayout.TYPES,
+    bytes.fromhex("137c36ad7627c4dd55932176bb0ecdbd5041fc82"): OrcLayout.OTHER_REGISTERS,
 }
 _FIRST_RELEASE = (5, 10)
 _SP_INDIRECT_CHANGED = (5, 12)
 
 _ENTRY = np.dtype([("sp_offset", "<i2"), ("bp_offset", "<i2"), ("bits", "<u2")])
 
-# ORC_REG_*
-_UNDEFINED, _PREVIOUS_SP, _DX, _DI, _BP, _SP, _R10, _R13, _BP_INDIRECT, _SP_INDIRECT = range(10)
-_BASE = {_DX: 1, _DI: 5, _BP: 6, _SP: 7, _R10: 10, _R13: 13, _BP_INDIRECT: 6, _SP_INDIRECT: 7}
+# ORC_REG_* before 7.1, and behind them the one that came with 7.1.
+_UNDEFINED, _PREVIOUS_SP, _DX, _DI, _BP, _SP, _R10, _R13, _BP_INDIRECT, _SP_INDIRECT, _AX = range(11)
+# The same by the numbers of 7.1.
+_SINCE_7_1 = (_UNDEFINED, _AX, _DX, _SP, _BP, _DI, _R10, _R13, _PREVIOUS_SP, _SP_INDIRECT, _BP_INDIRECT)
+_NO_REGISTER = 15
+_BASE = {_AX: 0, _DX: 1, _DI: 5, _BP: 6, _SP: 7, _R10: 10, _R13: 13, _BP_INDIRECT: 6, _SP_INDIRECT: 7}
 
 # The types of every layout, with the numbers of 6.4.
 _TYPE_UNDEFINED, _TYPE_END, _TYPE_CALL, _TYPE_REGS, _TYPE_REGS_PARTIAL = range(5)
@@ -69,7 +75,7 @@ _NOT_IN_ORC = tuple(register for register in x86_64.CALLEE_SAVED if register != 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One entry in the terms of the latest layout."""
+    """One entry with the types of 6.4 and the register numbers before 7.1."""
 
     sp_offset: int
     bp_offset: int
@@ -158,14 +164,22 @@ def entry_layout(image: ElfImage, release: tuple[int, int] | None) -> OrcLayout:
         raise ElfError(f"{image.path}: it has no .orc_header and {version}; ORC is read from 5.10 on")
     if release < (6, 3):
         return OrcLayout.BEFORE_6_3
+    if release >= (7, 1):
+        return OrcLayout.OTHER_REGISTERS
     return OrcLayout.SIGNAL_BIT if release == (6, 3) else OrcLayout.TYPES
 
 
 def _decode(row: tuple[int, int, int], orc_layout: OrcLayout, path: str) -> _Entry:
-    """An entry in the terms of the latest layout. Raises ElfError for one that is not sound in its layout."""
+    """An entry, whatever its layout, as one `_Entry`. Raises ElfError for one that is not sound in its layout."""
     sp_offset, bp_offset, bits = row
     sp_register, bp_register = bits & 15, bits >> 4 & 15
-    if orc_layout is OrcLayout.TYPES:
+    if orc_layout is OrcLayout.OTHER_REGISTERS:
+        sp_register, bp_register = (
+            _SINCE_7_1[number] if number < len(_SINCE_7_1) else _NO_REGISTER for number in (sp_register, bp_register)
+        )
+    elif sp_register == _AX:
+        sp_register = _NO_REGISTER
+    if orc_layout in (OrcLayout.TYPES, OrcLayout.OTHER_REGISTERS):
         kind, signal, spare = bits >> 8 & 7, bool(bits >> 11 & 1), bits >> 12
     else:
         # CALL, REGS, REGS_PARTIAL; the end of the stack is a bit, and nothing known is sp_reg UNDEFINED.

@@ -13,12 +13,14 @@ share an escape, behind which the rule's id follows. Pairs with like deltas shar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables.hot_loop import FlatArray, hot_loop, run_hot
 from cfi_tables.layout import (
+    BLOCK_ROWS,
     DELTA_ALIGNMENT,
     DELTA_EXTRA_U32,
     MAXIMUM_CLASSES,
@@ -27,6 +29,7 @@ from cfi_tables.layout import (
 )
 from cfi_tables.rows import PAIR_SHIFT
 from cfi_tables.scalars import item
+from cfi_tables.worker_threads import run_parts
 
 _Integers = NDArray[np.int64]
 
@@ -50,10 +53,13 @@ _NEAR = 241
 
 _PAIR_LIMIT = 1 << 14
 """Pairs whose deltas are counted apart; rarer ones, which appear later, are all escaped."""
+_PART_ROWS = 1 << 18
+"""Rows that are coded by themselves, on one processor; a fixed number, so that every machine makes the same table."""
 _PAIR_ROOM = 1 << 15
 """Pairs that there is room for at first; more are rare."""
 _MAXIMUM_BITS = 10
 """Of a rule's successors; the layout has room for 15."""
+_SMALL_PRODUCT = 1 << 17
 _SPARE_BITS = 3
 """A table of successors is tried up to so many times the size that holds all of them."""
 _RECORD_WORDS = RULE_SIZE // 4
@@ -83,11 +89,26 @@ class RowCodes:
 
 
 @dataclass(frozen=True, slots=True)
+class RowPart:
+    """Rows that are counted and coded by themselves: they begin with a block of their own.
+
+    They end with the rows behind `last` that their last block may need.
+    """
+
+    first: int
+    last: int
+    end: int
+    steps: NDArray[np.int32]
+    """Of each of these rows but the first: its pair's number above its delta's token, as `rows` takes them."""
+    pairs: _Integers
+    """Which of the table's pairs each of the part's own is."""
+
+
+@dataclass(frozen=True, slots=True)
 class RowSteps:
     """How rows follow one another: pairs of rules, and tokens of address deltas."""
 
-    steps: NDArray[np.int32]
-    """Of each row but the first: its pair's number above its delta's token, as `rows` takes them."""
+    parts: list[RowPart]
     pairs: _Integers
     """rule << 32 | next rule of each pair, in the order of first appearance."""
     counts: _Integers
@@ -111,7 +132,7 @@ def count_steps(
     histogram: FlatArray,
     steps: FlatArray,
 ) -> int:
-    """Fill the arrays of a RowSteps; gives how many pairs there are, -1 when `keys` is too short for them.
+    """Count the steps of a part's rows; gives how many pairs there are, -1 when `keys` is too short for them.
 
     `histogram` has a line for each of a number of pairs, and a last one for all others.
     `slots` (zeros, a power of two, twice as long as `keys`) is a hash table.
@@ -252,6 +273,49 @@ def make_codes(
 
 def row_steps(addresses: _Integers, rules: _Integers, gap: int, use_compiled: bool) -> RowSteps:
     """How rows (at least one) follow one another; `gap` is the id of the INVALID rule."""
+    count = -(-len(addresses) // _PART_ROWS)
+    bounds = [len(addresses) * part // count for part in range(count + 1)]
+    ends = [min(last + BLOCK_ROWS, len(addresses)) for last in bounds[1:]]
+    counted = run_parts(
+        [
+            partial(_count_part, addresses[first:end], rules[first:end], gap, use_compiled)
+            for first, end in zip(bounds[:-1], ends, strict=True)
+        ],
+        use_compiled,
+    )
+    pairs, places, numbers = np.unique(
+        np.concatenate([part.pairs for part in counted]), return_index=True, return_inverse=True
+    )
+    order = np.argsort(places)  # as they come first, whatever the parts
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    numbers = rank[numbers.reshape(-1)]
+    counts = np.bincount(numbers, np.concatenate([part.counts for part in counted]), len(pairs)).astype(np.int64)
+    histogram = np.zeros((min(len(pairs), _PAIR_LIMIT), TOKEN_COUNT), dtype=np.int64)
+    parts: list[RowPart] = []
+    own = np.split(numbers, np.cumsum([len(part.pairs) for part in counted])[:-1])
+    token_counts = np.zeros(TOKEN_COUNT, dtype=np.int64)
+    for part, mine, first, last, end in zip(counted, own, bounds[:-1], bounds[1:], ends, strict=True):
+        lines = mine[: len(part.histogram)]
+        inside = lines < len(histogram)
+        histogram[lines[inside]] += part.histogram[inside]
+        token_counts += part.token_counts
+        parts.append(RowPart(first, last, end, part.steps, mine))
+    return RowSteps(parts, pairs[order], counts, histogram, token_counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _CountedPart:
+    """What `count_steps` finds; as in RowSteps, with the part's own pairs."""
+
+    steps: NDArray[np.int32]
+    pairs: _Integers
+    counts: _Integers
+    histogram: _Integers
+    token_counts: _Integers
+
+
+def _count_part(addresses: _Integers, rules: _Integers, gap: int, use_compiled: bool) -> _CountedPart:
     rows = len(addresses)
     last = np.array(_LAST_OF_TOKEN, dtype=np.int64)
     near = np.searchsorted(last, np.arange(_NEAR)).astype(np.int64)
@@ -266,7 +330,7 @@ def row_steps(addresses: _Integers, rules: _Integers, gap: int, use_compiled: bo
         if count >= 0:
             lines = histogram.reshape(-1, TOKEN_COUNT)
             own, rest = lines[: min(count, len(lines) - 1)], lines[-1]
-            return RowSteps(steps, keys[:count], counts[:count], own, own.sum(axis=0) + rest)
+            return _CountedPart(steps, keys[:count], counts[:count], own, own.sum(axis=0) + rest)
         room *= 4
         histogram[:] = 0
 
@@ -276,7 +340,7 @@ def choose_codes(
 ) -> RowCodes:
     """The codes for rows whose pairs are of the rules `contexts`, before, and `nexts`, all below `rule_count`."""
     counts = steps.counts
-    count, rows = len(counts), len(steps.steps)
+    count, rows = len(counts), steps.parts[-1].last
     rule_bits = max(1, (rule_count - 1).bit_length())
 
     bits, kept = _choose_successors(contexts, counts, rule_count, rule_bits)
@@ -475,8 +539,7 @@ def _choose_classes(
 def _sums(lines: NDArray[np.float64], classes: _Integers, count: int) -> NDArray[np.float64]:
     """The sum of the lines of each of `count` classes."""
     members = (np.arange(count)[:, None] == classes[None, :]).astype(np.float64)
-    sums: NDArray[np.float64] = members @ lines
-    return sums
+    return _product(lines.T, members.T).T
 
 
 def _lengths(centers: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -488,8 +551,13 @@ def _lengths(centers: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _costs(counts: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray[np.float64]:
     """16ths of bits that each line of token counts takes by the ideal code of each center."""
-    product: NDArray[np.float64] = counts @ _lengths(centers).T
-    return product
+    return _product(counts, _lengths(centers).T)
+
+
+def _product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """left @ right, in pieces for which OpenBLAS starts no threads: those would go on spinning for a while."""
+    height = max(1, _SMALL_PRODUCT // right.size)
+    return np.concatenate([left[first : first + height] @ right for first in range(0, len(left), height)])
 
 
 def _delta_bits(class_counts: _Integers, rows: int) -> int:

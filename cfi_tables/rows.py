@@ -6,9 +6,10 @@ tables. Another coding replaces these two files and bumps FORMAT_VERSION.
 A block has `block_bytes` bytes, read as bits from the lowest of the first byte on. Its first row's address stands in
 the index, and its first `rule_bits` bits are that row's rule id. Each further row is a code for its rule, which
 depends on the rule before it, and a code for the address delta, in a class that depends on both rules. A row of which
-any bit would lie behind the block is not in the block: it begins the next one, and the block ends with as many of
-its bits as there is room for. So a reader finds a block's end by itself, because what is cut from a prefix code
-never reads as something shorter. A block has at most BLOCK_ROWS rows, since a row that was certain takes no bits.
+any bit would lie behind the block is not in the block, which ends with as many of its bits as there is room for. So a
+reader finds a block's end by itself, because what is cut from a prefix code never reads as something shorter. A block
+has at most BLOCK_ROWS rows, since a row that was certain takes no bits. Rows at or behind the next block's address may
+be there as well: those are the next block's.
 
 The last row is the gap at the table's text end, which every address in the table lies before.
 """
@@ -180,8 +181,10 @@ def decode_rows(arena: FlatArray, table: int, addresses: FlatArray, records: Fla
     block_bytes = read_u8(arena, table + HEADER_BLOCK_BYTES)
     done = 0
     previous = -1
-    for block in range(read_u32(arena, table + HEADER_BLOCK_COUNT)):
+    block_count = read_u32(arena, table + HEADER_BLOCK_COUNT)
+    for block in range(block_count):
         address = read_u32(arena, index + 4 * block)
+        limit = read_u32(arena, index + 4 * (block + 1)) if block + 1 < block_count else 1 << 32
         at = 8 * (blocks + block * block_bytes)
         end = at + 8 * block_bytes
         valid = 0
@@ -192,6 +195,8 @@ def decode_rows(arena: FlatArray, table: int, addresses: FlatArray, records: Fla
         while left > 0 and at <= end:
             if done == rows:
                 return rows
+            if address >= limit:
+                break
             if state == 0 or address <= previous:
                 return done
             addresses[done] = address
@@ -210,7 +215,6 @@ def encode_rows(
     addresses: FlatArray,
     rules: FlatArray,
     steps: FlatArray,
-    first: int,
     last: int,
     base: int,
     rule_numbers: FlatArray,
@@ -222,7 +226,7 @@ def encode_rows(
     out: FlatArray,
     index: FlatArray,
 ) -> int:
-    """Code the rows `first` up to `last` into blocks of their own; gives how many they took.
+    """Code rows into blocks, the last of which begins before row `last`; gives how many they took.
 
     Row i follows its predecessor by the pair and the delta token of `steps[i]` (PAIR_SHIFT). A pair's word holds its
     code's length (bits 0-7), its class (bits 8-15) and the code, to be read lowest bit first, above; a token's word,
@@ -234,7 +238,7 @@ def encode_rows(
     end = 0
     left = 0
     bits = 0  # those of the byte at `at` that are written, and those behind them that are yet to be
-    for row in range(first, last):
+    for row in range(len(addresses)):
         if left > 0:
             step = item(steps, row)
             token = step & TOKEN_MASK
@@ -272,6 +276,8 @@ def encode_rows(
                 at += extra
                 left -= 1
                 continue
+        if row >= last:
+            return blocks
         at = 8 * block_bytes * blocks
         end = at + 8 * block_bytes
         index[blocks] = addresses[row] - base

@@ -7,6 +7,7 @@ Owns the order of a table's parts and its header. Data comes from `table.build_t
 from __future__ import annotations
 
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from cfi_tables.row_codes import RowCodes, RowSteps, choose_codes, row_steps
 from cfi_tables.rows import encode_rows
 from cfi_tables.rule_record import INVALID, OVERFLOW, Rule, encode_rules
 from cfi_tables.table_check import TableError
+from cfi_tables.worker_threads import run_parts
 
 if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
@@ -58,7 +60,7 @@ def encode_table(
     if len(addresses):
         gap = rules.index(INVALID) if INVALID in rules else -1
         steps = row_steps(addresses, ids, gap, use_compiled)
-        rules, numbers = _by_frequency(rules, steps, int(ids[0]))
+        rules, numbers = _by_frequency(rules, steps, ids[[part.first for part in steps.parts]])
         contexts, nexts = numbers[steps.pairs >> 32], numbers[steps.pairs & 0xFFFFFFFF]
         codes = choose_codes(steps, contexts, nexts, len(rules), use_compiled)
         block_bytes, blocks, index = _encode_rows(rows, base, numbers, steps, codes, use_compiled)
@@ -80,13 +82,14 @@ def encode_table(
     return _assemble(image.path, values, parts)
 
 
-def _by_frequency(rules: list[Rule], steps: RowSteps, first: int) -> tuple[list[Rule], NDArray[np.int64]]:
+def _by_frequency(
+    rules: list[Rule], steps: RowSteps, firsts: NDArray[np.int64]
+) -> tuple[list[Rule], NDArray[np.int64]]:
     """Only the rules that rows use, the most frequent first, and the number of each rule among those.
 
-    `first` is the first row's. What is beyond the format's limit becomes OVERFLOW.
+    `firsts` are those of the first rows of parts. What is beyond the format's limit becomes OVERFLOW.
     """
-    counts = np.bincount(steps.pairs & 0xFFFFFFFF, steps.counts, len(rules))
-    counts[first] += 1
+    counts = np.bincount(steps.pairs & 0xFFFFFFFF, steps.counts, len(rules)) + np.bincount(firsts, None, len(rules))
     order = np.argsort(-counts, kind="stable")
     order = order[counts[order] > 0]
     numbers = np.zeros(len(rules), dtype=np.int64)
@@ -107,14 +110,29 @@ def _encode_rows(
     block_bytes = min(max(block_bytes, layout.MINIMUM_BLOCK_BYTES), layout.MAXIMUM_BLOCK_BYTES)
     # What is left free in a block is less than the next row takes, or the block has as many rows as it may.
     room = 8 * block_bytes - codes.rule_bits - codes.longest
-    most = min(2 + codes.bits // max(room, 1) + count // layout.BLOCK_ROWS, count)
-    out = np.zeros(most * block_bytes + layout.BLOCK_SPARE_BYTES, dtype=np.uint8)
-    index = np.zeros(most, dtype=np.int64)
-    blocks = run_hot(
-        encode_rows, use_compiled, rows.addresses, rows.rules, steps.steps, 0, count, base, numbers, codes.pair_words,
-        codes.token_words, codes.token_base, codes.rule_bits, block_bytes, out, index,
+    places = []
+    for part in steps.parts:
+        rows_of_part = part.last - part.first
+        most = 2 + codes.bits // max(room, 1) + rows_of_part // layout.BLOCK_ROWS
+        most = min(most, rows_of_part)
+        out = np.zeros(most * block_bytes + layout.BLOCK_SPARE_BYTES, dtype=np.uint8)
+        places.append((out, np.zeros(most, dtype=np.int64)))
+    counts = run_parts(
+        [
+            partial(
+                run_hot, encode_rows, use_compiled, rows.addresses[part.first : part.end],
+                rows.rules[part.first : part.end], part.steps, part.last - part.first, base, numbers,
+                codes.pair_words[part.pairs], codes.token_words, codes.token_base, codes.rule_bits,
+                block_bytes, out, index,
+            )
+            for part, (out, index) in zip(steps.parts, places, strict=True)
+        ],
+        use_compiled,
     )  # fmt: skip
-    return block_bytes, out[: blocks * block_bytes + layout.BLOCK_SPARE_BYTES], index[:blocks].astype(np.uint32)
+    blocks = [out[: count * block_bytes] for count, (out, _) in zip(counts, places, strict=True)]
+    indices = [index[:count] for count, (_, index) in zip(counts, places, strict=True)]
+    spare = np.zeros(layout.BLOCK_SPARE_BYTES, dtype=np.uint8)
+    return block_bytes, np.concatenate([*blocks, spare]), np.concatenate(indices).astype(np.uint32)
 
 
 def _assemble(name: str, values: dict[str, Any], parts: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:

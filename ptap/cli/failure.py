@@ -22,6 +22,7 @@ class Failure(click.ClickException):
 def told_to_the_user() -> Iterator[None]:
     """Turn the errors that carry a remedy into a Failure; anything else is a defect and keeps its traceback."""
     from cfi_tables.elf_image import ElfError
+    from cfi_tables.objtool_rows import ObjtoolError
     from cfi_tables.readelf_rows import ReadelfError
     from cfi_tables.table import TableError
     from ptap.backend.live_capture import CaptureError
@@ -36,6 +37,7 @@ def told_to_the_user() -> Iterator[None]:
         ElfError,
         TableError,
         ReadelfError,
+        ObjtoolError,
         CaptureError,
         ProbeSyntaxError,
         PathNotFound,

@@ -126,28 +126,41 @@ def stats(elf: str) -> None:
             click.echo(f"{count:>10}   {reason}")
 
 
-@command.command("verify", short_help="Compare a table with readelf's reading of the file.")
+@command.command("verify", short_help="Compare a table with readelf's and objtool's reading of the file.")
 @click.argument("elf", metavar="ELF")
-def verify(elf: str) -> None:
+@click.option("--orc-dump", metavar="FILE", help="What `objtool --dump=orc` prints for a kernel or a module.")
+def verify(elf: str, orc_dump: str | None) -> None:
     """Compare ELF's table with `readelf --debug-dump=frames-interp` at every row, and one byte either side.
 
-    What readelf's words cannot tell apart is counted. The exit status is 1 when something differs.
+    What readelf's words cannot tell apart is counted. An object is first linked by ld, which readelf needs to tell its
+    sections apart. ORC, of kernels and modules, is compared only with objtool's dump of it (Debian has objtool in
+    linux-kbuild-VERSION): without one, what is checked is the part that .debug_frame has in the table.
+    The exit status is 1 when something differs.
+
+    \b
+    Examples:
+      ptap tables verify libc.so.6
+      objtool --dump=orc xfs.ko > xfs.orc; ptap tables verify xfs.ko --orc-dump xfs.orc
     """
     with told_to_the_user():
         from cfi_tables.verify import verify_table
 
         image, debug = _opened(elf)
         table = _built(image, debug)
-        found = verify_table(table, image, debug)
+        found = verify_table(table, image, debug, orc_dump)
         for difference in found.differences[:_SHOWN_DIFFERENCES]:
             click.echo(f"{difference.address:#x}")
-            click.echo(f"  table:   {difference.table}")
-            click.echo(f"  readelf: {difference.readelf}")
+            click.echo(f"  table:    {difference.table}")
+            click.echo(f"  expected: {difference.expected}")
         if len(found.differences) > _SHOWN_DIFFERENCES:
             click.echo(f"... and {len(found.differences) - _SHOWN_DIFFERENCES} more")
         click.echo(f"{found.addresses} addresses of {found.fdes} FDEs compared, {len(found.differences)} differ")
         for what, count in sorted(found.not_told_apart.items()):
             click.echo(f"readelf does not tell at {count} addresses: {what}")
+        for what, count in sorted(found.sources.items()):
+            click.echo(f"{count} addresses: {what}")
+        if found.orc_checked is False:
+            click.echo("ORC itself was not checked: give what `objtool --dump=orc` prints by --orc-dump FILE")
         if table.skipped:
             click.echo(f"{len(table.skipped)} FDEs left out:")
             for reason, count in _reasons(table).items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from kernel_package import KernelPackage, NoKernelPackage, kernel_package
+from kernel_package import KERNELS, KernelPackage, NoKernelPackage, debug_kernel_files, kernel_package
 
 PROGRAM = r"""
 #include <setjmp.h>
@@ -145,14 +144,33 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.
     monkeypatch.setattr("cfi_tables.cache.tables_directory", lambda: tmp_path / "tables")
 
 
+_DEBUG_KERNEL = "6.1"
+
+
+@pytest.fixture(scope="session", params=KERNELS)
+def kernel(request: pytest.FixtureRequest) -> KernelPackage:
+    """A Debian kernel of each layout of ORC, with its modules and objtool."""
+    return _kernel(request.param)
+
+
 @pytest.fixture(scope="session")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> KernelPackage:
-    """A Debian kernel with its modules and objtool."""
-    pytest.importorskip("lz4.block", reason="Debian's kernels are compressed by lz4: pip install lz4")
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent  # one download for all workers
+def one_kernel() -> KernelPackage:
+    """The Debian kernel of which `debug_kernel` is the build with DWARF."""
+    return _kernel(_DEBUG_KERNEL)
+
+
+@pytest.fixture(scope="session")
+def debug_kernel() -> tuple[Path, Path]:
+    """A Debian kernel's vmlinux and a module with their symbols, .debug_frame and ORC."""
     try:
-        return kernel_package(base / "kernel_package")
+        return debug_kernel_files(_DEBUG_KERNEL)
+    except NoKernelPackage as error:
+        pytest.skip(str(error))
+
+
+def _kernel(release: str) -> KernelPackage:
+    pytest.importorskip("lz4.block", reason="Debian's kernels are compressed by lz4: pip install lz4")
+    try:
+        return kernel_package(release)
     except NoKernelPackage as error:
         pytest.skip(str(error))

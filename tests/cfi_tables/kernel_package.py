@@ -1,66 +1,236 @@
-"""A Debian kernel image package and the objtool that belongs to it, downloaded and unpacked once a test run."""
+"""Debian kernels of several releases with the objtool that belongs to each, downloaded and unpacked once.
+
+Owns the fetching. Packages come from the suites of Debian that have the kernels, by an apt configuration of this
+module's own: the mirrors are those of this machine's apt, what is installed and configured is not touched. They
+stay in a cache folder for the next run; who wants newer ones deletes it.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_SUITES = ("bullseye-security", "bookworm-security", "bookworm-backports", "trixie", "trixie-backports")
+_LISTS_HOLD = 3600  # seconds
+
+KERNELS = {
+    "5.10": r"5\.10\.0-\d+",
+    "6.1": r"6\.1\.0-\d+",
+    "6.12": r"6\.12\.\d+\+deb12",
+    "7.x": r"7\.\d+\.\d+\+deb\d+",
+}
+"""Release -> what Debian calls its builds, a regular expression: one of each layout of ORC that Debian has."""
+
 
 class NoKernelPackage(Exception):
-    """The package cannot be had; the text says why."""
+    """The packages cannot be had; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelPackage:
-    """Paths into the unpacked packages."""
+    """What was unpacked of one kernel."""
 
+    build: str
+    """Debian's name of it, such as 6.1.0-56."""
     vmlinuz: Path
     modules: list[Path]
     """Sorted; .ko or compressed."""
-    objtool: Path
+    objtool: tuple[str, ...]
+    """The command that runs the objtool of this kernel's own build."""
+
+    def dump_orc(self, file: Path, target: Path) -> None:
+        """Write objtool's reading of `file`'s ORC to `target`."""
+        how = ["orc", "dump"] if self.build.startswith("5.10") else ["--dump=orc"]
+        with open(target, "w") as output:
+            subprocess.run([*self.objtool, *how, str(file)], stdout=output, check=True)
 
 
-def kernel_package(folder: Path) -> KernelPackage:
-    """The newest cloud kernel that apt offers (27 MB, the smallest), unpacked in `folder`. Raises NoKernelPackage."""
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise NoKernelPackage("kernel packages are fetched by apt-get and dpkg-deb, which are not here")
+def cache_folder() -> Path:
+    """Where unpacked kernels stay between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ptap-tests" / "kernels"
+
+
+def kernel_package(release: str) -> KernelPackage:
+    """The newest cloud kernel of a release in KERNELS (20-40 MB, the smallest builds). Raises NoKernelPackage."""
+    folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test workers share it
-        root = folder / "root"
+        root = folder / release
         if not root.exists():
-            _download(folder)
-    vmlinuz = next(root.glob("boot/vmlinuz-*"), None)
+            _fetch_kernel(_Apt(folder / "apt"), release, root)
+    vmlinuz = next((path for name in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz") for path in root.glob(name)), None)
     objtools = [path for path in root.glob("usr/lib/linux-kbuild-*/tools/objtool/objtool*") if path.is_file()]
-    # Newer packages have one for each architecture behind a script.
+    # Newer packages have one for each architecture behind a program that chooses.
     objtool = next((path for path in objtools if path.name.endswith("x86")), None) or next(iter(objtools), None)
     if vmlinuz is None or objtool is None:
-        raise NoKernelPackage("the kernel packages hold no vmlinuz or no objtool")
-    return KernelPackage(vmlinuz, sorted(root.glob("**/kernel/**/*.ko*")), objtool)
+        raise NoKernelPackage(f"the packages of kernel {release} hold no vmlinuz or no objtool; delete {root}")
+    return KernelPackage(
+        build=(root / "build").read_text(),
+        vmlinuz=vmlinuz,
+        modules=sorted(root.glob("**/kernel/**/*.ko*")),
+        objtool=(*_loader(root), str(objtool)),
+    )
 
 
-def _download(folder: Path) -> None:
-    image = _first_dependency("linux-image-cloud-amd64", r"linux-image-[0-9]\S*")
-    version = re.match(r"linux-image-(\d+\.\d+)", image)
-    assert version is not None
-    unpacked = folder / "unpacking"
+def debug_kernel_files(release: str) -> tuple[Path, Path]:
+    """(vmlinux, a module), both with DWARF, of the kernel that `kernel_package` gives: 280 MB, 600 MB unpacked.
+
+    Raises NoKernelPackage.
+    """
+    build = kernel_package(release).build
+    folder = cache_folder()
+    root = folder / f"{release}-debug"
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            if not os.environ.get("CI") and not os.environ.get("PTAP_TEST_LARGE_DOWNLOADS"):
+                raise NoKernelPackage(
+                    "a kernel with DWARF is 280 MB: set PTAP_TEST_LARGE_DOWNLOADS=1 to have it fetched"
+                )
+            _fetch_debug_kernel(_Apt(folder / "apt"), build, root)
+    return root / "usr/lib/debug/boot" / f"vmlinux-{build}-cloud-amd64", next(root.glob("**/kvm.ko"))
+
+
+def _fetch_kernel(apt: _Apt, release: str, root: Path) -> None:
+    names = apt.names("linux-image-", "linux-binary-", "linux-modules-", "linux-kbuild-")
+    found: list[tuple[list[int], str, str]] = []
+    for name in names:
+        match = re.fullmatch(rf"linux-image-({KERNELS[release]})-cloud-amd64", name)
+        if match is None:
+            continue
+        for kbuild in (f"linux-kbuild-{match[1]}", f"linux-kbuild-{release}"):
+            if kbuild in names:
+                found.append(([int(number) for number in re.findall(r"\d+", match[1])], match[1], kbuild))
+                break
+    if not found:
+        raise NoKernelPackage(f"apt has no cloud kernel {release} with its linux-kbuild")
+    _, build, kbuild = max(found)
+    # From 6.17 on the kernel and its modules have packages of their own.
+    parts = [f"linux-{part}-{build}-cloud-amd64" for part in ("binary", "modules")]
+    wanted = parts if parts[0] in names else [f"linux-image-{build}-cloud-amd64"]
+    unpacked = root.with_name(f"{root.name}.unpacking")
     shutil.rmtree(unpacked, ignore_errors=True)
-    for package in (image, f"linux-kbuild-{version[1]}"):
-        done = subprocess.run(["apt-get", "download", "-q", package], cwd=folder, capture_output=True, text=True)
+    apt.unpack([*wanted, kbuild], unpacked)
+    if _needs_newer_libc(unpacked):
+        apt.unpack(["libc6/trixie"], unpacked / "libc")
+    (unpacked / "build").write_text(build)
+    unpacked.rename(root)
+
+
+def _needs_newer_libc(root: Path) -> bool:
+    for objtool in root.glob("usr/lib/linux-kbuild-*/tools/objtool/objtool*"):
+        if "GLIBC_" in subprocess.run([str(objtool)], capture_output=True, text=True).stderr:
+            return True
+    return False
+
+
+def _loader(root: Path) -> tuple[str, ...]:
+    """What a program of a newer Debian is run by, when it needs another C library than this machine's."""
+    loader = root / "libc/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+    if not loader.exists():
+        return ()
+    return str(loader), "--library-path", f"{loader.parent}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu"
+
+
+def _fetch_debug_kernel(apt: _Apt, build: str, root: Path) -> None:
+    (package,) = apt.download([f"linux-image-{build}-cloud-amd64-dbg"])
+    folder = "./usr/lib/debug"
+    module = f"{folder}/lib/modules/{build}-cloud-amd64/kernel/arch/x86/kvm/kvm.ko"
+    members = [f"{folder}/boot/vmlinux-{build}-cloud-amd64", module]
+    unpacked = root.with_name(f"{root.name}.unpacking")
+    shutil.rmtree(unpacked, ignore_errors=True)
+    unpacked.mkdir()
+    with subprocess.Popen(
+        ["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as archive:
+        # Each occurs once, early: the rest of the archive need not be decompressed.
+        command = ["tar", "-x", "--occurrence=1", "-C", str(unpacked), "-f", "-", *members]
+        done = subprocess.run(command, stdin=archive.stdout)
+        archive.kill()
+    package.unlink()
+    if done.returncode:
+        raise NoKernelPackage(f"{package.name} does not hold {members}")
+    unpacked.rename(root)
+
+
+class _Apt:
+    """apt-get and apt-cache on lists of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None or not _KEYRING.exists():
+            raise NoKernelPackage("kernel packages are fetched by a Debian's apt-get, which is not here")
+        self._folder = folder
+        for name in ("state/lists/partial", "cache/archives/partial", "packages"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        sources = folder / "sources.list"
+        # Lists that are old name files which are gone.
+        if not sources.exists() or time.time() - sources.stat().st_mtime > _LISTS_HOLD:
+            plain, security = self._mirrors()
+            how = f"deb [arch=amd64 signed-by={_KEYRING}]"
+            lines = [f"{how} {security if suite.endswith('security') else plain} {suite} main" for suite in _SUITES]
+            sources.write_text("\n".join(lines) + "\n")
+            try:
+                self._run("apt-get", "update", "-q")
+            except NoKernelPackage:
+                sources.unlink()
+                raise
+
+    @staticmethod
+    def _mirrors() -> tuple[str, str]:
+        """(of Debian, of its security updates), as this machine's apt has them."""
+        listed = subprocess.run(
+            ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        plain = [uri for uri in listed if uri.rstrip("/").endswith("/debian")]
+        security = [uri for uri in listed if "debian-security" in uri]
+        return (
+            (plain or ["http://deb.debian.org/debian"])[0],
+            (security or ["http://deb.debian.org/debian-security"])[0],
+        )
+
+    def _run(self, *command: str, folder: Path | None = None) -> str:
+        state = self._folder
+        options = {
+            "Dir::Etc::sourcelist": state / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::State": state / "state",
+            "Dir::State::status": "/dev/null",
+            "Dir::Cache": state / "cache",
+            "APT::Architecture": "amd64",
+            "APT::Sandbox::User": "root",
+            "Acquire::Languages": "none",
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
+        }
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        done = subprocess.run([command[0], *words, *command[1:]], cwd=folder, capture_output=True, text=True)
         if done.returncode:
-            raise NoKernelPackage(f"{package} cannot be downloaded: {done.stderr.strip().splitlines()[-1:]}")
-    for path in folder.glob("*.deb"):
-        subprocess.run(["dpkg-deb", "-x", str(path), str(unpacked)], check=True)
-    unpacked.rename(folder / "root")
+            raise NoKernelPackage(f"{' '.join(command)} fails: {done.stderr.strip().splitlines()[-1:]}")
+        return done.stdout
 
+    def names(self, *prefixes: str) -> set[str]:
+        """The packages whose names begin so."""
+        return {name for prefix in prefixes for name in self._run("apt-cache", "pkgnames", prefix).split()}
 
-def _first_dependency(package: str, pattern: str) -> str:
-    listed = subprocess.run(["apt-cache", "depends", package], capture_output=True, text=True).stdout
-    found = re.search(rf"Depends: ({pattern})", listed)
-    if found is None:
-        raise NoKernelPackage(f"apt knows no {package}: run apt-get update, or this is no Debian for amd64")
-    return found[1]
+    def download(self, packages: list[str]) -> list[Path]:
+        """Files of packages, for the caller to delete."""
+        folder = self._folder / "packages"
+        shutil.rmtree(folder)
+        folder.mkdir()
+        self._run("apt-get", "download", "-q", *packages, folder=folder)
+        return sorted(folder.glob("*.deb"))
+
+    def unpack(self, packages: list[str], folder: Path) -> None:
+        """Download packages and lay their files under `folder`."""
+        for path in self.download(packages):
+            subprocess.run(["dpkg-deb", "-x", str(path), str(folder)], check=True)
+            path.unlink()

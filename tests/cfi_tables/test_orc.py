@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from cfi_tables.elf_image import ElfError, ElfImage
 from cfi_tables.hot_loop import plain_view, wrap64
 from cfi_tables.image_file import open_image
 from cfi_tables.lookup import find_rule
+from cfi_tables.objtool_rows import ObjtoolError, read_objtool_dump
 from cfi_tables.orc import kernel_release
 from cfi_tables.relocation import link_view
 from cfi_tables.show import describe_rule, format_rows
 from cfi_tables.table import CompactTable, build_table
+from cfi_tables.verify import table_offsets, verify_table
 
-_NAMES = {"di": "rdi", "dx": "rdx", "bp": "rbp", "sp": "rsp", "r10": "r10", "r13": "r13"}
+_NAMES = {"ax": "rax", "di": "rdi", "dx": "rdx", "bp": "rbp", "sp": "rsp", "r10": "r10", "r13": "r13"}
 _OLD = re.compile(r"^(?P<at>\S+): sp:(?P<sp>\S+) bp:(?P<bp>\S+) type:(?P<type>.*) end:(?P<end>\d)$")
 _NEW = re.compile(r"^(?P<at>\S+?): ?type:(?P<type>.*) sp:(?P<sp>\S+) bp:(?P<bp>\S+) signal:(?P<signal>\d)$")
 _REGISTERS = ["r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi"]
@@ -56,11 +59,14 @@ def _expected(entry: re.Match[str]) -> tuple[str, dict[str, str], bool] | str:
     return cfa, saved, signal
 
 
-def _actual(table: CompactTable, pc: int, known: dict[int, tuple[str, dict[str, str], bool] | str]) -> object:
-    view = plain_view(table.data)
-    offset = find_rule(view, 0, wrap64(pc))
+def _actual(table: CompactTable, pc: int, known: dict[int, object]) -> object:
+    return _said(table, find_rule(plain_view(table.data), 0, wrap64(pc)), known)
+
+
+def _said(table: CompactTable, offset: int, known: dict[int, object]) -> object:
+    """The rule record at `offset` as `_expected` puts it."""
     if offset not in known:
-        text = "nothing" if offset < 0 else describe_rule(view, offset)
+        text = "nothing" if offset < 0 else describe_rule(plain_view(table.data), offset)
         words = text.split("  ")
         if words[0].startswith("CFA="):
             signal = words[-1] == "signal frame"
@@ -71,42 +77,49 @@ def _actual(table: CompactTable, pc: int, known: dict[int, tuple[str, dict[str, 
     return known[offset]
 
 
-def _dump(objtool: Path, file: Path) -> list[re.Match[str]]:
-    text = subprocess.run([str(objtool), "--dump=orc", str(file)], capture_output=True, text=True, check=True).stdout
-    entries = [_OLD.match(line) or _NEW.match(line) for line in text.splitlines()]
-    assert all(entries), text[:200]
+def _dump(kernel: KernelPackage, file: Path, target: Path) -> list[re.Match[str]]:
+    kernel.dump_orc(file, target)
+    entries = [_OLD.match(line) or _NEW.match(line) for line in target.read_text().splitlines()]
+    assert all(entries), [
+        line for line in target.read_text().splitlines() if not (_OLD.match(line) or _NEW.match(line))
+    ]
     return [entry for entry in entries if entry is not None]
 
 
-@pytest.fixture(scope="module")
-def vmlinux(kernel: KernelPackage, tmp_path_factory) -> Path:
-    """The kernel out of its boot image, with one symbol: objtool reads nothing without a symbol table."""
-    path = tmp_path_factory.mktemp("kernel") / "vmlinux"
-    path.write_bytes(open_image(kernel.vmlinuz).data.tobytes())
-    subprocess.run(["objcopy", "--add-symbol", "one=0xffffffff81000000,global", str(path)], check=True)
-    return path
-
-
-def test_whole_kernel(kernel, vmlinux):
+def test_whole_kernel(kernel, tmp_path):
+    """Every entry at its first and last byte, whatever the release; and `verify` says the same."""
     image = open_image(kernel.vmlinuz)
-    release = re.search(r"vmlinuz-(\d+)\.(\d+)", kernel.vmlinuz.name)
+    release = re.match(r"(\d+)\.(\d+)", kernel.build)
     assert release is not None and kernel_release(image) == (int(release[1]), int(release[2]))
+    vmlinux = tmp_path / "vmlinux"
+    image.data.tofile(vmlinux)
+    # objtool reads nothing without a symbol table.
+    subprocess.run(["objcopy", "--add-symbol", "one=0xffffffff81000000,global", str(vmlinux)], check=True)
     table = build_table(image)
-    entries = _dump(kernel.objtool, vmlinux)
+    entries = _dump(kernel, vmlinux, tmp_path / "dump")
     assert len(entries) > 200_000
+    starts = np.array([int(entry["at"], 16) for entry in entries], dtype=np.uint64)
+    ends = np.append(starts[1:], np.uint64(table.text_range[1]))
+    (line,) = format_rows(table, int(starts[7]))
+    assert f"{int(starts[7]):#x}" in line
+    first, last = table_offsets(table, starts), table_offsets(table, ends - np.uint64(1))
     known: dict[int, object] = {}
-    addresses = [int(entry["at"], 16) for entry in entries]
+    pairs: set[tuple[int, str]] = set()
     kinds = set()
-    (line,) = format_rows(table, addresses[7])
-    assert f"{addresses[7]:#x}" in line
-    for entry, address, following in zip(entries, addresses, [*addresses[1:], table.text_range[1]], strict=True):
-        if address == following:
+    for entry, start, end, offsets in zip(
+        entries, starts.tolist(), ends.tolist(), zip(first.tolist(), last.tolist(), strict=True), strict=True
+    ):
+        if start == end:
             continue  # of two entries at one address the kernel takes the later one
-        expected = _expected(entry)
-        for pc in {address, following - 1}:
-            assert _actual(table, pc, known) == expected, (hex(pc), entry[0])
         kinds.add(entry["type"] + entry["sp"][0])
+        said = entry[0].partition(":")[2]
+        for offset in offsets:
+            if (offset, said) not in pairs:
+                assert _said(table, offset, known) == _expected(entry), (hex(start), entry[0])
+                pairs.add((offset, said))
     assert len(kinds) >= 5, kinds
+    found = verify_table(table, image, None, tmp_path / "dump")
+    assert found.orc_checked and found.differences == [] and found.sources["ORC alone"] > 400_000
 
 
 def test_modules(kernel, tmp_path):
@@ -118,12 +131,12 @@ def test_modules(kernel, tmp_path):
         if not image.has(".orc_unwind"):
             continue
         plain = tmp_path / "module.ko"
-        plain.write_bytes(image.data.tobytes())
+        image.data.tofile(plain)
         table = build_table(image)
         bases = link_view(image).addresses
         ends = dict(link_view(image).code_ranges)
         places: dict[int, str | tuple[str, dict[str, str], bool]] = {}
-        for entry in _dump(kernel.objtool, plain):
+        for entry in _dump(kernel, plain, tmp_path / "dump"):
             section, offset = entry["at"].rsplit("+", 1)
             address = bases[image.sections[section].index] + int(offset, 16)
             expected = _expected(entry)
@@ -135,14 +148,68 @@ def test_modules(kernel, tmp_path):
             if any(low <= address < high for low, high in ends.items()):
                 assert _actual(table, address, known) == expected, (path, hex(address))
                 compared += 1
+        found = verify_table(table, image, None, tmp_path / "dump")
+        assert found.orc_checked and found.differences == []
     assert compared > 2000
+
+
+def test_verify_finds_what_objtool_says_otherwise(one_kernel, tmp_path):
+    image = open_image(next(path for path in one_kernel.modules if path.stem == "kvm"))
+    plain, dump = tmp_path / "module.ko", tmp_path / "dump"
+    image.data.tofile(plain)
+    _dump(one_kernel, plain, dump)
+    table = build_table(image)
+    lines = dump.read_text().splitlines()
+    changed = next(index for index, line in enumerate(lines) if line.startswith(".text+") and "sp:sp+16 " in line)
+    lines[changed] = lines[changed].replace("sp:sp+16 ", "sp:sp+24 ")
+    dump.write_text("\n".join(lines))
+    first, following = (
+        link_view(image).addresses[image.sections[".text"].index]
+        + int(line.partition(":")[0].removeprefix(".text+"), 16)
+        for line in lines[changed : changed + 2]
+    )
+    told = verify_table(table, image, None, dump).differences
+    assert {each.address for each in told} >= {first, following - 1}
+    assert all(first <= each.address < following and "rsp+24" in each.expected for each in told)
+
+
+def test_verify_command_says_what_was_not_checked(one_kernel, tmp_path):
+    module = one_kernel.modules[0]
+    command = [sys.executable, "-c", "from ptap.cli.main import main; main()", "tables", "verify", str(module)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "ORC itself was not checked" in done.stdout
+    (tmp_path / "text").write_text("no dump\n")
+    done = subprocess.run([*command, "--orc-dump", str(tmp_path / "text")], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "objtool --dump=orc" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no ORC entries"),
+        ("ffffffff81000000: nothing", "no line of"),
+        ("elsewhere+10: sp:sp+8 bp:(und) type:call end:0", "no place in the file"),
+        ("ffffffff81000000: sp:xx+8 bp:(und) type:call end:0", "not known"),
+        ("ffffffff81000000: sp:sp+8 bp:(und) type:other end:0", "not known"),
+        (
+            "ffffffff81000010: sp:sp+8 bp:(und) type:call end:0\nffffffff81000000: sp:sp+8 bp:(und) type:call end:0",
+            "remove .rela.orc_unwind_ip",
+        ),
+    ],
+)
+def test_what_is_no_dump_of_the_file_is_refused(one_kernel, tmp_path, text, message):
+    (tmp_path / "dump").write_text(text)
+    with pytest.raises(ObjtoolError, match=message):
+        read_objtool_dump(tmp_path / "dump", open_image(one_kernel.vmlinuz))
 
 
 # --- layouts and damage, on ORC made by the assembler
 
 
 def _entry_bits(style: str, sp: int, bp: int, kind: int, signal: bool, end: bool) -> int:
-    """kind: 0 call, 1 regs, 2 partial. The three layouts, from the kernel's definitions of each."""
+    """kind: 0 call, 1 regs, 2 partial. By the kernel's definitions of each; registers have 6.4's numbers."""
+    if style == "7.1":
+        sp, bp = ([0, 8, 2, 5, 4, 3, 6, 7, 10, 9, 1][number] for number in (sp, bp))
     bits = sp | bp << 4
     if style == "5.10":
         return bits | kind << 8 | end << 10
@@ -168,6 +235,7 @@ _ENTRIES = [
 _HASHES = {
     "6.3": "db84aed4103b31dd51e017f8f79783ca985c2c51",
     "6.4": "fe5d32bf581bd63b2ca9a5c65ba5a625eab3fe24",
+    "7.1": "137c36ad7627c4dd55932176bb0ecdbd5041fc82",
 }
 
 
@@ -212,6 +280,9 @@ def test_every_layout_says_the_same(tmp_path):
             ("6.4", {"release": "6.4.0"}),
             ("6.4", {"digest": _HASHES["6.4"]}),
             ("6.4", {"release": "5.14.0-503.el9", "digest": _HASHES["6.4"]}),
+            ("6.4", {"release": "7.0.13"}),
+            ("7.1", {"release": "7.1.0"}),
+            ("7.1", {"digest": _HASHES["7.1"]}),
         )
     ]
     assert all(each == told[0] for each in told)
@@ -223,6 +294,12 @@ def test_every_layout_says_the_same(tmp_path):
     assert (end, nothing) == ("outermost frame", "nothing")
     assert deref.startswith("CFA=*(rbp-8)  ") and switched.startswith("CFA=*(rsp)+16  ")
     assert r10.startswith("CFA=r10  ") and "rbp=[(rbp)]" in r10
+
+
+def test_frame_at_rax(tmp_path):
+    entries = [(0, 16, 0, 10, 0, 0, False, False)]
+    table = build_table(_assembled(tmp_path, "7.1", release="7.1.0", entries=entries))
+    assert describe_rule(plain_view(table.data), find_rule(plain_view(table.data), 0, 4)).startswith("CFA=rax+16  ")
 
 
 def test_stack_switches_before_5_12_are_not_guessed(tmp_path):
@@ -238,6 +315,7 @@ def test_layouts_that_cannot_be_known_are_refused(tmp_path):
         ("6.4", {"release": "5.15.0"}, "not sound"),
         ("6.3", {"release": "6.1.0"}, "not sound"),
         ("6.4", {"release": "6.4.0", "entries": [(0, 8, 0, 12, 0, 0, False, False)]}, "not sound"),
+        ("6.4", {"release": "6.4.0", "entries": [(0, 8, 0, 10, 0, 0, False, False)]}, "not sound"),  # rax is of 7.1
     ):
         with pytest.raises(ElfError, match=message):
             build_table(_assembled(tmp_path, style, **where))
@@ -310,9 +388,9 @@ def test_dwarf_adds_the_registers_that_orc_does_not_know(tmp_path):
     assert layout.CFA_KIND_INVALID == 0 and find_rule(view, 0, 0xA0) == -1
 
 
-def test_orc_words_are_read_in_place(kernel):
+def test_orc_words_are_read_in_place(one_kernel):
     """The first and last rows of .orc_unwind_ip, by the definition: each word is relative to itself."""
-    image = open_image(kernel.vmlinuz)
+    image = open_image(one_kernel.vmlinuz)
     section = image.sections[".orc_unwind_ip"]
     words = image.section_data(".orc_unwind_ip").view("<i4")
     table = build_table(image)

@@ -1,8 +1,5 @@
-"""Figures of compact tables, each against something measured in the same run: `python -m bench.table_figures`.
-
-Size against the sections that a table replaces, building against the tools that decode the same section, and one
-lookup against a binary search over the same start addresses. Every time is the least of several runs, taken in turn,
-since what else a machine does only ever adds to it.
+"""Compact tables: their size against the sections they replace, building against the tools that decode the same
+section, and a lookup against a plain binary search over the same start addresses.
 """
 
 from __future__ import annotations
@@ -13,14 +10,18 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.comparison import Bench, Comparison, Result, Unavailable
+from cfi_tables.cfi_sources import frame_sections
 from cfi_tables.elf_image import ElfImage
 from cfi_tables.hot_loop import compiled
 from cfi_tables.lookup import find_rule
+from cfi_tables.section_rows import decode_section
 from cfi_tables.table import CompactTable, build_table
 
 _FOLDERS = ("/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/bin")
@@ -50,24 +51,23 @@ def binaries() -> Iterator[tuple[str, Path]]:
                 break
 
 
-def size_ratio(image: ElfImage, table: CompactTable) -> float:
-    """The whole table against .eh_frame and .eh_frame_hdr."""
-    replaced = sum(image.sections[name].size for name in (".eh_frame", ".eh_frame_hdr") if name in image.sections)
-    return len(table.data) / replaced
+def replaced_bytes(image: ElfImage) -> int:
+    """Bytes of the sections that a table stands for."""
+    return sum(image.sections[name].size for name in (".eh_frame", ".eh_frame_hdr") if name in image.sections)
 
 
-def least_times(actions: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
-    """Seconds that each action takes at least, of so many runs in turn."""
-    best = dict.fromkeys(actions, float("inf"))
+def in_turn(actions: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """Seconds that each action takes, the median of so many runs in turn."""
+    spent: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(runs):
         for name, action in actions.items():
             begin = time.perf_counter()
             action()
-            best[name] = min(best[name], time.perf_counter() - begin)
-    return best
+            spent[name].append(time.perf_counter() - begin)
+    return {name: median(times) for name, times in spent.items()}
 
 
-def build_times(path: Path, runs: int = 5) -> dict[str, float]:
+def build_times(path: Path, runs: int) -> dict[str, float]:
     """Seconds to build the table, warm, and those that each installed decoder of the same section takes."""
     image = ElfImage.open(path)
     build_table(image, use_compiled=True)
@@ -76,10 +76,17 @@ def build_times(path: Path, runs: int = 5) -> dict[str, float]:
         if shutil.which(command[0]):
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": True}
             actions[name] = partial(subprocess.run, [*command, str(path)], **quiet)
-    return least_times(actions, runs)
+    return in_turn(actions, runs)
 
 
-def lookup_times(table: CompactTable, count: int = 40_000, runs: int = 40) -> dict[str, float]:
+def decode_time(path: Path, runs: int) -> float:
+    """Seconds that the section's rows alone take, without a table made of them."""
+    image = ElfImage.open(path)
+    sections = list(frame_sections(image, None))
+    return in_turn({"decode": lambda: [decode_section(each, True) for each, _ in sections]}, runs)["decode"]
+
+
+def lookup_times(table: CompactTable, runs: int, count: int = 40_000) -> dict[str, float]:
     """Nanoseconds of one lookup at a random address: in the table, and by binary search over u32 start addresses."""
     import numba
 
@@ -112,28 +119,37 @@ def lookup_times(table: CompactTable, count: int = 40_000, runs: int = 40) -> di
     inside, plain = relative + low, relative.astype(np.uint32)
     in_table(table.data, inside[:1])
     by_search(starts, plain[:1])
-    times = least_times(
-        {"table": lambda: in_table(table.data, inside), "search": lambda: by_search(starts, plain)}, runs
-    )
+    times = in_turn({"table": lambda: in_table(table.data, inside), "search": lambda: by_search(starts, plain)}, runs)
     return {name: seconds / count * 1e9 for name, seconds in times.items()}
 
 
-def main() -> None:
+def run(bench: Bench) -> Result:
+    """Measure every file that is installed; building only where it takes long."""
+    sizes, lookups, builds, remarks = [], [], [], []
     for name, path in binaries():
         image = ElfImage.open(path)
-        table = build_table(image)
-        lookup = lookup_times(table)
-        print(
-            f"{name:22} {table.row_count:7} rows  {len(table.data):7} bytes  {size_ratio(image, table):.3f} of CFI  "
-            f"lookup {lookup['table']:.0f} ns = {lookup['table'] / lookup['search']:.2f} binary searches"
+        table = build_table(image, use_compiled=True)
+        replaced = replaced_bytes(image)
+        sizes.append(
+            Comparison(f"size, {name}", len(table.data), replaced, "bytes", False, f"{table.row_count:,} rows")
         )
+        lookup = lookup_times(table, 10 * bench.rounds)
+        lookups.append(Comparison(f"lookup, {name}", lookup["table"], lookup["search"], "ns", False, "binary search"))
         if name in _LARGE:
-            times = build_times(path)
-            print(f"{'':22} built in {times['build'] * 1e3:.0f} ms; " + ", ".join(
-                f"{other} takes {seconds / times['build']:.1f} times that"
-                for other, seconds in times.items() if other != "build"
-            ))  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+            times = build_times(path, 3 * bench.rounds)
+            builds += [
+                Comparison(f"build, {name}", times["build"], seconds, "s", False, " ".join(_DECODERS[other]))
+                for other, seconds in times.items()
+                if other != "build"
+            ]
+            decoded = decode_time(path, 3 * bench.rounds)
+            remarks.append(f"{name}: decoding the rows alone takes {decoded:.3f} s, the table {times['build']:.3f} s.")
+    if not sizes:
+        raise Unavailable("none of the files that the figures are for is installed")
+    return Result(
+        "Compact tables",
+        "Whole table against .eh_frame and .eh_frame_hdr; a lookup at random addresses; building from a mapped file.",
+        [*sizes, *lookups, *builds],
+        ["python -m bench compact_tables"],
+        remarks,
+    )
