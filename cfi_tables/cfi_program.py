@@ -201,7 +201,7 @@ def _move_location(
 ) -> int:
     """set_loc and advance_loc1/2/4; gives the next position, -1 when damaged."""
     if opcode == 0x01:
-        location, at = read_pointer(data, at, end, cie[row + CIE_POINTER_ENCODING], section, cursor[CURSOR_LOCATION])
+        location, at = read_pointer(data, at, end, cie[row + CIE_POINTER_ENCODING], section)
         cursor[CURSOR_ADVANCED] = location
         return at
     size = 1 if opcode == 0x02 else (2 if opcode == 0x03 else 4)

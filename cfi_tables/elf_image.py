@@ -41,8 +41,8 @@ PN_XNUM = 0xFFFF
 _NT_GNU_BUILD_ID = 3
 _ELFCOMPRESS_ZLIB = 1
 _ELFCOMPRESS_ZSTD = 2
-_MAXIMUM_RATIO = 1100  # zlib cannot expand further (1032); more is a damaged header, not data
-_ZSTD_MAXIMUM = 1 << 34
+_MAXIMUM_RATIO = 1100  # zlib cannot expand further (1032), and no debug information does by zstd
+_ALWAYS_ALLOWED = 1 << 20  # bytes that anything may expand to
 
 # struct formats without the byte order, by class: file header after e_ident, section header, program header,
 # compression header (the 64-bit one has a reserved word).
@@ -256,7 +256,7 @@ class ElfImage:
         return self._decompress(name, fields[0], raw[layout.size :], fields[-2])
 
     def _decompress(self, name: str, method: int, raw: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-        limit = _ZSTD_MAXIMUM if method == _ELFCOMPRESS_ZSTD else len(raw) * _MAXIMUM_RATIO + 64
+        limit = len(raw) * _MAXIMUM_RATIO + _ALWAYS_ALLOWED
         if size > limit:
             raise self._error(f"section {name} says it expands from {len(raw)} to {size} bytes")
         if method == _ELFCOMPRESS_ZLIB:
@@ -267,12 +267,15 @@ class ElfImage:
             except zlib.error as error:
                 raise self._error(f"section {name} cannot be decompressed (zlib: {error})") from None
         elif method == _ELFCOMPRESS_ZSTD:
-            import zstandard
+            from cfi_tables.zstd_stream import expand_zstd
 
             try:
-                data = zstandard.ZstdDecompressor().decompress(raw.tobytes(), max_output_size=size)
-            except (zstandard.ZstdError, MemoryError) as error:
+                found = expand_zstd(raw.tobytes(), size)
+            except ValueError as error:
                 raise self._error(f"section {name} cannot be decompressed (zstd: {error})") from None
+            if found is None:
+                raise self._error(f"section {name} expands to more than the {size} bytes that its header says")
+            data = found
         else:
             raise ElfError(
                 f"{self.path}: section {name} is compressed by method {method}, which is not known; "

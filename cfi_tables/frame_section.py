@@ -114,12 +114,10 @@ def entry_header(data: FlatArray, at: int, is_eh: int) -> tuple[int, int, int, i
 
 
 @hot_loop
-def read_pointer(
-    data: FlatArray, at: int, end: int, encoding: int, section: FlatArray, function: int
-) -> tuple[int, int]:
+def read_pointer(data: FlatArray, at: int, end: int, encoding: int, section: FlatArray) -> tuple[int, int]:
     """(value, next position) of an encoded pointer (LSB Core §10.5.1), position -1 when it cannot be known.
 
-    `function` is the base of DW_EH_PE_funcrel.
+    DW_EH_PE_funcrel cannot: the one encoding of an FDE is that of the function's start as well.
     """
     application = encoding & 0x70
     form = encoding & 15
@@ -161,9 +159,7 @@ def read_pointer(
         base = section[SECTION_TEXT_BASE]
     elif application == 0x30:
         base = section[SECTION_DATA_BASE]
-    elif application == 0x40:
-        base = function
-    elif application > 0x50:
+    elif application == 0x40 or application > 0x50:
         return 0, -1
     value = wrap64(value + base)
     if pointer_size == 4 and application != 0:
@@ -191,7 +187,9 @@ def _augmentation(data: FlatArray, at: int, end: int, text: int, section: FlatAr
             encoding = read_u8(data, at) & 0x7F
             at += 1
             if encoding != (_PE_OMIT & 0x7F):
-                _, at = read_pointer(data, at, end, encoding, section, 0)
+                # What it is relative to does not matter either, but that it is aligned does.
+                form = encoding if encoding & 0x70 == 0x50 else encoding & 15
+                _, at = read_pointer(data, at, end, form, section)
                 if at < 0:
                     return FRAME_PROBLEM_BAD_POINTER
         elif letter == 0x53:  # S: signal frame
@@ -299,9 +297,9 @@ def _read_fde(data: FlatArray, at: int, end: int, section: FlatArray, cie: FlatA
     """Fill the FDE columns at `row` from the body at `at`, FDE_CIE being set; gives a FRAME_PROBLEM."""
     cie_row = fde[row + FDE_CIE] * CIE_COLUMNS
     encoding = cie[cie_row + CIE_POINTER_ENCODING]
-    start, at = read_pointer(data, at, end, encoding, section, 0)
+    start, at = read_pointer(data, at, end, encoding, section)
     # The range has the form of the encoding, and no base.
-    length, at = read_pointer(data, at, end, encoding & 15, section, 0)
+    length, at = read_pointer(data, at, end, encoding & 15, section)
     fde[row + FDE_START] = start
     if at < 0:
         return FRAME_PROBLEM_BAD_POINTER

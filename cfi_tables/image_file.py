@@ -21,6 +21,8 @@ from cfi_tables.elf_image import ElfError, ElfImage
 
 _RATIO = 200
 _LIMIT = 1 << 32
+_LZMA_MEMORY = 1 << 28
+"""Bytes that an xz or lzma file may ask for; kernels and modules ask for half of that at most (a dictionary)."""
 
 _SETUP_SECTORS = 0x1F1
 _BOOT_MAGIC = 0x202
@@ -125,13 +127,13 @@ def _whole(expander: Any, data: bytes, limit: int) -> bytes:
 def _xz(data: bytes, limit: int) -> bytes:
     import lzma
 
-    return _whole(lzma.LZMADecompressor(lzma.FORMAT_XZ), data, limit)
+    return _whole(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY), data, limit)
 
 
 def _lzma(data: bytes, limit: int) -> bytes:
     import lzma
 
-    return _whole(lzma.LZMADecompressor(lzma.FORMAT_ALONE), data, limit)
+    return _whole(lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_MEMORY), data, limit)
 
 
 def _bzip2(data: bytes, limit: int) -> bytes:
@@ -141,19 +143,9 @@ def _bzip2(data: bytes, limit: int) -> bytes:
 
 
 def _zstd(data: bytes, limit: int) -> bytes | None:
-    import zstandard
+    from cfi_tables.zstd_stream import expand_zstd
 
-    parts: list[bytes] = []
-    size = 0
-    expander = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-    for at in range(0, len(data), 1 << 20):
-        parts.append(expander.decompress(data[at : at + (1 << 20)]))
-        size += len(parts[-1])
-        if size > limit:
-            return None
-        if expander.eof:
-            return b"".join(parts)
-    raise ValueError("the compressed data is cut short")
+    return expand_zstd(data, limit)
 
 
 def _lz4_legacy(data: bytes, limit: int) -> bytes | None:

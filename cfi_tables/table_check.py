@@ -1,5 +1,7 @@
 """What a loader checks once in a table, so that lookups need not: every part and every reference lies inside.
 
+runtime_c/core/ptap_check.c checks the same in C, but for the checksum.
+
 Blocks are not checked: whatever bits they hold, a lookup reads at most BLOCK_ROWS rows, each from one decoding table
 that was checked, and BLOCK_SPARE_BYTES behind the last block are enough for the row that begins in it.
 """
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from cfi_tables import layout
 from cfi_tables.architecture import architecture_of
 
+_NEAR_BITS = 24  # `rows` reads as many at once
 _RECORD_WORDS = layout.RULE_SIZE // 4
 _EXPRESSION_KINDS = (layout.REGISTER_KIND_EXPRESSION, layout.REGISTER_KIND_VAL_EXPRESSION)
 
@@ -50,11 +53,18 @@ def checked_header(data: NDArray[np.uint8], name: str) -> Any:
         raise refuse(f"the table is for ELF machine {int(header['machine'])}, which is not known")
     if int(header["build_id_size"]) > 20:
         raise refuse("the table's counts do not agree")
+    if not _is_text_range(int(header["text_start"]), int(header["text_end"])):
+        raise refuse("the table's text range is impossible")
     if header["row_count"] or header["rule_count"] or header["block_count"]:
         parts = _parts(data, header, refuse)
         _check_codes(parts, header, refuse)
         _check_rules(parts, len(architecture.register_names), refuse)
     return header
+
+
+def _is_text_range(start: int, end: int) -> bool:
+    """Whether 32 bits from the rounded start reach the end, and both have the same sign as 64-bit numbers."""
+    return start <= end <= start - start % layout.DELTA_ALIGNMENT + 0xFFFFFFFF and start >> 63 == end >> 63
 
 
 def _parts(data: NDArray[np.uint8], header: Any, refuse: _Refuse) -> dict[str, NDArray[Any]]:
@@ -95,15 +105,25 @@ def _check_codes(parts: dict[str, NDArray[Any]], header: Any, refuse: _Refuse) -
     """Every state is a rule's record with its successors behind it, and every successor is a state or an escape."""
     words = parts["rules"]
     states = parts["states"].astype(np.int64)
-    records, sizes = states >> 12, 1 << (states >> 8 & 15)
+    records, bits = states >> 12, states >> 8 & 15
+    sizes = 1 << bits
     if ((states & 255) != 0).any() or (records == 0).any():
         raise refuse("a rule's state is damaged")
-    if (records + _RECORD_WORDS + sizes > len(words)).any():
+    ends = records + _RECORD_WORDS + sizes
+    if (ends > len(words)).any():
         raise refuse("a rule lies outside of the table")
-    if int(sizes.sum()) > len(words):
-        raise refuse("rules share their successors")
+    if (ends[:-1] > records[1:]).any():
+        raise refuse("rules overlap or are out of order")
     places = np.repeat(records + _RECORD_WORDS - (np.cumsum(sizes) - sizes), sizes) + np.arange(sizes.sum())
     successors = words[places].astype(np.int64)
+    if int(bits.max()) + int(header["delta_bits"]) + layout.DELTA_NEAR_EXTRA > _NEAR_BITS:
+        raise refuse("a row may take more bits than are read at once")
+    if ((successors & 15) > np.repeat(bits, sizes)).any():
+        raise refuse("a successor's code is damaged")
+    deltas = parts["deltas"]
+    far = (deltas >> 4 & 15) > layout.DELTA_NEAR_EXTRA
+    if ((deltas & 15) > header["delta_bits"]).any() or (deltas[far] >> 8 != 0).any():
+        raise refuse("a delta's code is damaged")
     if ((successors >> 4 & 15) >= int(header["class_count"])).any():
         raise refuse("a successor names a class of deltas that is not there")
     named = successors[successors >> 12 != 0] & ~255

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _BLOCK_ROWS = 20
 """Rows in a block, on average. With more a table is smaller, and half as many more are read in each lookup."""
 _SIZE_LIMIT = (1 << 31) - 8
+_LARGEST_ADDRESS = 0xFFFFFFFF
+"""Of a row, from the rounded text start."""
 _COMPILED_ROWS = 50_000
 """Rows from which loading numba pays to code them."""
 
@@ -43,6 +45,10 @@ def encode_table(
     if len(addresses):
         start, end = int(addresses[0]), int(addresses[-1])
         base = start - start % layout.DELTA_ALIGNMENT
+        if end - base > _LARGEST_ADDRESS:
+            raise TableError(
+                f"{image.path}: its code is said to lie from {start:#x} to {end:#x}, more than a table holds"
+            )
     identity = image.build_id or b""
     values: dict[str, Any] = {
         "magic": layout.TABLE_MAGIC, "format_version": layout.FORMAT_VERSION, "machine": image.machine,

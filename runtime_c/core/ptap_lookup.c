@@ -2,14 +2,7 @@
 /* Lookup in a compact unwind table. The row coding is told in cfi_tables/rows.py, the layout in schema.py. */
 
 #include "ptap_lookup.h"
-
-/* The fields of a step word and of a delta's word. */
-#define LENGTH(word) ((word) & 15)
-#define DELTA_CLASS(word) ((word) >> 4 & 15)
-#define SUCCESSOR_BITS(word) ((word) >> 8 & 15)
-#define RECORD(word) ((word) >> 12)
-#define DELTA_EXTRA(word) ((word) >> 4 & 15)
-#define DELTA_BASE(word) ((word) >> 8)
+#include "ptap_coding.h"
 
 /* A place in a block, and the row that was read last. */
 struct row_cursor {
@@ -20,16 +13,6 @@ struct row_cursor {
 	uint32_t state; /* a step word, 0 when the block is damaged */
 	uint64_t address;
 };
-
-static uint32_t read_u16(const uint8_t *at)
-{
-	return (uint32_t)at[0] | (uint32_t)at[1] << 8;
-}
-
-static uint32_t read_u32(const uint8_t *at)
-{
-	return read_u16(at) | read_u16(at + 2) << 16;
-}
 
 static uint64_t low_bits(uint64_t value, uint32_t count)
 {
@@ -67,10 +50,11 @@ static void read_delta(struct row_cursor *cursor, uint32_t delta_class)
 	uint32_t extra = DELTA_EXTRA(code);
 	uint64_t delta;
 
-	if (extra == PTAP_DELTA_EXTRA_U32) {
+	if (extra > PTAP_DELTA_NEAR_EXTRA) { /* it has no base, and zero means zero */
+		extra = extra == PTAP_DELTA_EXTRA_U32 ? 32 : extra;
 		cursor->at += LENGTH(code);
-		cursor->address += low_bits(read_bits(cursor), 32);
-		cursor->at += 32;
+		cursor->address += low_bits(read_bits(cursor), extra);
+		cursor->at += extra;
 		return;
 	}
 	delta = DELTA_BASE(code) + low_bits(window >> LENGTH(code), extra);

@@ -5,10 +5,12 @@ The oracle is readelf where it decodes the case, else the DWARF text that the co
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 import pytest
+from cfi_writer import instruction as i
+from cfi_writer.encoded_pointer import PointerBases
+from cfi_writer.frame_section_writer import Cie, FrameSectionWriter
+from cfi_writer.leb128 import sleb, uleb
 
 from cfi_tables import aarch64, layout, x86_64
 from cfi_tables.rule_record import Rule
@@ -21,61 +23,25 @@ END = 0x2000
 K = layout.RegisterKind
 REGISTER_OFFSET = layout.CFA_KIND_REGISTER_OFFSET
 
-
-def uleb(value: int) -> bytes:
-    out = bytearray()
-    while value >= 128:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
+INITIAL = [i.def_cfa(7, 8), i.offset(16, 1)]  # CFA=rsp+8, ra at CFA-8
+BASES = PointerBases(text=0x500, data=0x700)
 
 
-def sleb(value: int) -> bytes:
-    out = bytearray()
-    while not -64 <= value < 64:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value & 127])
+def eh_frame(*program: bytes | i.SetLoc, data=None, encoding=0x1B, start=START, length=END - START, **options) -> bytes:
+    """One CIE and one FDE; `data` stands for the whole augmentation data."""
+    options = {"augmentation": "zR", "program": INITIAL, "encoding": encoding, "augmentation_data": data} | options
+    cie = Cie(**options)
+    writer = FrameSectionWriter(True, BASE, BASES)
+    writer.fde(cie, writer.cie(cie), start, length, program)
+    writer.terminator()
+    return bytes(writer.data)
 
 
-def entry(body: bytes, wide: bool = False) -> bytes:
-    body += bytes(-len(body) % 8)
-    return (b"\xff\xff\xff\xff" + struct.pack("<Q", len(body)) if wide else struct.pack("<I", len(body))) + body
-
-
-INITIAL = b"\x0c" + uleb(7) + uleb(8) + b"\x90" + uleb(1)  # CFA=rsp+8, ra at CFA-8
-
-
-def eh_frame(
-    program: bytes, *, version=1, augmentation=b"zR", data=b"\x1b", encode=None, initial=INITIAL, wide=False, code=1,
-    column=16, start=START, length=END - START,
-) -> bytes:  # fmt: skip
-    """One CIE and one FDE; `encode(position, start, length)` gives the FDE's pointers."""
-    cie = struct.pack("<I", 0) + bytes([version]) + augmentation + b"\0"
-    if version == 4:
-        cie += b"\x08\x00"
-    cie += uleb(code) + sleb(-8) + uleb(column)
-    if augmentation.startswith(b"z"):
-        cie += uleb(len(data)) + data
-    out = entry(cie + initial, wide)
-    header = 12 if wide else 4
-    position = len(out) + header + 4
-    if encode is None:
-        pointers = struct.pack("<ii", start - (BASE + position), length)
-    else:
-        pointers = encode(position, start, length)
-    body = struct.pack("<I", len(out) + header) + pointers
-    if augmentation.startswith(b"z"):
-        body += b"\0"
-    return out + entry(body + program, wide) + bytes(4)
-
-
-def debug_frame(program: bytes, *, version=4, wide=False) -> bytes:
-    identity = b"\xff" * (8 if wide else 4)
-    cie = identity + bytes([version]) + b"\0" + (b"\x08\x00" if version == 4 else b"") + uleb(1) + sleb(-8)
-    out = entry(cie + (b"\x10" if version == 1 else uleb(16)) + INITIAL, wide)
-    body = struct.pack("<Q" if wide else "<I", 0) + struct.pack("<QQ", START, END - START)
-    return out + entry(body + program, wide)
+def debug_frame(*program: bytes | i.SetLoc, version=4, wide=False) -> bytes:
+    cie = Cie(INITIAL, version=version, wide=wide)
+    writer = FrameSectionWriter(False, BASE, BASES)
+    writer.fde(cie, writer.cie(cie), START, END - START, program)
+    return bytes(writer.data)
 
 
 def decode(data: bytes, name: str = ".eh_frame", ranges=((0, 1 << 32),), compiled=False,
@@ -147,7 +113,7 @@ def test_instruction(program, rule):
 
 
 def advanced(program: bytes, **options) -> int:
-    rows, problems = decode(eh_frame(program + b"\x0e\x10", **options))
+    rows, problems = decode(eh_frame(program, b"\x0e\x10", **options))
     assert not problems
     assert rows[0][1] == PLAIN
     assert rows[1][1].cfa_a == 16
@@ -156,19 +122,14 @@ def advanced(program: bytes, **options) -> int:
 
 def test_advance():
     assert advanced(b"\x45") == 5
-    assert advanced(b"\x45", code=4) == 20
+    assert advanced(b"\x45", code_alignment=4) == 20
     assert advanced(b"\x02\xf0") == 0xF0
     assert advanced(b"\x03\x02\x01") == 0x102
     assert advanced(b"\x04\x02\x01\x00\x00") == 0x102
     assert advanced(b"\x41\x41\x41") == 3
-    position = len(eh_frame(b"")) - 4 - 1  # where the program of an FDE of one byte begins is found below
-    for guess in range(position - 24, position + 24):
-        data = eh_frame(b"\x01" + struct.pack("<i", 0) + b"\x0e\x10")
-        if data[guess : guess + 6] == b"\x01\0\0\0\0\x0e":
-            target = struct.pack("<i", START + 77 - (BASE + guess + 1))
-            assert advanced(b"\x01" + target) == 77
-            return
-    pytest.fail("the instruction was not found")
+    rows, problems = decode(eh_frame(i.SetLoc(START + 77), b"\x0e\x10"))
+    assert not problems
+    assert [address for address, _ in rows] == [START, START + 77, END]
 
 
 def test_row_behind_the_end_is_cut():
@@ -186,15 +147,12 @@ def test_row_behind_the_end_is_cut():
         (b"\x0a" * 40, layout.FrameProblem.STATE_STACK),
         (b"\x0f" + uleb(1000), layout.FrameProblem.BAD_INSTRUCTION),
         (b"\x0e" + b"\xff" * 30, layout.FrameProblem.BAD_INSTRUCTION),
-        (b"\x01\0\0\0\0", layout.FrameProblem.BACKWARD),
+        (i.SetLoc(START - 1), layout.FrameProblem.BACKWARD),
     ],
 )
 def test_damaged_program_is_left_out(program, reason):
     good = eh_frame(b"")[:-4]
-    rows, problems = decode(eh_frame(program, start=0x100000 if reason == layout.FrameProblem.BACKWARD else START))
-    if reason == layout.FrameProblem.BACKWARD:
-        # set_loc to the address of the operand itself, which is above: so make the code lie above it
-        rows, problems = decode(eh_frame(program, start=BASE + 0x1000))
+    rows, problems = decode(eh_frame(program))
     assert [problem.reason for problem in problems] == [reason]
     assert problems[0].section == ".eh_frame" and problems[0].offset > 0
     assert rows == []
@@ -218,11 +176,11 @@ def test_versions_and_formats(version, wide):
 def test_unknown_versions_and_augmentations():
     for options, reason in (
         ({"version": 2}, layout.FrameProblem.UNKNOWN_VERSION),
-        ({"augmentation": b"zQ", "data": b""}, layout.FrameProblem.UNKNOWN_AUGMENTATION),
-        ({"augmentation": b"eh"}, layout.FrameProblem.UNKNOWN_AUGMENTATION),
-        ({"column": 30}, layout.FrameProblem.RETURN_COLUMN),
-        ({"initial": b"\x3f"}, layout.FrameProblem.BAD_CIE),
-        ({"initial": b"\x41"}, layout.FrameProblem.BAD_CIE),
+        ({"augmentation": "zQ", "data": b""}, layout.FrameProblem.UNKNOWN_AUGMENTATION),
+        ({"augmentation": "eh"}, layout.FrameProblem.UNKNOWN_AUGMENTATION),
+        ({"return_column": 30}, layout.FrameProblem.RETURN_COLUMN),
+        ({"program": [b"\x3f"]}, layout.FrameProblem.BAD_CIE),
+        ({"program": [b"\x41"]}, layout.FrameProblem.BAD_CIE),
         ({"length": 0}, layout.FrameProblem.BAD_RANGE),
     ):
         rows, problems = decode(eh_frame(b"", **options))
@@ -231,44 +189,25 @@ def test_unknown_versions_and_augmentations():
 
 
 def test_augmentation_letters():
-    personality = b"\x9b" + struct.pack("<i", 0x1234)
-    rows, problems = decode(eh_frame(b"", augmentation=b"zPLR", data=personality + b"\x1b\x1b"))
+    personality = {"personality": (0x9B, 0x1234), "lsda_encoding": 0x1B}
+    rows, problems = decode(eh_frame(b"", augmentation="zPLR", **personality))
     assert not problems and rows[0] == (START, PLAIN)
     # an aligned personality pointer: padding depends on the address (LSB Core §10.5.1)
-    prefix = 4 + 4 + 1 + 6 + 1 + 1 + 1 + 1 + 1
-    padding = -(BASE + prefix) % 8
-    data = b"\x50" + bytes(padding) + bytes(8) + b"\x1b"
-    rows, problems = decode(eh_frame(b"", augmentation=b"zPRSB", data=data))
+    rows, problems = decode(eh_frame(b"", augmentation="zPRSB", personality=(0x50, 0)))
     assert not problems
     assert rows[0][1] == Rule(REGISTER_OFFSET, 7, layout.RULE_FLAG_SIGNAL_FRAME, 8, 0, (RA,))
 
 
 @pytest.mark.parametrize(
-    ("encoding", "encode"),
-    [
-        (0x00, lambda at, start, length: struct.pack("<QQ", start, length)),
-        (0x01, lambda at, start, length: uleb(start) + uleb(length)),
-        (0x02, lambda at, start, length: struct.pack("<HH", start, length)),
-        (0x03, lambda at, start, length: struct.pack("<II", start, length)),
-        (0x04, lambda at, start, length: struct.pack("<QQ", start, length)),
-        (0x09, lambda at, start, length: sleb(start) + sleb(length)),
-        (0x0A, lambda at, start, length: struct.pack("<hh", start, length)),
-        (0x0B, lambda at, start, length: struct.pack("<ii", start, length)),
-        (0x0C, lambda at, start, length: struct.pack("<qq", start, length)),
-        (0x10, lambda at, start, length: struct.pack("<qQ", start - BASE - at, length)),
-        (0x1C, lambda at, start, length: struct.pack("<qq", start - BASE - at, length)),
-        (0x2B, lambda at, start, length: struct.pack("<ii", start - 0x500, length)),
-        (0x3B, lambda at, start, length: struct.pack("<ii", start - 0x700, length)),
-        (0x50, lambda at, start, length: bytes(-(BASE + at) % 8) + struct.pack("<QQ", start, length)),
-    ],
+    "encoding", [0x00, 0x01, 0x02, 0x03, 0x04, 0x09, 0x0A, 0x0B, 0x0C, 0x10, 0x1B, 0x1C, 0x2B, 0x3B, 0x50]
 )
-def test_pointer_encodings(encoding, encode):
-    rows, problems = decode(eh_frame(b"\x45\x0e\x10", data=bytes([encoding]), encode=encode))
+def test_pointer_encodings(encoding):
+    rows, problems = decode(eh_frame(b"\x45\x0e\x10", encoding=encoding))
     assert not problems
     assert [address for address, _ in rows] == [START, START + 5, END]
 
 
-@pytest.mark.parametrize("encoding", [0x9B, 0x6B, 0x05, 0x0F])
+@pytest.mark.parametrize("encoding", [0x9B, 0x4B, 0x6B, 0x05, 0x0F])
 def test_pointers_that_cannot_be_known(encoding):
     rows, problems = decode(eh_frame(b"", data=bytes([encoding])))
     assert rows == []
@@ -283,11 +222,12 @@ def test_discarded_code_is_left_out():
 
 def _many(*parts: tuple[int, int, int]) -> bytes:
     """A .debug_frame whose FDEs (start, end, CFA offset) share a CIE."""
-    out = debug_frame(b"")
-    cie = out[: 4 + int.from_bytes(out[:4], "little")]
-    for start, end, offset in parts:
-        cie += entry(struct.pack("<IQQ", 0, start, end - start) + b"\x0e" + uleb(offset))
-    return cie
+    cie = Cie(INITIAL, version=4)
+    writer = FrameSectionWriter(False)
+    offset = writer.cie(cie)
+    for start, end, cfa in parts:
+        writer.fde(cie, offset, start, end - start, [i.def_cfa_offset(cfa)])
+    return bytes(writer.data)
 
 
 def test_overlaps_later_start_holds_to_its_end():

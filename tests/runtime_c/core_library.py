@@ -23,9 +23,10 @@ Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 _ROOT = Path(__file__).resolve().parents[2] / "runtime_c"
-SOURCES = [_ROOT / "core" / name for name in ("ptap_lookup.c", "ptap_expression.c", "ptap_step.c", "ptap_walk.c")] + [
-    _ROOT / "host" / "ptap_host.c"
-]
+SOURCES = [
+    _ROOT / "core" / name
+    for name in ("ptap_check.c", "ptap_lookup.c", "ptap_expression.c", "ptap_step.c", "ptap_walk.c")
+] + [_ROOT / "host" / "ptap_host.c"]
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wconversion"]
 
 
@@ -112,6 +113,19 @@ class Core:
         self._evaluate = library.ptap_host_evaluate
         self._evaluate.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_uint32] + [ctypes.c_void_p] * 2
         self._walk.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_uint64, ctypes.c_void_p]
+        self._check = library.ptap_check_table
+        self._check.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+        self._find = library.ptap_find_rule
+        self._find.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64]
+        self._find.restype = ctypes.c_int32
+
+    def check_table(self, table: Bytes) -> int:
+        """An enum ptap_table_fault, 0 for a sound table."""
+        return int(self._check(table.ctypes.data, len(table)))
+
+    def find_rule(self, table: Bytes, pc: int) -> int:
+        """As cfi_tables.lookup.find_rule."""
+        return int(self._find(table.ctypes.data, len(table), pc & (1 << 64) - 1))
 
     def walk(self, stack: Stack, room: int) -> Walked:
         """The walk of `stack` by the core."""
