@@ -345,6 +345,7 @@ def run_fde(
     initial: FlatArray,
     fde: FlatArray,
     fde_row: int,
+    base: int,
     state: FlatArray,
     stack: FlatArray,
     expressions: FlatArray,
@@ -356,7 +357,7 @@ def run_fde(
     row_count: int,
     floor: int,
 ) -> tuple[int, int]:
-    """Append the rows of one FDE and the gap behind it; gives (row count, FRAME_PROBLEM)."""
+    """Append the rows of one FDE and the gap behind it, from `base` on; gives (row count, FRAME_PROBLEM)."""
     size = state_size(section)
     cursor = state[STATE_MAXIMUM_SIZE : STATE_MAXIMUM_SIZE + CURSOR_SIZE]
     cie_index = fde[fde_row + FDE_CIE]
@@ -381,9 +382,9 @@ def run_fde(
         if advanced >= limit:
             break
         rule = intern_rule(state, flags, section, rules, rule_slots)
-        row_count = put_row(row_addresses, row_rules, row_count, floor, location, rule)
+        row_count = put_row(row_addresses, row_rules, row_count, floor, location - base, rule)
         location = advanced
         cursor[CURSOR_LOCATION] = location
     rule = intern_rule(state, flags, section, rules, rule_slots)
-    row_count = put_row(row_addresses, row_rules, row_count, floor, location, rule)
-    return put_row(row_addresses, row_rules, row_count, floor, limit, RULE_INVALID), FRAME_PROBLEM_NONE
+    row_count = put_row(row_addresses, row_rules, row_count, floor, location - base, rule)
+    return put_row(row_addresses, row_rules, row_count, floor, limit - base, RULE_INVALID), FRAME_PROBLEM_NONE

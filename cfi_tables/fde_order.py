@@ -19,8 +19,8 @@ from cfi_tables.frame_section import (
 from cfi_tables.hot_loop import FlatArray, hot_loop
 from cfi_tables.layout import FRAME_PROBLEM_DEAD
 
-_LIMIT = 0xFFFFFFFF
-"""A row's address is 32 bits from the first one."""
+_LIMIT = 0x7FFFFFFF
+"""Rows lie so far from the first one at most, that their addresses are 32-bit integers while a table is built."""
 
 
 @hot_loop

@@ -215,6 +215,7 @@ def _run_by_moves(
     initial: FlatArray,
     fde: FlatArray,
     fde_row: int,
+    base: int,
     state: FlatArray,
     remembered: FlatArray,
     expressions: FlatArray,
@@ -306,13 +307,13 @@ def _run_by_moves(
         rule = item(nodes, node * NODE_COLUMNS + NODE_RULE)
         if rule < 0:
             rule = _rule_of(node, flags, section, states, nodes, state, rules, rule_slots)
-        row_count = put_row(row_addresses, row_rules, row_count, floor, location, rule)
+        row_count = put_row(row_addresses, row_rules, row_count, floor, location - base, rule)
         location = advanced
     if nodes[node * NODE_COLUMNS + NODE_DEPTH]:
         return row_count, FRAME_PROBLEM_BAD_INSTRUCTION
     rule = _rule_of(node, flags, section, states, nodes, state, rules, rule_slots)
-    row_count = put_row(row_addresses, row_rules, row_count, floor, location, rule)
-    return put_row(row_addresses, row_rules, row_count, floor, limit, RULE_INVALID), FRAME_PROBLEM_NONE
+    row_count = put_row(row_addresses, row_rules, row_count, floor, location - base, rule)
+    return put_row(row_addresses, row_rules, row_count, floor, limit - base, RULE_INVALID), FRAME_PROBLEM_NONE
 
 
 @hot_loop
@@ -323,6 +324,7 @@ def run_fdes(
     initial: FlatArray,
     fde: FlatArray,
     order: FlatArray,
+    base: int,
     separate: int,
     state: FlatArray,
     stack: FlatArray,
@@ -341,6 +343,8 @@ def run_fdes(
     first_nodes: FlatArray,
 ) -> tuple[int, int]:
     """Append the rows of the FDEs in `order` (indices into the columns); gives (row count, problem count).
+
+    Addresses of rows count from `base`, the lowest of the FDEs.
 
     `separate` 0 makes one sequence of rows of FDEs that do not overlap. With 1, each FDE has rows of its own, the gap
     behind it the last: the FDE at `order[i]` those from `fde_first_row[i]` up to `fde_first_row[i + 1]`, none when it
@@ -363,7 +367,7 @@ def run_fdes(
             last_rule = 0 + row_rules[row_count - 1]
         if problem == 0:
             done, problem = _run_by_moves(
-                data, section, cie, initial, fde, fde_row, state, stack, expressions, expression_slots, rules,
+                data, section, cie, initial, fde, fde_row, base, state, stack, expressions, expression_slots, rules,
                 rule_slots, row_addresses, row_rules, row_count, floor, states, state_slots, nodes, moves, first_nodes,
             )  # fmt: skip
             if problem == _POOL_FULL:
@@ -371,7 +375,7 @@ def run_fdes(
                     row_addresses[row_count - 1] = last_address
                     row_rules[row_count - 1] = last_rule
                 done, problem = run_fde(
-                    data, section, cie, initial, fde, fde_row, state, stack, expressions, expression_slots,
+                    data, section, cie, initial, fde, fde_row, base, state, stack, expressions, expression_slots,
                     rules, rule_slots, row_addresses, row_rules, row_count, floor,
                 )  # fmt: skip
         if problem:

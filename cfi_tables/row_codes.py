@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +124,7 @@ class RowSteps:
 def count_steps(
     addresses: FlatArray,
     rules: FlatArray,
+    base: int,
     gap: int,
     token_of_delta: FlatArray,
     last_of_token: FlatArray,
@@ -134,6 +136,7 @@ def count_steps(
 ) -> int:
     """Count the steps of a part's rows; gives how many pairs there are, -1 when `keys` is too short for them.
 
+    What is aligned is the sum of an address and `base`.
     `histogram` has a line for each of a number of pairs, and a last one for all others.
     `slots` (zeros, a power of two, twice as long as `keys`) is a hash table.
     """
@@ -165,7 +168,7 @@ def count_steps(
         address += delta
         if delta < near:
             token = item(token_of_delta, delta)
-            if before == gap and delta <= DELTA_ALIGNMENT and address & (DELTA_ALIGNMENT - 1) == 0:
+            if before == gap and delta <= DELTA_ALIGNMENT and (address + base) & (DELTA_ALIGNMENT - 1) == 0:
                 token = ALIGNED_TOKEN
         else:
             token = item(token_of_delta, near - 1)
@@ -271,14 +274,17 @@ def make_codes(
                 code += 1
 
 
-def row_steps(addresses: _Integers, rules: _Integers, gap: int, use_compiled: bool) -> RowSteps:
-    """How rows (at least one) follow one another; `gap` is the id of the INVALID rule."""
+def row_steps(addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, use_compiled: bool) -> RowSteps:
+    """How rows (at least one) follow one another; `gap` is the id of the INVALID rule.
+
+    What is aligned is the sum of an address and `base`.
+    """
     count = -(-len(addresses) // _PART_ROWS)
     bounds = [len(addresses) * part // count for part in range(count + 1)]
     ends = [min(last + BLOCK_ROWS, len(addresses)) for last in bounds[1:]]
     counted = run_parts(
         [
-            partial(_count_part, addresses[first:end], rules[first:end], gap, use_compiled)
+            partial(_count_part, addresses[first:end], rules[first:end], base, gap, use_compiled)
             for first, end in zip(bounds[:-1], ends, strict=True)
         ],
         use_compiled,
@@ -315,7 +321,7 @@ class _CountedPart:
     token_counts: _Integers
 
 
-def _count_part(addresses: _Integers, rules: _Integers, gap: int, use_compiled: bool) -> _CountedPart:
+def _count_part(addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, use_compiled: bool) -> _CountedPart:
     rows = len(addresses)
     last = np.array(_LAST_OF_TOKEN, dtype=np.int64)
     near = np.searchsorted(last, np.arange(_NEAR)).astype(np.int64)
@@ -325,7 +331,7 @@ def _count_part(addresses: _Integers, rules: _Integers, gap: int, use_compiled: 
     while True:
         keys, counts, slots = (np.zeros(size, dtype=np.int64) for size in (room, room, 2 * room))
         count = run_hot(
-            count_steps, use_compiled, addresses, rules, gap, near, last, slots, keys, counts, histogram, steps
+            count_steps, use_compiled, addresses, rules, base, gap, near, last, slots, keys, counts, histogram, steps
         )
         if count >= 0:
             lines = histogram.reshape(-1, TOKEN_COUNT)

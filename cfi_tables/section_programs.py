@@ -38,13 +38,22 @@ class SectionEntries:
     overlap: bool
     """Whether two of them overlap."""
 
+    @property
+    def base(self) -> int:
+        """The lowest address."""
+        if len(self.order) == 0:
+            return 0
+        return int(self.fde[self.order[0] * frame_section.FDE_COLUMNS + frame_section.FDE_START])
+
 
 @dataclass(frozen=True, slots=True)
 class ProgramRows:
     """Rows of FDEs, and the pools that their rules' ids and the rules' expressions refer to."""
 
-    addresses: _Integers
-    rules: _Integers
+    base: int
+    addresses: NDArray[np.int32]
+    """Less `base`."""
+    rules: NDArray[np.int32]
     first_rows: _Integers
     """Where FDEs overlap: the first row of each in order, and the number of rows."""
     words: _Integers
@@ -79,8 +88,8 @@ class _Part:
         self._order = order
         # Every row costs at least one instruction byte, besides the first and the gap of each FDE.
         room = len(entries.data) + 2 * len(order)
-        self._addresses = np.empty(room, dtype=np.int64)
-        self._rules = np.empty(room, dtype=np.int64)
+        self._addresses = np.empty(room, dtype=np.int32)
+        self._rules = np.empty(room, dtype=np.int32)
         self._first_rows = np.zeros(len(order) + 1 if entries.overlap else 0, dtype=np.int64)
         self._problems = np.zeros((len(order) + 1) * frame_section.PROBLEM_COLUMNS, dtype=np.int64)
         self._initial = np.zeros(cie_count * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
@@ -103,13 +112,13 @@ class _Part:
         )  # fmt: skip
         row_count, problem_count = run_hot(
             program_automaton.run_fdes, use_compiled, entries.data, entries.parameters, self._cie, self._initial,
-            entries.fde, self._order, int(entries.overlap), self._state, self._stack, self._expressions,
+            entries.fde, self._order, entries.base, int(entries.overlap), self._state, self._stack, self._expressions,
             self._expression_slots, self._words, self._rule_slots, self._addresses, self._rules, self._first_rows,
             self._problems, *self._pools,
         )  # fmt: skip
         return ProgramRows(
-            self._addresses[:row_count], self._rules[:row_count], self._first_rows, self._words, self._rule_slots,
-            self._expressions, self._expression_slots,
+            entries.base, self._addresses[:row_count], self._rules[:row_count], self._first_rows, self._words,
+            self._rule_slots, self._expressions, self._expression_slots,
             self._problems.reshape(-1, frame_section.PROBLEM_COLUMNS)[:problem_count],
         )  # fmt: skip
 
@@ -117,7 +126,7 @@ class _Part:
 def _join(entries: SectionEntries, parts: list[ProgramRows], use_compiled: bool) -> ProgramRows:
     """The parts put behind one another, with the ids of the first part's pools."""
     total = sum(len(part.addresses) for part in parts)
-    addresses, rules = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.int64)
+    addresses, rules = np.empty(total, dtype=np.int32), np.empty(total, dtype=np.int32)
     first = parts[0]
     count = 0
     for part in parts:
@@ -132,6 +141,6 @@ def _join(entries: SectionEntries, parts: list[ProgramRows], use_compiled: bool)
         )
     problems: Any = np.concatenate([part.problems for part in parts])
     return ProgramRows(
-        addresses[:count], rules[:count], first.first_rows, first.words, first.rule_slots, first.expressions,
-        first.expression_slots, problems,
+        first.base, addresses[:count], rules[:count], first.first_rows, first.words, first.rule_slots,
+        first.expressions, first.expression_slots, problems,
     )  # fmt: skip

@@ -7,6 +7,7 @@ the columns of `frame_section` and the rows of `section_programs`; it goes to `c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +38,30 @@ class FrameProblemAt:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows sorted by address: row i holds from `addresses[i]` to `addresses[i + 1]`; the last one is a gap."""
+    """Rows sorted by address: row i holds from its address to that of row i + 1; the last one is a gap."""
 
-    addresses: NDArray[np.int64]
-    rules: NDArray[np.int64]
+    relative: NDArray[Any]
+    """Addresses less `base`; int64, or int32 when packed."""
+    rules: NDArray[Any]
     """Index into the list of distinct rules; rule_pool.RULE_INVALID is a gap."""
+    base: int = 0
+
+    @property
+    def addresses(self) -> NDArray[np.int64]:
+        """The address of each row."""
+        return self.relative + np.int64(self.base)
+
+    def packed(self) -> Rows:
+        """The same rows in 32-bit columns, which hot loops take: building large tables is bound by memory.
+
+        Raises OverflowError when they span 2 GiB or more.
+        """
+        if self.relative.dtype == np.int32 and self.rules.dtype == np.int32:
+            return self
+        base = int(self.addresses[0]) if len(self.relative) else 0
+        if len(self.relative) and int(self.addresses[-1]) - base >= 1 << 31:
+            raise OverflowError("rows span 2 GiB or more")
+        return Rows((self.addresses - base).astype(np.int32), self.rules.astype(np.int32), base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +111,13 @@ def decode_section(
 
     order, overlap = _order(fde, found, use_compiled)
     done = run_programs(SectionEntries(data, parameters, cie, fde, order, overlap), use_compiled)
-    rows = Rows(done.addresses, done.rules)
+    rows = Rows(done.addresses, done.rules, done.base)
     if overlap:
         columns = fde.reshape(-1, frame_section.FDE_COLUMNS)[order]
         starts, ends = columns[:, frame_section.FDE_START], columns[:, frame_section.FDE_END]
-        rows = normalize(Rows(*visible_rows(done.addresses, done.rules, starts, ends, done.first_rows)))
+        rows = normalize(Rows(*visible_rows(rows.addresses, rows.rules, starts, ends, done.first_rows))).packed()
     elif len(rows.rules) and rows.rules[0] == rule_pool.RULE_INVALID:
-        rows = Rows(rows.addresses[1:], rows.rules[1:])
+        rows = Rows(rows.relative[1:], rows.rules[1:], rows.base)
     rules = pooled_rules(done.words, done.expressions, section.data, len(architecture.register_names))
     return rows, rules, _problems(section.name, np.concatenate([left_out, done.problems]))
 

@@ -38,29 +38,28 @@ def encode_table(
     image: ElfImage, rows: Rows, rules: list[Rule], skipped: int, use_compiled: bool | None
 ) -> NDArray[np.uint8]:
     """The table of rows whose last one is the gap behind all; rule 0 is INVALID. Raises TableError."""
-    addresses, ids = rows.addresses, rows.rules
+    try:
+        rows = rows.packed()
+    except OverflowError:
+        raise TableError(f"{image.path}: its code spans 2 GiB or more, for which no table is built") from None
     if use_compiled is None:
-        use_compiled = len(addresses) >= _COMPILED_ROWS
+        use_compiled = len(rows.rules) >= _COMPILED_ROWS
     start = end = base = 0
-    if len(addresses):
-        start, end = int(addresses[0]), int(addresses[-1])
-        base = start - start % layout.DELTA_ALIGNMENT
-        if end - base > _LARGEST_ADDRESS:
-            raise TableError(
-                f"{image.path}: its code is said to lie from {start:#x} to {end:#x}, more than a table holds"
-            )
+    if len(rows.rules):
+        start, end = rows.base + int(rows.relative[0]), rows.base + int(rows.relative[-1])
+        base = start - start % layout.DELTA_ALIGNMENT - rows.base
     identity = image.build_id or b""
     values: dict[str, Any] = {
         "magic": layout.TABLE_MAGIC, "format_version": layout.FORMAT_VERSION, "machine": image.machine,
         "text_start": start & (1 << 64) - 1, "text_end": end & (1 << 64) - 1,
         "build_id": np.void(identity[:20].ljust(20, b"\0")), "build_id_size": min(len(identity), 20),
-        "row_count": max(len(addresses) - 1, 0), "skipped_count": skipped,
+        "row_count": max(len(rows.rules) - 1, 0), "skipped_count": skipped,
     }  # fmt: skip
     parts: dict[str, NDArray[Any]] = {}
-    if len(addresses):
+    if len(rows.rules):
         gap = rules.index(INVALID) if INVALID in rules else -1
-        steps = row_steps(addresses, ids, gap, use_compiled)
-        rules, numbers = _by_frequency(rules, steps, ids[[part.first for part in steps.parts]])
+        steps = row_steps(rows.relative, rows.rules, rows.base % layout.DELTA_ALIGNMENT, gap, use_compiled)
+        rules, numbers = _by_frequency(rules, steps, rows.rules[[part.first for part in steps.parts]])
         contexts, nexts = numbers[steps.pairs >> 32], numbers[steps.pairs & 0xFFFFFFFF]
         codes = choose_codes(steps, contexts, nexts, len(rules), use_compiled)
         block_bytes, blocks, index = _encode_rows(rows, base, numbers, steps, codes, use_compiled)
@@ -104,7 +103,7 @@ def _encode_rows(
     rows: Rows, base: int, numbers: NDArray[np.int64], steps: RowSteps, codes: RowCodes, use_compiled: bool
 ) -> tuple[int, NDArray[np.uint8], NDArray[np.uint32]]:
     """(bytes of a block, blocks with the spare bytes behind them, index)."""
-    count = len(rows.addresses)
+    count = len(rows.rules)
     average = -(-codes.bits * _BLOCK_ROWS // max(count - 1, 1))
     block_bytes = (codes.rule_bits + average + 7) // 8
     block_bytes = min(max(block_bytes, layout.MINIMUM_BLOCK_BYTES), layout.MAXIMUM_BLOCK_BYTES)
@@ -120,7 +119,7 @@ def _encode_rows(
     counts = run_parts(
         [
             partial(
-                run_hot, encode_rows, use_compiled, rows.addresses[part.first : part.end],
+                run_hot, encode_rows, use_compiled, rows.relative[part.first : part.end],
                 rows.rules[part.first : part.end], part.steps, part.last - part.first, base, numbers,
                 codes.pair_words[part.pairs], codes.token_words, codes.token_base, codes.rule_bits,
                 block_bytes, out, index,
