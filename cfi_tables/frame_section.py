@@ -339,6 +339,7 @@ def scan_fdes(
             if following < 0:
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_OFFSET] = at
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_REASON] = FRAME_PROBLEM_TRUNCATED
+                problems[problem_count * PROBLEM_COLUMNS + PROBLEM_START] = 0
                 problem_count += 1
             return count, problem_count
         if kind == ENTRY_FDE:

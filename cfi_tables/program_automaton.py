@@ -54,6 +54,7 @@ from cfi_tables.layout import (
 from cfi_tables.row_sequence import APART, put_row
 from cfi_tables.rule_pool import RULE_INVALID, STATE_MAXIMUM_SIZE, intern_rule, state_size
 from cfi_tables.scalars import item, read_u8, read_u16, read_u32
+from cfi_tables.work_memory import WorkMemory
 
 # A state in the pool: these words, then the state; the first word of the array is the count.
 POOLED_CIE = 0
@@ -123,7 +124,7 @@ def _take_state(number: int, size: int, states: FlatArray, state: FlatArray) -> 
 
 
 @hot_loop
-def _new_node(number: int, depth: int, nodes: FlatArray) -> int:
+def _new_node(number: int, depth: int, nodes: FlatArray, moves: FlatArray) -> int:
     """A node behind `depth` bytes of an instruction that begins from state `number`; 0 when the pool is full."""
     node: int = nodes[0] + 1
     if (node + 1) * NODE_COLUMNS > len(nodes):
@@ -132,6 +133,8 @@ def _new_node(number: int, depth: int, nodes: FlatArray) -> int:
     nodes[node * NODE_COLUMNS + NODE_STATE] = number
     nodes[node * NODE_COLUMNS + NODE_DEPTH] = depth
     nodes[node * NODE_COLUMNS + NODE_RULE] = -1
+    for byte in range(_MOVES):
+        moves[node * _MOVES + byte] = 0
     return node
 
 
@@ -145,7 +148,7 @@ def _node_of(
         return _POOL_FULL
     place = 1 + number * (POOLED_WORDS + size) + POOLED_NODE
     if states[place] == 0:
-        node = _new_node(number, 0, nodes)
+        node = _new_node(number, 0, nodes, moves)
         if node == 0:
             return _POOL_FULL
         states[place] = node
@@ -170,7 +173,7 @@ def _remember_move(
     for at in range(begin, end - 1):
         place = node * _MOVES + read_u8(data, at)
         if moves[place] == 0:
-            moves[place] = _new_node(number, at + 1 - begin, nodes)
+            moves[place] = _new_node(number, at + 1 - begin, nodes, moves)
             if moves[place] == 0:
                 return
         node = 0 + moves[place]
@@ -393,10 +396,19 @@ def run_fdes(
     return row_count, problem_count
 
 
-def pools(cie_count: int, size: int) -> tuple[NDArray[Any], ...]:
+POOL_BYTES = (
+    8 * (1 + STATE_LIMIT * (POOLED_WORDS + STATE_MAXIMUM_SIZE) + STATE_SLOTS)
+    + 4 * NODE_LIMIT * NODE_COLUMNS
+    + 2 * NODE_LIMIT * _MOVES
+)
+"""What `pools` takes at most."""
+
+
+def pools(memory: WorkMemory, cie_count: int, size: int) -> tuple[NDArray[Any], ...]:
     """What `run_fdes` keeps states (of `size` words) and nodes in: int64, of the nodes int32, of their moves int16."""
-    states = np.zeros(1 + STATE_LIMIT * (POOLED_WORDS + size), dtype=np.int64)
-    slots = np.zeros(STATE_SLOTS, dtype=np.int64)
-    nodes, first_nodes = (np.zeros(count, dtype=np.int32) for count in (NODE_LIMIT * NODE_COLUMNS, cie_count))
-    moves = np.zeros(NODE_LIMIT * _MOVES, dtype=np.int16)
-    return states, slots, nodes, moves, first_nodes
+    states = memory.take(1 + STATE_LIMIT * (POOLED_WORDS + size), np.int64, cleared=False)
+    slots = memory.take(STATE_SLOTS, np.int64)
+    nodes = memory.take(NODE_LIMIT * NODE_COLUMNS, np.int32, cleared=False)
+    moves = memory.take(NODE_LIMIT * _MOVES, np.int16, cleared=False)
+    states[0] = nodes[0] = 0
+    return states, slots, nodes, moves, np.zeros(cie_count, dtype=np.int32)

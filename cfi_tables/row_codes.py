@@ -56,7 +56,7 @@ _PAIR_LIMIT = 1 << 14
 """Pairs whose deltas are counted apart; rarer ones, which appear later, are all escaped."""
 _PART_ROWS = 1 << 18
 """Rows that are coded by themselves, on one processor; a fixed number, so that every machine makes the same table."""
-_PAIR_ROOM = 1 << 15
+_PAIR_ROOM = 1 << 13
 """Pairs that there is room for at first; more are rare."""
 _MAXIMUM_BITS = 10
 """Of a rule's successors; the layout has room for 15."""
@@ -325,11 +325,11 @@ def _count_part(addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: in
     rows = len(addresses)
     last = np.array(_LAST_OF_TOKEN, dtype=np.int64)
     near = np.searchsorted(last, np.arange(_NEAR)).astype(np.int64)
-    steps = np.zeros(rows, dtype=np.int32)
-    histogram = np.zeros((min(rows, _PAIR_LIMIT) + 1) * TOKEN_COUNT, dtype=np.int64)
+    steps = np.empty(rows, dtype=np.int32)
     room = min(_PAIR_ROOM, 1 << rows.bit_length())
     while True:
         keys, counts, slots = (np.zeros(size, dtype=np.int64) for size in (room, room, 2 * room))
+        histogram = np.zeros((min(room, _PAIR_LIMIT) + 1) * TOKEN_COUNT, dtype=np.int64)
         count = run_hot(
             count_steps, use_compiled, addresses, rules, base, gap, near, last, slots, keys, counts, histogram, steps
         )
@@ -338,7 +338,6 @@ def _count_part(addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: in
             own, rest = lines[: min(count, len(lines) - 1)], lines[-1]
             return _CountedPart(steps, keys[:count], counts[:count], own, own.sum(axis=0) + rest)
         room *= 4
-        histogram[:] = 0
 
 
 def choose_codes(

@@ -259,5 +259,7 @@ def prepare_rules(rules: FlatArray) -> None:
         (RULE_END, CFA_KIND_END),
         (RULE_OVERFLOW, CFA_KIND_OVERFLOW),
     ):
+        for word in range(RULE_WORDS):
+            rules[1 + number * RULE_WORDS + word] = 0
         rules[1 + number * RULE_WORDS + WORD_CFA_KIND] = kind
     rules[0] = FIRST_RULE

@@ -16,11 +16,16 @@ from numpy.typing import NDArray
 
 from cfi_tables import cfi_program, frame_section, layout, program_automaton, row_sequence, rule_pool
 from cfi_tables.hot_loop import run_hot
+from cfi_tables.work_memory import WorkMemory
 from cfi_tables.worker_threads import run_parts, worker_count
 
 _Integers = NDArray[np.int64]
 
 _POOL = 1 << 16
+_RULE_WORDS = 1 + (layout.MAXIMUM_RULES - 1) * rule_pool.RULE_WORDS
+_POOL_BYTES = program_automaton.POOL_BYTES + 8 * (_RULE_WORDS + (4 + rule_pool.EXPRESSION_WORDS) * _POOL) + 1024
+_LARGE = 1 << 20
+"""Bytes of a section from which one work area pays."""
 _PART_FDES = 1 << 13
 """FDEs from which a part pays: its pools begin empty."""
 
@@ -88,19 +93,21 @@ class _Part:
         self._order = order
         # Every row costs at least one instruction byte, besides the first and the gap of each FDE.
         room = len(entries.data) + 2 * len(order)
-        self._addresses = np.empty(room, dtype=np.int32)
-        self._rules = np.empty(room, dtype=np.int32)
+        memory = WorkMemory(_POOL_BYTES + 8 * room if len(entries.data) >= _LARGE else 0)
+        self._addresses = memory.take(room, np.int32, cleared=False)
+        self._rules = memory.take(room, np.int32, cleared=False)
         self._first_rows = np.zeros(len(order) + 1 if entries.overlap else 0, dtype=np.int64)
         self._problems = np.zeros((len(order) + 1) * frame_section.PROBLEM_COLUMNS, dtype=np.int64)
         self._initial = np.zeros(cie_count * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
         self._state = np.zeros(rule_pool.STATE_MAXIMUM_SIZE + cfi_program.CURSOR_SIZE, dtype=np.int64)
         self._stack = np.zeros(cfi_program.STATE_STACK_DEPTH * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
-        self._expressions = np.zeros(1 + _POOL * rule_pool.EXPRESSION_WORDS, dtype=np.int64)
-        self._expression_slots = np.zeros(2 * _POOL, dtype=np.int64)
-        self._words = np.zeros(1 + (layout.MAXIMUM_RULES - 1) * rule_pool.RULE_WORDS, dtype=np.int64)
-        self._rule_slots = np.zeros(2 * _POOL, dtype=np.int64)
+        self._expressions = memory.take(1 + _POOL * rule_pool.EXPRESSION_WORDS, np.int64, cleared=False)
+        self._expression_slots = memory.take(2 * _POOL, np.int64)
+        self._words = memory.take(_RULE_WORDS, np.int64, cleared=False)
+        self._rule_slots = memory.take(2 * _POOL, np.int64)
+        self._expressions[0] = 0
         rule_pool.prepare_rules(self._words)
-        self._pools = program_automaton.pools(cie_count, rule_pool.state_size(entries.parameters))
+        self._pools = program_automaton.pools(memory, cie_count, rule_pool.state_size(entries.parameters))
 
     def run(self, use_compiled: bool) -> ProgramRows:
         """The rows of these FDEs."""
@@ -126,7 +133,8 @@ class _Part:
 def _join(entries: SectionEntries, parts: list[ProgramRows], use_compiled: bool) -> ProgramRows:
     """The parts put behind one another, with the ids of the first part's pools."""
     total = sum(len(part.addresses) for part in parts)
-    addresses, rules = np.empty(total, dtype=np.int32), np.empty(total, dtype=np.int32)
+    memory = WorkMemory(8 * total + 64)
+    addresses, rules = (memory.take(total, np.int32, cleared=False) for _ in range(2))
     first = parts[0]
     count = 0
     for part in parts:

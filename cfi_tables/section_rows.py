@@ -99,8 +99,8 @@ def decode_section(
     is_eh = int(parameters[frame_section.SECTION_IS_EH])
     cie_count, fde_count = run_hot(frame_section.count_entries, use_compiled, data, is_eh)
     cie = np.zeros(cie_count * frame_section.CIE_COLUMNS, dtype=np.int64)
-    fde = np.zeros((fde_count + 1) * frame_section.FDE_COLUMNS, dtype=np.int64)
-    problems = np.zeros((fde_count + 1) * frame_section.PROBLEM_COLUMNS, dtype=np.int64)
+    fde = np.empty((fde_count + 1) * frame_section.FDE_COLUMNS, dtype=np.int64)
+    problems = np.empty((fde_count + 1) * frame_section.PROBLEM_COLUMNS, dtype=np.int64)
     run_hot(frame_section.scan_cies, use_compiled, data, parameters, cie)
     found, problem_count = run_hot(
         frame_section.scan_fdes, use_compiled, data, parameters, cie, cie_count, fde, problems
