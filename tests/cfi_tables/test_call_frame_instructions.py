@@ -274,7 +274,7 @@ SIGNED = layout.RULE_FLAG_RETURN_ADDRESS_SIGNED
 )  # fmt: skip
 def test_return_address_signing(instruction, flags, compiled):
     initial = b"\x0c" + uleb(31) + uleb(0)  # CFA=sp
-    data = eh_frame(b"\x41" + instruction, initial=initial, code=4, column=30)
+    data = eh_frame(b"\x41" + instruction, program=[initial], code_alignment=4, return_column=30)
     rows, problems = decode(data, compiled=compiled, architecture=aarch64.ARCHITECTURE)
     assert not problems
     assert rows[0] == (START, Rule(REGISTER_OFFSET, 31))
@@ -291,7 +291,7 @@ def test_return_address_signing(instruction, flags, compiled):
     ],
 )  # fmt: skip
 def test_signing_that_is_not_known_leaves_the_function_out(instruction, architecture):
-    data = bytearray(eh_frame(b"\x41" + bytes(24), initial=b"\x0c\x07\x08", column=architecture.return_column))
+    data = bytearray(eh_frame(b"\x41" + bytes(24), program=[b"\x0c\x07\x08"], return_column=architecture.return_column))
     # At the very end of the program, so that one that is cut has nothing behind it.
     data[len(data) - 4 - len(instruction) : -4] = instruction
     rows, problems = decode(bytes(data), architecture=architecture)
