@@ -561,8 +561,8 @@ def _costs(counts: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray
 
 def _product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
     """left @ right, in pieces for which OpenBLAS starts no threads: those would go on spinning for a while."""
-    height = max(1, _SMALL_PRODUCT // right.size)
-    return np.concatenate([left[first : first + height] @ right for first in range(0, len(left), height)])
+    height = max(1, _SMALL_PRODUCT // max(right.size, 1))
+    return np.concatenate([left[first : first + height] @ right for first in range(0, max(len(left), 1), height)])
 
 
 def _delta_bits(class_counts: _Integers, rows: int) -> int:

@@ -116,6 +116,22 @@ def test_code_that_spans_more_than_32_bits():
             build_table(ElfImage.from_bytes(data, "wide"))
 
 
+def test_rules_in_every_order():
+    """No rule is likely to follow another, so no successor pays for its place in the table."""
+    writer = FrameSectionWriter(True, 0x4000)
+    cie = Cie([i.def_cfa(7, 16), i.offset(16, 1)])
+    program = [
+        each
+        for first in range(5)
+        for second in range(5)
+        for rule in (first, second)
+        for each in (i.advance_loc(1), i.def_cfa_offset(16 + 8 * rule))
+    ]
+    writer.fde(cie, writer.cie(cie), 0x1000, 0x100, program)
+    table = build_table(ElfImage.from_bytes(_file(bytes(writer.data)), "mixed"))
+    assert table.skipped == [] and table.rule_count == 6 and table.row_count > 30
+
+
 # --- numbers that ask for memory
 
 _COMPRESSION = struct.Struct("<IIQQ")
