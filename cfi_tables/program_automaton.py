@@ -404,11 +404,16 @@ POOL_BYTES = (
 """What `pools` takes at most."""
 
 
-def pools(memory: WorkMemory, cie_count: int, size: int) -> tuple[NDArray[Any], ...]:
-    """What `run_fdes` keeps states (of `size` words) and nodes in: int64, of the nodes int32, of their moves int16."""
-    states = memory.take(1 + STATE_LIMIT * (POOLED_WORDS + size), np.int64, cleared=False)
-    slots = memory.take(STATE_SLOTS, np.int64)
-    nodes = memory.take(NODE_LIMIT * NODE_COLUMNS, np.int32, cleared=False)
-    moves = memory.take(NODE_LIMIT * _MOVES, np.int16, cleared=False)
+def pools(memory: WorkMemory, cie_count: int, size: int, room: int) -> tuple[NDArray[Any], ...]:
+    """What `run_fdes` keeps states (of `size` words) and nodes in: int64, of the nodes int32, of their moves int16.
+
+    `room`: bytes of all programs at most. Each state and node took one, besides those that CIEs begin with.
+    """
+    state_limit = min(STATE_LIMIT, room + cie_count)
+    node_limit = min(NODE_LIMIT, room + cie_count + 1)
+    states = memory.take(1 + state_limit * (POOLED_WORDS + size), np.int64, cleared=False)
+    slots = memory.take(min(STATE_SLOTS, 2 << state_limit.bit_length()), np.int64)
+    nodes = memory.take(node_limit * NODE_COLUMNS, np.int32, cleared=False)
+    moves = memory.take(node_limit * _MOVES, np.int16, cleared=False)
     states[0] = nodes[0] = 0
     return states, slots, nodes, moves, np.zeros(cie_count, dtype=np.int32)

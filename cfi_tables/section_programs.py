@@ -22,8 +22,7 @@ from cfi_tables.worker_threads import run_parts, worker_count
 _Integers = NDArray[np.int64]
 
 _POOL = 1 << 16
-_RULE_WORDS = 1 + (layout.MAXIMUM_RULES - 1) * rule_pool.RULE_WORDS
-_POOL_BYTES = program_automaton.POOL_BYTES + 8 * (_RULE_WORDS + (4 + rule_pool.EXPRESSION_WORDS) * _POOL) + 1024
+_POOL_BYTES = program_automaton.POOL_BYTES + 8 * (4 + rule_pool.EXPRESSION_WORDS + rule_pool.RULE_WORDS) * _POOL + 1024
 _LARGE = 1 << 20
 """Bytes of a section from which one work area pays."""
 _PART_FDES = 1 << 13
@@ -94,6 +93,7 @@ class _Part:
         # Every row costs at least one instruction byte, besides the first and the gap of each FDE.
         room = len(entries.data) + 2 * len(order)
         memory = WorkMemory(_POOL_BYTES + 8 * room if len(entries.data) >= _LARGE else 0)
+        pool = min(_POOL, 1 << (room + rule_pool.FIRST_RULE).bit_length())  # each of what is pooled took a byte
         self._addresses = memory.take(room, np.int32, cleared=False)
         self._rules = memory.take(room, np.int32, cleared=False)
         self._first_rows = np.zeros(len(order) + 1 if entries.overlap else 0, dtype=np.int64)
@@ -101,13 +101,16 @@ class _Part:
         self._initial = np.zeros(cie_count * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
         self._state = np.zeros(rule_pool.STATE_MAXIMUM_SIZE + cfi_program.CURSOR_SIZE, dtype=np.int64)
         self._stack = np.zeros(cfi_program.STATE_STACK_DEPTH * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
-        self._expressions = memory.take(1 + _POOL * rule_pool.EXPRESSION_WORDS, np.int64, cleared=False)
-        self._expression_slots = memory.take(2 * _POOL, np.int64)
-        self._words = memory.take(_RULE_WORDS, np.int64, cleared=False)
-        self._rule_slots = memory.take(2 * _POOL, np.int64)
+        self._expressions = memory.take(1 + pool * rule_pool.EXPRESSION_WORDS, np.int64, cleared=False)
+        self._expression_slots = memory.take(2 * pool, np.int64)
+        self._words = memory.take(
+            1 + min(pool, layout.MAXIMUM_RULES - 1) * rule_pool.RULE_WORDS, np.int64, cleared=False
+        )
+        self._rule_slots = memory.take(2 * pool, np.int64)
         self._expressions[0] = 0
         rule_pool.prepare_rules(self._words)
-        self._pools = program_automaton.pools(memory, cie_count, rule_pool.state_size(entries.parameters))
+        size = rule_pool.state_size(entries.parameters)
+        self._pools = program_automaton.pools(memory, cie_count, size, room)
 
     def run(self, use_compiled: bool) -> ProgramRows:
         """The rows of these FDEs."""
