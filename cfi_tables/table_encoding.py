@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 _BLOCK_ROWS = 20
 """Rows in a block, on average. With more a table is smaller, and half as many more are read in each lookup."""
 _SIZE_LIMIT = (1 << 31) - 8
-_LARGEST_ADDRESS = 0xFFFFFFFF
-"""Of a row, from the rounded text start."""
 _COMPILED_ROWS = 50_000
 """Rows from which loading numba pays to code them."""
 
@@ -41,7 +39,10 @@ def encode_table(
     try:
         rows = rows.packed()
     except OverflowError:
-        raise TableError(f"{image.path}: its code spans 2 GiB or more, for which no table is built") from None
+        raise TableError(
+            f"{image.path}: its code is said to lie from {rows.addresses[0]:#x} to {rows.addresses[-1]:#x}; a table is "
+            "built for less than 2 GiB. Its .eh_frame and .debug_frame may not belong together"
+        ) from None
     if use_compiled is None:
         use_compiled = len(rows.rules) >= _COMPILED_ROWS
     start = end = base = 0
