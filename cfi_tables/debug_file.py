@@ -106,23 +106,26 @@ def _open(path: str, image: ElfImage, checksum: int | None, refused: list[str]) 
     except (ElfError, OSError) as error:
         refused.append(f"{path} cannot be read ({error})")
         return None
-    if image.build_id is not None and found.build_id is not None:
-        if image.build_id != found.build_id:
-            refused.append(
-                f"{path} is of another build: its build-id is {found.build_id.hex()}, "
-                f"that of {image.path} is {image.build_id.hex()}"
-            )
-            return None
-        return found  # the build-id is the stronger witness: no need to read the whole file for its checksum
+    if image.build_id is not None and found.build_id is not None and image.build_id != found.build_id:
+        refused.append(
+            f"{path} is of another build: its build-id is {found.build_id.hex()}, "
+            f"that of {image.path} is {image.build_id.hex()}"
+        )
+        return None
     if checksum is not None:
         import zlib
 
+        # Although it costs a reading of the whole file: where both have the same build-id it tells a damaged one.
         contents: Any = found.data  # NumPy's stubs declare no buffer before Python 3.12
         actual = zlib.crc32(contents)
         if actual != checksum:
-            refused.append(f"{path} is of another build: its CRC-32 is {actual:08x}, the link says {checksum:08x}")
+            refused.append(
+                f"{path} is damaged or of another build: its CRC-32 is {actual:08x}, "
+                f"the .gnu_debuglink of {image.path} says {checksum:08x}"
+            )
             return None
         return found
     if image.build_id is not None and found.build_id is None:
         refused.append(f"{path} has no build-id to compare with {image.build_id.hex()}")
-    return None
+        return None
+    return found

@@ -1,7 +1,7 @@
 """Function names from ELF symbol tables, by address: for code that debugging information does not know.
 
-Data comes from .symtab (of the module or its debug file), else .dynsym. Several symbols often name one
-place; the one that people know best is preferred.
+Data comes from .symtab (of the module or its debug file), else .gnu_debugdata, else .dynsym. Several symbols often
+name one place; the one that people know best is preferred.
 """
 
 from __future__ import annotations
@@ -60,12 +60,13 @@ class SymbolNames:
 
     @cached_property
     def _table(self) -> tuple[ElfImage, SymbolTable] | None:
+        from cfi_tables.mini_debug_info import mini_debug_symbols
         from cfi_tables.symbol_table import symbols
 
-        for section in (".symtab", ".dynsym"):
+        for read in (symbols, mini_debug_symbols, lambda image: symbols(image, ".dynsym")):
             for image in self._images:
                 try:
-                    table = symbols(image, section)
+                    table = read(image)
                 except ElfError as error:
                     self.damage = str(error)
                     continue
