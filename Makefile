@@ -25,7 +25,8 @@ test: setup
 	@scripts/debian-packages gcc=gcc
 	@scripts/debian-packages --optional g++=g++ clang=clang ld.lld=lld gdb=gdb readelf=binutils libc6-dev libc6-dbg \
 		python3.11=python3.11 python3.11-dbg llvm-symbolizer-14=llvm-14 perf=linux-perf setpriv=util-linux \
-		aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu libc6-dev-arm64-cross libc6-i386 objcopy=binutils rustc=rustc
+		aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu libc6-dev-arm64-cross libc6-i386 objcopy=binutils rustc=rustc \
+		dwz=dwz debuginfod=debuginfod
 	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto
 
 check: setup

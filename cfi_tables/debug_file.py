@@ -37,7 +37,7 @@ def find_debug_file(image: ElfImage, debug_directories: tuple[str, ...] = DEBUG_
     looked_at: list[str] = []
     refused: list[str] = []
     build_id = image.build_id
-    for path in _candidates_by_build_id(build_id, debug_directories):
+    for path in candidates_by_build_id(build_id, debug_directories):
         looked_at.append(path)
         found = _open(path, image, None, refused)
         if found is not None:
@@ -63,7 +63,8 @@ def find_debug_file(image: ElfImage, debug_directories: tuple[str, ...] = DEBUG_
     return DebugFile(None, None, reason, tuple(looked_at))
 
 
-def _candidates_by_build_id(build_id: bytes | None, directories: tuple[str, ...]) -> Iterator[str]:
+def candidates_by_build_id(build_id: bytes | None, directories: tuple[str, ...]) -> Iterator[str]:
+    """Where debug files are by build-id, in each of the directories."""
     if build_id is None or len(build_id) < 2:
         return
     text = build_id.hex()

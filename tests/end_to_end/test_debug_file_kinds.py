@@ -84,3 +84,15 @@ def test_split_files(ptap, gdb_oracle, compiled, name, compiler, flags):
 )
 def test_type_units_and_old_versions(ptap, gdb_oracle, compiled, name, compiler, flags):
     compare_all(ptap, gdb_oracle, compiled("program", name, compiler, flags), compiler)
+
+
+@pytest.mark.parametrize(("compiler", "version"), [("gcc", "-gdwarf-5"), ("clang", "-gdwarf-4")])
+def test_files_shared_by_dwz(ptap, gdb_oracle, compiled, require_tool, compiler, version):
+    dwz = require_tool("dwz", "dwz")
+    whole = compiled("whole", "cpp_arguments", compiler, ("-O2", version, "-Wl,--build-id"))
+    shared = compiled("less", "cpp_arguments", compiler, ("-O2", version, "-Wl,--build-id"))
+    compiled("other", "cpp_arguments", compiler, ("-O1", version, "-Wl,--build-id"))
+    command = [dwz, "-m", "common.debug", "cpp_arguments", "../other/cpp_arguments"]
+    subprocess.run(command, cwd=shared.parent, check=True, capture_output=True)
+    assert (shared.parent / "common.debug").exists()
+    compare_all(ptap, gdb_oracle, whole, compiler, shared)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfi_tables.elf_image import ElfError, ElfImage
+from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile
+from cfi_tables.elf_image import ElfImage
 from unwind.dwarf.abbreviation import AbbreviationTable
 from unwind.dwarf.address_range_table import AddressRanges, read_address_ranges
 from unwind.dwarf.damage import DwarfError, DwarfProblem, DwarfReason
@@ -34,14 +35,25 @@ class DebugInfo:
     sections_suffix = ""
     """What the names of the file's sections end in."""
 
-    def __init__(self, image: ElfImage, program_path: str | None = None) -> None:
+    def __init__(
+        self,
+        image: ElfImage,
+        program_path: str | None = None,
+        debug_directories: tuple[str, ...] = DEBUG_DIRECTORIES,
+        owner: DebugInfo | None = None,
+    ) -> None:
         """Take the .debug_* sections of `image`. Raises DwarfError for what has no .debug_info, ElfError.
 
-        `program_path` is the program's file where `image` is its separate debug file.
+        `program_path` is the program's file where `image` is its separate debug file. `owner` is the DebugInfo that
+        refers to this file, if one does: problems are kept there.
         """
         self.image = image
         self.program_path = program_path or image.path
-        self.sections = DwarfSections(image, self.sections_suffix)
+        self.debug_directories = debug_directories
+        self._owner = owner
+        self.sections: DwarfSections = DwarfSections(
+            image, self.sections_suffix, None if owner is None else owner.sections.damage
+        )
         self.problems: list[DwarfProblem] = []
         """What could not be read so far."""
         self._abbreviations: dict[tuple[int, int, int, int], AbbreviationTable] = {}
@@ -60,8 +72,10 @@ class DebugInfo:
         self.note_problem(DwarfProblem(reason, section, offset, unit_offset))
 
     def note_problem(self, problem: DwarfProblem) -> None:
-        """Keep a problem; repeated ones once."""
-        if problem not in self.problems and len(self.problems) < _MAXIMUM_PROBLEMS:
+        """Keep a problem; repeated ones once. That of a file which another refers to is kept there, with its path."""
+        if self._owner is not None:
+            self._owner.note_problem(replace(problem, detail=f"in {self.image.path}"))
+        elif problem not in self.problems and len(self.problems) < _MAXIMUM_PROBLEMS:
             self.problems.append(problem)
 
     # --- units
@@ -221,18 +235,22 @@ class DebugInfo:
     # --- the shared file that dwz makes
 
     @cached_property
+    def _alternate_file(self) -> DebugFile:
+        from cfi_tables.alternate_file import find_alternate_file
+
+        return find_alternate_file(self.image, self.debug_directories)
+
+    @cached_property
     def alternate(self) -> DebugInfo | None:
-        """The file that .gnu_debugaltlink names: what several debug files share (dwz -m); None without one."""
-        if not self.image.has(".gnu_debugaltlink"):
-            return None
+        """The file that .gnu_debugaltlink or .debug_sup names: what several debug files share (dwz -m); else None."""
+        image = self._alternate_file.image
         try:
-            data = self.image.section_data(".gnu_debugaltlink").tobytes()
-            name, _, build_id = data.partition(b"\0")
-            path = Path(self.image.path).resolve().parent / name.decode("utf-8", "surrogateescape")
-            image = ElfImage.open(path)
-            if build_id and image.build_id != build_id:
-                raise ElfError(f"{path} is of another build")
-            return DebugInfo(image)
-        except (ElfError, OSError, DwarfError):
-            self.note(DwarfReason.NO_ALTERNATE, ".gnu_debugaltlink", 0)
+            return None if image is None else DebugInfo(image, owner=self)
+        except DwarfError as error:
+            self.note_problem(replace(error.problem, detail=f"in {image.path}" if image is not None else ""))
             return None
+
+    def note_no_alternate(self, unit: CompilationUnit) -> None:
+        """Keep that `unit` refers to the shared file, which cannot be used."""
+        reason = self._alternate_file.reason or "the file names none"
+        self.note_problem(DwarfProblem(DwarfReason.NO_ALTERNATE, unit.section, unit.offset, unit.offset, detail=reason))

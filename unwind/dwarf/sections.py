@@ -12,13 +12,16 @@ from unwind.dwarf.integer import read_string
 
 
 class DwarfSections:
-    """Sections by name (`.debug_info`, …); `damage` lists those that could not be read, with the error."""
+    """Sections by name (`.debug_info`, …); `damage` has the error of each that could not be read, by path and name."""
 
-    def __init__(self, image: ElfImage, suffix: str = "") -> None:
-        """Take the sections of `image` whose names end in `suffix` (`.dwo` in split files), which `get` leaves out."""
+    def __init__(self, image: ElfImage, suffix: str = "", damage: dict[str, str] | None = None) -> None:
+        """Take the sections of `image` whose names end in `suffix` (`.dwo` in split files), which `get` leaves out.
+
+        `damage` is where damage is kept for a file that another refers to.
+        """
         self.image = image
         self._suffix = suffix
-        self.damage: dict[str, str] = {}
+        self.damage: dict[str, str] = {} if damage is None else damage
         self._data: dict[str, bytes] = {}
 
     def get(self, name: str) -> bytes:
@@ -34,7 +37,7 @@ class DwarfSections:
                 try:
                     data = self._contents(name)
                 except ElfError as error:
-                    self.damage[name] = str(error)
+                    self.damage[f"{self.image.path} {name}"] = str(error)
             self._data[name] = data
         return data
 

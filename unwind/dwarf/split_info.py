@@ -7,13 +7,12 @@ has its addresses, line numbers and directory. Problems go to the program's Debu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cfi_tables.elf_image import ElfImage
 from unwind.dwarf import constants as C
-from unwind.dwarf.damage import DwarfError, DwarfProblem
+from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.debug_info import DebugInfo
 from unwind.dwarf.package_index import Contribution, read_package_index
 
@@ -24,18 +23,13 @@ _INDEX_SECTIONS = (".debug_cu_index", ".debug_tu_index")
 
 
 class SplitInfo(DebugInfo):
-    """DWARF of one split file; `program` is the DebugInfo of the program that refers to it."""
+    """DWARF of one split file."""
 
     sections_suffix = ".dwo"
 
     def __init__(self, image: ElfImage, program: DebugInfo) -> None:
-        """Take the .debug_*.dwo sections of `image`. Raises DwarfError for what has none."""
-        self._program = program
-        super().__init__(image)
-
-    def note_problem(self, problem: DwarfProblem) -> None:
-        """Keep a problem with the program's, and the file with it."""
-        self._program.note_problem(replace(problem, detail=f"in {self.image.path}"))
+        """Take the .debug_*.dwo sections of `image`, to which `program` refers. Raises DwarfError for what has none."""
+        super().__init__(image, owner=program)
 
     @cached_property
     def _contributions(self) -> dict[tuple[str, int], Contribution]:

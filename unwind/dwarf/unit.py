@@ -41,6 +41,8 @@ class CompilationUnit:
         """Of a unit in a split file: the program's unit that it completes."""
         self.contribution: Contribution = WHOLE_FILE
         """The unit's parts of the sections of a package file."""
+        self.referring_language: int | None = None
+        """DW_LANG of a unit that refers to this one."""
         try:
             self._read_header(data, offset)
         except IndexError:
@@ -156,9 +158,16 @@ class CompilationUnit:
         value = self.root.get(attribute)
         return value if isinstance(value, str) else None
 
-    @cached_property
+    @property
     def language(self) -> int | None:
-        """DW_LANG of the unit, None where it is not told (or its first entry is damaged)."""
+        """DW_LANG of the unit, None where it is not told (or its first entry is damaged).
+
+        Partial units (dwz) tell none: theirs is that of the first unit that was seen to refer to them.
+        """
+        return self._own_language or self.referring_language
+
+    @cached_property
+    def _own_language(self) -> int | None:
         try:
             return self._constant(C.DW_AT_language)
         except DwarfError:

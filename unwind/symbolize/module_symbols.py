@@ -58,7 +58,7 @@ class ModuleSymbols:
         debug = None
         if holder is not None and DebugInfo.is_in(holder):
             try:
-                debug = DebugInfo(holder, image.path)
+                debug = DebugInfo(holder, image.path, debug_directories)
             except (DwarfError, ElfError):
                 debug = None
         return cls(image, debug, searched)
