@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile, candidates_by_build_id
+from cfi_tables.debuginfod import debuginfod_from_environment
 from cfi_tables.elf_image import ElfError, ElfImage
 
 GNU_SECTION = ".gnu_debugaltlink"
@@ -41,20 +42,35 @@ def find_alternate_file(image: ElfImage, debug_directories: tuple[str, ...] = DE
     refused: list[str] = []
     for path in dict.fromkeys(_candidates(image.path, link, debug_directories)):
         looked_at.append(path)
-        try:
-            if not Path(path).is_file():
-                continue
-            found = ElfImage.open(path)
-            checksum = _own_checksum(found)
-        except (ElfError, OSError) as error:
-            refused.append(f"{path} cannot be read ({error})")
-            continue
-        if checksum == link.checksum:
+        found = _open(path, link, refused)
+        if found is not None:
             return DebugFile(found, path, "", tuple(looked_at))
-        theirs = "none" if checksum is None else checksum.hex()
-        refused.append(f"{path} is of another build: its build-id is {theirs}, the link says {link.checksum.hex()}")
+    servers = debuginfod_from_environment()
+    if servers is not None:
+        looked_at += servers.urls
+        fetched = servers.debug_file(link.checksum, link.name)
+        found = None if fetched.path is None else _open(fetched.path, link, refused)
+        if found is not None:
+            return DebugFile(found, fetched.path, "", tuple(looked_at))
+        refused += [fetched.reason] if fetched.reason else []
     reason = "; ".join(refused) or f"no file {', '.join(looked_at)} (build-id {link.checksum.hex()})"
     return DebugFile(None, None, reason, tuple(looked_at))
+
+
+def _open(path: str, link: AlternateLink, refused: list[str]) -> ElfImage | None:
+    try:
+        if not Path(path).is_file():
+            return None
+        found = ElfImage.open(path)
+        checksum = _own_checksum(found)
+    except (ElfError, OSError) as error:
+        refused.append(f"{path} cannot be read ({error})")
+        return None
+    if checksum == link.checksum:
+        return found
+    theirs = "none" if checksum is None else checksum.hex()
+    refused.append(f"{path} is of another build: its build-id is {theirs}, the link says {link.checksum.hex()}")
+    return None
 
 
 def alternate_link(image: ElfImage) -> AlternateLink | None:

@@ -1,9 +1,9 @@
 """Separate debug files: which file on this machine holds the DWARF of a stripped program.
 
 Owns the search by build-id and by .gnu_debuglink, as gdb documents it ("Debugging Information in Separate
-Files"). Data comes from an `ElfImage` and the file system; the result goes to whoever reads DWARF. A file
-whose build-id or checksum differs is refused: it belongs to another build, and its lines would look right and
-be wrong.
+Files"), then by debuginfod. Data comes from an `ElfImage` and the file system; the result goes to whoever reads
+DWARF. A file whose build-id or checksum differs is refused: it belongs to another build, and its lines would look
+right and be wrong.
 """
 
 from __future__ import annotations
@@ -54,6 +54,9 @@ def find_debug_file(image: ElfImage, debug_directories: tuple[str, ...] = DEBUG_
             found = _open(path, image, checksum, refused)
             if found is not None:
                 return DebugFile(found, path, "", tuple(looked_at))
+    found = _from_server(image, looked_at, refused)
+    if found is not None:
+        return DebugFile(found, found.path, "", tuple(looked_at))
     if refused:
         reason = "; ".join(refused)
     elif not looked_at:
@@ -61,6 +64,23 @@ def find_debug_file(image: ElfImage, debug_directories: tuple[str, ...] = DEBUG_
     else:
         reason = "no debug file at " + ", ".join(looked_at)
     return DebugFile(None, None, reason, tuple(looked_at))
+
+
+def _from_server(image: ElfImage, looked_at: list[str], refused: list[str]) -> ElfImage | None:
+    """By debuginfod, where the user has named servers."""
+    if image.build_id is None:
+        return None
+    from cfi_tables.debuginfod import debuginfod_from_environment
+
+    servers = debuginfod_from_environment()
+    if servers is None:
+        return None
+    looked_at += servers.urls
+    fetched = servers.debug_file(image.build_id, image.path)
+    if fetched.path is None:
+        refused.append(fetched.reason)
+        return None
+    return _open(fetched.path, image, None, refused)
 
 
 def candidates_by_build_id(build_id: bytes | None, directories: tuple[str, ...]) -> Iterator[str]:
