@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile
-from cfi_tables.elf_image import ElfImage
+from cfi_tables.elf_image import ET_REL, ElfImage
 from unwind.dwarf.abbreviation import AbbreviationTable
 from unwind.dwarf.address_range_table import AddressRanges, read_address_ranges
 from unwind.dwarf.damage import DwarfError, DwarfProblem, DwarfReason
@@ -77,6 +77,11 @@ class DebugInfo:
             self._owner.note_problem(replace(problem, detail=f"in {self.image.path}"))
         elif problem not in self.problems and len(self.problems) < _MAXIMUM_PROBLEMS:
             self.problems.append(problem)
+
+    @property
+    def lowest_address(self) -> int:
+        """The lowest address that code can have: linkers give discarded code 0, objects begin there."""
+        return 0 if self.image.file_type == ET_REL else 1
 
     # --- units
 
