@@ -29,7 +29,9 @@ class DebugFile:
     reason: str
     """Why there is none; "" when there is one."""
     looked_at: tuple[str, ...]
-    """The paths that were tried, in order."""
+    """The paths and servers that were tried, in order."""
+    refused: tuple[str, ...] = ()
+    """Why each file that was there, and each server, did not give one."""
 
 
 def find_debug_file(image: ElfImage, debug_directories: tuple[str, ...] = DEBUG_DIRECTORIES) -> DebugFile:
@@ -63,7 +65,7 @@ def find_debug_file(image: ElfImage, debug_directories: tuple[str, ...] = DEBUG_
         reason = "the file has neither a build-id nor a .gnu_debuglink, so no debug file can belong to it"
     else:
         reason = "no debug file at " + ", ".join(looked_at)
-    return DebugFile(None, None, reason, tuple(looked_at))
+    return DebugFile(None, None, reason, tuple(looked_at), tuple(refused))
 
 
 def _from_server(image: ElfImage, looked_at: list[str], refused: list[str]) -> ElfImage | None:
