@@ -81,7 +81,9 @@ class DebugInfo:
     @property
     def lowest_address(self) -> int:
         """The lowest address that code can have: linkers give discarded code 0, objects begin there."""
-        return 0 if self.image.file_type == ET_REL else 1
+        # A split file is of type ET_REL itself, but the addresses are the program's.
+        image = self.image if self._owner is None else self._owner.image
+        return 0 if image.file_type == ET_REL else 1
 
     # --- units
 
