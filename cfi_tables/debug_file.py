@@ -1,9 +1,9 @@
 """Separate debug files: which file on this machine holds the DWARF of a stripped program.
 
 Owns the search by build-id and by .gnu_debuglink, as gdb documents it ("Debugging Information in Separate
-Files"). Data comes from an `ElfImage` and the file system; the result goes to whoever reads DWARF. A file
-whose build-id or checksum differs is refused: it belongs to another build, and its lines would look right and
-be wrong.
+Files"), then by debuginfod. Data comes from an `ElfImage` and the file system; the result goes to whoever reads
+DWARF. A file whose build-id or checksum differs is refused: it belongs to another build, and its lines would look
+right and be wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class DebugFile:
     reason: str
     """Why there is none; "" when there is one."""
     looked_at: tuple[str, ...]
-    """The paths that were tried, in order."""
+    """The paths and servers that were tried, in order."""
+    refused: tuple[str, ...] = ()
+    """Why each file that was there, and each server, did not give one."""
 
 
 def find_debug_file(image: ElfImage, debug_directories: tuple[str, ...] = DEBUG_DIRECTORIES) -> DebugFile:
@@ -37,7 +39,7 @@ def find_debug_file(image: ElfImage, debug_directories: tuple[str, ...] = DEBUG_
     looked_at: list[str] = []
     refused: list[str] = []
     build_id = image.build_id
-    for path in _candidates_by_build_id(build_id, debug_directories):
+    for path in candidates_by_build_id(build_id, debug_directories):
         looked_at.append(path)
         found = _open(path, image, None, refused)
         if found is not None:
@@ -54,16 +56,37 @@ def find_debug_file(image: ElfImage, debug_directories: tuple[str, ...] = DEBUG_
             found = _open(path, image, checksum, refused)
             if found is not None:
                 return DebugFile(found, path, "", tuple(looked_at))
+    found = _from_server(image, looked_at, refused)
+    if found is not None:
+        return DebugFile(found, found.path, "", tuple(looked_at))
     if refused:
         reason = "; ".join(refused)
     elif not looked_at:
         reason = "the file has neither a build-id nor a .gnu_debuglink, so no debug file can belong to it"
     else:
         reason = "no debug file at " + ", ".join(looked_at)
-    return DebugFile(None, None, reason, tuple(looked_at))
+    return DebugFile(None, None, reason, tuple(looked_at), tuple(refused))
 
 
-def _candidates_by_build_id(build_id: bytes | None, directories: tuple[str, ...]) -> Iterator[str]:
+def _from_server(image: ElfImage, looked_at: list[str], refused: list[str]) -> ElfImage | None:
+    """By debuginfod, where the user has named servers."""
+    if image.build_id is None:
+        return None
+    from cfi_tables.debuginfod import debuginfod_from_environment
+
+    servers = debuginfod_from_environment()
+    if servers is None:
+        return None
+    looked_at += servers.urls
+    fetched = servers.debug_file(image.build_id, image.path)
+    if fetched.path is None:
+        refused.append(fetched.reason)
+        return None
+    return _open(fetched.path, image, None, refused)
+
+
+def candidates_by_build_id(build_id: bytes | None, directories: tuple[str, ...]) -> Iterator[str]:
+    """Where debug files are by build-id, in each of the directories."""
     if build_id is None or len(build_id) < 2:
         return
     text = build_id.hex()
@@ -106,23 +129,26 @@ def _open(path: str, image: ElfImage, checksum: int | None, refused: list[str]) 
     except (ElfError, OSError) as error:
         refused.append(f"{path} cannot be read ({error})")
         return None
-    if image.build_id is not None and found.build_id is not None:
-        if image.build_id != found.build_id:
-            refused.append(
-                f"{path} is of another build: its build-id is {found.build_id.hex()}, "
-                f"that of {image.path} is {image.build_id.hex()}"
-            )
-            return None
-        return found  # the build-id is the stronger witness: no need to read the whole file for its checksum
+    if image.build_id is not None and found.build_id is not None and image.build_id != found.build_id:
+        refused.append(
+            f"{path} is of another build: its build-id is {found.build_id.hex()}, "
+            f"that of {image.path} is {image.build_id.hex()}"
+        )
+        return None
     if checksum is not None:
         import zlib
 
+        # Although it costs a reading of the whole file: where both have the same build-id it tells a damaged one.
         contents: Any = found.data  # NumPy's stubs declare no buffer before Python 3.12
         actual = zlib.crc32(contents)
         if actual != checksum:
-            refused.append(f"{path} is of another build: its CRC-32 is {actual:08x}, the link says {checksum:08x}")
+            refused.append(
+                f"{path} is damaged or of another build: its CRC-32 is {actual:08x}, "
+                f"the .gnu_debuglink of {image.path} says {checksum:08x}"
+            )
             return None
         return found
     if image.build_id is not None and found.build_id is None:
         refused.append(f"{path} has no build-id to compare with {image.build_id.hex()}")
-    return None
+        return None
+    return found

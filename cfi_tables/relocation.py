@@ -14,7 +14,7 @@ sections (psABIs of x86-64 §4.4, i386 §4.4, ELF for the Arm 64-bit Architectur
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -24,17 +24,20 @@ from cfi_tables.elf_image import (
     EM_386,
     EM_AARCH64,
     EM_X86_64,
+    ET_REL,
     SHF_ALLOC,
     SHF_EXECINSTR,
     ElfError,
     ElfImage,
     Section,
 )
+from cfi_tables.symbol_table import SymbolTable
 
 SHT_SYMTAB = 2
 SHT_RELA = 4
 SHT_REL = 9
 SHT_SYMTAB_SHNDX = 18
+SHN_LORESERVE = 0xFF00
 SHN_ABS = 0xFFF1
 SHN_XINDEX = 0xFFFF
 
@@ -42,6 +45,8 @@ SHN_XINDEX = 0xFFFF
 _TYPES: dict[int, dict[int, tuple[int, bool] | None]] = {
     EM_X86_64: {
         0: None, 1: (8, False), 2: (4, True), 4: (4, True), 10: (4, False), 11: (4, False), 24: (8, True),
+        # Places in thread-local storage (DTPOFF64, DTPOFF32), which only the linker lays out: not told here.
+        17: None, 21: None,
     },
     EM_386: {0: None, 1: (4, False), 2: (4, True), 4: (4, True)},
     EM_AARCH64: {
@@ -90,6 +95,26 @@ def link_view(image: ElfImage) -> LinkView:
                     f"{image.path}: section {section.name} would end at {at:#x}; the file is damaged, build it again"
                 )
     return LinkView(tuple(addresses), at + 0x1000, tuple(code))
+
+
+def section_addresses(image: ElfImage) -> tuple[int, ...]:
+    """Where each section lies, by its index: as its header says, or in an object's link view. Raises ElfError."""
+    if image.file_type == ET_REL:
+        return link_view(image).addresses
+    return tuple(section.address for section in image.section_list)
+
+
+def placed_symbols(image: ElfImage, table: SymbolTable) -> SymbolTable:
+    """`table` with addresses: the values of an ET_REL image, which count from their section, in its link view.
+
+    Raises ElfError.
+    """
+    if image.file_type != ET_REL:
+        return table
+    bases = np.zeros(1 << 16, dtype=np.uint64)
+    addresses = section_addresses(image)[:SHN_LORESERVE]
+    bases[: len(addresses)] = addresses
+    return replace(table, value=table.value + bases[table.section])
 
 
 def relocated_contents(image: ElfImage, section: Section) -> NDArray[np.uint8]:

@@ -211,3 +211,19 @@ def test_debug_file_by_link(split, tmp_path, place):
     refused = find_debug_file(image, (str(root),))
     assert refused.image is None
     assert "CRC" in refused.reason
+
+
+def test_a_damaged_debug_file_of_the_same_build_is_refused(split, tmp_path):
+    stripped, debug = split
+    subprocess.run(["objcopy", f"--add-gnu-debuglink={debug}", str(stripped)], check=True)
+    image = ElfImage.open(stripped)
+    assert image.build_id == ElfImage.open(debug).build_id is not None
+    target = stripped.parent / "program.debug"
+    content = bytearray(debug.read_bytes())
+    debug.rename(target)
+    assert find_debug_file(image, ()).path == str(target)
+    content[ElfImage.open(target).sections[".debug_info"].offset + 40] ^= 1
+    target.write_bytes(content)
+    refused = find_debug_file(image, ())
+    assert refused.image is None
+    assert "CRC" in refused.reason and str(target) in refused.reason

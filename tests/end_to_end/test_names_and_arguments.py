@@ -121,14 +121,28 @@ def first_hits(traces: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return chosen
 
 
-def compare(ptap: Ptap, gdb_oracle: GdbOracle, program: Path, compiler: str, addresses: list[int]) -> Counter[str]:
-    """Compares all hits; gives how often which difference was accepted."""
+def compare(
+    ptap: Ptap,
+    gdb_oracle: GdbOracle,
+    program: Path,
+    compiler: str,
+    addresses: list[int],
+    traced: Path | None = None,
+) -> Counter[str]:
+    """Compares all hits; gives how often which difference was accepted.
+
+    `traced` is the program that ptap reads where its debugging information is kept in another way than gdb's `program`
+    keeps it; their code is the same.
+    """
+    traced = traced or program
     stops = [Stop(program, each) for each in addresses]
     theirs = gdb_oracle.run(program, stops, max_hits=ALL_HITS, hits_per_stop=HITS_PER_STOP, registers=False)
     # By address: a function's probe would leave out the calls inlined at its first instruction, and gdb does not.
-    probes = [f'process("{program}").statement({each:#x})' for each in addresses]
-    run = ptap.trace(probes, [program], "--arguments", "all")
+    probes = [f'process("{traced}").statement({each:#x})' for each in addresses]
+    run = ptap.trace(probes, [traced], "--arguments", "all")
     ours = first_hits(run.traces)
+    for frame in (frame for trace in ours for frame in trace["frames"] if frame["module"] == str(traced)):
+        frame["module"] = str(program)
     assert theirs and len(ours) == len(theirs), run.stderr
     compared = Compared(program, compiler, theirs[0].frames[0].pc - addresses[theirs[0].stop])
     told = [

@@ -77,6 +77,12 @@ Build = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
+def symbol_sources() -> dict[str, str]:
+    """The programs' sources by file name."""
+    return {"inventory.cpp": INVENTORY_CPP, "ledger.c": LEDGER_C}
+
+
+@pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """`build("gcc", "-O2", …)` compiles the C or (g++, clang++) C++ program and gives its path."""
     folder = tmp_path_factory.mktemp("symbol_programs")

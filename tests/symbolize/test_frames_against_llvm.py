@@ -46,6 +46,10 @@ BUILDS = [
     ("g++", "-g", "-O2", "-flto", "-flto-partition=max"),
     ("clang++", "-g", "-O2", "-gdwarf-aranges"),
     ("g++", "-g", "-O2", "-fdebug-types-section", "-ffunction-sections", "-Wl,--gc-sections"),
+    ("gcc", "-g", "-O2", "-gdwarf-2", "-gstrict-dwarf"),
+    ("g++", "-g", "-O2", "-gdwarf-3", "-gstrict-dwarf"),
+    ("clang++", "-g", "-O2", "-gdwarf-2"),
+    ("clang++", "-g", "-O2", "-gdwarf-5", "-fdebug-types-section"),
     ("g++", "-g", "-O2", "-static"),
     ("g++", "-g", "-O2", "-no-pie", "-gz"),
 ]

@@ -102,13 +102,3 @@ def test_code_that_nothing_covers_has_no_frames(build: Build) -> None:
     assert symbols.frames_at(0) == []
     assert symbols.frames_at(1 << 63) == []
     assert symbols.frames_at(-1) == []
-
-
-@pytest.mark.parametrize("version", ["-gdwarf-4", "-gdwarf-5"])
-def test_split_dwarf_keeps_lines_and_says_what_is_elsewhere(version: str, build: Build) -> None:
-    path = build("gcc", "-g", "-O2", "-gsplit-dwarf", version)
-    symbols = ModuleSymbols.open(path)
-    frame = symbols.frames_at(nm(path)["balance"])[-1]
-    assert frame.function == "balance" and frame.line
-    assert frame.file is not None and frame.file.endswith("/ledger.c")
-    assert any(".dwo" in problem for problem in symbols.problems)

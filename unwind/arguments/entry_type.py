@@ -14,7 +14,12 @@ _DEEPEST = 64
 
 def type_of(die: Die) -> Die | None:
     """The entry that DW_AT_type names, along the entries that `die` completes; None is void."""
-    return die.inherited_reference(At.TYPE)
+    return complete(die.inherited_reference(At.TYPE))
+
+
+def complete(type_: Die | None) -> Die | None:
+    """The type itself where an entry stands for one in a type unit (DWARF 5 §5.7.1, DW_AT_signature)."""
+    return type_ if type_ is None else type_.reference(At.SIGNATURE) or type_
 
 
 def is_cplusplus(die: Die) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from unwind.arguments.entry_type import is_method_pointer, size_of, type_of
+from unwind.arguments.entry_type import complete, is_method_pointer, size_of, type_of
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.operand_reader import OperandReader
 from unwind.arguments.type_name import qualified_name, type_name
@@ -21,7 +21,7 @@ _DEEPEST = 32
 
 def member_pointer_value(declared: Die, type_: Die, bits: int, state: FrameState) -> str:
     """The text of a DW_TAG_ptr_to_member_type with the content `bits`. Raises Unavailable."""
-    owner = type_.reference(At.CONTAINING_TYPE)
+    owner = complete(type_.reference(At.CONTAINING_TYPE))
     width = 8 * type_.unit.address_size
     if not is_method_pointer(type_):
         offset = sign_extended(bits, width)

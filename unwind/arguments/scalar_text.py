@@ -13,7 +13,7 @@ from unwind.arguments.entry_type import (
     type_of,
 )
 from unwind.arguments.frame_state import FrameState
-from unwind.arguments.type_name import qualified_name
+from unwind.arguments.type_name import owner_of, qualified_name
 from unwind.arguments.typed_value import sign_extended
 from unwind.arguments.unavailable import Reason, Unavailable, malformed, unsupported
 from unwind.dwarf.die import Die
@@ -95,7 +95,7 @@ def _enumerator_name(type_: Die, member: Die) -> str:
     if not is_cplusplus(type_):
         return name
     # A scoped enumeration is a scope of its own; the names of others belong to what holds them.
-    scope = type_ if type_.get(At.ENUM_CLASS) else type_.parent()
+    scope = type_ if type_.get(At.ENUM_CLASS) else owner_of(type_)
     if scope is None or scope.tag not in (
         Tag.NAMESPACE, Tag.ENUMERATION_TYPE, Tag.STRUCTURE_TYPE, Tag.CLASS_TYPE, Tag.UNION_TYPE,
     ):  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from unwind.arguments.entry_type import CLASSES, array_bounds, is_cplusplus, type_of
+from unwind.arguments.entry_type import CLASSES, array_bounds, complete, is_cplusplus, type_of
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.die import Die
 from unwind.dwarf.enumeration import At, Tag
@@ -75,7 +75,7 @@ def _declaration(type_: Die | None, declarator: str, depth: int) -> str:
 def _pointer(type_: Die, qualifiers: str, declarator: str, depth: int) -> str:
     target = type_of(type_)
     if type_.tag == Tag.PTR_TO_MEMBER_TYPE:
-        owner = type_.reference(At.CONTAINING_TYPE)
+        owner = complete(type_.reference(At.CONTAINING_TYPE))
         symbol = f"{qualified_name(owner) if owner else '?'}::*"
     else:
         symbol = _POINTERS[Tag(type_.tag)]
@@ -154,18 +154,19 @@ def qualified_name(die: Die) -> str:
     for _ in range(_DEEPEST):
         if current is None:
             break
-        name = current.inherited(At.NAME)
+        # clang tells the name of a class only in its type unit.
+        name = (complete(current) or current).inherited(At.NAME)
         if isinstance(name, str):
             parts.append(_canonical(name))
         elif current.tag == Tag.NAMESPACE:
             parts.append("(anonymous namespace)")
-        current = _owner(current)
+        current = owner_of(current)
         if current is None or current.tag not in _SCOPES:
             break
     return "::".join(reversed(parts))
 
 
-def _owner(die: Die) -> Die | None:
+def owner_of(die: Die) -> Die | None:
     """The scope that declares an entry; a definition outside its class names the declaration."""
     declaration = die.reference(At.SPECIFICATION)
     return (declaration or die).parent()

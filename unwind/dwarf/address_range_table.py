@@ -77,7 +77,7 @@ def read_address_ranges(info: DebugInfo) -> AddressRanges:
         if index in mentioned or unit.unit_type not in (C.DW_UT_compile, C.DW_UT_skeleton):
             continue
         try:
-            own += [(start, end, index) for start, end in unit.ranges if 0 < start < end < 1 << 64]
+            own += [(start, end, index) for start, end in unit.ranges if info.lowest_address <= start < end < 1 << 64]
         except DwarfError as error:
             info.note_problem(error.problem)
     if own:
@@ -122,8 +122,8 @@ def _read_sets(info: DebugInfo) -> list[tuple[int, np.ndarray]]:
             count = max(0, end - position) // (2 * address_size)
             pairs = np.frombuffer(data, f"<u{address_size}", 2 * count, position).reshape(-1, 2)
             pairs = pairs.astype(np.uint64)
-            # A length of 0 ends the set; an address of 0 is code that the linker discarded.
-            sets.append((unit_offset, pairs[(pairs[:, 1] > 0) & (pairs[:, 0] > 0)]))
+            # A length of 0 ends the set.
+            sets.append((unit_offset, pairs[(pairs[:, 1] > 0) & (pairs[:, 0] >= np.uint64(info.lowest_address))]))
             offset = end
     except IndexError:
         raise DwarfError(DwarfReason.TRUNCATED, section, offset) from None

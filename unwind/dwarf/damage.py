@@ -23,7 +23,7 @@ class DwarfReason(Enum):
     BAD_LINE_PROGRAM = "a line number program does not make sense"
     TOO_DEEP = "its entries refer to each other in a circle or are nested without end"
     NO_SECTION = "a section that it refers to is missing"
-    SPLIT = "its entries are in a separate .dwo file, which is not read"
+    SPLIT = "its entries are in a separate .dwo file, which cannot be used"
     NO_ALTERNATE = "it refers to a shared (dwz) debug file that is not there"
 
 
@@ -38,10 +38,13 @@ class DwarfProblem:
     """Byte offset in the section at which it was noticed."""
     unit_offset: int | None = None
     """Offset of the unit that it belongs to, in .debug_info or .debug_types."""
+    detail: str = ""
+    """Which file it is in where that is not the program's own, and what was wrong with it."""
 
     def __str__(self) -> str:
         unit = "" if self.unit_offset is None else f" (unit at {self.unit_offset:#x})"
-        return f"{self.section}+{self.offset:#x}{unit}: {self.reason.value}"
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{self.section}+{self.offset:#x}{unit}: {self.reason.value}{detail}"
 
 
 class DwarfError(Exception):

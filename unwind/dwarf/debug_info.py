@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cfi_tables.elf_image import ElfError, ElfImage
-from unwind.dwarf import constants as C
+from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile
+from cfi_tables.elf_image import ET_REL, ElfImage
 from unwind.dwarf.abbreviation import AbbreviationTable
 from unwind.dwarf.address_range_table import AddressRanges, read_address_ranges
 from unwind.dwarf.damage import DwarfError, DwarfProblem, DwarfReason
@@ -24,6 +24,7 @@ from unwind.dwarf.unit import CompilationUnit
 if TYPE_CHECKING:
     from unwind.dwarf.line_header import LineHeader
     from unwind.dwarf.line_program import LineTable
+    from unwind.dwarf.split_file import SplitFiles
 
 _MAXIMUM_PROBLEMS = 1000
 
@@ -31,15 +32,33 @@ _MAXIMUM_PROBLEMS = 1000
 class DebugInfo:
     """DWARF of one file. Reading is lazy: opening costs nothing until a unit is asked for."""
 
-    def __init__(self, image: ElfImage) -> None:
-        """Take the .debug_* sections of `image`. Raises DwarfError for what has no .debug_info, ElfError."""
+    sections_suffix = ""
+    """What the names of the file's sections end in."""
+
+    def __init__(
+        self,
+        image: ElfImage,
+        program_path: str | None = None,
+        debug_directories: tuple[str, ...] = DEBUG_DIRECTORIES,
+        owner: DebugInfo | None = None,
+    ) -> None:
+        """Take the .debug_* sections of `image`. Raises DwarfError for what has no .debug_info, ElfError.
+
+        `program_path` is the program's file where `image` is its separate debug file. `owner` is the DebugInfo that
+        refers to this file, if one does: problems are kept there.
+        """
         self.image = image
-        self.sections = DwarfSections(image)
+        self.program_path = program_path or image.path
+        self.debug_directories = debug_directories
+        self._owner = owner
+        self.sections: DwarfSections = DwarfSections(
+            image, self.sections_suffix, None if owner is None else owner.sections.damage
+        )
         self.problems: list[DwarfProblem] = []
         """What could not be read so far."""
         self._abbreviations: dict[tuple[int, int, int, int], AbbreviationTable] = {}
         self._line_tables: dict[tuple[int, int], LineTable | None] = {}
-        self._line_headers: dict[int, LineHeader | None] = {}
+        self._line_headers: dict[tuple[str, int], LineHeader | None] = {}
         if not image.little_endian or not self.sections.get(".debug_info"):
             raise DwarfError(DwarfReason.NO_SECTION, ".debug_info", 0)
 
@@ -53,9 +72,18 @@ class DebugInfo:
         self.note_problem(DwarfProblem(reason, section, offset, unit_offset))
 
     def note_problem(self, problem: DwarfProblem) -> None:
-        """Keep a problem; repeated ones once."""
-        if problem not in self.problems and len(self.problems) < _MAXIMUM_PROBLEMS:
+        """Keep a problem; repeated ones once. That of a file which another refers to is kept there, with its path."""
+        if self._owner is not None:
+            self._owner.note_problem(replace(problem, detail=f"in {self.image.path}"))
+        elif problem not in self.problems and len(self.problems) < _MAXIMUM_PROBLEMS:
             self.problems.append(problem)
+
+    @property
+    def lowest_address(self) -> int:
+        """The lowest address that code can have: linkers give discarded code 0, objects begin there."""
+        # A split file is of type ET_REL itself, but the addresses are the program's.
+        image = self.image if self._owner is None else self._owner.image
+        return 0 if image.file_type == ET_REL else 1
 
     # --- units
 
@@ -69,7 +97,7 @@ class DebugInfo:
         """Type units by signature: of .debug_types (DWARF 4) and of .debug_info (DWARF 5)."""
         found: dict[int, CompilationUnit] = {}
         for unit in (*self.units, *self._read_units(".debug_types")):
-            if unit.unit_type == C.DW_UT_type and unit.signature is not None:
+            if unit.is_type and unit.signature is not None:
                 found.setdefault(unit.signature, unit)
         return found
 
@@ -122,6 +150,31 @@ class DebugInfo:
             table = self._abbreviations[key] = AbbreviationTable(data, *key)
         return table
 
+    # --- split files
+
+    @cached_property
+    def _split_files(self) -> SplitFiles:
+        from unwind.dwarf.split_file import SplitFiles
+
+        return SplitFiles(self)
+
+    def full_unit(self, unit: CompilationUnit) -> CompilationUnit:
+        """The unit that has the entries of `unit`: that of a split file for a skeleton unit, else itself.
+
+        A skeleton unit whose file is not there stands for itself, and that is noted; some have functions. Raises
+        DwarfError when the unit's first entry is damaged.
+        """
+        return (self._split_files.unit_of(unit) or unit) if unit.is_skeleton else unit
+
+    @property
+    def full_units(self) -> Iterator[CompilationUnit]:
+        """`full_unit` of each unit; damage is noted."""
+        for unit in self.units:
+            try:
+                yield self.full_unit(unit)
+            except DwarfError as error:
+                self.note_problem(error.problem)
+
     # --- by address
 
     @cached_property
@@ -142,6 +195,8 @@ class DebugInfo:
 
     def line_table(self, unit: CompilationUnit) -> LineTable | None:
         """The unit's line number table, None when it has none or it is damaged (which is then noted)."""
+        if unit.skeleton is not None:
+            return unit.skeleton.info.line_table(unit.skeleton)
         try:
             offset = unit.line_offset
         except DwarfError as error:
@@ -162,7 +217,10 @@ class DebugInfo:
 
     def line_header(self, unit: CompilationUnit) -> LineHeader | None:
         """Directories and files of the unit's line number program, None when damaged (noted) or not there."""
-        if unit.offset not in self._line_headers:
+        if unit.skeleton is not None and not unit.is_type:
+            return unit.skeleton.info.line_header(unit.skeleton)
+        key = (unit.section, unit.offset)
+        if key not in self._line_headers:
             from unwind.dwarf.line_header import read_line_header
 
             header = None
@@ -171,8 +229,8 @@ class DebugInfo:
                 header = None if offset is None else read_line_header(unit, offset)
             except DwarfError as error:
                 self.note_problem(error.problem)
-            self._line_headers[unit.offset] = header
-        return self._line_headers[unit.offset]
+            self._line_headers[key] = header
+        return self._line_headers[key]
 
     def file_path(self, unit: CompilationUnit, file: int) -> str | None:
         """Path of the file that DW_AT_decl_file or DW_AT_call_file `file` in `unit` names; None if there is
@@ -184,18 +242,22 @@ class DebugInfo:
     # --- the shared file that dwz makes
 
     @cached_property
+    def _alternate_file(self) -> DebugFile:
+        from cfi_tables.alternate_file import find_alternate_file
+
+        return find_alternate_file(self.image, self.debug_directories)
+
+    @cached_property
     def alternate(self) -> DebugInfo | None:
-        """The file that .gnu_debugaltlink names: what several debug files share (dwz -m); None without one."""
-        if not self.image.has(".gnu_debugaltlink"):
-            return None
+        """The file that .gnu_debugaltlink or .debug_sup names: what several debug files share (dwz -m); else None."""
+        image = self._alternate_file.image
         try:
-            data = self.image.section_data(".gnu_debugaltlink").tobytes()
-            name, _, build_id = data.partition(b"\0")
-            path = Path(self.image.path).resolve().parent / name.decode("utf-8", "surrogateescape")
-            image = ElfImage.open(path)
-            if build_id and image.build_id != build_id:
-                raise ElfError(f"{path} is of another build")
-            return DebugInfo(image)
-        except (ElfError, OSError, DwarfError):
-            self.note(DwarfReason.NO_ALTERNATE, ".gnu_debugaltlink", 0)
+            return None if image is None else DebugInfo(image, owner=self)
+        except DwarfError as error:
+            self.note_problem(replace(error.problem, detail=f"in {image.path}" if image is not None else ""))
             return None
+
+    def note_no_alternate(self, unit: CompilationUnit) -> None:
+        """Keep that `unit` refers to the shared file, which cannot be used."""
+        reason = self._alternate_file.reason or "the file names none"
+        self.note_problem(DwarfProblem(DwarfReason.NO_ALTERNATE, unit.section, unit.offset, unit.offset, detail=reason))

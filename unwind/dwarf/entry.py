@@ -142,7 +142,9 @@ class Entry:
             return sections.string(".debug_str", unit.strx(value))
         if kind == FormClass.ALTERNATE_STRP:
             alternate = unit.info.alternate
-            return None if alternate is None else alternate.sections.string(".debug_str", value)
+            if alternate is not None:
+                return alternate.sections.string(".debug_str", value)
+            unit.info.note_no_alternate(unit)
         return None
 
     def section_offset(self, attribute: int) -> int | None:
@@ -165,16 +167,23 @@ class Entry:
         if isinstance(value, bytes):
             return None
         unit = self.unit
+        if kind == FormClass.REFERENCE and unit.die_offset <= value < unit.end:
+            return unit.entry_at(value)
+        target = self._in_other_unit(kind, value)
+        if target is not None and target.unit.referring_language is None:
+            target.unit.referring_language = unit.language
+        return target
+
+    def _in_other_unit(self, kind: FormClass, value: int) -> Entry | None:
+        info = self.unit.info
         if kind == FormClass.REFERENCE:
-            if unit.die_offset <= value < unit.end:
-                return unit.entry_at(value)
-            return unit.info.die_at(value)
+            return info.die_at(value)
         if kind == FormClass.SIGNATURE:
-            return unit.info.type_by_signature(value)
+            return info.type_by_signature(value)
         if kind == FormClass.ALTERNATE_REFERENCE:
-            if unit.info.alternate is not None:
-                return unit.info.alternate.die_at(value)
-            unit.info.note(DwarfReason.NO_ALTERNATE, unit.section, self.offset, unit.offset)
+            if info.alternate is not None:
+                return info.alternate.die_at(value)
+            info.note_no_alternate(self.unit)
         return None
 
     def _origin(self) -> Entry | None:

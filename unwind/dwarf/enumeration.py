@@ -77,6 +77,7 @@ class At(IntEnum):
     CONTAINING_TYPE = 0x1D
     ENTRY_PC = C.DW_AT_entry_pc
     OBJECT_POINTER = 0x64
+    SIGNATURE = C.DW_AT_signature
     DATA_BIT_OFFSET = 0x6B
     ENUM_CLASS = 0x6D
     LINKAGE_NAME = C.DW_AT_linkage_name

@@ -257,8 +257,10 @@ class LineTable:
         line: np.ndarray,
         column: np.ndarray,
         flags: np.ndarray,
+        lowest_address: int = 1,
     ) -> None:
         self.header = header
+        self._lowest_address = lowest_address
         self.address = address
         self.file = file
         self.line = line
@@ -269,8 +271,8 @@ class LineTable:
     def sequences(self) -> list[tuple[int, int, int, int]]:
         """(low address, high address, first row, row of its end) of each sequence with code, sorted.
 
-        Sequences that begin at address 0 are code that the linker discarded. A sequence whose addresses go
-        back, which the standard forbids, is put into order first; rows of one address keep theirs.
+        Sequences that begin at address 0, but in objects, are code that the linker discarded. A sequence whose
+        addresses go back, which the standard forbids, is put into order first; rows of one address keep theirs.
         """
         import numpy as np
 
@@ -282,7 +284,7 @@ class LineTable:
                 if np.any(part[1:] < part[:-1]):
                     self._sort_rows(first, end)
                 low, high = int(self.address[first]), int(self.address[end])
-                if 0 < low < high:
+                if self._lowest_address <= low < high:
                     found.append((low, high, first, end))
             first = end + 1
         found.sort()
@@ -359,4 +361,5 @@ def read_line_table(unit: CompilationUnit, offset: int, plain: bool | None = Non
     elif header.truncated:
         unit.info.note(DwarfReason.TRUNCATED, ".debug_line", header.end, unit.offset)
     address, file, line, column, flags = (item[:count].copy() for item in columns)
-    return LineTable(header, address.view(np.uint64), file, line, column, flags.astype(np.uint8))
+    lowest = unit.info.lowest_address
+    return LineTable(header, address.view(np.uint64), file, line, column, flags.astype(np.uint8), lowest)

@@ -56,7 +56,8 @@ def read_location_list(
             offset = list_offset(unit, section, unit.location_lists_base, value, indexed)
             yield from _read_version_5(unit, data, offset)
         else:
-            yield from _read_version_4(unit, data, value)
+            offset = value + unit.contribution.of(section)
+            yield from (_read_split_4 if unit.info.sections_suffix else _read_version_4)(unit, data, offset)
     except IndexError:
         raise DwarfError(DwarfReason.TRUNCATED, section, value, unit.offset) from None
 
@@ -83,6 +84,30 @@ def _read_version_4(unit: CompilationUnit, data: bytes, position: int) -> Iterat
             continue
         expression, position = _expression(data, position + 2, read_unsigned(data, position, 2))
         yield low + base, high + base, expression
+
+
+def _read_split_4(unit: CompilationUnit, data: bytes, position: int) -> Iterator[tuple[int, int, bytes]]:
+    """GNU's lists of split DWARF 4: kinds 0 to 3 of what DWARF 5 made of them, but with lengths of fixed size."""
+    while True:
+        kind = data[position]
+        start = position
+        position += 1
+        if kind == DW_LLE_end_of_list:
+            return
+        if kind not in (DW_LLE_base_addressx, DW_LLE_startx_endx, DW_LLE_startx_length):
+            raise DwarfError(DwarfReason.BAD_LIST, ".debug_loc", start, unit.offset)
+        index, position = read_uleb128(data, position)
+        low = unit.addrx(index)
+        if kind == DW_LLE_base_addressx:
+            continue  # nothing here counts from it
+        if kind == DW_LLE_startx_endx:
+            index, position = read_uleb128(data, position)
+            high = unit.addrx(index)
+        else:
+            high = low + read_unsigned(data, position, 4)
+            position += 4
+        expression, position = _expression(data, position + 2, read_unsigned(data, position, 2))
+        yield low, high, expression
 
 
 def _read_version_5(

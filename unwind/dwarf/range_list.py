@@ -29,7 +29,7 @@ def list_offset(unit: CompilationUnit, section: str, base: int, value: int, inde
     `base`.
     """
     if not indexed:
-        return value
+        return value + unit.contribution.of(section)
     position = base + value * unit.offset_size
     try:
         return base + read_unsigned(unit.info.sections.get(section), position, unit.offset_size)
@@ -42,6 +42,9 @@ def read_range_list(unit: CompilationUnit, value: int, indexed: bool) -> list[tu
 
     `value` is a section offset, or with `indexed` a DW_FORM_rnglistx index. Raises DwarfError.
     """
+    if unit.version < 5 and unit.skeleton is not None:  # a .dwo file has no .debug_ranges
+        value += unit.skeleton.split_ranges_base
+        unit = unit.skeleton
     section = ".debug_rnglists" if unit.version >= 5 else ".debug_ranges"
     data = unit.info.sections.get(section)
     try:

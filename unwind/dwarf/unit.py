@@ -13,6 +13,7 @@ from unwind.dwarf import constants as C
 from unwind.dwarf.abbreviation import AbbreviationTable
 from unwind.dwarf.damage import DwarfError, DwarfReason
 from unwind.dwarf.integer import read_unsigned
+from unwind.dwarf.package_index import WHOLE_FILE, Contribution
 
 if TYPE_CHECKING:
     from unwind.dwarf.debug_info import DebugInfo
@@ -36,6 +37,12 @@ class CompilationUnit:
         self._entries: dict[int, Entry] = {}
         data = info.sections.get(section)
         self.data = data
+        self.skeleton: CompilationUnit | None = None
+        """Of a unit in a split file: the program's unit that it completes."""
+        self.contribution: Contribution = WHOLE_FILE
+        """The unit's parts of the sections of a package file."""
+        self.referring_language: int | None = None
+        """DW_LANG of a unit that refers to this one."""
         try:
             self._read_header(data, offset)
         except IndexError:
@@ -96,7 +103,8 @@ class CompilationUnit:
     def abbreviations(self) -> AbbreviationTable:
         """The unit's abbreviations. Raises DwarfError."""
         self.check()
-        return self.info.abbreviations(self.abbreviation_offset, self.version, self.address_size, self.offset_size)
+        offset = self.contribution.of(".debug_abbrev") + self.abbreviation_offset
+        return self.info.abbreviations(offset, self.version, self.address_size, self.offset_size)
 
     @cached_property
     def root(self) -> Entry:
@@ -150,9 +158,16 @@ class CompilationUnit:
         value = self.root.get(attribute)
         return value if isinstance(value, str) else None
 
-    @cached_property
+    @property
     def language(self) -> int | None:
-        """DW_LANG of the unit, None where it is not told (or its first entry is damaged)."""
+        """DW_LANG of the unit, None where it is not told (or its first entry is damaged).
+
+        Partial units (dwz) tell none: theirs is that of the first unit that was seen to refer to them.
+        """
+        return self._own_language or self.referring_language
+
+    @cached_property
+    def _own_language(self) -> int | None:
         try:
             return self._constant(C.DW_AT_language)
         except DwarfError:
@@ -166,7 +181,7 @@ class CompilationUnit:
     @cached_property
     def compilation_directory(self) -> str | None:
         """Directory that relative paths are relative to."""
-        return self._text(C.DW_AT_comp_dir)
+        return self._text(C.DW_AT_comp_dir) or (self.skeleton.compilation_directory if self.skeleton else None)
 
     @cached_property
     def producer(self) -> str | None:
@@ -178,20 +193,41 @@ class CompilationUnit:
 
     @cached_property
     def is_skeleton(self) -> bool:
-        """Whether the unit's entries are in a separate .dwo file."""
-        return (
-            self.unit_type == C.DW_UT_skeleton or self.root.has(C.DW_AT_GNU_dwo_name) or self.root.has(C.DW_AT_dwo_name)
+        """Whether the unit's entries are in a separate .dwo file. Raises DwarfError.
+
+        A full unit repeats the name of its file, so a unit of a split file is none.
+        """
+        return self.unit_type == C.DW_UT_skeleton or (
+            not self.info.sections_suffix and (self.root.has(C.DW_AT_GNU_dwo_name) or self.root.has(C.DW_AT_dwo_name))
         )
+
+    @cached_property
+    def is_type(self) -> bool:
+        """Whether it is a type unit, in a split file or not."""
+        return self.unit_type in (C.DW_UT_type, C.DW_UT_split_type)
+
+    @cached_property
+    def split_identifier(self) -> int | None:
+        """The dwo_id that a skeleton unit and its full unit have in common. Raises DwarfError."""
+        if self.unit_type in (C.DW_UT_skeleton, C.DW_UT_split_compile):
+            return self.signature
+        return self._constant(C.DW_AT_GNU_dwo_id)
+
+    @cached_property
+    def split_name(self) -> str | None:
+        """Path of the .dwo file, relative to the compilation directory. Raises DwarfError."""
+        return self._text(C.DW_AT_dwo_name) or self._text(C.DW_AT_GNU_dwo_name)
 
     @cached_property
     def line_offset(self) -> int | None:
         """Offset of the unit's line number program in .debug_line."""
-        return self.root.section_offset(C.DW_AT_stmt_list)
+        offset = self.root.section_offset(C.DW_AT_stmt_list)
+        return None if offset is None else offset + self.contribution.of(".debug_line")
 
     @cached_property
     def base_address(self) -> int:
         """What offsets in range and location lists are relative to until a list says otherwise (§2.17.3)."""
-        value = self.root.get(C.DW_AT_low_pc)
+        value = (self.skeleton or self).root.get(C.DW_AT_low_pc)
         return value if isinstance(value, int) else 0
 
     @cached_property
@@ -215,20 +251,29 @@ class CompilationUnit:
     def string_offsets_base(self) -> int:
         """Offset in .debug_str_offsets of the unit's string 0."""
         header = (8 if self.offset_size == 4 else 16) if self.version >= 5 else 0
-        return self._base(C.DW_AT_str_offsets_base, header)
+        return self._base(C.DW_AT_str_offsets_base, header + self.contribution.of(".debug_str_offsets"))
 
     @cached_property
     def range_lists_base(self) -> int:
         """Offset in .debug_rnglists of the unit's table of offsets."""
-        return self._base(C.DW_AT_rnglists_base, 12 if self.offset_size == 4 else 20)
+        header = 12 if self.offset_size == 4 else 20
+        return self._base(C.DW_AT_rnglists_base, header + self.contribution.of(".debug_rnglists"))
+
+    @cached_property
+    def split_ranges_base(self) -> int:
+        """What a skeleton unit adds to its full unit's offsets in .debug_ranges (GNU's split DWARF 4)."""
+        return self._base(C.DW_AT_GNU_ranges_base, 0)
 
     @cached_property
     def location_lists_base(self) -> int:
         """Offset in .debug_loclists of the unit's table of offsets."""
-        return self._base(C.DW_AT_loclists_base, 12 if self.offset_size == 4 else 20)
+        header = 12 if self.offset_size == 4 else 20
+        return self._base(C.DW_AT_loclists_base, header + self.contribution.of(".debug_loclists"))
 
     def addrx(self, index: int) -> int:
         """The address at `index` of the unit's part of .debug_addr (§7.27). Raises DwarfError."""
+        if self.skeleton is not None:
+            return self.skeleton.addrx(index)
         section = ".debug_addr"
         position = self.address_base + index * self.address_size
         try:

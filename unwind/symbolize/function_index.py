@@ -39,6 +39,8 @@ _STRING_INDEX_FORMS = frozenset(
     )
 )
 _MAXIMUM_CHAIN = 8
+_SHARED = 1 << 62
+"""More than any offset in a section."""
 
 
 def name_matcher(pattern: str) -> Callable[[str], bool]:
@@ -89,8 +91,9 @@ class FunctionIndex:
         return found
 
     def _string_keys(self, form_column: int, value_column: int) -> tuple[np.ndarray, np.ndarray]:
-        """(rows with the attribute, key of each): the same key for the same string, negative for
-        .debug_info's.
+        """(rows with the attribute, key of each): the same key for the same string.
+
+        Negative for strings in .debug_info, `_SHARED` more for those of the shared (dwz) file.
         """
         import numpy as np
 
@@ -107,14 +110,16 @@ class FunctionIndex:
                     self._info.note_problem(error.problem)
                     keys[at] = len(self._info.sections.get(".debug_str"))
         line_strings = forms == C.DW_FORM_line_strp
-        alternate = (forms == C.DW_FORM_GNU_strp_alt) | (forms == C.DW_FORM_strp_sup)
-        keep = ~(line_strings | alternate)  # function names are in neither; shared ones are asked one by one
-        return rows[keep], keys[keep]
+        keys[(forms == C.DW_FORM_GNU_strp_alt) | (forms == C.DW_FORM_strp_sup)] += _SHARED
+        return rows[~line_strings], keys[~line_strings]  # function names are not in .debug_line_str
 
     def _text(self, key: int) -> str:
         section, offset = (".debug_str", key) if key >= 0 else (".debug_info", ~key)
+        info: DebugInfo | None = self._info
+        if key >= _SHARED:
+            info, offset = self._info.alternate, key - _SHARED
         try:
-            return self._info.sections.string(section, offset)
+            return "" if info is None else info.sections.string(section, offset)
         except DwarfError as error:
             self._info.note_problem(error.problem)
             return ""

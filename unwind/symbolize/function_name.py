@@ -143,7 +143,9 @@ def qualified_name(entry: Entry, name: str, symbol: str | None = None) -> str:
                 scopes.append(function_name(owner)[0] or "(anonymous)")
                 break
             if owner.tag in _SCOPES:
-                scope = owner.inherited(C.DW_AT_name)
+                # clang tells the name of a class only in its type unit.
+                complete = owner.reference(C.DW_AT_signature) or owner
+                scope = complete.inherited(C.DW_AT_name)
                 scopes.append(scope if isinstance(scope, str) else _unnamed_scope(owner, declared, symbol))
             owner = owner.parent()
     except DwarfError:

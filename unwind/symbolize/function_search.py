@@ -29,6 +29,8 @@ from unwind.symbolize.symbol_names import FunctionSymbol
 if TYPE_CHECKING:
     import numpy as np
 
+    from unwind.dwarf.debug_info import DebugInfo
+
 
 @dataclass(slots=True)
 class FunctionPlace:
@@ -77,20 +79,23 @@ class FunctionSearch:
         self.symbols = symbols
 
     @cached_property
-    def _index(self) -> FunctionIndex | None:
+    def _indexes(self) -> list[FunctionIndex]:
+        """Of the program's units, and of those in each split file: offsets and origins are a file's own."""
         info = self.symbols.debug_info
         if info is None:
-            return None
-        size = sum(unit.end - unit.offset for unit in info.units)
+            return []
+        tables: dict[DebugInfo, list[FunctionTable]] = {}
+        size = sum(unit.end - unit.offset for unit in info.full_units)
         plain = prefer_plain(size)
-        found = []
         for unit in info.units:
-            if unit.unit_type == C.DW_UT_type:
-                continue
-            table = self.symbols.function_table(unit, plain)
+            table = None if unit.is_type else self.symbols.function_table(unit, plain)
             if table is not None:
-                found.append(table)
-        return FunctionIndex(info, found)
+                tables.setdefault(table.unit.info, []).append(table)
+        return [FunctionIndex(each, found) for each, found in tables.items()]
+
+    def _matching_code(self, pattern: str) -> Iterator[tuple[FunctionTable, int]]:
+        for index in self._indexes:
+            yield from index.matching_code(pattern)
 
     # --- functions
 
@@ -103,14 +108,12 @@ class FunctionSearch:
         or its last parts), `line` by its line. [] when nothing matches.
         """
         places: list[FunctionPlace] = []
-        index = self._index
-        if index is not None:
-            for table, row in index.matching_code(pattern):
-                if (file is not None or line is not None) and not self._is_declared_at(table, row, file, line):
-                    continue
-                place = self._function_place(table, row)
-                if place is not None:
-                    places.append(place)
+        for table, row in self._matching_code(pattern):
+            if (file is not None or line is not None) and not self._is_declared_at(table, row, file, line):
+                continue
+            place = self._function_place(table, row)
+            if place is not None:
+                places.append(place)
         known = {place.address for place in places if not place.inlined}
         places += self._symbol_places(pattern, file, line, known)
         unique = {(place.address, place.inlined, place.linkage_name or place.name): place for place in places}
@@ -265,11 +268,8 @@ class FunctionSearch:
         Gives the unit's functions and lines, the file's path, the scan rows that match, and the line rows; these
         may still be of a call inlined there (see `_owner`).
         """
-        index = self._index
-        if index is None:
-            return
         by_table: dict[int, tuple[FunctionTable, set[int]]] = {}
-        for table, row in index.matching_code(function):
+        for table, row in self._matching_code(function):
             by_table.setdefault(id(table), (table, set()))[1].add(row)
         for table, wanted in by_table.values():
             files = self._wanted_files(table, wanted, file)
@@ -310,7 +310,7 @@ class FunctionSearch:
 
     def nearest_names(self, name: str, count: int = 4) -> list[str]:
         """Function names most like `name`, for error messages."""
-        names = set(self._index.plain_names()) if self._index is not None else set()
+        names = {name for index in self._indexes for name in index.plain_names()}
         names |= {demangled(symbol.name) for symbol in self.symbols.symbol_names.all()}
         return nearest_names(name, names, count)
 

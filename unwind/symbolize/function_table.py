@@ -57,8 +57,9 @@ class FunctionTable:
             except DwarfError as error:
                 self.unit.info.note_problem(error.problem)
                 found = []
-            # Address 0 and the highest ones mark code that the linker discarded.
-            found = [(low, high) for low, high in found if 0 < low < high <= _MASK - 1]
+            # Address 0 (but of objects) and the highest ones mark code that the linker discarded.
+            lowest = self.unit.info.lowest_address
+            found = [(low, high) for low, high in found if lowest <= low < high <= _MASK - 1]
             self._ranges[row] = found
         return found
 

@@ -14,7 +14,7 @@ from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile, find_debug_file
 from cfi_tables.elf_image import ElfError, ElfImage
 from unwind.dwarf import constants as C
 from unwind.dwarf import function_scan as F
-from unwind.dwarf.damage import DwarfError, DwarfReason
+from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.debug_info import DebugInfo
 from unwind.dwarf.entry import Entry
 from unwind.dwarf.unit import CompilationUnit
@@ -41,7 +41,7 @@ class ModuleSymbols:
         self.symbol_names = SymbolNames(images)
         self._frames: dict[int, list[SymbolFrame]] = {}
         self._tables: dict[int, FunctionTable | None] = {}
-        self._names: dict[int, tuple[str | None, str | None]] = {}
+        self._names: dict[tuple[int, int], tuple[str | None, str | None]] = {}
         self._prologues: dict[tuple[int, int], tuple[int, int]] = {}
 
     @classmethod
@@ -58,7 +58,7 @@ class ModuleSymbols:
         debug = None
         if holder is not None and DebugInfo.is_in(holder):
             try:
-                debug = DebugInfo(holder)
+                debug = DebugInfo(holder, image.path, debug_directories)
             except (DwarfError, ElfError):
                 debug = None
         return cls(image, debug, searched)
@@ -79,11 +79,14 @@ class ModuleSymbols:
         if unit.offset not in self._tables:
             table: FunctionTable | None = None
             try:
-                if unit.is_skeleton:
-                    unit.info.note(DwarfReason.SPLIT, unit.section, unit.offset, unit.offset)
-                table = FunctionTable(unit, plain)
+                full = unit.info.full_unit(unit)
             except DwarfError as error:
                 unit.info.note_problem(error.problem)
+                full = unit
+            try:
+                table = FunctionTable(full, plain)
+            except DwarfError as error:
+                full.info.note_problem(error.problem)
             self._tables[unit.offset] = table
         return self._tables[unit.offset]
 
@@ -91,8 +94,9 @@ class ModuleSymbols:
         """(name for people, linkage name) of a row; (None, None) when they are damaged (noted)."""
         values = table.rows[row]
         local = not values[F.NAME_FORM] and not values[F.LINKAGE_FORM]
-        shared = local and values[F.ORIGIN_FORM] in (C.DW_FORM_GNU_ref_alt,)
-        key = int(values[F.ORIGIN] if local and values[F.ORIGIN_FORM] and not shared else values[F.OFFSET])
+        shared = local and values[F.ORIGIN_FORM] in (C.DW_FORM_GNU_ref_alt, C.DW_FORM_ref_sup4, C.DW_FORM_ref_sup8)
+        place = int(values[F.ORIGIN] if local and values[F.ORIGIN_FORM] and not shared else values[F.OFFSET])
+        key = (id(table.unit.info), place)  # each split file counts its offsets from 0
         names = self._names.get(key)
         if names is None:
             try:
@@ -132,7 +136,7 @@ class ModuleSymbols:
         if found is None:
             return False
         table, row = found
-        key = (table.unit.offset, row)
+        key = (id(table), row)
         if key not in self._prologues:
             entry = table.entry_address(row)
             lines = table.unit.info.line_table(table.unit)

@@ -1,7 +1,7 @@
 """Function names from ELF symbol tables, by address: for code that debugging information does not know.
 
-Data comes from .symtab (of the module or its debug file), else .dynsym. Several symbols often name one
-place; the one that people know best is preferred.
+Data comes from .symtab (of the module or its debug file), else .gnu_debugdata, else .dynsym. Several symbols often
+name one place; the one that people know best is preferred.
 """
 
 from __future__ import annotations
@@ -60,17 +60,18 @@ class SymbolNames:
 
     @cached_property
     def _table(self) -> tuple[ElfImage, SymbolTable] | None:
+        from cfi_tables.mini_debug_info import mini_debug_symbols
+        from cfi_tables.relocation import placed_symbols
         from cfi_tables.symbol_table import symbols
 
-        for section in (".symtab", ".dynsym"):
+        for read in (symbols, mini_debug_symbols, lambda image: symbols(image, ".dynsym")):
             for image in self._images:
                 try:
-                    table = symbols(image, section)
+                    table = read(image)
+                    if table is not None and len(table) > 1:
+                        return image, placed_symbols(image, table)
                 except ElfError as error:
                     self.damage = str(error)
-                    continue
-                if table is not None and len(table) > 1:
-                    return image, table
         return None
 
     @cached_property
@@ -80,12 +81,15 @@ class SymbolNames:
             return None
         import numpy as np
 
+        from cfi_tables.relocation import section_addresses
+
         image, table = self._table
+        addresses = section_addresses(image)
         executable = np.zeros(65536, dtype=bool)
         limits = np.zeros(65536, dtype=np.uint64)
         for section in image.section_list[:65280]:
             executable[section.index] = bool(section.flags & SHF_EXECINSTR)
-            limits[section.index] = section.address + section.size
+            limits[section.index] = addresses[section.index] + section.size
         code = (table.type == STT_FUNC) | (table.type == STT_GNU_IFUNC) | (table.type == _STT_NOTYPE)
         chosen = np.flatnonzero(code & executable[table.section] & (table.section != 0))
         chosen = chosen[np.argsort(table.value[chosen], kind="stable")]
