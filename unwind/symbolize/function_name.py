@@ -11,6 +11,7 @@ from functools import lru_cache
 from unwind.dwarf import constants as C
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.entry import Entry
+from unwind.dwarf.language import has_scopes
 
 _SCOPES = frozenset(
     (
@@ -23,8 +24,6 @@ _SCOPES = frozenset(
     )
 )
 _CLANG_LAMBDA = re.compile(r"\d(\$_\d+)")
-# DW_LANG_C89, C, C99, C11, C17 and Mips_Assembler (DWARF 5 table 7.17): finding owners reads whole units for nothing.
-_WITHOUT_SCOPES = frozenset((0x01, 0x02, 0x0C, 0x1D, 0x2C, 0x8001))
 _MANGLED = ("_Z", "_R", "__Z", "___Z", "_D")
 
 
@@ -129,7 +128,7 @@ def qualified_name(entry: Entry, name: str, symbol: str | None = None) -> str:
 
     `symbol` is its linkage name, which may tell what an unnamed class is called.
     """
-    if entry.unit.language in _WITHOUT_SCOPES:
+    if not has_scopes(entry.unit.language):
         return name
     declared = entry
     for each in entry.chain():
