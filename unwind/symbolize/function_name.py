@@ -24,13 +24,13 @@ _SCOPES = frozenset(
     )
 )
 _CLANG_LAMBDA = re.compile(r"\d(\$_\d+)")
-_MANGLED = ("_Z", "_R", "__Z", "___Z", "_D")
+MANGLED = ("_Z", "_R", "__Z", "___Z", "_D")
 
 
 @lru_cache(maxsize=65536)
 def demangled(name: str) -> str:
     """`name` demangled, or as it is when it is no mangled name."""
-    if not name.startswith(_MANGLED):
+    if not name.startswith(MANGLED):
         return name
     import pydemumble
 
@@ -115,7 +115,7 @@ def function_name(entry: Entry) -> tuple[str | None, str | None]:
     symbol = linkage_name(entry)
     readable = demangled(symbol) if symbol is not None else None
     # What the library cannot demangle, as clang's names of generic lambdas, the scopes tell.
-    if symbol is not None and (readable != symbol or not symbol.startswith(_MANGLED)):
+    if symbol is not None and (readable != symbol or not symbol.startswith(MANGLED)):
         return readable, symbol
     name = entry.inherited(C.DW_AT_name)
     if not isinstance(name, str):
