@@ -29,6 +29,7 @@ def told_to_the_user() -> Iterator[None]:
     from ptap.probe.program_path import PathNotFound
     from ptap.probe.resolve import ProbeNotFound
     from ptap.report.output import OutputError
+    from unwind.symbolize.symbol_index import SymbolIndexError
 
     try:
         yield
@@ -41,6 +42,7 @@ def told_to_the_user() -> Iterator[None]:
         PathNotFound,
         ProbeNotFound,
         OutputError,
+        SymbolIndexError,
     ) as error:
         raise Failure(str(error)) from error
     except OSError as error:

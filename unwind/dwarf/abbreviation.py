@@ -1,7 +1,7 @@
 """Abbreviation tables: the shapes of debugging information entries (DWARF 5 §7.5.3).
 
-A table is parsed once from .debug_abbrev and kept as objects, for single entries; what scans whole units has flat columns
-(abbreviation_scan.py).
+A table is parsed once from .debug_abbrev and kept as objects, for single entries; what scans whole units has flat
+columns (abbreviation_scan.py).
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def form_size(form: int, version: int, address_size: int, offset_size: int, size
     """Bytes of a value of `form`, -1 where they vary; `sizes` are `form_sizes`."""
     if form < 0 or form >= _FORM_LIMIT:
         return offset_size if form in (_REF_ALT, _STRP_ALT) else -1
-    size = 0 + sizes[form]
+    size: int = 0 + sizes[form]
     if size >= -1:
         return size
     if size == _ADDRESS_SIZED or (size == _REFERENCE_SIZED and version <= 2):
@@ -191,7 +191,7 @@ def read_abbreviations(
             if used >= attribute_capacity:
                 return count, used, FULL
             size = form_size(form, version, address_size, offset_size, sizes)
-            if name == _SIBLING_NAME and total >= 0 and _REF1 <= form and form <= _REF8:
+            if name == _SIBLING_NAME and total >= 0 and form >= _REF1 and form <= _REF8:
                 abbreviations[base + SIBLING] = 16 * total + size
             total = -1 if size < 0 or total < 0 else total + size
             attributes[used * ATTRIBUTE_WIDTH + ATTRIBUTE_NAME] = name
@@ -222,7 +222,7 @@ def _put_in_order(abbreviations: Any, last: int) -> None:
 @hot_loop
 def find_abbreviation(abbreviations: Any, count: int, code: int) -> int:
     """Index of abbreviation `code`, -1 when it is not declared."""
-    if 0 < code and code <= count and abbreviations[(code - 1) * ABBREVIATION_WIDTH] == code:
+    if code > 0 and code <= count and abbreviations[(code - 1) * ABBREVIATION_WIDTH] == code:
         return code - 1  # producers number them from 1
     low = 0
     high = count

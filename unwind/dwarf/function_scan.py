@@ -70,6 +70,7 @@ def form_end(data: Any, position: int, end: int, form: int, offset_size: int) ->
 
     DW_FORM_indirect, which no producer writes into .debug_info, counts as unknown here.
     """
+    length: int = 0
     if form == C_exprloc:
         if position < end and data[position] < 128:
             length = 0 + data[position]
@@ -313,9 +314,7 @@ def scan_functions(
             rows[base + END] = count + 1
             first = 0 + abbreviations[shape + A.FIRST]
             last = 0 + abbreviations[shape + A.LAST]
-            position = _keep_entry(
-                data, position, end, unit_offset, offset_size, first, last, attributes, rows, base
-            )
+            position = _keep_entry(data, position, end, unit_offset, offset_size, first, last, attributes, rows, base)
         else:
             size = 0 + abbreviations[shape + A.SIZE]
             if size >= 0:
@@ -364,7 +363,7 @@ def scan_unit(unit: CompilationUnit, plain: bool | None = None) -> np.ndarray:
     capacity = size // 24 + 64
     levels = 256
     data: Any = unit.data if plain else np.frombuffer(unit.data, dtype=np.uint8)
-    scan = scan_functions if plain else compiled(scan_functions)
+    scan: Any = scan_functions if plain else compiled(scan_functions)
     while True:
         rows = np.empty(capacity * WIDTH, dtype=np.int64)
         stack = np.full(levels, -1, dtype=np.int64)
@@ -394,7 +393,7 @@ def _abbreviations(unit: CompilationUnit, plain: bool) -> tuple[np.ndarray, int,
     import numpy as np
 
     data: Any = unit.info.sections.get(".debug_abbrev")
-    read = read_abbreviations if plain else compiled(read_abbreviations)
+    read: Any = read_abbreviations if plain else compiled(read_abbreviations)
     sizes = form_sizes()
     capacity = 256
     while True:

@@ -44,13 +44,11 @@ def fixed_value(data: Any, position: int, size: int) -> int:
     """The little-endian integer of `size` bytes at `position`, as a signed 64-bit pattern; all lie inside of `data`."""
     if size == 4:
         return read_u32(data, position)
-    if size == 1:
-        return 0 + data[position]
     if size == 2:
         return read_u16(data, position)
     if size == 8:
         return read_i64(data, position)
-    value = 0
-    for index in range(size):
+    value: int = 0 + data[position]
+    for index in range(1, size):
         value = wrap64(value | wrap64((0 + data[position + index]) << (8 * index)))
     return value

@@ -61,9 +61,7 @@ def _sweep(lows: list[int], highs: list[int]) -> list[tuple[int, int, int]]:
     return pieces
 
 
-def uncovered(
-    low: Int64s, high: Int64s, cover_low: Int64s, cover_high: Int64s
-) -> tuple[Int64s, Int64s, Int64s]:
+def uncovered(low: Int64s, high: Int64s, cover_low: Int64s, cover_high: Int64s) -> tuple[Int64s, Int64s, Int64s]:
     """(low, high, index of the range) of the parts of ranges that none of the sorted, disjoint covers covers."""
     following = np.searchsorted(cover_low, low, side="right")
     before = np.append(cover_high, np.iinfo(np.int64).min)[following - 1]

@@ -43,6 +43,12 @@ def demangled(name: str) -> str:
     return f"{text} [{dot}{suffix}]" if text and text != stem else name
 
 
+def readable_name(symbol: str) -> str:
+    """A name of a symbol or of an index as people read it: demangled, that of a PLT stub with its `@plt`."""
+    stem, mark, rest = symbol.partition("@")
+    return demangled(stem) + mark + rest
+
+
 def is_cold_part(symbol: str) -> bool:
     """Whether a symbol names the seldom run part of a function, which is no place where it is entered."""
     return ".cold" in symbol

@@ -1,4 +1,4 @@
-"""A function's ranges, inlined calls and line rows → rows, each with one innermost entry and one place in the source: hot loops.
+"""A function's ranges, inlined calls and line rows → rows of one innermost entry and one source line: hot loops.
 
 What counts where entries overlap, which sound ones do not, is what `FunctionTable.chain_at` says: the first of several
 inlined calls in one entry that cover an address, and only where the entry around it covers it too.
@@ -19,6 +19,8 @@ _RUN_WIDTH = 5
 _ROWS = 1
 _RUNS = 2
 _BETWEEN = -2
+_LOWEST = -(1 << 63)
+_HIGHEST = (1 << 63) - 1
 _INLINED = C.DW_TAG_inlined_subroutine
 _SUBPROGRAM = C.DW_TAG_subprogram
 
@@ -75,7 +77,9 @@ def _boundaries(scanned: Any, function: int, ranges: Any, keys: Any, values: Any
 
 
 @hot_loop
-def _append_row(rows: Any, counts: Any, begin: int, address: int, entry: int, file: int, line: int, column: int) -> bool:
+def _append_row(
+    rows: Any, counts: Any, begin: int, address: int, entry: int, file: int, line: int, column: int
+) -> bool:
     """Append a row to the run whose first row is `begin`, unless it says what the last one says; False when full."""
     at = counts[_ROWS] * _ROW_WIDTH
     if counts[_ROWS] > begin:
@@ -183,11 +187,36 @@ def emit_function(
 
 
 @hot_loop
+def _cover_outside(ranges: Any, row: int, keys: Any, values: Any, covers: int, spare: Any, spare_values: Any) -> int:
+    """Append what lies between, before and behind the ranges of `row` to the covers. Returns how many there are."""
+    range_first, lows, highs = ranges
+    first = covers
+    for index in range(range_first[row], range_first[row + 1]):
+        keys[covers] = lows[index]
+        values[covers] = highs[index]
+        covers += 1
+    sort_pairs(keys, values, first, covers, spare, spare_values)
+    reached = _LOWEST
+    for index in range(first, covers):
+        low = 0 + keys[index]
+        high = 0 + values[index]
+        keys[index] = reached
+        values[index] = low
+        reached = max(reached, high)
+    keys[covers] = reached
+    values[covers] = _HIGHEST
+    return covers + 1
+
+
+@hot_loop
 def emit_unclaimed_lines(
-    scanned: Any, count: int, ranges: Any, flat: Any, lines: int, sorting: Any, rows: Any, runs: Any, unit: int,
-    counts: Any,
+    scanned: Any, count: int, told: bool, ranges: Any, flat: Any, lines: int, sorting: Any, rows: Any, runs: Any,
+    unit: int, counts: Any,
 ) -> bool:  # fmt: skip
-    """Append the unit's lines that none of its functions covers, as runs of entry -1; False when an output is full."""
+    """Append the unit's lines that none of its functions covers, as runs of entry -1; False when an output is full.
+
+    With `told`, only lines in the ranges of row `count`, which are the unit's own.
+    """
     range_first, lows, highs = ranges
     keys, values, spare, spare_values = sorting
     places, files, numbers, columns = flat
@@ -198,6 +227,8 @@ def emit_unclaimed_lines(
                 keys[covers] = lows[index]
                 values[covers] = highs[index]
                 covers += 1
+    if told:
+        covers = _cover_outside(ranges, count, keys, values, covers, spare, spare_values)
     sort_pairs(keys, values, 0, covers, spare, spare_values)
     cover = 0
     begin = 0 + counts[_ROWS]

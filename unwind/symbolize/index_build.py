@@ -1,6 +1,6 @@
 """A module's DWARF and symbols → its symbol index.
 
-Functions of the debugging information come first; where there are none, lines that no function covers, and code symbols.
+Functions of the debugging information come first; where there are none, lines that no function covers, and symbols.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class _Build:
             flags |= symbol_index.HAS_DEBUG
         if self._symbols.symbol_names.code_ranges()[0].size:
             flags |= symbol_index.HAS_SYMBOLS
-        damaged, everywhere = _damaged_ranges(self._symbols.debug_info)
+        damaged, everywhere = damaged_ranges(self._symbols.debug_info)
         if everywhere:
             flags |= symbol_index.DAMAGED_SOMEWHERE
         build_id = (image.build_id or b"")[:32]
@@ -96,7 +96,7 @@ class _Build:
         paths = [""] if self._files is None else self._files.paths
         arrays |= begin_arrays | index_encoding.encode_strings("name", self.names)
         arrays |= index_encoding.encode_strings("file", paths)
-        arrays |= {"mapped": _mapped_ranges(image), "damaged": damaged}
+        arrays |= {"mapped": mapped_ranges(image), "damaged": damaged}
         header |= counts
         header |= {"name_count": len(self.names), "file_count": len(paths), "begin_count": begins["begin"].count}
         return symbol_index.encode_index(header, columns | begins, arrays)
@@ -258,7 +258,7 @@ def _begins(pieces: Int64s, starts: Int64s) -> tuple[Int64s, Int64s]:
     return addresses[order], values[order]
 
 
-def _mapped_ranges(image: ElfImage) -> NDArray[np.uint64]:
+def mapped_ranges(image: ElfImage) -> NDArray[np.uint64]:
     """The addresses that a module has in memory."""
     ranges = [(each.address, each.address + each.memory_size) for each in image.segments if each.type == PT_LOAD]
     if not ranges:
@@ -267,8 +267,8 @@ def _mapped_ranges(image: ElfImage) -> NDArray[np.uint64]:
     return np.array([each for pair in sorted(ranges) for each in pair], dtype=np.uint64)
 
 
-def _damaged_ranges(info: DebugInfo | None) -> tuple[NDArray[np.uint64], bool]:
-    """The addresses of units that could not be read whole, and whether there are others whose addresses nobody knows."""
+def damaged_ranges(info: DebugInfo | None) -> tuple[NDArray[np.uint64], bool]:
+    """The addresses of units that could not be read whole, and whether there are others of unknown addresses."""
     if info is None or not (info.problems or info.sections.damage):
         return np.zeros(0, dtype=np.uint64), False
     wanted = {problem.unit_offset for problem in info.problems}

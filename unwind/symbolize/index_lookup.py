@@ -111,7 +111,7 @@ class IndexLookup:
         self.files = Strings(arrays["files"], arrays["file_begins"], counts["file_count"])
 
     def frames(self, addresses: NDArray[np.uint64]) -> AddressFrames:
-        """The frames at `addresses`, file virtual addresses in any order. Raises SymbolIndexError for a damaged index."""
+        """The frames at `addresses`, file virtual addresses in any order. Raises SymbolIndexError for damage."""
         addresses = np.ascontiguousarray(addresses, dtype=np.uint64)
         try:
             return self._frames(addresses)
@@ -168,9 +168,7 @@ class IndexLookup:
         if len(missed):
             reasons[missed] = self._reasons(addresses[missed])
         names, files = self._values("name", functions), self._values("file", functions)
-        return AddressFrames(
-            offsets, reasons, functions, names, files, lines, columns, inlined, self.names, self.files
-        )
+        return AddressFrames(offsets, reasons, functions, names, files, lines, columns, inlined, self.names, self.files)
 
     # --- parts of the index
 
@@ -205,10 +203,12 @@ class IndexLookup:
         if whole is None and self._is_much(name, len(numbers)):
             whole = self._whole[name] = self._columns[name].blocks().astype(np.int32)
         if whole is not None:
-            return whole[numbers]
+            chosen: NDArray[np.int32] = whole[numbers]
+            return chosen
         blocks, inverse = np.unique(numbers // BLOCK, return_inverse=True)
         values = self._columns[name].blocks(blocks.astype(np.int64)).astype(np.int32)
-        return values[inverse * BLOCK + numbers % BLOCK]
+        found: NDArray[np.int32] = values[inverse * BLOCK + numbers % BLOCK]
+        return found
 
     def _blocks(self, name: str, addresses: NDArray[np.uint64]) -> Int64s:
         """The blocks, of those that begin at the addresses in array `name`, that hold what is before `addresses`."""
@@ -219,7 +219,9 @@ class IndexLookup:
         """The addresses of blocks (None: all), whose first ones are in `array` and distances in `column`."""
         total = np.cumsum(self._columns[column].blocks(blocks))
         bases = self._arrays[array] if blocks is None else self._arrays[array][blocks]
-        return total.astype(np.uint64) + self._repeated(bases - total[::BLOCK].astype(np.uint64), len(total))
+        begin = bases.astype(np.uint64) - total[::BLOCK].astype(np.uint64)
+        found: NDArray[np.uint64] = total.astype(np.uint64) + np.repeat(begin, BLOCK)[: len(total)]
+        return found
 
     def _scope_numbers(self, blocks: Int64s | None) -> NDArray[np.int32]:
         """The scopes of the rows of blocks (None: all)."""
@@ -227,31 +229,36 @@ class IndexLookup:
         before = self._arrays["block_scope"] if blocks is None else self._arrays["block_scope"][blocks]
         new = np.where(codes & 1, (codes + 1) >> 1, 0)
         total = np.cumsum(new)
-        greatest = total + self._repeated(before.astype(np.int64) - (total - new)[::BLOCK], len(total))
+        greatest = total + np.repeat(before.astype(np.int64) - (total - new)[::BLOCK], BLOCK)[: len(total)]
         found = np.where(codes & 1, greatest, np.where(codes == 2, 0, greatest - ((codes - 4) >> 1)))
         told = np.maximum.accumulate(np.where(codes != 0, np.arange(len(codes)), 0))
         return found[told].astype(np.int32)
 
-    @staticmethod
-    def _repeated(values: NDArray[np.generic], count: int) -> NDArray[np.generic]:
-        """The value of each block for each of its items, `count` in all."""
-        return np.repeat(values, BLOCK)[:count]
-
     def _reasons(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint8]:
         """Why there are no frames at `addresses`."""
-        flags = self.index.flags
-        found = np.full(len(addresses), Reason.NO_SUCH_CODE, dtype=np.uint8)
-        if not flags & (symbol_index.HAS_DEBUG | symbol_index.HAS_SYMBOLS):
-            found[:] = Reason.NO_SYMBOLS
-        elif flags & symbol_index.DAMAGED_SOMEWHERE:
-            found[:] = Reason.DAMAGED
-        for low, high in self._arrays["damaged"].reshape(-1, 2).tolist():
-            found[(addresses >= np.uint64(low)) & (addresses < np.uint64(high))] = Reason.DAMAGED
-        mapped = np.zeros(len(addresses), dtype=bool)
-        for low, high in self._arrays["mapped"].reshape(-1, 2).tolist():
-            mapped |= (addresses >= np.uint64(low)) & (addresses < np.uint64(high))
-        found[~mapped] = Reason.UNMAPPED
-        return found
+        return miss_reasons(addresses, self.index.flags, self._arrays["mapped"], self._arrays["damaged"])
+
+
+def miss_reasons(
+    addresses: NDArray[np.uint64], flags: int, mapped: NDArray[np.uint64], damaged: NDArray[np.uint64]
+) -> NDArray[np.uint8]:
+    """Why there are no frames at `addresses`, by a module's flags and ranges as an index has them."""
+    found = np.full(len(addresses), Reason.NO_SUCH_CODE, dtype=np.uint8)
+    if not flags & (symbol_index.HAS_DEBUG | symbol_index.HAS_SYMBOLS):
+        found[:] = Reason.NO_SYMBOLS
+    elif flags & symbol_index.DAMAGED_SOMEWHERE:
+        found[:] = Reason.DAMAGED
+    found[_is_inside(addresses, damaged)] = Reason.DAMAGED
+    found[~_is_inside(addresses, mapped)] = Reason.UNMAPPED
+    return found
+
+
+def _is_inside(addresses: NDArray[np.uint64], pairs: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each address lies in one of the ranges, a pair each."""
+    inside = np.zeros(len(addresses), dtype=bool)
+    for low, high in pairs.reshape(-1, 2):
+        inside |= (addresses >= low) & (addresses < high)
+    return inside
 
 
 _SORTING_PAYS = 4096

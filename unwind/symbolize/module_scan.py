@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from unwind.dwarf.unit import CompilationUnit
 
 _LEVELS = 1 << 14
+_SCRATCH_LIMIT = 1 << 20
 _PART = 8 << 20
 """Bytes of .debug_info that a thread reads at a time, at least."""
 
@@ -58,24 +59,24 @@ class _Part:
         """`size` bytes of .debug_info are to be read, of which the longest line number program has `longest` bytes."""
         self._plain = plain
         self._longest = longest + 8
-        self._largest = size // 24 + 64
+        self.largest = size // 24 + 64
         self._output = size // 64 + 1024
         self.make_scratch(1)
         self.make_output(1)
 
     def make_scratch(self, factor: int) -> None:
-        self._largest *= factor
-        largest, longest = self._largest, max(self._longest, 2 * self._largest + 4)
+        self.largest *= factor
+        largest, longest = self.largest, max(self._longest, 2 * self.largest + 8)
         sizes = (
-            (512 * A.ABBREVIATION_WIDTH * factor, 4096 * A.ATTRIBUTE_WIDTH * factor, _LEVELS, largest * F.WIDTH)
-            + (128 * 2, H.PARAMETER_COUNT, 256, 16, largest + 1)
+            (512 * A.ABBREVIATION_WIDTH * factor, 4096 * A.ATTRIBUTE_WIDTH * factor, _LEVELS, (largest + 1) * F.WIDTH)
+            + (128 * 2, H.PARAMETER_COUNT, 256, U.ROOT_COUNT, largest + 1)
         )  # fmt: skip
         self.scratch = tuple(np.empty(each, dtype=np.int64) for each in sizes)
         self.scratch[2][:] = -1
         self.matrix = tuple(np.empty(self._longest, dtype=np.int64) for _ in range(6))
         self.sorting = tuple(np.empty(longest, dtype=np.int64) for _ in range(4))
         self.flat = tuple(np.empty(self._longest, dtype=np.int64) for _ in range(4))
-        self.ranges = tuple(np.empty(largest + 2, dtype=np.int64) for _ in range(3))
+        self.ranges = tuple(np.empty(largest + 3, dtype=np.int64) for _ in range(3))
 
     def make_output(self, factor: int) -> None:
         self._output *= factor
@@ -180,15 +181,20 @@ def _read_part(
     largest = max(unit.end - unit.offset for unit in units[first:last])
     total = sum(unit.end - unit.offset for unit in units[first:last])
     work = _Part(max(largest, total // 4), longest, plain)
-    scan = scan_units if plain else compiled(scan_units)
+    scan: Any = scan_units if plain else compiled(scan_units)
     fixed = [plain_view(each) if plain else each for each in (columns, form_sizes(), facts)]
     found: list[list[Int64s]] = []
     while True:
         counts = plain_view(work.counts) if plain else work.counts
         begin = first
         first, full = scan(sections, fixed[0], first, last, fixed[1], *work.groups(), fixed[2], counts)
-        if full == U.SCRATCH_FULL:
+        if full == U.SCRATCH_FULL and work.largest <= _SCRATCH_LIMIT + 4 * largest:
             work.make_scratch(2)
+        elif full == U.SCRATCH_FULL:
+            # No sound unit has so many ranges: a list that is referred to again and again.
+            facts[first * U.FACT_WIDTH + U.STATUS] = U.DAMAGED_RANGES
+            facts[first * U.FACT_WIDTH + U.PLACE] = units[first].offset
+            first += 1
         elif full == U.OUTPUT_FULL and first == begin and not work.counts.any():
             work.make_output(2)
         else:

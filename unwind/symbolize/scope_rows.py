@@ -1,9 +1,9 @@
 """Rows of entries → rows of scopes, in the order of addresses: the hot loop that a symbol index is made by.
 
 A *function* is a name and a source file. A *scope* is a function at one place in a chain of inlined calls: it has the
-scope that it was inlined into, whose function's file is the call's, and the line and column of the call. So a file is told once a
-function, and a row is an address, a scope, a line and a column. Scope 0, of function 0, stands for addresses of which nothing is
-known. Scopes are numbered as they come up, each after the one that it was inlined into.
+scope that it was inlined into, whose function's file is the call's, and the line and column of the call. So a file is
+told once a function, and a row is an address, a scope, a line and a column. Scope 0, of function 0, stands for
+addresses of which nothing is known. Scopes are numbered as they come up, each after the one that it was inlined into.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _SOURCE_COLUMN = 4
 @hot_loop
 def _function_of(name: int, file: int, by_name: Any, functions: Any, counts: Any) -> int:
     """The function of a name and a file, a new one where there is none."""
-    found = 0 + by_name[name]
+    found: int = 0 + by_name[name]
     while found >= 0:
         if functions[found * FUNCTION_WIDTH + FUNCTION_FILE] == file:
             return found

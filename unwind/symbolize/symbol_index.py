@@ -13,7 +13,7 @@ begin.
   scope 0 (nothing is known here); 4 + 2n for the scope n below the greatest so far.
 * Line: 0 for none, else 1 more than the distance from the least line of the scope's function.
 * Scopes: packed columns of the distance to the scope that it was inlined into (0: it is a function of its own), of its
-  function, and of the line and column of the call; the line counts as a row's does, in the function of the scope around it.
+  function, and of the line and column of the call; the line counts as a row's does, in the function around it.
 * Functions: packed columns of name, file and least line. Names and files: strings that a NUL ends, and where each
   64th of them begins. Number 0 stands for nothing.
 * Begins: for each block the address (u64), and packed columns of the distance from the one before, and of 1 more than
@@ -114,8 +114,8 @@ class SymbolIndex:
         self._check(header)
         self.machine = int(header["machine"])
         size = int(header["build_id_size"])
-        self.build_id: bytes | None = header["build_id"].tobytes()[:size] if size else None
-        """The module's build-id (its first 32 bytes), None when it has none."""
+        self.build_id: bytes = header["build_id"].tobytes()[:size]
+        """The module's build-id (its first 32 bytes), b"" when it has none."""
         self.flags = int(header["flags"])
         self.counts = {name: int(header[name]) for name in HEADER.names or () if name.endswith("_count")}
         self._read_parts()
@@ -186,7 +186,7 @@ def _checksum(data: NDArray[np.uint8]) -> int:
 def encode_index(
     header: dict[str, Any], columns: dict[str, PackedColumn], arrays: dict[str, NDArray[Any]]
 ) -> NDArray[np.uint8]:
-    """The bytes of an index of these parts; `header` gives the header's fields, but those that follow from the parts."""
+    """The bytes of an index of these parts; `header` gives the header's fields that do not follow from the parts."""
     parts: list[NDArray[np.uint8]] = []
     for name in COLUMNS:
         parts += [columns[name].data, columns[name].begins.view(np.uint8)]

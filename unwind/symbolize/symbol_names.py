@@ -35,10 +35,9 @@ class FunctionSymbol:
     @property
     def readable(self) -> str:
         """The name demangled; that of a PLT stub keeps its `@plt`."""
-        from unwind.symbolize.function_name import demangled
+        from unwind.symbolize.function_name import readable_name
 
-        stem, mark, rest = self.name.partition("@")
-        return demangled(stem) + mark + rest
+        return readable_name(self.name)
 
 
 class SymbolNames:

@@ -148,13 +148,18 @@ _RANGE_BASE = 4
 _LANGUAGE = 5
 _DIRECTORY = 6
 _SPLIT = 7
-_ROOT_COUNT = 8
+_LOW_FORM = 8
+_LOW_RAW = 9
+_HIGH_FORM = 10
+_HIGH = 11
+_RANGES_FORM = 12
+_RANGES = 13
+ROOT_COUNT = 14
+"""Length of that scratch array."""
 
 
 @hot_loop
-def _string_at(
-    form: int, value: int, string_offsets: Any, base: int, offset_size: int
-) -> int:
+def _string_at(form: int, value: int, string_offsets: Any, base: int, offset_size: int) -> int:
     """How the string of an entry's attribute is referred to."""
     if form == 0:
         return H.NO_STRING
@@ -190,7 +195,8 @@ def _read_root(
     root[_RANGE_BASE] = header + 4
     root[_LANGUAGE] = 0
     root[_DIRECTORY] = H.NO_STRING
-    root[_SPLIT] = 0
+    for value in range(_SPLIT, ROOT_COUNT):
+        root[value] = 0
     position = 0 + unit[base + UNIT_FIRST_ENTRY]
     end = 0 + unit[base + UNIT_END]
     after = skip_leb128(data, position, end)
@@ -200,8 +206,6 @@ def _read_root(
     if index < 0:
         return False
     position = after
-    low_form = 0
-    low = 0
     directory_form = 0
     directory = 0
     shape = index * A.ABBREVIATION_WIDTH
@@ -215,8 +219,14 @@ def _read_root(
         constant = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_CONSTANT]
         value = attribute_value(data, position, form, size, constant)
         if name == C.DW_AT_low_pc:
-            low_form = form
-            low = value
+            root[_LOW_FORM] = form
+            root[_LOW_RAW] = value
+        elif name == C.DW_AT_high_pc:
+            root[_HIGH_FORM] = form
+            root[_HIGH] = value
+        elif name == C.DW_AT_ranges:
+            root[_RANGES_FORM] = form
+            root[_RANGES] = value
         elif name == C.DW_AT_stmt_list:
             root[_LINE] = value
         elif name in (C.DW_AT_addr_base, C.DW_AT_GNU_addr_base):
@@ -234,9 +244,9 @@ def _read_root(
             root[_SPLIT] = 1
         position = after
     root[_DIRECTORY] = _string_at(directory_form, directory, string_offsets, root[_STRING_BASE], offset_size)
-    root[_LOW] = low
-    if is_address_index(low_form):
-        root[_LOW] = indexed_address(addresses, root[_ADDRESS_BASE], low, unit[base + UNIT_ADDRESS_SIZE])
+    root[_LOW] = root[_LOW_RAW]
+    if is_address_index(root[_LOW_FORM]):
+        root[_LOW] = indexed_address(addresses, root[_ADDRESS_BASE], root[_LOW_RAW], unit[base + UNIT_ADDRESS_SIZE])
     return True
 
 
@@ -287,22 +297,31 @@ def _read_row_ranges(
 
 @hot_loop
 def _entry_address(
-    row: Any, at: int, addresses: Any, address_base: int, address_size: int, lows: Any, highs: Any, first: int, last: int
+    row: Any,
+    at: int,
+    addresses: Any,
+    address_base: int,
+    address_size: int,
+    lows: Any,
+    highs: Any,
+    first: int,
+    last: int,
 ) -> int:
     """Where the function of the scan row at `at` is entered (DWARF 5 §2.18), 0 without code."""
     if first >= last:
         return 0
     form = 0 + row[at + F.ENTRY_FORM]
     if form != 0:
-        entry = 0 + row[at + F.ENTRY]
+        entry: int = 0 + row[at + F.ENTRY]
         if is_address_index(form):
             entry = indexed_address(addresses, address_base, entry, address_size)
         elif not is_address(form):
-            entry = lows[first] + entry if 0 <= entry and entry < 1 << 40 else 0
+            entry = lows[first] + entry if entry >= 0 and entry < 1 << 40 else 0
         for index in range(first, last):
             if lows[index] <= entry and entry < highs[index]:
                 return entry
-    return 0 + lows[first]
+    start: int = 0 + lows[first]
+    return start
 
 
 @hot_loop
@@ -356,7 +375,7 @@ def _read_lines(
 def _file_index(facts: Any, fact: int, file: int) -> int:
     """Index among all files of what a unit's line rows and call sites call `file`; -1 for none."""
     index = file if facts[fact + LINE_VERSION] >= 5 else file - 1
-    return facts[fact + FIRST_FILE] + index if 0 <= index and index < facts[fact + FILE_COUNT] else -1
+    return facts[fact + FIRST_FILE] + index if index >= 0 and index < facts[fact + FILE_COUNT] else -1
 
 
 @hot_loop
@@ -425,7 +444,9 @@ def _scan_unit(
     version = 0 + units[base + UNIT_VERSION]
     address_size = 0 + units[base + UNIT_ADDRESS_SIZE]
     offset_size = 0 + units[base + UNIT_OFFSET_SIZE]
-    if not _read_root(info, units, base, abbreviations, abbreviation_count, attributes, addresses, string_offsets, root):
+    if not _read_root(
+        info, units, base, abbreviations, abbreviation_count, attributes, addresses, string_offsets, root
+    ):
         facts[fact + STATUS] = DAMAGED_ROOT
         facts[fact + PLACE] = units[base + UNIT_FIRST_ENTRY]
         return 0
@@ -436,14 +457,23 @@ def _scan_unit(
         info, units[base + UNIT_FIRST_ENTRY], units[base + UNIT_END], units[base + UNIT_OFFSET], offset_size,
         abbreviations, abbreviation_count, attributes, 0 if root[_LANGUAGE] in WITHOUT_SCOPES else 1, stack, scanned,
     )  # fmt: skip
-    if status == F.FULL or count + 1 >= len(range_first):
+    if status == F.FULL or count + 2 >= len(range_first) or (count + 1) * F.WIDTH > len(scanned):
         return SCRATCH_FULL
     if status != F.DONE:
         facts[fact + STATUS] = status
         facts[fact + PLACE] = position
         _close_rows(scanned, count)
+    # Behind the rows stands one for the unit itself, which says where its lines count.
+    for column in range(F.WIDTH):
+        scanned[count * F.WIDTH + column] = 0
+    scanned[count * F.WIDTH + F.LOW_FORM] = root[_LOW_FORM]
+    scanned[count * F.WIDTH + F.LOW] = root[_LOW_RAW]
+    scanned[count * F.WIDTH + F.HIGH_FORM] = root[_HIGH_FORM]
+    scanned[count * F.WIDTH + F.HIGH] = root[_HIGH]
+    scanned[count * F.WIDTH + F.RANGES_FORM] = root[_RANGES_FORM]
+    scanned[count * F.WIDTH + F.RANGES] = root[_RANGES]
     found = 0
-    for row in range(count):
+    for row in range(count + 1):
         range_first[row] = found
         after = found
         if scanned[row * F.WIDTH + F.LOW_FORM] != 0 or scanned[row * F.WIDTH + F.RANGES_FORM] != 0:
@@ -458,7 +488,7 @@ def _scan_unit(
                 facts[fact + PLACE] = scanned[row * F.WIDTH + F.OFFSET]
         else:
             found = after
-    range_first[count] = found
+    range_first[count + 1] = found
     lines = 0
     if root[_LINE] >= 0:
         lines = _read_lines(
@@ -473,16 +503,15 @@ def _scan_unit(
         return OUTPUT_FULL
     _keep_rows(scanned, count, unit, sections, root, units, facts, ranges, entries, first)
     counts[ENTRIES] += count
-    if 2 * found + 2 > len(sorting[0]):
+    if 2 * found + 4 > len(sorting[0]):
         return SCRATCH_FULL
     for row in range(count):
         if scanned[row * F.WIDTH + F.TAG] == C.DW_TAG_subprogram and range_first[row + 1] > range_first[row]:
-            if not emit_function(
-                scanned, row, first, ranges, flat, lines, sorting, owners, rows, runs, unit, counts
-            ):
+            if not emit_function(scanned, row, first, ranges, flat, lines, sorting, owners, rows, runs, unit, counts):
                 return OUTPUT_FULL
     if lines > 0:
-        if not emit_unclaimed_lines(scanned, count, ranges, flat, lines, sorting, rows, runs, unit, counts):
+        told = root[_RANGES_FORM] != 0 or root[_HIGH_FORM] != 0
+        if not emit_unclaimed_lines(scanned, count, told, ranges, flat, lines, sorting, rows, runs, unit, counts):
             return OUTPUT_FULL
     return 0
 
