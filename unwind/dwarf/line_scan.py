@@ -37,8 +37,8 @@ def flatten_rows(
     """Write to `places`, `files`, `lines` and `columns` where each line of the matrix of `count` rows begins.
 
     Returns how many there are. Rows are sorted by address; between sequences, and after the last, stands one with
-    NO_FILE. Where sequences overlap, the one that begins last counts from its beginning on; of rows at one address the last counts. All other
-    arrays are scratch as long as the matrix has rows.
+    NO_FILE. Where sequences overlap, the one that begins last counts from its beginning on; of rows at one address the
+    last counts. All other arrays are scratch as long as the matrix has rows.
     """
     found = 0
     first = 0

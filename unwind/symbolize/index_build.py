@@ -252,8 +252,10 @@ def _begins(pieces: Int64s, starts: Int64s) -> tuple[Int64s, Int64s]:
     # A piece that goes on with what the one before it began needs no begin of its own.
     goes_on = np.zeros(len(pieces), dtype=bool)
     goes_on[1:] = (starts[1:] == starts[:-1]) & (~known[1:] | (low[1:] == high[:-1])) & ~inside[:-1]
-    addresses = np.concatenate([low[~goes_on], starts[inside]])
-    values = np.concatenate([value[~goes_on], np.ones(int(inside.sum()), dtype=np.int64)])
+    # What lies between two pieces is no function's, and neither is what lies behind the last one.
+    ends = known & (np.append(low[1:], high[-1:] + 1) != high)
+    addresses = np.concatenate([low[~goes_on], starts[inside], high[ends]])
+    values = np.concatenate([value[~goes_on], np.ones(int(inside.sum())), np.zeros(int(ends.sum()))]).astype(np.int64)
     order = np.argsort(addresses.view(np.uint64), kind="stable")
     return addresses[order], values[order]
 

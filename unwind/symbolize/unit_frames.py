@@ -45,7 +45,18 @@ def unit_frames(symbols: ModuleSymbols, addresses: NDArray[np.uint64]) -> Addres
         reasons[missed] = miss_reasons(addresses[missed], flags, mapped_ranges(symbols.image), damaged)
     numbers = [columns[:, index].copy() for index in range(5)]
     inlined = columns[:, 5].astype(bool)
-    return AddressFrames(bounds, reasons, function, name, file, line, column, inlined, list(names), list(files))
+    return AddressFrames(
+        offsets=bounds,
+        reasons=reasons,
+        functions=numbers[0],
+        names=numbers[1],
+        files=numbers[2],
+        lines=numbers[3],
+        columns=numbers[4],
+        inlined=inlined,
+        name_table=list(names),
+        file_table=list(files),
+    )
 
 
 def unit_function_offsets(symbols: ModuleSymbols, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
