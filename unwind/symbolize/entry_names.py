@@ -86,7 +86,7 @@ class EntryNames:
         self._rows = rows
         self.names: list[str] = [""]
         self._numbers: dict[str, int] = {"": 0}
-        self._strings: dict[int, str] = {}
+        self._sections = [info.sections.get(name) for name in STRING_SECTIONS]
         entries = np.ascontiguousarray(rows.entries).reshape(-1)
         found = np.empty(len(rows.entries) * _WIDTH, dtype=np.int64)
         if plain:
@@ -129,14 +129,9 @@ class EntryNames:
         self.ids[places] = np.array(numbers, dtype=np.int64)[inverse]
 
     def _string(self, reference: int) -> str:
-        text = self._strings.get(reference)
-        if text is None:
-            try:
-                text = self._info.sections.string(STRING_SECTIONS[reference & 7], reference >> 3)
-            except (DwarfError, IndexError):
-                text = ""
-            self._strings[reference] = text
-        return text
+        data, begin = self._sections[reference & 7], reference >> 3
+        end = data.find(b"\0", begin)
+        return data[begin:end].decode("utf-8", "backslashreplace") if end >= 0 else ""
 
     def _linked_name(self, entry: int) -> str:
         symbol = self._string(int(self._found[entry, _LINKAGE]))

@@ -86,14 +86,12 @@ class _Part:
         self.counts = np.zeros(U.COUNTS, dtype=np.int64)
 
     def taken(self) -> list[Int64s]:
-        """Copies of what was written, after which the output is empty again."""
+        """What was written; the output is to be made anew if it is used again."""
         widths = (U.ENTRY_WIDTH, U.ROW_WIDTH, U.RUN_WIDTH, 1, 2)
-        found = [
-            array[: int(count) * width].reshape(-1, width).copy()
+        return [
+            array[: int(count) * width].reshape(-1, width)
             for array, count, width in zip(self.output, self.counts, widths, strict=True)
         ]
-        self.counts[:] = 0
-        return found
 
     def groups(self) -> list[Any]:
         """The arrays in the order of `scan_units`, as its form wants them."""
@@ -201,6 +199,7 @@ def _read_part(
             found.append(work.taken())
             if not full:
                 return found
+            work.make_output(1)
 
 
 def _joined(units: list[CompilationUnit], facts: Int64s, parts: list[list[Int64s]]) -> ModuleRows:

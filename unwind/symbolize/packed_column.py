@@ -66,21 +66,30 @@ def unpack(data: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def pack(values: NDArray[np.int64]) -> PackedColumn:
     """A column of `values`, none of which is negative."""
-    lengths = np.ones(len(values), dtype=np.int64)
+    longer = np.flatnonzero(values > 127)
+    places = np.arange(len(values))
+    extra = np.zeros(len(longer), dtype=np.int64)
     for bits in range(7, 63, 7):
-        more = values >> bits != 0
+        more = values[longer] >> bits != 0
         if not more.any():
             break
-        lengths += more
-    ends = np.cumsum(lengths)
-    starts = ends - lengths
-    size = int(ends[-1]) if len(ends) else 0
+        extra += more
+    if len(longer):
+        shifts = np.zeros(len(values), dtype=np.int64)
+        shifts[longer] = extra
+        # Each value stands behind the further bytes of those before it.
+        places += np.cumsum(shifts) - shifts
+    size = len(values) + int(extra.sum())
     data = np.empty(size, dtype=np.uint8)
-    longest = int(lengths.max()) if len(lengths) else 0
-    for index in range(longest):
-        chosen = np.flatnonzero(lengths > index) if index else slice(None)
-        part = values[chosen] >> (7 * index)
-        more = lengths[chosen] > index + 1
-        data[starts[chosen] + index] = (part & 127) | (more * 128)
-    begins = np.append(starts[::BLOCK], size).astype(np.uint32)
+    data[places] = values & 127
+    starts, rest = places[longer], values[longer] >> 7
+    index = 0
+    while len(starts):
+        data[starts + index] |= 128
+        index += 1
+        data[starts + index] = rest & 127
+        rest >>= 7
+        going = rest > 0
+        starts, rest = starts[going], rest[going]
+    begins = np.append(places[::BLOCK], size).astype(np.uint32)
     return PackedColumn(data, begins, len(values))
