@@ -68,19 +68,19 @@ def uncovered(low: Int64s, high: Int64s, cover_low: Int64s, cover_high: Int64s) 
     after = np.append(cover_low, np.iinfo(np.int64).max)[following]
     clear = (before <= low) & (after >= high) if len(cover_low) else np.ones(len(low), dtype=bool)
     whole = np.flatnonzero(clear)
-    pieces = [np.column_stack([low[whole], high[whole], whole])]
+    parts: list[tuple[int, int, int]] = []
     for index in np.flatnonzero(~clear).tolist():
         position, end = int(low[index]), int(high[index])
-        at = max(0, int(following[index]) - 1)
-        while position < end and at < len(cover_low):
-            if int(cover_low[at]) >= end:
-                break
-            if int(cover_low[at]) > position:
-                pieces.append(np.array([[position, int(cover_low[at]), index]], dtype=np.int64))
-            position = max(position, int(cover_high[at]))
-            at += 1
+        first = max(0, int(following[index]) - 1)
+        last = int(np.searchsorted(cover_low, end, side="left"))
+        covers = zip(cover_low[first:last].tolist(), cover_high[first:last].tolist(), strict=True)
+        for cover_begin, cover_end in covers:
+            if cover_begin > position:
+                parts.append((position, cover_begin, index))
+            position = max(position, cover_end)
         if position < end:
-            pieces.append(np.array([[position, end, index]], dtype=np.int64))
+            parts.append((position, end, index))
+    pieces = [np.column_stack([low[whole], high[whole], whole]), np.array(parts, dtype=np.int64).reshape(-1, 3)]
     found = np.concatenate(pieces)
     found = found[np.argsort(found[:, 0], kind="stable")]
     return found[:, 0], found[:, 1], found[:, 2]
