@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.elf_image import PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, ElfImage
+from cfi_tables.elf_image import PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, ElfImage
 from cfi_tables.hot_loop import compiled, plain_view
 from unwind.dwarf import constants as C
 from unwind.dwarf.line_program import prefer_plain
@@ -63,6 +63,7 @@ class _Build:
             self._rows = scan_module(symbols.debug_info, plain)
             self._names = EntryNames(symbols.debug_info, self._rows, plain)
             self._files = SourceFiles(symbols.debug_info, self._rows)
+        self._code = _code_ranges(symbols.image)
         self.names = [""] if self._names is None else self._names.names
         self._numbers = {name: number for number, name in enumerate(self.names)}
 
@@ -74,7 +75,7 @@ class _Build:
 
     def encoded(self) -> NDArray[np.uint8]:
         image = self._symbols.image
-        pieces, starts, entries = self._pieces(image)
+        pieces, starts, entries = self._pieces()
         found = self._scopes(pieces, entries)
         flags = 0
         if self._symbols.debug_info is not None:
@@ -103,13 +104,13 @@ class _Build:
 
     # --- which piece of code is whose
 
-    def _pieces(self, image: ElfImage) -> tuple[Int64s, Int64s, Int64s]:
+    def _pieces(self) -> tuple[Int64s, Int64s, Int64s]:
         """Sorted pieces (scope_rows.PIECE_*), where the function of each is entered, and the entries they are of."""
         runs = np.zeros((0, U.RUN_WIDTH), dtype=np.int64)
         owner = np.zeros(0, dtype=np.int64)
         entries = np.zeros((0, S.ENTRY_WIDTH), dtype=np.int64)
         if self._rows is not None and len(self._rows.runs):
-            runs = self._rows.runs
+            runs = _inside_code(self._rows.runs, *self._code)
             owner = self._rows.rows[runs[:, U.RUN_FIRST], U.ROW_ENTRY]
             entries = self._entries()
         code = runs[owner >= 0]
@@ -120,7 +121,7 @@ class _Build:
         rest_low, rest_high, rest = uncovered(lines[:, U.RUN_LOW], lines[:, U.RUN_HIGH], low, high)
         line_low, line_high, index = disjoint_pieces(rest_low, rest_high)
         unclaimed = _piece_columns(line_low, line_high, lines[rest[index]], len(entries))
-        others, other_starts, more = self._symbol_pieces(image, low, high, unclaimed, len(entries))
+        others, other_starts, more = self._symbol_pieces(low, high, unclaimed, len(entries))
         pieces = np.concatenate([functions, others])
         starts = np.concatenate([starts, other_starts])
         order = np.argsort(pieces[:, S.PIECE_LOW].view(np.uint64), kind="stable")
@@ -155,24 +156,13 @@ class _Build:
         inside = (runs[:, U.RUN_LOW] <= start) & (start < runs[:, U.RUN_HIGH])
         return np.where(inside, start, _NOWHERE)
 
-    def _symbol_pieces(
-        self, image: ElfImage, low: Int64s, high: Int64s, unclaimed: Int64s, first: int
-    ) -> tuple[Int64s, Int64s, Int64s]:
+    def _symbol_pieces(self, low: Int64s, high: Int64s, unclaimed: Int64s, first: int) -> tuple[Int64s, Int64s, Int64s]:
         """Pieces of what functions at the sorted ranges [low, high) leave: lines, symbols, and both.
 
         Gives the pieces, where each one's symbol begins, and the entries that stand for symbols; the first of these,
         which is numbered `first`, has no name.
         """
-        sections = np.array(
-            [
-                (section.address, section.address + section.size)
-                for section in image.section_list
-                if section.flags & SHF_EXECINSTR and section.size
-            ],
-            dtype=np.uint64,
-        ).reshape(-1, 2)
-        text_low, text_high, _ = disjoint_pieces(*(column.copy().view(np.int64) for column in sections.T))
-        free_low, free_high, _ = uncovered(text_low, text_high, low, high)
+        free_low, free_high, _ = uncovered(*self._code, low, high)
         named = symbol_pieces(self._symbols.symbol_names, free_low, free_high)
         entries = np.zeros((1 + len(named.symbols), S.ENTRY_WIDTH), dtype=np.int64)
         entries[:, (S.ENTRY_OUTER, S.ENTRY_SCOPE)] = -1
@@ -225,6 +215,34 @@ class _Build:
             scopes.reshape(-1, S.SCOPE_WIDTH)[: counts[0]],
             functions.reshape(-1, S.FUNCTION_WIDTH)[: counts[1]],
         )
+
+
+def _code_ranges(image: ElfImage) -> tuple[Int64s, Int64s]:
+    """Where the module has code, sorted and disjoint: its sections with code, or its segments without any."""
+    ranges = [
+        (each.address, each.address + each.size)
+        for each in image.section_list
+        if each.flags & SHF_EXECINSTR and each.size
+    ] or [
+        (each.address, each.address + each.memory_size)
+        for each in image.segments
+        if each.type == PT_LOAD and each.flags & PF_X and each.memory_size
+    ]
+    columns = np.array(ranges, dtype=np.uint64).reshape(-1, 2).view(np.int64)
+    low, high, _ = disjoint_pieces(columns[:, 0].copy(), columns[:, 1].copy())
+    # A module has its code in one half of the address space; what is said of the other one is damaged.
+    negative = low < 0
+    sizes = high - low
+    kept = negative if sizes[negative].sum() > sizes[~negative].sum() else ~negative
+    return low[kept], high[kept]
+
+
+def _inside_code(runs: Int64s, low: Int64s, high: Int64s) -> Int64s:
+    """The runs that begin where the module has code, as far as it goes: all of them but in damaged files."""
+    where = _covering(low, high, runs[:, U.RUN_LOW])
+    kept = runs[where >= 0].copy()
+    kept[:, U.RUN_HIGH] = np.minimum(kept[:, U.RUN_HIGH], high[where[where >= 0]])
+    return kept
 
 
 def _piece_columns(low: Int64s, high: Int64s, runs: Int64s, entry: int) -> Int64s:
