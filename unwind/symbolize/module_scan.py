@@ -23,6 +23,7 @@ from unwind.dwarf.abbreviation_scan import form_sizes
 from unwind.dwarf.damage import DwarfReason
 from unwind.dwarf.integer import read_unsigned
 from unwind.symbolize import unit_scan as U
+from unwind.symbolize.unit_root import ROOT_COUNT
 from unwind.symbolize.unit_scan import scan_units
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class _Part:
         largest, longest = self.largest, max(self._longest, 2 * self.largest + 8)
         sizes = (
             (512 * A.ABBREVIATION_WIDTH * factor, 4096 * A.ATTRIBUTE_WIDTH * factor, _LEVELS, (largest + 1) * F.WIDTH)
-            + (128 * 2, H.PARAMETER_COUNT, 256, U.ROOT_COUNT, largest + 1)
+            + (128 * 2, H.PARAMETER_COUNT, 256, ROOT_COUNT, largest + 1)
         )  # fmt: skip
         self.scratch = tuple(np.empty(each, dtype=np.int64) for each in sizes)
         self.scratch[2][:] = -1

@@ -19,11 +19,11 @@ from unwind.dwarf import constants as C
 from unwind.dwarf import function_scan as F
 from unwind.dwarf import line_header_scan as H
 from unwind.dwarf import range_scan as R
-from unwind.dwarf.abbreviation_scan import find_abbreviation, read_abbreviations
-from unwind.dwarf.function_scan import attribute_value, form_end, scan_functions
+from unwind.dwarf.abbreviation_scan import read_abbreviations
+from unwind.dwarf.function_scan import scan_functions
 from unwind.dwarf.language import WITHOUT_SCOPES
-from unwind.dwarf.leb128 import fixed_value, leb128_value, skip_leb128
-from unwind.dwarf.line_header_scan import scan_line_header, string_reference
+from unwind.dwarf.leb128 import fixed_value
+from unwind.dwarf.line_header_scan import scan_line_header
 from unwind.dwarf.line_program import run_line_program
 from unwind.dwarf.line_scan import flatten_rows
 from unwind.dwarf.range_scan import (
@@ -35,6 +35,32 @@ from unwind.dwarf.range_scan import (
     read_ranges_5,
 )
 from unwind.symbolize.function_rows import emit_function, emit_unclaimed_lines
+from unwind.symbolize.unit_root import (
+    ROOT_ADDRESS_BASE,
+    ROOT_DIRECTORY,
+    ROOT_HIGH,
+    ROOT_HIGH_FORM,
+    ROOT_LANGUAGE,
+    ROOT_LINE,
+    ROOT_LOW,
+    ROOT_LOW_FORM,
+    ROOT_LOW_RAW,
+    ROOT_RANGE_BASE,
+    ROOT_RANGES,
+    ROOT_RANGES_FORM,
+    ROOT_SPLIT,
+    ROOT_STRING_BASE,
+    UNIT_ABBREVIATIONS,
+    UNIT_ADDRESS_SIZE,
+    UNIT_END,
+    UNIT_FIRST_ENTRY,
+    UNIT_OFFSET,
+    UNIT_OFFSET_SIZE,
+    UNIT_VERSION,
+    UNIT_WIDTH,
+    read_root,
+    string_at,
+)
 
 SECTIONS = (
     ".debug_info",
@@ -46,17 +72,6 @@ SECTIONS = (
     ".debug_rnglists",
 )
 """What `scan_units` reads, in the order in which it is given them."""
-
-# Columns of a unit, as it is given.
-UNIT_OFFSET = 0
-UNIT_FIRST_ENTRY = 1
-"""Offset of its first entry in .debug_info."""
-UNIT_END = 2
-UNIT_VERSION = 3
-UNIT_ADDRESS_SIZE = 4
-UNIT_OFFSET_SIZE = 5
-UNIT_ABBREVIATIONS = 6
-UNIT_WIDTH = 7
 
 # Columns of what is found out of a unit.
 DIRECTORY = 0
@@ -139,116 +154,6 @@ COUNTS = 5
 SCRATCH_FULL = 1
 OUTPUT_FULL = 2
 
-# Values of a unit's first entry, by index in a scratch array.
-_LOW = 0
-_LINE = 1
-_ADDRESS_BASE = 2
-_STRING_BASE = 3
-_RANGE_BASE = 4
-_LANGUAGE = 5
-_DIRECTORY = 6
-_SPLIT = 7
-_LOW_FORM = 8
-_LOW_RAW = 9
-_HIGH_FORM = 10
-_HIGH = 11
-_RANGES_FORM = 12
-_RANGES = 13
-ROOT_COUNT = 14
-"""Length of that scratch array."""
-
-
-@hot_loop
-def _string_at(form: int, value: int, string_offsets: Any, base: int, offset_size: int) -> int:
-    """How the string of an entry's attribute is referred to."""
-    if form == 0:
-        return H.NO_STRING
-    if (C.DW_FORM_strx1 <= form and form <= C.DW_FORM_strx4) or form in (C.DW_FORM_strx, C.DW_FORM_GNU_str_index):
-        if value < 0 or value > len(string_offsets):
-            return H.NO_STRING
-        position = base + value * offset_size
-        if position < 0 or position > len(string_offsets) - offset_size:
-            return H.NO_STRING
-        return 8 * fixed_value(string_offsets, position, offset_size) + H.IN_STR
-    return string_reference(form, value, False)
-
-
-@hot_loop
-def _read_root(
-    data: Any,
-    unit: Any,
-    base: int,
-    abbreviations: Any,
-    abbreviation_count: int,
-    attributes: Any,
-    addresses: Any,
-    string_offsets: Any,
-    root: Any,
-) -> bool:
-    """Read the unit's first entry into `root` (see above); whether it could be."""
-    header = 8 if unit[base + UNIT_OFFSET_SIZE] == 4 else 16
-    offset_size = 0 + unit[base + UNIT_OFFSET_SIZE]
-    root[_LOW] = 0
-    root[_LINE] = -1
-    root[_ADDRESS_BASE] = header if unit[base + UNIT_VERSION] >= 5 else 0
-    root[_STRING_BASE] = root[_ADDRESS_BASE]
-    root[_RANGE_BASE] = header + 4
-    root[_LANGUAGE] = 0
-    root[_DIRECTORY] = H.NO_STRING
-    for value in range(_SPLIT, ROOT_COUNT):
-        root[value] = 0
-    position = 0 + unit[base + UNIT_FIRST_ENTRY]
-    end = 0 + unit[base + UNIT_END]
-    after = skip_leb128(data, position, end)
-    if after < 0:
-        return False
-    index = find_abbreviation(abbreviations, abbreviation_count, leb128_value(data, position, 0))
-    if index < 0:
-        return False
-    position = after
-    directory_form = 0
-    directory = 0
-    shape = index * A.ABBREVIATION_WIDTH
-    for item in range(abbreviations[shape + A.FIRST], abbreviations[shape + A.LAST]):
-        name = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_NAME]
-        form = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_FORM]
-        size = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_SIZE]
-        after = position + size if size >= 0 else form_end(data, position, end, form, offset_size)
-        if after < 0 or after > end:
-            return False
-        constant = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_CONSTANT]
-        value = attribute_value(data, position, form, size, constant)
-        if name == C.DW_AT_low_pc:
-            root[_LOW_FORM] = form
-            root[_LOW_RAW] = value
-        elif name == C.DW_AT_high_pc:
-            root[_HIGH_FORM] = form
-            root[_HIGH] = value
-        elif name == C.DW_AT_ranges:
-            root[_RANGES_FORM] = form
-            root[_RANGES] = value
-        elif name == C.DW_AT_stmt_list:
-            root[_LINE] = value
-        elif name in (C.DW_AT_addr_base, C.DW_AT_GNU_addr_base):
-            root[_ADDRESS_BASE] = value
-        elif name == C.DW_AT_str_offsets_base:
-            root[_STRING_BASE] = value
-        elif name == C.DW_AT_rnglists_base:
-            root[_RANGE_BASE] = value
-        elif name == C.DW_AT_language:
-            root[_LANGUAGE] = value
-        elif name == C.DW_AT_comp_dir:
-            directory_form = form
-            directory = value
-        elif name in (C.DW_AT_GNU_dwo_name, C.DW_AT_dwo_name):
-            root[_SPLIT] = 1
-        position = after
-    root[_DIRECTORY] = _string_at(directory_form, directory, string_offsets, root[_STRING_BASE], offset_size)
-    root[_LOW] = root[_LOW_RAW]
-    if is_address_index(root[_LOW_FORM]):
-        root[_LOW] = indexed_address(addresses, root[_ADDRESS_BASE], root[_LOW_RAW], unit[base + UNIT_ADDRESS_SIZE])
-    return True
-
 
 @hot_loop
 def _read_row_ranges(
@@ -261,27 +166,27 @@ def _read_row_ranges(
     if form != 0:
         start = 0 + row[at + F.RANGES]
         if version < 5:
-            return read_ranges_4(ranges, start, address_size, root[_LOW], lows, highs, count)
+            return read_ranges_4(ranges, start, address_size, root[ROOT_LOW], lows, highs, count)
         if form == C.DW_FORM_rnglistx:
             if start < 0 or start > len(range_lists):
                 return R.DAMAGED
-            place = root[_RANGE_BASE] + start * offset_size
+            place = root[ROOT_RANGE_BASE] + start * offset_size
             if place < 0 or place > len(range_lists) - offset_size:
                 return R.DAMAGED
-            start = root[_RANGE_BASE] + fixed_value(range_lists, place, offset_size)
+            start = root[ROOT_RANGE_BASE] + fixed_value(range_lists, place, offset_size)
         return read_ranges_5(
-            range_lists, start, address_size, root[_LOW], addresses, root[_ADDRESS_BASE], lows, highs, count
+            range_lists, start, address_size, root[ROOT_LOW], addresses, root[ROOT_ADDRESS_BASE], lows, highs, count
         )
     form = 0 + row[at + F.LOW_FORM]
     if form == 0 or row[at + F.HIGH_FORM] == 0:
         return count
     low = 0 + row[at + F.LOW]
     if is_address_index(form):
-        low = indexed_address(addresses, root[_ADDRESS_BASE], low, address_size)
+        low = indexed_address(addresses, root[ROOT_ADDRESS_BASE], low, address_size)
     form = 0 + row[at + F.HIGH_FORM]
     high = 0 + row[at + F.HIGH]
     if is_address_index(form):
-        high = indexed_address(addresses, root[_ADDRESS_BASE], high, address_size)
+        high = indexed_address(addresses, root[ROOT_ADDRESS_BASE], high, address_size)
     elif not is_address(form):
         if high < 0 or high >= 1 << 48:
             return count
@@ -405,17 +310,17 @@ def _keep_rows(
             elif form == C.DW_FORM_ref_sig8 or origin < 0:
                 origin = ORIGIN_ELSEWHERE
         entries[entry + ORIGIN] = origin
-        entries[entry + NAME] = _string_at(
-            scanned[at + F.NAME_FORM], scanned[at + F.NAME], string_offsets, root[_STRING_BASE], offset_size
+        entries[entry + NAME] = string_at(
+            scanned[at + F.NAME_FORM], scanned[at + F.NAME], string_offsets, root[ROOT_STRING_BASE], offset_size
         )
-        entries[entry + LINKAGE] = _string_at(
-            scanned[at + F.LINKAGE_FORM], scanned[at + F.LINKAGE], string_offsets, root[_STRING_BASE], offset_size
+        entries[entry + LINKAGE] = string_at(
+            scanned[at + F.LINKAGE_FORM], scanned[at + F.LINKAGE], string_offsets, root[ROOT_STRING_BASE], offset_size
         )
         entries[entry + CALL_FILE] = _file_index(facts, fact, scanned[at + F.CALL_FILE])
         entries[entry + CALL_LINE] = scanned[at + F.CALL_LINE] & 0x7FFFFFFF
         entries[entry + CALL_COLUMN] = scanned[at + F.CALL_COLUMN] & 0x7FFFFFFF
         entries[entry + START] = _entry_address(
-            scanned, at, addresses, root[_ADDRESS_BASE], address_size, lows, highs, range_first[row],
+            scanned, at, addresses, root[ROOT_ADDRESS_BASE], address_size, lows, highs, range_first[row],
             range_first[row + 1],
         )  # fmt: skip
 
@@ -444,18 +349,17 @@ def _scan_unit(
     version = 0 + units[base + UNIT_VERSION]
     address_size = 0 + units[base + UNIT_ADDRESS_SIZE]
     offset_size = 0 + units[base + UNIT_OFFSET_SIZE]
-    if not _read_root(
-        info, units, base, abbreviations, abbreviation_count, attributes, addresses, string_offsets, root
-    ):
+    if not read_root(info, units, base, abbreviations, abbreviation_count, attributes, addresses, string_offsets, root):
         facts[fact + STATUS] = DAMAGED_ROOT
         facts[fact + PLACE] = units[base + UNIT_FIRST_ENTRY]
         return 0
-    facts[fact + LANGUAGE] = root[_LANGUAGE]
-    facts[fact + DIRECTORY] = root[_DIRECTORY]
-    facts[fact + SPLIT] = root[_SPLIT]
+    facts[fact + LANGUAGE] = root[ROOT_LANGUAGE]
+    facts[fact + DIRECTORY] = root[ROOT_DIRECTORY]
+    facts[fact + SPLIT] = root[ROOT_SPLIT]
     count, status, position = scan_functions(
         info, units[base + UNIT_FIRST_ENTRY], units[base + UNIT_END], units[base + UNIT_OFFSET], offset_size,
-        abbreviations, abbreviation_count, attributes, 0 if root[_LANGUAGE] in WITHOUT_SCOPES else 1, stack, scanned,
+        abbreviations, abbreviation_count, attributes, 0 if root[ROOT_LANGUAGE] in WITHOUT_SCOPES else 1, stack,
+        scanned,
     )  # fmt: skip
     if status == F.FULL or count + 2 >= len(range_first) or (count + 1) * F.WIDTH > len(scanned):
         return SCRATCH_FULL
@@ -466,12 +370,12 @@ def _scan_unit(
     # Behind the rows stands one for the unit itself, which says where its lines count.
     for column in range(F.WIDTH):
         scanned[count * F.WIDTH + column] = 0
-    scanned[count * F.WIDTH + F.LOW_FORM] = root[_LOW_FORM]
-    scanned[count * F.WIDTH + F.LOW] = root[_LOW_RAW]
-    scanned[count * F.WIDTH + F.HIGH_FORM] = root[_HIGH_FORM]
-    scanned[count * F.WIDTH + F.HIGH] = root[_HIGH]
-    scanned[count * F.WIDTH + F.RANGES_FORM] = root[_RANGES_FORM]
-    scanned[count * F.WIDTH + F.RANGES] = root[_RANGES]
+    scanned[count * F.WIDTH + F.LOW_FORM] = root[ROOT_LOW_FORM]
+    scanned[count * F.WIDTH + F.LOW] = root[ROOT_LOW_RAW]
+    scanned[count * F.WIDTH + F.HIGH_FORM] = root[ROOT_HIGH_FORM]
+    scanned[count * F.WIDTH + F.HIGH] = root[ROOT_HIGH]
+    scanned[count * F.WIDTH + F.RANGES_FORM] = root[ROOT_RANGES_FORM]
+    scanned[count * F.WIDTH + F.RANGES] = root[ROOT_RANGES]
     found = 0
     for row in range(count + 1):
         range_first[row] = found
@@ -490,10 +394,10 @@ def _scan_unit(
             found = after
     range_first[count + 1] = found
     lines = 0
-    if root[_LINE] >= 0:
+    if root[ROOT_LINE] >= 0:
         lines = _read_lines(
-            line, sizes, facts, fact, root[_LINE], address_size, formats, parameters, operands, matrix, sorting, flat,
-            directories, files, counts,
+            line, sizes, facts, fact, root[ROOT_LINE], address_size, formats, parameters, operands, matrix, sorting,
+            flat, directories, files, counts,
         )  # fmt: skip
         if lines < 0:
             return OUTPUT_FULL
@@ -510,7 +414,7 @@ def _scan_unit(
             if not emit_function(scanned, row, first, ranges, flat, lines, sorting, owners, rows, runs, unit, counts):
                 return OUTPUT_FULL
     if lines > 0:
-        told = root[_RANGES_FORM] != 0 or root[_HIGH_FORM] != 0
+        told = root[ROOT_RANGES_FORM] != 0 or root[ROOT_HIGH_FORM] != 0
         if not emit_unclaimed_lines(scanned, count, told, ranges, flat, lines, sorting, rows, runs, unit, counts):
             return OUTPUT_FULL
     return 0
