@@ -44,7 +44,7 @@ generate: setup
 	$(BIN)/python -m cfi_tables.generate
 
 bench: setup
-	@scripts/debian-packages gcc=gcc perf=linux-perf
+	@scripts/debian-packages gcc=gcc perf=linux-perf llvm-symbolizer-14=llvm-14
 	$(BIN)/python -m bench
 
 clean:

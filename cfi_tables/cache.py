@@ -1,8 +1,8 @@
 """Compiled tables kept on disk, so that a module's CFI is decoded once.
 
-Owns `$XDG_CACHE_HOME/ptap/tables` (else ~/.cache). A table's name holds the format version, the module's
-build-id (else a hash of its contents) and, where a debug file was used, that it was. A damaged file, or one of an
-older format, is built again and replaced; a cache that cannot be written is no error, only slower.
+Owns `$XDG_CACHE_HOME/ptap/tables` (else ~/.cache), in which symbol indices are kept too. A file's name holds the format
+version, the module's build-id (else a hash of its contents) and, where a debug file was used, that it was. A damaged
+file, or one of an older format, is built again and replaced; a cache that cannot be written is no error, only slower.
 
 The files together stay below a limit: whoever adds one removes those that were used longest ago. A file's
 modification time says when it was last used. Any number of processes may do this at once without a lock: a file
@@ -15,6 +15,7 @@ import hashlib
 import os
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ _EVICT_TO = 0.9  # of the limit, so that not every new table has to look for oth
 _TOUCH_AFTER = 60.0  # seconds: how exactly the time of the last use is kept
 _ABANDONED_AFTER = 3600.0  # seconds after which a half-written file belongs to no living process
 
-_NAME = re.compile(r"v(\d+)-(\d+)-(sha256-)?([0-9a-f]+)(-with-debug)?\.table")
+_NAME = re.compile(r"v(\d+)-(\d+)-(sha256-)?([0-9a-f]+)(-with-debug)?\.(table|symbols)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,13 @@ class CachedTable:
     """Bytes."""
     last_used: float
     """Seconds since the epoch."""
+    suffix: str = "table"
+    """What the file holds: `table`, or `symbols` for a symbol index."""
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it is a table of another format, which nobody reads."""
+        return self.suffix == "table" and self.format_version != FORMAT_VERSION
 
 
 def tables_directory() -> Path:
@@ -71,13 +79,18 @@ def size_limit() -> int:
 
 def table_path(image: ElfImage, debug: ElfImage | None = None) -> Path:
     """Where the table of `image` (with the .debug_frame of `debug`) is kept."""
+    return cached_path(image, debug, FORMAT_VERSION, "table")
+
+
+def cached_path(image: ElfImage, debug: ElfImage | None, version: int, suffix: str) -> Path:
+    """Where what is made of `image` (and of `debug`), in format `version`, is kept."""
     if image.build_id:
         identity = image.build_id.hex()
     else:
         contents: Any = image.data
         identity = "sha256-" + hashlib.sha256(contents).hexdigest()
     kind = "-with-debug" if debug is not None else ""
-    return tables_directory() / f"v{FORMAT_VERSION}-{image.machine}-{identity}{kind}.table"
+    return tables_directory() / f"v{version}-{image.machine}-{identity}{kind}.{suffix}"
 
 
 def table_for(image: ElfImage, debug: ElfImage | None = None) -> CompactTable:
@@ -92,19 +105,25 @@ def table_for(image: ElfImage, debug: ElfImage | None = None) -> CompactTable:
         # The name was given by whoever wrote the file; the build-id in it was checked with its checksum.
         if table.machine == image.machine and table.build_id == (image.build_id[:20] if image.build_id else None):
             table.name = image.path
-            _note_use(path)
+            note_use(path)
             return table
     table = build_table(image, debug)
-    limit = size_limit()
-    if len(table.data) <= limit:
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            table.save(path)
-            evict(limit, keep=path)
+    keep(path, len(table.data), table.save)
     return table
 
 
-def _note_use(path: Path) -> None:
+def keep(path: Path, size: int, save: Callable[[Path], None]) -> None:
+    """Have `save` write a file of `size` bytes to `path` of the cache, if it may be so large and can be written."""
+    limit = size_limit()
+    if size <= limit:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(path)
+            evict(limit, keep=path)
+
+
+def note_use(path: Path) -> None:
+    """Note that a file of the cache was used, so that others are removed before it."""
     with suppress(OSError):  # removed since, or not ours
         if time.time() - path.stat().st_mtime > _TOUCH_AFTER:
             os.utime(path)
@@ -128,6 +147,7 @@ def cached_tables() -> list[CachedTable]:
                     with_debug=match[5] is not None,
                     size=status.st_size,
                     last_used=status.st_mtime,
+                    suffix=match[6],
                 )
             )
     return sorted(found, key=lambda each: -each.last_used)
@@ -152,7 +172,7 @@ def evict(limit: int, keep: Path | None = None) -> int:
         return 0
     removed = 0
     _remove_abandoned()
-    for table in sorted(tables, key=lambda each: (each.format_version == FORMAT_VERSION, each.last_used)):
+    for table in sorted(tables, key=lambda each: (not each.is_old, each.last_used)):
         if size - removed <= limit * _EVICT_TO:
             break
         if table.path != keep and _remove(table.path):

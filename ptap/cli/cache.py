@@ -1,4 +1,4 @@
-"""`ptap cache`: the unwind tables that are kept between runs."""
+"""`ptap cache`: the unwind tables and symbol indices that are kept between runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import click
 from ptap.cli.failure import told_to_the_user
 
 
-@click.group("cache", short_help="List or clear the tables kept between runs.")
+@click.group("cache", short_help="List or clear the tables and symbol indices kept between runs.")
 def command() -> None:
-    """Unwind tables are kept under $XDG_CACHE_HOME/ptap/tables (else ~/.cache), so that each is built once.
+    """Unwind tables and symbol indices are kept under $XDG_CACHE_HOME/ptap/tables (else ~/.cache), to be built once.
 
     Together they stay below 512 MiB, or PTAP_CACHE_LIMIT MiB: those used longest ago are removed.
     """
@@ -23,7 +23,6 @@ def list_tables() -> None:
     with told_to_the_user():
         from cfi_tables.architecture import architecture_of
         from cfi_tables.cache import cached_tables, size_limit, tables_directory
-        from cfi_tables.layout import FORMAT_VERSION
 
         limit = size_limit()
         tables = cached_tables()
@@ -37,7 +36,9 @@ def list_tables() -> None:
             ]
             if table.with_debug:
                 words.append("with debug file")
-            if table.format_version != FORMAT_VERSION:
+            if table.suffix == "symbols":
+                words.append("symbols")
+            if table.is_old:
                 words.append(f"format {table.format_version}, not used any more")
             click.echo("  ".join(words))
         total = sum(table.size for table in tables)

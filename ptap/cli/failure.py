@@ -21,6 +21,21 @@ class Failure(click.ClickException):
 @contextmanager
 def told_to_the_user() -> Iterator[None]:
     """Turn the errors that carry a remedy into a Failure; anything else is a defect and keeps its traceback."""
+    try:
+        yield
+    except OSError as error:
+        # One that names a file is about what the user named; a bare one is a defect, or a closed output.
+        if error.filename is None:
+            raise
+        raise Failure(f"{error.filename}: {error.strerror}") from error
+    except Exception as error:
+        if not isinstance(error, _errors_with_remedy()):
+            raise
+        raise Failure(str(error)) from error
+
+
+def _errors_with_remedy() -> tuple[type[Exception], ...]:
+    """Imported only when something went wrong: it takes longer than many a command."""
     from cfi_tables.elf_image import ElfError
     from cfi_tables.objtool_rows import ObjtoolError
     from cfi_tables.readelf_rows import ReadelfError
@@ -30,10 +45,9 @@ def told_to_the_user() -> Iterator[None]:
     from ptap.probe.program_path import PathNotFound
     from ptap.probe.resolve import ProbeNotFound
     from ptap.report.output import OutputError
+    from unwind.symbolize.symbol_index import SymbolIndexError
 
-    try:
-        yield
-    except (
+    return (
         ElfError,
         TableError,
         ReadelfError,
@@ -43,10 +57,5 @@ def told_to_the_user() -> Iterator[None]:
         PathNotFound,
         ProbeNotFound,
         OutputError,
-    ) as error:
-        raise Failure(str(error)) from error
-    except OSError as error:
-        # One that names a file is about what the user named; a bare one is a defect, or a closed output.
-        if error.filename is None:
-            raise
-        raise Failure(f"{error.filename}: {error.strerror}") from error
+        SymbolIndexError,
+    )

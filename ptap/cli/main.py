@@ -17,6 +17,7 @@ _COMMANDS = {
     "cache": "ptap.cli.cache",
     "doctor": "ptap.cli.doctor",
     "tables": "ptap.cli.tables",
+    "symbolize": "ptap.cli.symbolize",
 }
 _OWN_OPTIONS = {"--help", "-h", "--version"}
 

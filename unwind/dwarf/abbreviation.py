@@ -1,14 +1,12 @@
 """Abbreviation tables: the shapes of debugging information entries (DWARF 5 §7.5.3).
 
-A table is parsed once from .debug_abbrev and kept both as objects (for single entries) and as flat columns
-(for the hot loop that scans whole units).
+A table is parsed once from .debug_abbrev and kept as objects, for single entries; what scans whole units has flat
+columns (abbreviation_scan.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 from unwind.dwarf.constants import (
     DW_FORM_addr,
@@ -45,9 +43,6 @@ from unwind.dwarf.constants import (
 )
 from unwind.dwarf.damage import DwarfError, DwarfReason
 from unwind.dwarf.integer import read_sleb128, read_uleb128
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _FIXED_SIZE = {
     DW_FORM_addrx1: 1,
@@ -147,40 +142,3 @@ class AbbreviationTable:
                 total = -1 if size < 0 or total < 0 else total + size
                 attributes.append((name, form, constant))
             self.by_code[code] = Abbreviation(tag, has_children, attributes, total)
-
-    @cached_property
-    def columns(self) -> AbbreviationColumns:
-        """The table as flat arrays, sorted by code."""
-        return AbbreviationColumns(self.by_code, self._shape)
-
-
-class AbbreviationColumns:
-    """An abbreviation table as int64 arrays; `entries` has four values and `attributes` four an item.
-
-    entries: code, tag, has children (0 or 1), index of its first attribute (one more entry ends the last).
-    attributes: DW_AT, DW_FORM, size in bytes or -1, implicit constant.
-    """
-
-    entries: np.ndarray
-    attributes: np.ndarray
-
-    def __init__(self, by_code: dict[int, Abbreviation], shape: tuple[int, int, int]) -> None:
-        import numpy as np
-
-        mask = 0x7FFFFFFFFFFFFFFF
-        entries: list[int] = []
-        attributes: list[int] = []
-        for code in sorted(by_code):
-            abbreviation = by_code[code]
-            entries += (
-                code & mask,
-                abbreviation.tag & mask,
-                int(abbreviation.has_children),
-                len(attributes) // 4,
-            )
-            for name, form, constant in abbreviation.attributes:
-                constant = max(-mask, min(mask, constant))
-                attributes += (name & mask, form & mask, fixed_form_size(form, *shape), constant)
-        entries += (0, 0, 0, len(attributes) // 4)
-        self.entries = np.array(entries, dtype=np.int64)
-        self.attributes = np.array(attributes or [0], dtype=np.int64)

@@ -21,7 +21,9 @@ DW_TAG_interface_type = 0x38
 DW_TAG_namespace = 0x39
 DW_TAG_partial_unit = 0x3C
 DW_TAG_type_unit = 0x41
+DW_TAG_call_site = 0x48
 DW_TAG_skeleton_unit = 0x4A
+DW_TAG_GNU_call_site = 0x4109
 
 DW_AT_sibling = 0x01
 DW_AT_location = 0x02

@@ -10,9 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cfi_tables.hot_loop import compiled, hot_loop, plain_view
+from unwind.dwarf import abbreviation_scan as A
 from unwind.dwarf import constants as C
-from unwind.dwarf.damage import DwarfReason
-from unwind.dwarf.line_program import fixed_value, leb128_value, prefer_plain, skip_leb128
+from unwind.dwarf.abbreviation_scan import find_abbreviation, form_sizes, read_abbreviations
+from unwind.dwarf.damage import DwarfError, DwarfReason
+from unwind.dwarf.language import has_scopes
+from unwind.dwarf.leb128 import fixed_value, leb128_value, skip_leb128
+from unwind.dwarf.line_program import prefer_plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,30 +56,12 @@ DECLARATION = 23
 """1: DW_AT_declaration."""
 WIDTH = 24
 
-_DONE = 0
-_FULL = 1
-_DEEP = 2
-_TRUNCATED = 3
-_BAD_ABBREVIATION = 4
-_BAD_FORM = 5
-
-
-@hot_loop
-def find_abbreviation(entries: Any, count: int, code: int) -> int:
-    """Index in `entries` (AbbreviationColumns) of abbreviation `code`, -1 when it is not declared."""
-    if 0 < code <= count and entries[4 * (code - 1)] == code:
-        return code - 1  # producers number them from 1
-    low = 0
-    high = count
-    while low < high:
-        middle = (low + high) // 2
-        if entries[4 * middle] < code:
-            low = middle + 1
-        else:
-            high = middle
-    if low < count and entries[4 * low] == code:
-        return low
-    return -1
+DONE = 0
+FULL = 1
+DEEP = 2
+TRUNCATED = 3
+BAD_ABBREVIATION = 4
+BAD_FORM = 5
 
 
 @hot_loop
@@ -84,18 +70,26 @@ def form_end(data: Any, position: int, end: int, form: int, offset_size: int) ->
 
     DW_FORM_indirect, which no producer writes into .debug_info, counts as unknown here.
     """
-    length = 0
-    if form in (C_udata, C_sdata, C_ref_udata) or (C_strx <= form and form <= C_addrx):
+    length: int = 0
+    if form == C_exprloc:
+        if position < end and data[position] < 128:
+            length = 0 + data[position]
+            position += 1
+        else:
+            after = skip_leb128(data, position, end)
+            if after < 0:
+                return -1
+            length = leb128_value(data, position, 0)
+            position = after
+    elif form in (C_udata, C_sdata, C_ref_udata, C_strx, C_addrx, C_loclistx, C_rnglistx, C_gnu_addr, C_gnu_str):
         return skip_leb128(data, position, end)
-    if form in (C_loclistx, C_rnglistx, C_gnu_addr, C_gnu_str):
-        return skip_leb128(data, position, end)
-    if form == C_string:
+    elif form == C_string:
         while position < end:
             if data[position] == 0:
                 return position + 1
             position += 1
         return -1
-    if form in (C_exprloc, C_block):
+    elif form == C_block:
         after = skip_leb128(data, position, end)
         if after < 0:
             return -1
@@ -133,15 +127,6 @@ C_implicit_const = C.DW_FORM_implicit_const
 C_flag_present = C.DW_FORM_flag_present
 C_ref1 = C.DW_FORM_ref1
 C_ref8 = C.DW_FORM_ref8
-_SUBPROGRAM = C.DW_TAG_subprogram
-_INLINED = C.DW_TAG_inlined_subroutine
-_NAMESPACE = C.DW_TAG_namespace
-_CLASS = C.DW_TAG_class_type
-_STRUCTURE = C.DW_TAG_structure_type
-_UNION = C.DW_TAG_union_type
-_INTERFACE = C.DW_TAG_interface_type
-_MODULE = C.DW_TAG_module
-_SIBLING = C.DW_AT_sibling
 _LOW_PC = C.DW_AT_low_pc
 _HIGH_PC = C.DW_AT_high_pc
 _RANGES = C.DW_AT_ranges
@@ -193,99 +178,164 @@ def column_of(attribute: int) -> int:
 
 
 @hot_loop
+def attribute_value(data: Any, position: int, form: int, size: int, constant: int) -> int:
+    """The raw value of an attribute, whose bytes were checked; of a DW_FORM_string its position, of a block 0."""
+    if size > 0:
+        return fixed_value(data, position, size if size < 8 else 8)
+    if form == C_implicit_const:
+        return constant
+    if form == C_flag_present:
+        return 1
+    if form == C_string:
+        return position
+    if form == _SIGNED_DATA:
+        return leb128_value(data, position, 1)
+    if form == C_exprloc or form == C_block or (C_block2 <= form and form <= C_block4):
+        return 0
+    return leb128_value(data, position, 0)
+
+
+@hot_loop
+def _keep_entry(
+    data: Any,
+    position: int,
+    end: int,
+    unit_offset: int,
+    offset_size: int,
+    first: int,
+    last: int,
+    attributes: Any,
+    rows: Any,
+    base: int,
+) -> int:
+    """Write the attributes `first` to `last` of the entry into the row at `base`.
+
+    Gives the position after them, -1 when it lies behind `end`, -2 for an unknown form.
+    """
+    for item in range(first * A.ATTRIBUTE_WIDTH, last * A.ATTRIBUTE_WIDTH, A.ATTRIBUTE_WIDTH):
+        form = 0 + attributes[item + A.ATTRIBUTE_FORM]
+        size = 0 + attributes[item + A.ATTRIBUTE_SIZE]
+        if size >= 0:
+            after = position + size
+            if size > end - position:
+                return -1
+        else:
+            after = form_end(data, position, end, form, offset_size)
+            if after < 0:
+                return after
+        column = column_of(attributes[item + A.ATTRIBUTE_NAME])
+        if column >= 0:
+            value = attribute_value(data, position, form, size, attributes[item + A.ATTRIBUTE_CONSTANT])
+            if column == ORIGIN and ((C_ref1 <= form and form <= C_ref8) or form == C_ref_udata):
+                value += unit_offset
+            rows[base + column] = value
+            if column < DECL_FILE:
+                rows[base + column - 1] = form
+        position = after
+    return position
+
+
+@hot_loop
+def skip_entry(data: Any, position: int, end: int, offset_size: int, first: int, last: int, attributes: Any) -> int:
+    """Position after the attributes of an entry; -1 when it lies behind `end`, -2 for an unknown form."""
+    for item in range(first * A.ATTRIBUTE_WIDTH, last * A.ATTRIBUTE_WIDTH, A.ATTRIBUTE_WIDTH):
+        size = 0 + attributes[item + A.ATTRIBUTE_SIZE]
+        if size >= 0:
+            if size > end - position:
+                return -1
+            position += size
+        else:
+            position = form_end(data, position, end, attributes[item + A.ATTRIBUTE_FORM], offset_size)
+            if position < 0:
+                return position
+    return position
+
+
+@hot_loop
 def scan_functions(
     data: Any,
     start: int,
     end: int,
     unit_offset: int,
     offset_size: int,
-    entries: Any,
+    abbreviations: Any,
+    abbreviation_count: int,
     attributes: Any,
-    columns_of: Any,
+    scopes: int,
     stack: Any,
     rows: Any,
 ) -> tuple[int, int, int]:
     """Scan the entries in `data[start:end]`; write WIDTH values into `rows` for each that is kept.
 
-    `entries` and `attributes` are AbbreviationColumns; `columns_of[i]` is `column_of` of attribute i. `stack`
-    is scratch, one element a nesting level. Returns rows, status, and the position where it ended.
+    `abbreviations` and `attributes` are those of `abbreviation_scan`. With `scopes` namespaces and classes are kept
+    too; without, classes are stepped over as other types are. `stack` is scratch, one element a nesting level.
+    Returns rows, status, and the position where it ended.
     """
     capacity = len(rows) // WIDTH
     levels = len(stack)
-    abbreviations = len(entries) // 4 - 1
     count = 0
     depth = 0
     owner = -1
     position = start
     while position < end:
         at = position
-        after = skip_leb128(data, position, end)
-        if after < 0:
-            return count, _TRUNCATED, at
-        code = leb128_value(data, position, 0) if after > position + 1 else 0 + data[position]
-        position = after
+        code = 0 + data[position]
+        position += 1
         if code == 0:
             if depth > 0 and owner != stack[depth]:
                 rows[owner * WIDTH + END] = count
-                owner = stack[depth]
+                owner = 0 + stack[depth]
             depth -= 1
             if depth <= 0:
                 break
             continue
-        index = find_abbreviation(entries, abbreviations, code)
+        if code >= 128:
+            position = skip_leb128(data, at, end)
+            if position < 0:
+                return count, TRUNCATED, at
+            code = leb128_value(data, at, 0)
+        index = find_abbreviation(abbreviations, abbreviation_count, code)
         if index < 0:
-            return count, _BAD_ABBREVIATION, at
-        tag = entries[4 * index + 1]
-        has_children = entries[4 * index + 2]
-        keep = tag in (_SUBPROGRAM, _INLINED) or (
-            has_children != 0 and (tag in (_NAMESPACE, _CLASS, _STRUCTURE, _UNION, _INTERFACE, _MODULE))
-        )
-        base = count * WIDTH
+            return count, BAD_ABBREVIATION, at
+        shape = index * A.ABBREVIATION_WIDTH
+        kind = 0 + abbreviations[shape + A.KIND]
+        has_children = 0 + abbreviations[shape + A.CHILDREN]
+        keep = kind == A.FUNCTION or (kind == A.SCOPE and scopes != 0 and has_children != 0)
+        begin = position
         if keep:
             if count >= capacity:
-                return count, _FULL, at
+                return count, FULL, at
+            base = count * WIDTH
             for column in range(WIDTH):
                 rows[base + column] = 0
             rows[base + OFFSET] = at
-            rows[base + TAG] = tag
+            rows[base + TAG] = abbreviations[shape + A.TAG]
             rows[base + PARENT] = owner
             rows[base + END] = count + 1
-        for item in range(entries[4 * index + 3], entries[4 * index + 7]):
-            form = attributes[4 * item + 1]
-            size = attributes[4 * item + 2]
+            first = 0 + abbreviations[shape + A.FIRST]
+            last = 0 + abbreviations[shape + A.LAST]
+            position = _keep_entry(data, position, end, unit_offset, offset_size, first, last, attributes, rows, base)
+        else:
+            size = 0 + abbreviations[shape + A.SIZE]
             if size >= 0:
-                after = position + size
-                if size > end - position:
-                    return count, _TRUNCATED, at
+                position = position + size if size <= end - position else -1
             else:
-                after = form_end(data, position, end, form, offset_size)
-                if after < 0:
-                    return count, (_TRUNCATED if after == -1 else _BAD_FORM), at
-            column = columns_of[item]
-            if keep and column >= 0:
-                value = 0
-                if form == C_implicit_const:
-                    value = attributes[4 * item + 3]
-                elif form == C_flag_present:
-                    value = 1
-                elif form == C_string:
-                    value = position
-                elif size >= 0:
-                    value = fixed_value(data, position, min(size, 8))
-                elif form == _SIGNED_DATA:
-                    value = leb128_value(data, position, 1)
-                elif form != C_exprloc and form != C_block and (form < C_block2 or form > C_block4):
-                    value = leb128_value(data, position, 0)
-                if column == ORIGIN and ((C_ref1 <= form and form <= C_ref8) or form == C_ref_udata):
-                    value += unit_offset
-                rows[base + column] = value
-                if column < DECL_FILE:
-                    rows[base + column - 1] = form
-            position = after
+                first = 0 + abbreviations[shape + A.FIRST]
+                last = 0 + abbreviations[shape + A.LAST]
+                position = skip_entry(data, position, end, offset_size, first, last, attributes)
+        if position < 0:
+            return count, (TRUNCATED if position == -1 else BAD_FORM), at
         if has_children:
+            if not keep and depth > 0 and (kind == A.WITHOUT_CODE or kind == A.SCOPE):
+                place = 0 + abbreviations[shape + A.SIBLING]
+                if place >= 0:
+                    sibling = fixed_value(data, begin + place // 16, place % 16)
+                    if sibling > position - unit_offset and sibling < end - unit_offset:
+                        position = unit_offset + sibling
+                        continue
             depth += 1
             if depth >= levels:
-                return count, _DEEP, at
+                return count, DEEP, at
             stack[depth] = owner
             if keep:
                 owner = count
@@ -293,7 +343,7 @@ def scan_functions(
             break
         if keep:
             count += 1
-    return count, (_DONE if depth <= 0 else _TRUNCATED), position
+    return count, (DONE if depth <= 0 else TRUNCATED), position
 
 
 def scan_unit(unit: CompilationUnit, plain: bool | None = None) -> np.ndarray:
@@ -304,48 +354,70 @@ def scan_unit(unit: CompilationUnit, plain: bool | None = None) -> np.ndarray:
     """
     import numpy as np
 
-    columns = unit.abbreviations.columns
+    unit.check()
     size = unit.end - unit.die_offset
     if plain is None:
         plain = prefer_plain(size)
-    chosen = np.array([column_of(int(name)) for name in columns.attributes[::4]], dtype=np.int64)
+    abbreviations, count, attributes = _abbreviations(unit, plain)
+    scopes = int(has_scopes(unit.language))
     capacity = size // 24 + 64
     levels = 256
-    arrays: list[Any] = [columns.entries, columns.attributes, chosen]
-    data: Any = unit.data
-    scan = scan_functions
-    if plain:
-        arrays = [plain_view(item) for item in arrays]
-    else:
-        data = np.frombuffer(unit.data, dtype=np.uint8)
-        scan = compiled(scan_functions)
+    data: Any = unit.data if plain else np.frombuffer(unit.data, dtype=np.uint8)
+    scan: Any = scan_functions if plain else compiled(scan_functions)
     while True:
         rows = np.empty(capacity * WIDTH, dtype=np.int64)
         stack = np.full(levels, -1, dtype=np.int64)
-        scratch = [plain_view(stack), plain_view(rows)] if plain else [stack, rows]
-        count, status, position = scan(
-            data, unit.die_offset, unit.end, unit.offset, unit.offset_size, *arrays, *scratch
+        shapes, attribute_columns, levels_left, table = (
+            (plain_view(each) if plain else each) for each in (abbreviations, attributes, stack, rows)
         )
-        if status == _FULL:
+        kept, status, position = scan(
+            *(data, unit.die_offset, unit.end, unit.offset, unit.offset_size),
+            *(shapes, count, attribute_columns, scopes, levels_left, table),
+        )
+        if status == FULL:
             capacity *= 2
-        elif status == _DEEP and levels < 1 << 20:
+        elif status == DEEP and levels < 1 << 20:
             levels *= 16
         else:
             break
-    if status != _DONE:
-        reason = _REASONS.get(int(status), DwarfReason.TRUNCATED)
-        unit.info.note(reason, unit.section, int(position), unit.offset)
-    table = rows[: count * WIDTH].reshape(-1, WIDTH).copy()
-    if status != _DONE:
-        _close_open_rows(table)
-    return table
+    if status != DONE:
+        unit.info.note(REASONS.get(int(status), DwarfReason.TRUNCATED), unit.section, int(position), unit.offset)
+    found = rows[: kept * WIDTH].reshape(-1, WIDTH).copy()
+    if status != DONE:
+        _close_open_rows(found)
+    return found
 
 
-_REASONS = {
-    _DEEP: DwarfReason.TOO_DEEP,
-    _BAD_ABBREVIATION: DwarfReason.BAD_ABBREVIATION,
-    _BAD_FORM: DwarfReason.BAD_FORM,
+def _abbreviations(unit: CompilationUnit, plain: bool) -> tuple[np.ndarray, int, np.ndarray]:
+    """The unit's abbreviations, how many there are, and their attributes. Raises DwarfError."""
+    import numpy as np
+
+    data: Any = unit.info.sections.get(".debug_abbrev")
+    read: Any = read_abbreviations if plain else compiled(read_abbreviations)
+    sizes = form_sizes()
+    capacity = 256
+    while True:
+        abbreviations = np.zeros(capacity * A.ABBREVIATION_WIDTH, dtype=np.int64)
+        attributes = np.zeros(8 * capacity * A.ATTRIBUTE_WIDTH, dtype=np.int64)
+        views = [plain_view(each) if plain else each for each in (sizes, abbreviations, attributes)]
+        count, _, status = read(
+            *(data if plain else np.frombuffer(data, dtype=np.uint8), unit.abbreviation_offset, unit.version),
+            *(unit.address_size, unit.offset_size, *views),
+        )
+        if status == A.FULL:
+            capacity *= 4
+        elif status == A.TRUNCATED:
+            raise DwarfError(DwarfReason.TRUNCATED, ".debug_abbrev", unit.abbreviation_offset, unit.offset)
+        else:
+            return abbreviations, count, attributes
+
+
+REASONS = {
+    DEEP: DwarfReason.TOO_DEEP,
+    BAD_ABBREVIATION: DwarfReason.BAD_ABBREVIATION,
+    BAD_FORM: DwarfReason.BAD_FORM,
 }
+"""What a status of the scan means; every other one but DONE is TRUNCATED."""
 
 
 def _close_open_rows(table: np.ndarray) -> None:

@@ -51,14 +51,28 @@ class LineHeader:
         if not 0 <= index < len(self.files):
             return None
         name, directory = self.files[index]
-        if name.startswith("/"):
-            return name
-        # In DWARF 5 a directory is relative to directory 0, before it to the compilation directory: both
-        # are there.
         base = self.directories[0] if self.directories else ""
         folder = self.directories[directory] if 0 <= directory < len(self.directories) else ""
-        path = _join(folder, name)
-        return path if path.startswith("/") or directory == 0 else _join(base, path)
+        return source_path(base, folder, directory == 0, name)
+
+
+def source_path(base: str, folder: str, is_base: bool, name: str) -> str:
+    """Path of a source file in `folder`, which counts from the directory `base` unless it `is_base`.
+
+    In DWARF 5 a directory is relative to directory 0, before it to the compilation directory: both are `base` here.
+    """
+    if name.startswith("/"):
+        return name
+    path = _join(folder, name)
+    return path if path.startswith("/") or is_base else _join(base, path)
+
+
+def base_directory(first: str | None, compilation_directory: str) -> str:
+    """Directory 0 of a header whose first directory is `first` (None: it has none, as before DWARF 5)."""
+    if first is None or first == compilation_directory:
+        return compilation_directory
+    # gcc writes directory 0 as given (`./csu` after -ffile-prefix-map): the same as the compilation directory.
+    return first if first.startswith("/") or not first else _join(compilation_directory, first)
 
 
 def _join(folder: str, name: str) -> str:
@@ -188,14 +202,8 @@ def _read_tables_5(
             table.append((name, directory))
         tables.append(table)
     directories = [name for name, _ in tables[0]]
-    if not directories:
-        directories = [unit.compilation_directory or ""]
-    elif not directories[0].startswith("/"):
-        # gcc writes directory 0 as given (`./csu` after -ffile-prefix-map): the same as the compilation
-        # directory.
-        directories[0] = _join(unit.compilation_directory or "", directories[0]) if directories[0] else ""
-        if (unit.compilation_directory or "") == tables[0][0][0]:
-            directories[0] = tables[0][0][0]
+    first = directories[0] if directories else None
+    directories[:1] = [base_directory(first, unit.compilation_directory or "")]
     return directories, tables[1]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cfi_tables.hot_loop import compiled, hot_loop, plain_view, wrap64
 from unwind.dwarf.damage import DwarfReason
+from unwind.dwarf.leb128 import fixed_value, leb128_value, skip_leb128
 from unwind.dwarf.line_header import LineHeader, read_line_header
 
 if TYPE_CHECKING:
@@ -63,42 +64,6 @@ def prefer_plain(size: int) -> bool:
         return False
     _interpreted_bytes += size
     return True
-
-
-@hot_loop
-def skip_leb128(data: Any, position: int, end: int) -> int:
-    """Position after the LEB128 at `position`, -1 when it does not end before `end`."""
-    while position < end:
-        if data[position] < 128:
-            return position + 1
-        position += 1
-    return -1
-
-
-@hot_loop
-def leb128_value(data: Any, position: int, signed: int) -> int:
-    """The LEB128 at `position`, which `skip_leb128` has accepted, as a signed 64-bit pattern."""
-    value = 0
-    shift = 0
-    while True:
-        byte = 0 + data[position]
-        if shift < 64:
-            value = wrap64(value | wrap64((byte & 127) << shift))
-        shift += 7
-        position += 1
-        if byte < 128:
-            if signed and byte & 64 and shift < 64:
-                value = wrap64(value - (1 << shift)) if shift < 63 else wrap64(value | wrap64(-1 << 63))
-            return value
-
-
-@hot_loop
-def fixed_value(data: Any, position: int, size: int) -> int:
-    """The little-endian integer of `size` bytes at `position`, as a signed 64-bit pattern."""
-    value = 0
-    for index in range(size):
-        value = wrap64(value | wrap64((0 + data[position + index]) << (8 * index)))
-    return value
 
 
 @hot_loop

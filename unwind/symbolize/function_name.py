@@ -11,6 +11,7 @@ from functools import lru_cache
 from unwind.dwarf import constants as C
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.entry import Entry
+from unwind.dwarf.language import has_scopes
 
 _SCOPES = frozenset(
     (
@@ -23,15 +24,13 @@ _SCOPES = frozenset(
     )
 )
 _CLANG_LAMBDA = re.compile(r"\d(\$_\d+)")
-# DW_LANG_C89, C, C99, C11, C17 and Mips_Assembler (DWARF 5 table 7.17): finding owners reads whole units for nothing.
-_WITHOUT_SCOPES = frozenset((0x01, 0x02, 0x0C, 0x1D, 0x2C, 0x8001))
-_MANGLED = ("_Z", "_R", "__Z", "___Z", "_D")
+MANGLED = ("_Z", "_R", "__Z", "___Z", "_D")
 
 
 @lru_cache(maxsize=65536)
 def demangled(name: str) -> str:
     """`name` demangled, or as it is when it is no mangled name."""
-    if not name.startswith(_MANGLED):
+    if not name.startswith(MANGLED):
         return name
     import pydemumble
 
@@ -42,6 +41,12 @@ def demangled(name: str) -> str:
         return str(text)
     text = pydemumble.demangle(stem) if dot else ""
     return f"{text} [{dot}{suffix}]" if text and text != stem else name
+
+
+def readable_name(symbol: str) -> str:
+    """A name of a symbol or of an index as people read it: demangled, that of a PLT stub with its `@plt`."""
+    stem, mark, rest = symbol.partition("@")
+    return demangled(stem) + mark + rest
 
 
 def is_cold_part(symbol: str) -> bool:
@@ -116,7 +121,7 @@ def function_name(entry: Entry) -> tuple[str | None, str | None]:
     symbol = linkage_name(entry)
     readable = demangled(symbol) if symbol is not None else None
     # What the library cannot demangle, as clang's names of generic lambdas, the scopes tell.
-    if symbol is not None and (readable != symbol or not symbol.startswith(_MANGLED)):
+    if symbol is not None and (readable != symbol or not symbol.startswith(MANGLED)):
         return readable, symbol
     name = entry.inherited(C.DW_AT_name)
     if not isinstance(name, str):
@@ -129,7 +134,7 @@ def qualified_name(entry: Entry, name: str, symbol: str | None = None) -> str:
 
     `symbol` is its linkage name, which may tell what an unnamed class is called.
     """
-    if entry.unit.language in _WITHOUT_SCOPES:
+    if not has_scopes(entry.unit.language):
         return name
     declared = entry
     for each in entry.chain():

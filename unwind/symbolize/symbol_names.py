@@ -35,10 +35,9 @@ class FunctionSymbol:
     @property
     def readable(self) -> str:
         """The name demangled; that of a PLT stub keeps its `@plt`."""
-        from unwind.symbolize.function_name import demangled
+        from unwind.symbolize.function_name import readable_name
 
-        stem, mark, rest = self.name.partition("@")
-        return demangled(stem) + mark + rest
+        return readable_name(self.name)
 
 
 class SymbolNames:
@@ -101,6 +100,16 @@ class SymbolNames:
         unsized = table.size[chosen] == 0
         end = np.where(unsized, np.minimum(after, limits[table.section[chosen]]), end)
         return start, end, chosen, np.maximum.accumulate(end) if len(end) else end
+
+    def code_ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where code symbols and PLT stubs begin and end, as int64 bit patterns; they may overlap."""
+        import numpy as np
+
+        start = end = np.zeros(0, dtype=np.int64)
+        if self._columns is not None:
+            start, end = (column.astype(np.uint64).view(np.int64) for column in self._columns[:2])
+        stubs = np.array([(stub.address, stub.end) for stub in self._stubs], dtype=np.int64).reshape(-1, 2)
+        return np.concatenate([start, stubs[:, 0]]), np.concatenate([end, stubs[:, 1]])
 
     def at(self, address: int) -> FunctionSymbol | None:
         """The best symbol that covers `address`, a PLT stub's name too; None when none does."""

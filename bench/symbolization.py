@@ -1,0 +1,128 @@
+"""Symbolization of uniform addresses against llvm-symbolizer, and the whole index against symbolic's SymCache."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.comparison import Bench, Comparison, Result, Unavailable
+from bench.programs import PTAP, ROOT, output_of, tool
+from cfi_tables.debug_file import find_debug_file
+from cfi_tables.elf_image import ElfError, ElfImage
+
+_MANY = 1_000_000
+_SOME = 10_000
+_FILES = ("/usr/bin/python3.11", "/lib/x86_64-linux-gnu/libc.so.6")
+_VMLINUX = "PTAP_BENCH_VMLINUX"
+_SYMCACHE = (
+    "import sys; from symbolic.debuginfo import Archive as A; next(A.open(sys.argv[1]).iter_objects()).make_symcache()"
+)
+
+
+def binaries() -> list[Path]:
+    """The files that have debugging information here."""
+    names = [*_FILES, *([os.environ[_VMLINUX]] if _VMLINUX in os.environ else [])]
+    names += map(str, sorted(Path("/usr/lib/debug/boot").glob("vmlinux-*")))
+    found = []
+    for name in names:
+        try:
+            image = ElfImage.open(name)
+        except (OSError, ElfError):
+            continue
+        if image.has(".debug_info") or find_debug_file(image).image is not None:
+            found.append(Path(name))
+    return found
+
+
+def run(bench: Bench) -> Result:
+    """Run it. Raises Unavailable without llvm-symbolizer or anything to symbolize."""
+    symbolizer = tool("llvm-symbolizer-14", "llvm-14")
+    comparisons: list[Comparison] = []
+    remarks: list[str] = []
+    chosen = binaries()
+    if not chosen:
+        raise Unavailable("no file with debugging information (Debian: apt install libc6-dbg python3.11-dbg)")
+    for path in chosen:
+        comparisons += _compare(bench, path, symbolizer, remarks)
+    if _VMLINUX not in os.environ:
+        remarks.append(f"{_VMLINUX} may name a vmlinux with debugging information, which is measured too.")
+    return Result(
+        "Symbolization",
+        "Addresses uniform over all code, with inlined calls; columns in and out, hot loops compiled before.",
+        comparisons,
+        [
+            f"python -m bench.symbolize_batch {chosen[0]} {_MANY}",
+            f"python -m bench.symbolize_batch {chosen[0]} {_SOME} --addresses | {symbolizer} --inlines -e {chosen[0]}",
+        ],
+        remarks,
+    )
+
+
+def _compare(bench: Bench, path: Path, symbolizer: str, remarks: list[str]) -> list[Comparison]:
+    batch = (sys.executable, "-m", "bench.symbolize_batch", str(path))
+    llvm = (symbolizer, "--inlines", "-e", str(path))
+    lines = {count: output_of([*batch, str(count), "--addresses"]) for count in (_SOME // 10, _SOME, 2 * _SOME)}
+    output_of([*batch, str(_SOME)])  # compiles the hot loops, and builds the index
+    warm = bench.median(lambda: float(output_of([*batch, str(_MANY)]).split()[1]))
+    theirs = {count: bench.median(lambda text=text: _run(llvm, text)[0]) for count, text in lines.items()}
+    a_lookup = max(1e-9, (theirs[2 * _SOME] - theirs[_SOME // 10]) / (2 * _SOME - _SOME // 10))
+    all_theirs = theirs[2 * _SOME] + (_MANY - 2 * _SOME) * a_lookup
+    cold = bench.median(lambda: _from_nothing([*batch, str(_MANY)])[0])
+    some = bench.median(lambda: _from_nothing([*batch, str(_SOME)])[0])
+    memory = _from_nothing([*batch, str(_SOME)])[1], _run(llvm, lines[_SOME])[1]
+    one = lines[_SOME].split("\n", 1)[0]
+    single = bench.median(lambda: _run((*PTAP, "symbolize", "-e", str(path), one))[0])
+    start = bench.median(lambda: _run((sys.executable, "-c", "import numpy"))[0])
+    name = path.name
+    found = [
+        Comparison(f"{name}: a million, with its index", _MANY / warm, 1 / a_lookup, "addresses/s", True),
+        Comparison(f"{name}: a million, from nothing", cold, all_theirs, "s", False, "llvm's is extrapolated"),
+        Comparison(f"{name}: {_SOME:,}, from nothing", some, theirs[_SOME], "s", False),
+        Comparison(f"{name}: peak memory of these", memory[0], memory[1], "MiB", False),
+        Comparison(f"{name}: one, with its index", single, start, "s", False, "`python3 -c 'import numpy'`"),
+    ]
+    if importlib.util.find_spec("symbolic") is None and "PTAP_BENCH_SYMBOLIC" not in os.environ:
+        remarks.append(f"{name}: symbolic is not installed (pip install symbolic), so its SymCache was not compared.")
+        return found
+    other = os.environ.get("PTAP_BENCH_SYMBOLIC", sys.executable)
+    holder = find_debug_file(ElfImage.open(path)).path or str(path)
+    cache = bench.median(lambda: _run((other, "-c", _SYMCACHE, holder))[0])
+    built = bench.median(lambda: _from_nothing((*PTAP, "symbolize", "--index", "-e", str(path), one))[0])
+    found.append(Comparison(f"{name}: the whole index", built, cache, "s", False, "symbolic's SymCache, in memory"))
+    return found
+
+
+def _run(command: Sequence[str], text: str = "", environment: dict[str, str] | None = None) -> tuple[float, float]:
+    """Seconds and MiB (peak) that a command takes. Raises Unavailable when it fails."""
+    with tempfile.TemporaryFile("w+") as feed:
+        feed.write(text)
+        feed.seek(0)
+        begin = time.perf_counter()
+        process = subprocess.Popen(
+            command, stdin=feed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - begin
+    if process.returncode != 0:
+        raise Unavailable(f"{command[0]} failed with status {process.returncode}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def _from_nothing(command: Sequence[str]) -> tuple[float, float]:
+    """`_run` with an empty cache of indices; compiled code stays."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(tempfile.mkdtemp())
+    try:
+        (folder / "ptap").mkdir()
+        (folder / "ptap" / "compiled").symlink_to(home / "ptap" / "compiled")
+        return _run(command, environment={**os.environ, "XDG_CACHE_HOME": str(folder)})
+    finally:
+        shutil.rmtree(folder)

@@ -1,0 +1,119 @@
+"""Symbolized addresses as lines: text as addr2line -fipC prints it, or JSON Lines in the output contract's shape."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptap.report.short_text import printable
+from unwind.symbolize.function_name import readable_name
+from unwind.symbolize.index_lookup import AddressFrames, Reason
+from unwind.symbolize.symbolizer import Symbolizer
+
+_ADDRESS = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]{1,16})\s*")
+_NO_ADDRESS = "this is no hexadecimal address, such as 0x1139"
+_UNKNOWN = "?? ??:0\n"
+_KERNEL = 1 << 63
+
+
+class SymbolLines:
+    """Lines for batches of addresses of one file. What a function is called is made text once."""
+
+    def __init__(self, symbolizer: Symbolizer, as_json: bool) -> None:
+        self._symbolizer = symbolizer
+        self._as_json = as_json
+        self._functions: dict[tuple[str, str], str] = {}
+        build_id = symbolizer.image.build_id
+        module = json.dumps(symbolizer.image.path, ensure_ascii=False)
+        self._module = f'"module": {module}, "build_id": {json.dumps(build_id.hex() if build_id else None)}'
+
+    def of(self, texts: Sequence[str]) -> tuple[str, Counter[str]]:
+        """The lines for addresses as people write them, and how many have no frames for which reason."""
+        matches = [_ADDRESS.fullmatch(text) for text in texts]
+        values = [int(match[1], 16) if match else None for match in matches]
+        good = np.array([value for value in values if value is not None], dtype=np.uint64)
+        frames = self._symbolizer.frames(good)
+        missed = Counter({_NO_ADDRESS: values.count(None)} if None in values else {})
+        for reason, count in zip(*np.unique(frames.reasons, return_counts=True), strict=True):
+            if reason != Reason.FOUND:
+                missed[Reason(int(reason)).text] += int(count)
+        found = self._json(frames, good) if self._as_json else self._text(frames)
+        if len(good) < len(values):
+            lines = iter(found)
+            found = [self._no_address(text) if value is None else next(lines)
+                     for text, value in zip(texts, values, strict=True)]  # fmt: skip
+        return "".join(found), missed
+
+    def _no_address(self, text: str) -> str:
+        return self._trace("bad_address", "") if self._as_json else _UNKNOWN
+
+    def _function(self, name: str, file: str) -> str:
+        """The part of a frame's text that is the same for all frames of a function."""
+        text = self._functions.get((name, file))
+        if text is None:
+            shown = readable_name(name) if name else None
+            if self._as_json:
+                text = f'"function": {json.dumps(shown, ensure_ascii=False)}, "offset": %s, '
+                text = text.replace("%", "%%").replace('"offset": %%s', '"offset": %s')
+                text += f'"file": {json.dumps(file or None, ensure_ascii=False)}'.replace("%", "%%")
+            else:
+                text = printable(f"{shown or '??'} at {file or '??'}:")
+            self._functions[name, file] = text
+        return text
+
+    def _function_texts(self, frames: AddressFrames) -> tuple[list[str], list[int]]:
+        """The text of each function in the batch, and which of them each frame has."""
+        _, firsts, inverse = np.unique(frames.functions, return_index=True, return_inverse=True)
+        texts = [
+            self._function(frames.name_table[name], frames.file_table[file])
+            for name, file in zip(frames.names[firsts].tolist(), frames.files[firsts].tolist(), strict=True)
+        ]
+        return texts, inverse.tolist()
+
+    def _text(self, frames: AddressFrames) -> list[str]:
+        texts, which = self._function_texts(frames)
+        parts = [f"{texts[at]}{line or '?'}\n" for at, line in zip(which, frames.lines.tolist(), strict=True)]
+        bounds = frames.offsets.tolist()
+        return [
+            " (inlined by) ".join(parts[low:high]) if high > low else _UNKNOWN
+            for low, high in itertools.pairwise(bounds)
+        ]
+
+    def _json(self, frames: AddressFrames, addresses: NDArray[np.uint64]) -> list[str]:
+        texts, which = self._function_texts(frames)
+        offsets = self._symbolizer.function_offsets(addresses).tolist()
+        lines, columns, inlined = frames.lines.tolist(), frames.columns.tolist(), frames.inlined.tolist()
+        bounds = frames.offsets.tolist()
+        found = []
+        for index, address in enumerate(addresses.tolist()):
+            space = "kernel" if address >= _KERNEL else "user"
+            head = f'{{"space": "{space}", "address": "{address:#x}", {self._module}, '
+            parts = []
+            for at in range(bounds[index], bounds[index + 1]):
+                offset = "null" if inlined[at] or offsets[index] < 0 else offsets[index]
+                parts.append(
+                    f'{head}{texts[which[at]] % offset}, "line": {lines[at] or "null"}, '
+                    f'"column": {columns[at] or "null"}, "inlined": {"true" if inlined[at] else "false"}, '
+                    '"arguments": []}'
+                )
+            stop = "end_of_stack"
+            if not parts:
+                stop = Reason(int(frames.reasons[index])).name.lower()
+                parts.append(
+                    f'{head}"function": null, "offset": null, "file": null, "line": null, "column": null, '
+                    '"inlined": false, "arguments": []}'
+                )
+            found.append(self._trace(stop, ", ".join(parts)))
+        return found
+
+    def _trace(self, stop: str, frames: str) -> str:
+        return (
+            '{"probe": null, "time_ns": 0, "cpu": 0, "pid": 0, "tid": 0, "comm": "", "weight": 1, '
+            f'"stop": "{stop}", "frames": [{frames}]}}\n'
+        )

@@ -1,0 +1,186 @@
+"""Names of all functions of a module at once: one number for each distinct name, by entry of a ModuleRows.
+
+Says what `function_name.function_name` says of a single entry. A string is read once however many entries share it;
+entries whose names are in a shared (dwz) file or a type unit, or take a look at more entries, are asked one by one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfi_tables.hot_loop import compiled, hot_loop, plain_view
+from unwind.dwarf import constants as C
+from unwind.dwarf.damage import DwarfError
+from unwind.dwarf.language import has_scopes
+from unwind.dwarf.line_header_scan import NO_STRING, SHARED_STRING, STRING_SECTIONS
+from unwind.symbolize import unit_scan as U
+from unwind.symbolize.function_name import MANGLED, demangled, function_name
+
+if TYPE_CHECKING:
+    from unwind.dwarf.debug_info import DebugInfo
+    from unwind.symbolize.module_scan import ModuleRows
+
+_CHAIN = 16
+_SLOW = -2
+
+# Columns of what `follow_origins` finds.
+_NAME = 0
+_LINKAGE = 1
+_LAST = 2
+"""The entry at the end of the chain, which is where the function is declared."""
+_KEY = 3
+"""-1, or for an entry that must be asked itself what tells apart those that need different answers."""
+_WIDTH = 4
+
+
+@hot_loop
+def follow_origins(entries: Any, found: Any) -> None:
+    """Write to `found` (see above) the names of each entry, its own or those of entries that complete it."""
+    count = len(entries) // U.ENTRY_WIDTH
+    for index in range(count):
+        at = index
+        name = NO_STRING
+        linkage = NO_STRING
+        key = -1
+        for _ in range(_CHAIN):
+            base = at * U.ENTRY_WIDTH
+            if name == NO_STRING:
+                name = 0 + entries[base + U.NAME]
+            if linkage == NO_STRING:
+                linkage = 0 + entries[base + U.LINKAGE]
+            origin = 0 + entries[base + U.ORIGIN]
+            if name == SHARED_STRING or linkage == SHARED_STRING or origin < -1:
+                key = index
+                # Copies of a function in the shared file all have the name that it has there.
+                if origin < -1 and origin > U.ORIGIN_ELSEWHERE and name == NO_STRING and linkage == NO_STRING:
+                    key = count - origin
+                break
+            if origin == -1:
+                break
+            low = 0
+            high = count
+            while low < high:
+                middle = (low + high) // 2
+                if entries[middle * U.ENTRY_WIDTH + U.OFFSET] < origin:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low >= count or entries[low * U.ENTRY_WIDTH + U.OFFSET] != origin:
+                key = index
+                break
+            at = low
+        found[index * _WIDTH + _NAME] = name
+        found[index * _WIDTH + _LINKAGE] = linkage
+        found[index * _WIDTH + _LAST] = at
+        found[index * _WIDTH + _KEY] = key
+
+
+class EntryNames:
+    """`ids[entry]` is the number of the entry's name among `names`, 0 (which is "") for none."""
+
+    def __init__(self, info: DebugInfo, rows: ModuleRows, plain: bool) -> None:
+        self._info = info
+        self._rows = rows
+        self.names: list[str] = [""]
+        self._numbers: dict[str, int] = {"": 0}
+        self._sections = [info.sections.get(name) for name in STRING_SECTIONS]
+        entries = np.ascontiguousarray(rows.entries).reshape(-1)
+        found = np.empty(len(rows.entries) * _WIDTH, dtype=np.int64)
+        if plain:
+            follow_origins(plain_view(entries), plain_view(found))
+        else:
+            compiled(follow_origins)(entries, found)
+        self._found = found.reshape(-1, _WIDTH)
+        self.ids: NDArray[np.int64] = np.zeros(len(rows.entries), dtype=np.int64)
+        self._name_all()
+
+    def number(self, name: str) -> int:
+        """The number of `name`, a new one where it has none."""
+        number = self._numbers.get(name)
+        if number is None:
+            number = self._numbers[name] = len(self.names)
+            self.names.append(name)
+        return number
+
+    def _name_all(self) -> None:
+        entries, found = self._rows.entries, self._found
+        has_code = entries[:, U.START] != 0
+        slow = has_code & (found[:, _KEY] >= 0)
+        linked = has_code & ~slow & (found[:, _LINKAGE] >= 0)
+        scoped_language = np.array([has_scopes(each) for each in self._rows.facts[:, U.LANGUAGE].tolist()], dtype=bool)
+        scoped = has_code & ~slow & ~linked & (found[:, _NAME] >= 0)
+        in_scopes = scoped_language[entries[:, U.UNIT]] if len(entries) else scoped
+        plain = scoped & ~in_scopes
+        self._each(linked, found[:, _LINKAGE], self._linked_name)
+        self._each(plain, found[:, _NAME], lambda at: self._string(int(found[at, _NAME])))
+        self._each(scoped & in_scopes, found[:, _LAST], self._scoped_name)
+        self._each(slow, found[:, _KEY], self._asked_name)
+
+    def _each(self, chosen: NDArray[np.bool_], keys: NDArray[np.int64], name_of: Any) -> None:
+        """Number the chosen entries, of which those with equal keys have the name of the first one."""
+        places = np.flatnonzero(chosen)
+        if not len(places):
+            return
+        _, firsts, inverse = np.unique(keys[places], return_index=True, return_inverse=True)
+        numbers = [self.number(name_of(at)) for at in places[firsts].tolist()]
+        self.ids[places] = np.array(numbers, dtype=np.int64)[inverse]
+
+    def _string(self, reference: int) -> str:
+        data, begin = self._sections[reference & 7], reference >> 3
+        end = data.find(b"\0", begin)
+        return data[begin:end].decode("utf-8", "backslashreplace") if end >= 0 else ""
+
+    def _linked_name(self, entry: int) -> str:
+        symbol = self._string(int(self._found[entry, _LINKAGE]))
+        # What the library cannot demangle, the scopes tell.
+        if symbol.startswith(MANGLED) and demangled(symbol) == symbol:
+            return self._asked_name(entry)
+        return symbol
+
+    def _asked_name(self, entry: int) -> str:
+        columns = self._rows.entries[entry]
+        try:
+            found = self._rows.units[int(columns[U.UNIT])].entry_at(int(columns[U.OFFSET]))
+            name, linkage = function_name(found)
+        except DwarfError as error:
+            self._info.note_problem(error.problem)
+            return ""
+        return linkage if linkage is not None and demangled(linkage) == name else name or ""
+
+    def _scoped_name(self, entry: int) -> str:
+        """The name with the namespaces, classes and function around the place where it is declared."""
+        entries = self._rows.entries
+        name = self._string(int(self._found[entry, _NAME]))
+        scopes: list[str] = []
+        owner = int(entries[int(self._found[entry, _LAST]), U.PARENT])
+        while owner >= 0:
+            tag = int(entries[owner, U.TAG])
+            if tag == C.DW_TAG_subprogram:
+                outer = self._function_name(owner)
+                if outer is None:
+                    return self._asked_name(entry)
+                scopes.append(outer or "(anonymous)")
+                break
+            if tag != C.DW_TAG_inlined_subroutine:
+                reference = int(self._found[owner, _NAME])
+                if reference >= 0:
+                    scopes.append(self._string(reference))
+                elif tag == C.DW_TAG_namespace:
+                    scopes.append("(anonymous namespace)")
+                else:
+                    return self._asked_name(entry)
+            owner = int(entries[owner, U.PARENT])
+        return "::".join([*reversed(scopes), name])
+
+    def _function_name(self, entry: int) -> str | None:
+        """As people write it; None when the entry must be asked itself."""
+        if self._found[entry, _KEY] >= 0:
+            return None
+        if self._found[entry, _LINKAGE] >= 0:
+            symbol = self._string(int(self._found[entry, _LINKAGE]))
+            readable = demangled(symbol)
+            return None if readable == symbol and symbol.startswith(MANGLED) else readable
+        return self._scoped_name(entry) if self._found[entry, _NAME] >= 0 else ""

@@ -1,0 +1,117 @@
+"""Batches of addresses of one module → frames in columns: by the module's symbol index, or without one.
+
+The index is taken from the cache, or built and put there when a batch is large enough that it pays. A few addresses
+without an index are answered from the units that they lie in, and nothing else is read.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfi_tables.debug_file import DEBUG_DIRECTORIES, find_debug_file
+from cfi_tables.elf_image import ET_REL, ElfImage
+from unwind.symbolize.index_cache import cached_index, keep_index
+from unwind.symbolize.index_lookup import AddressFrames, IndexLookup
+
+if TYPE_CHECKING:
+    from unwind.symbolize.module_symbols import ModuleSymbols
+
+FEW = 16
+"""Addresses up to which no index is built: they take less time than the whole module."""
+
+
+class Symbolizer:
+    """Symbolizes addresses of one ELF file; made by `open`."""
+
+    def __init__(self, image: ElfImage, debug_directories: tuple[str, ...] = DEBUG_DIRECTORIES) -> None:
+        self.image = image
+        self.problems: list[str] = []
+        """What of the debugging information could not be used, where that was noticed."""
+        self._directories = debug_directories
+        self._lookup: IndexLookup | None = None
+        self._asked = 0
+
+    @classmethod
+    def open(cls, path: str | Path, debug_directories: tuple[str, ...] = DEBUG_DIRECTORIES) -> Symbolizer:
+        """The symbolizer of the ELF file at `path`. Raises ElfError or OSError when it cannot be opened."""
+        return cls(ElfImage.open(path), debug_directories)
+
+    @cached_property
+    def _debug_image(self) -> ElfImage | None:
+        """The separate debug file, None where the file has its own debugging information or there is none."""
+        if self.image.little_endian and self.image.has(".debug_info"):
+            return None
+        return find_debug_file(self.image, self._directories).image
+
+    @cached_property
+    def _symbols(self) -> ModuleSymbols:
+        from unwind.symbolize.module_symbols import ModuleSymbols
+
+        return ModuleSymbols.open(self.image, self._directories)
+
+    @cached_property
+    def _can_be_indexed(self) -> bool:
+        """Whether an index tells what single reads tell: it is made of units that are linked and in one file."""
+        if (self._debug_image or self.image).file_type == ET_REL:
+            return False
+        info = self._symbols.debug_info
+        if info is None or not info.image.has(".debug_addr"):  # split units cannot do without
+            return True
+        return not any(unit.is_skeleton for unit in info.units)
+
+    def has_index(self) -> bool:
+        """Whether there is an index, here or in the cache."""
+        if self._lookup is None:
+            index = cached_index(self.image, self._debug_image)
+            if index is not None:
+                self._lookup = IndexLookup(index)
+        return self._lookup is not None
+
+    def build_index(self) -> None:
+        """Have an index: that of the cache, or one built now and put there. Raises TableError (`size_limit`).
+
+        Modules with split units and objects that are not linked get none: their addresses are read one by one.
+        """
+        if self.has_index() or not self._can_be_indexed:
+            return
+        from unwind.symbolize.index_build import build_index
+
+        index = build_index(self._symbols)
+        self.problems = self._symbols.problems
+        keep_index(index, self.image, self._debug_image)
+        self._lookup = IndexLookup(index)
+
+    def frames(self, addresses: NDArray[np.uint64]) -> AddressFrames:
+        """The frames at `addresses`: file virtual addresses, in any order.
+
+        An address of which nothing is known, or whose unit is damaged, has no frames but a reason. Raises
+        SymbolIndexError when the index was damaged after it was checked.
+        """
+        self._asked += len(addresses)
+        if not self.has_index() and self._asked > FEW and self._can_be_indexed:
+            self.build_index()
+        if self._lookup is not None:
+            return self._lookup.frames(addresses)
+        from unwind.symbolize.unit_frames import unit_frames
+
+        found = unit_frames(self._symbols, addresses)
+        self.problems = self._symbols.problems
+        return found
+
+    def function_offsets(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """How far each address lies behind its function's entry, -1 where that is not known (as in cold parts)."""
+        if self._lookup is not None:
+            return self._lookup.function_offsets(addresses)
+        from unwind.symbolize.unit_frames import unit_function_offsets
+
+        return unit_function_offsets(self._symbols, addresses)
+
+
+def symbolize(path: str | Path, addresses: NDArray[np.uint64]) -> AddressFrames:
+    """The frames at `addresses` of the ELF file at `path`, see `Symbolizer.frames`. Raises ElfError and OSError."""
+    return Symbolizer.open(path).frames(np.asarray(addresses, dtype=np.uint64))
