@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from unwind.dwarf.debug_info import DebugInfo
     from unwind.symbolize.module_scan import ModuleRows
 
+_ASK_UNIT = -16
+"""A reference to the directory of unit i is so much less i."""
+
 
 class SourceFiles:
     """`ids[file]` is the number of a file's path among `paths`, 0 (which is "") for none and where nobody asks."""
 
     def __init__(self, info: DebugInfo, rows: ModuleRows) -> None:
         self._info = info
+        self._units = rows.units
         self._strings: dict[int, str] = {}
         self.paths: list[str] = [""]
         # One more than there are files: what is not known has the number -1.
@@ -37,7 +41,8 @@ class SourceFiles:
             self._number(rows, places)
 
     def _number(self, rows: ModuleRows, places: NDArray[np.int64]) -> None:
-        facts = rows.facts[np.searchsorted(rows.facts[:, U.FIRST_FILE], places, side="right") - 1]
+        units = np.searchsorted(rows.facts[:, U.FIRST_FILE], places, side="right") - 1
+        facts = rows.facts[units]
         version_5 = facts[:, U.LINE_VERSION] >= 5
         first = facts[:, U.FIRST_DIRECTORY]
         count = facts[:, U.DIRECTORY_COUNT]
@@ -48,7 +53,9 @@ class SourceFiles:
         folder = np.where(known, directories[np.where(known, first + index, -1)], -1)
         # -2: the folder is the base itself; -3: there is no such folder.
         folder = np.where(index == 0, -2, np.where(known, folder, -3))
-        columns = (facts[:, U.DIRECTORY], base, folder, rows.files[places, 0])
+        # A directory that the scan could not read, as one in a shared debug file, is asked of the unit.
+        asked = np.where(facts[:, U.DIRECTORY] >= 0, facts[:, U.DIRECTORY], _ASK_UNIT - units)
+        columns = (asked, base, folder, rows.files[places, 0])
         distinct, inverse = _distinct_rows(columns)
         numbers: dict[str, int] = {"": 0}
         ids = []
@@ -66,6 +73,8 @@ class SourceFiles:
         return source_path(root, inside, folder == -2, self._string(name))
 
     def _string(self, reference: int) -> str:
+        if reference <= _ASK_UNIT:
+            return self._units[_ASK_UNIT - reference].compilation_directory or ""
         if reference < 0:
             return ""
         text = self._strings.get(reference)

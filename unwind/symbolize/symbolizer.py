@@ -59,10 +59,15 @@ class Symbolizer:
         """Whether an index tells what single reads tell: it is made of units that are linked and in one file."""
         if (self._debug_image or self.image).file_type == ET_REL:
             return False
+        from unwind.dwarf.damage import DwarfError
+
         info = self._symbols.debug_info
         if info is None or not info.image.has(".debug_addr"):  # split units cannot do without
             return True
-        return not any(unit.is_skeleton for unit in info.units)
+        try:
+            return not any(unit.is_skeleton for unit in info.units)
+        except DwarfError:  # told when the unit is read
+            return False
 
     def has_index(self) -> bool:
         """Whether there is an index, here or in the cache."""
