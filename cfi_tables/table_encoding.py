@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from cfi_tables import layout
 from cfi_tables.hot_loop import run_hot
-from cfi_tables.row_codes import RowCodes, RowSteps, choose_codes, row_steps
+from cfi_tables.row_codes import RowCodes, choose_codes
+from cfi_tables.row_steps import RowSteps, row_steps
 from cfi_tables.rows import encode_rows
 from cfi_tables.rule_record import INVALID, OVERFLOW, Rule, encode_rules
 from cfi_tables.table_check import TableError

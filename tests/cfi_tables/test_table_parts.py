@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from cfi_tables import layout, row_codes, section_programs
+from cfi_tables import layout, row_steps, section_programs
 from cfi_tables.elf_image import ElfImage
 from cfi_tables.hot_loop import compiled
 from cfi_tables.lookup import find_rule
@@ -32,7 +32,7 @@ def test_rows_of_parts_are_those_of_the_whole(name, system_file, monkeypatch):
 def test_blocks_of_parts_hold_the_same_rows(size, system_file, monkeypatch):
     image = ElfImage.open(system_file("libcrypto.so.3"))
     whole = build_table(image, use_compiled=True)
-    monkeypatch.setattr(row_codes, "_PART_ROWS", size)
+    monkeypatch.setattr(row_steps, "_PART_ROWS", size)
     cut = build_table(image, use_compiled=True)
     assert len(cut.data) != len(whole.data), "the table is the same: it was not made in parts"
     assert cut.text_range == whole.text_range
