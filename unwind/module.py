@@ -7,8 +7,8 @@ addresses and a file's virtual addresses.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -152,9 +152,12 @@ def _open_mapped(path: str, pid: int) -> ElfImage:
     what is left (a build-id in the mapping tells whether it is the same file).
     """
     plain = path.removesuffix(" (deleted)")
-    for candidate in (f"/proc/{pid}/root{plain}", plain):
-        if os.path.exists(candidate):
-            image = ElfImage.open(candidate)
-            image.path = plain
-            return image
-    raise FileNotFoundError(2, "the file is gone; keep it until the trace is read", plain)
+    # The process may end at any moment, even between two looks at its root.
+    with suppress(OSError):
+        image = ElfImage.open(f"/proc/{pid}/root{plain}")
+        image.path = plain
+        return image
+    try:
+        return ElfImage.open(plain)
+    except FileNotFoundError:
+        raise FileNotFoundError(2, "the file is gone; keep it until the trace is read", plain) from None
