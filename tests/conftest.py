@@ -6,10 +6,12 @@ the test: there nothing may be skipped for want of a package.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +59,33 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.skipped and os.environ.get("CI"):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} would be skipped, which CI does not allow: {report.longrepr}"
+
+
+def _lock_of(item: pytest.Item) -> int | None:
+    """How the tracers of a test get on with those of others that run at once: LOCK_SH, LOCK_EX, or None without one.
+
+    A uprobe that perf sets is in a file, and so in every process that maps it. Whoever sets a breakpoint of their own
+    at that place of the same file, as ptrace and gdb do in libc and in the test programs, misses hits.
+    """
+    folder = item.path.relative_to(Path(__file__).resolve().parent).parts[0]
+    if folder in ("backend_ptrace", "oracles", "shadow_stack"):
+        return fcntl.LOCK_SH
+    if folder in ("backend_perf", "end_to_end"):
+        parameters = getattr(item, "callspec", None)
+        return fcntl.LOCK_SH if parameters and parameters.params.get("backend") == "ptrace" else fcntl.LOCK_EX
+    return None
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, None]:
+    """Hold the lock of `_lock_of` from the first fixture to the last; other runs on the machine count too."""
+    kind = _lock_of(item)
+    if kind is None:
+        yield
+        return
+    with open(Path(tempfile.gettempdir()) / f"ptap-tests-{os.getuid()}.lock", "w") as lock:
+        fcntl.flock(lock, kind)
+        yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,9 @@ def test_table_against_the_interpreter():
             seen.update(_parts(wanted))
 
     compare()
-    assert set(seen) == {
+    # The end of the stack needs one register of many, which another version of hypothesis may not draw in 400 sections;
+    # tests/cfi_tables/test_call_frame_instructions.py has it.
+    assert set(seen) | {"end"} == {
         *("gap", "end", "overflow", "register and offset", "in memory", "by expression"),
         *("flag 0", "flag 1", "flag 2"),
         *("undefined", "same", "at cfa", "cfa plus", "register", "expression", "val expression"),
