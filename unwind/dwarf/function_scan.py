@@ -393,6 +393,7 @@ def _abbreviations(unit: CompilationUnit, plain: bool) -> tuple[np.ndarray, int,
     import numpy as np
 
     data: Any = unit.info.sections.get(".debug_abbrev")
+    offset = unit.contribution.of(".debug_abbrev") + unit.abbreviation_offset
     read: Any = read_abbreviations if plain else compiled(read_abbreviations)
     sizes = form_sizes()
     capacity = 256
@@ -401,13 +402,13 @@ def _abbreviations(unit: CompilationUnit, plain: bool) -> tuple[np.ndarray, int,
         attributes = np.zeros(8 * capacity * A.ATTRIBUTE_WIDTH, dtype=np.int64)
         views = [plain_view(each) if plain else each for each in (sizes, abbreviations, attributes)]
         count, _, status = read(
-            *(data if plain else np.frombuffer(data, dtype=np.uint8), unit.abbreviation_offset, unit.version),
+            *(data if plain else np.frombuffer(data, dtype=np.uint8), offset, unit.version),
             *(unit.address_size, unit.offset_size, *views),
         )
         if status == A.FULL:
             capacity *= 4
         elif status == A.TRUNCATED:
-            raise DwarfError(DwarfReason.TRUNCATED, ".debug_abbrev", unit.abbreviation_offset, unit.offset)
+            raise DwarfError(DwarfReason.TRUNCATED, ".debug_abbrev", offset, unit.offset)
         else:
             return abbreviations, count, attributes
 
