@@ -15,7 +15,7 @@ from typing import Any
 from bench.comparison import Bench, Comparison, Result, Unavailable
 from bench.programs import ROOT, output_of, tool
 
-_JOB = "f = lambda n: n if n < 2 else f(n - 1) + f(n - 2)\nfor _ in range(12): f(30)"
+_JOB = "f = lambda n: n if n < 2 else f(n - 1) + f(n - 2)\nfor _ in range(20): f(30)"
 _FREQUENCY = "3999"
 _DUMP = "8192"
 _LEAST_SAMPLES = 5000

@@ -99,21 +99,33 @@ def _compare(bench: Bench, path: Path, symbolizer: str, remarks: list[str]) -> l
     return found
 
 
+# A process counts what the one that started it had, so a small one starts it.
+_MEASURED = """
+import os, sys
+child = os.fork()
+if not child:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.execvp(sys.argv[1], sys.argv[1:])
+status, usage = os.wait4(child, 0)[1:]
+print(usage.ru_maxrss)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def _run(command: Sequence[str], text: str = "", environment: dict[str, str] | None = None) -> tuple[float, float]:
     """Seconds and MiB (peak) that a command takes. Raises Unavailable when it fails."""
     with tempfile.TemporaryFile("w+") as feed:
         feed.write(text)
         feed.seek(0)
         begin = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdin=feed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", _MEASURED, *command],
+            stdin=feed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment, text=True,
+        )  # fmt: skip
         seconds = time.perf_counter() - begin
-    if process.returncode != 0:
-        raise Unavailable(f"{command[0]} failed with status {process.returncode}")
-    return seconds, usage.ru_maxrss / 1024
+    if done.returncode != 0:
+        raise Unavailable(f"{command[0]} failed with status {done.returncode}")
+    return seconds, int(done.stdout) / 1024
 
 
 def _from_nothing(command: Sequence[str]) -> tuple[float, float]:
