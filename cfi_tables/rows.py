@@ -42,7 +42,7 @@ TOKEN_MASK = (1 << PAIR_SHIFT) - 1
 """A row's step: its pair's number above its delta's token."""
 _WINDOW = 56
 """Bits that are right in a window."""
-_NEAR_BITS = 24
+NEAR_BITS = 24
 """Bits that a row takes at most without an escape and a far delta; those refill the window by themselves."""
 
 
@@ -80,7 +80,7 @@ def _next_row(
     Gives the next `at`, `window`, `valid`, and the row's state (0 when the block is damaged) and address. The window
     holds the `valid` bits from `at` on. `rules` and `deltas` are where these areas lie in the arena.
     """
-    if valid < _NEAR_BITS:
+    if valid < NEAR_BITS:
         window = _read_bits(arena, at)
         valid = _WINDOW
     successor = (state >> 12) + (window & ((1 << ((state >> 8) & 15)) - 1))

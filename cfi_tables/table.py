@@ -6,8 +6,6 @@ Owns the table as a value. Data comes from an `ElfImage` (and its debug file) or
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from cfi_tables import layout
 from cfi_tables.hot_loop import compiled, plain_view
+from cfi_tables.mapped_file import map_whole, write_whole
 from cfi_tables.rows import decode_rows
 from cfi_tables.table_check import TableError as TableError
 from cfi_tables.table_check import checked_header
@@ -74,25 +73,15 @@ class CompactTable:
 
     def save(self, path: str | Path) -> None:
         """Write the table to `path`: whole or not at all. Raises OSError."""
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        try:
-            with open(temporary, "xb") as file:
-                file.write(self.data.tobytes())
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(path, self.data)
 
     @classmethod
     def load(cls, path: str | Path) -> CompactTable:
         """Map the table at `path`. Raises TableError when it is damaged or of another format, and OSError."""
-        with open(path, "rb") as file:
-            try:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except ValueError:
-                raise TableError(f"{path}: the table is empty; delete it, and it is built again") from None
-        return cls(np.frombuffer(data, dtype=np.uint8), str(path))
+        data = map_whole(path)
+        if data is None:
+            raise TableError(f"{path}: the table is empty; delete it, and it is built again")
+        return cls(data, str(path))
 
 
 def build_table(image: ElfImage, debug: ElfImage | None = None, use_compiled: bool | None = None) -> CompactTable:

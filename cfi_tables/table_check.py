@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from cfi_tables import layout
 from cfi_tables.architecture import architecture_of
+from cfi_tables.rows import NEAR_BITS
 
-_NEAR_BITS = 24  # `rows` reads as many at once
 _RECORD_WORDS = layout.RULE_SIZE // 4
 _EXPRESSION_KINDS = (layout.REGISTER_KIND_EXPRESSION, layout.REGISTER_KIND_VAL_EXPRESSION)
 
@@ -116,7 +116,7 @@ def _check_codes(parts: dict[str, NDArray[Any]], header: Any, refuse: _Refuse) -
         raise refuse("rules overlap or are out of order")
     places = np.repeat(records + _RECORD_WORDS - (np.cumsum(sizes) - sizes), sizes) + np.arange(sizes.sum())
     successors = words[places].astype(np.int64)
-    if int(bits.max()) + int(header["delta_bits"]) + layout.DELTA_NEAR_EXTRA > _NEAR_BITS:
+    if int(bits.max()) + int(header["delta_bits"]) + layout.DELTA_NEAR_EXTRA > NEAR_BITS:
         raise refuse("a row may take more bits than are read at once")
     if ((successors & 15) > np.repeat(bits, sizes)).any():
         raise refuse("a successor's code is damaged")

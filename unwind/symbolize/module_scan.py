@@ -6,15 +6,15 @@ the interpreter's lock. Damage is noted in the DebugInfo, a unit at a time.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables.hot_loop import compiled, plain_view
+from cfi_tables.worker_threads import run_parts
 from unwind.dwarf import abbreviation_scan as A
 from unwind.dwarf import constants as C
 from unwind.dwarf import function_scan as F
@@ -121,12 +121,9 @@ def scan_module(info: DebugInfo, plain: bool) -> ModuleRows:
     def read(part: tuple[int, int]) -> list[list[Int64s]]:
         return _read_part(part, units, sections, columns, facts, longest, plain)
 
-    if plain or len(parts) == 1:
-        found = [read(part) for part in parts]
-    else:
+    if not plain:
         compiled(scan_units)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            found = list(pool.map(read, parts))
+    found = run_parts([partial(read, part) for part in parts], not plain)
     result = _joined(units, facts.reshape(-1, U.FACT_WIDTH), [each for part in found for each in part])
     _note_damage(info, result)
     return result

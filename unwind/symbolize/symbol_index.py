@@ -23,8 +23,6 @@ begin.
 
 from __future__ import annotations
 
-import mmap
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -32,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.mapped_file import map_whole, write_whole
 from unwind.symbolize.packed_column import BLOCK, PackedColumn
 
 MAGIC = 0x59535450  # "PTSY"
@@ -157,25 +156,15 @@ class SymbolIndex:
 
     def save(self, path: str | Path) -> None:
         """Write the index to `path`: whole or not at all. Raises OSError."""
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}")
-        try:
-            with open(temporary, "xb") as file:
-                file.write(self.data.data)
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(path, self.data)
 
     @classmethod
     def load(cls, path: str | Path) -> SymbolIndex:
         """Map the index at `path`. Raises SymbolIndexError when it is damaged or of another format, and OSError."""
-        with open(path, "rb") as file:
-            try:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except ValueError:
-                raise SymbolIndexError(f"{path}: it is empty; delete it, and it is built again") from None
-        return cls(np.frombuffer(data, dtype=np.uint8), str(path))
+        data = map_whole(path)
+        if data is None:
+            raise SymbolIndexError(f"{path}: it is empty; delete it, and it is built again")
+        return cls(data, str(path))
 
 
 def _checksum(data: NDArray[np.uint8]) -> int:
