@@ -300,3 +300,10 @@ def test_a_lookup_by_a_kept_index_loads_neither_numba_nor_the_readers(build: Bui
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         if built:
             assert done.stdout.split() == ["False", "False"]
+
+
+def test_an_address_below_all_code_is_a_miss(build: Build) -> None:
+    lookup = IndexLookup(build_index(ModuleSymbols.open(build("gcc", "-g", "-O2")), plain=True))
+    for addresses in ([0], [0, 1]):
+        frames = lookup.frames(np.array(addresses, dtype=np.uint64))
+        assert frames.offsets[-1] == 0 and (frames.reasons != Reason.FOUND).all()

@@ -182,10 +182,10 @@ class IndexLookup:
             scopes = self._scope_numbers(blocks)
             lines, columns = (self._columns[name].blocks(blocks).astype(np.int32) for name in ("line", "column"))
         place = _last_before(begins, addresses)
-        outside = np.flatnonzero(place < 0)
-        found = [scopes[place], lines[place], columns[place]]
-        for column in found:
-            column[outside] = 0
+        inside = np.flatnonzero(place >= 0)
+        found = [np.zeros(len(addresses), dtype=np.int32) for _ in range(3)]
+        for column, values in zip(found, (scopes, lines, columns), strict=True):
+            column[inside] = values[place[inside]]
         return found
 
     @cached_property
