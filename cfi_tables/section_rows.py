@@ -16,12 +16,12 @@ from cfi_tables import fde_order, frame_section, layout, rule_pool
 from cfi_tables.architecture import Architecture
 from cfi_tables.elf_image import EM_AARCH64
 from cfi_tables.fde_overlap import visible_rows
-from cfi_tables.hot_loop import run_hot
+from cfi_tables.hot_loop import compiled_pays, run_hot
 from cfi_tables.rule_record import Rule, pooled_rules
 from cfi_tables.section_programs import SectionEntries, run_programs
 
-COMPILED_FROM = 256 << 10
-"""Bytes of a section from which loading numba (0.5 s) pays: the plain form decodes about 400 KB a second."""
+_INTERPRETED_RATE = 1_400_000
+"""Bytes of a section that the plain form decodes in a second, measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def decode_section(
     `use_compiled` None chooses by size.
     """
     if use_compiled is None:
-        use_compiled = len(section.data) >= COMPILED_FROM
+        use_compiled = compiled_pays(frame_section.scan_fdes, len(section.data) / _INTERPRETED_RATE)
     architecture = section.architecture
     data = section.data.view()
     data.flags.writeable = False  # one type, hence one compilation, for the compiled form

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cfi_tables.hot_loop import compiled, hot_loop, plain_view
+from cfi_tables.hot_loop import compiled, compiled_pays, hot_loop, plain_view
 from unwind.dwarf import abbreviation_scan as A
 from unwind.dwarf import constants as C
 from unwind.dwarf.abbreviation_scan import find_abbreviation, form_sizes, read_abbreviations
 from unwind.dwarf.damage import DwarfError, DwarfReason
 from unwind.dwarf.language import has_scopes
 from unwind.dwarf.leb128 import fixed_value, leb128_value, skip_leb128
-from unwind.dwarf.line_program import prefer_plain
+from unwind.dwarf.line_program import INTERPRETED_RATE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -357,7 +357,7 @@ def scan_unit(unit: CompilationUnit, plain: bool | None = None) -> np.ndarray:
     unit.check()
     size = unit.end - unit.die_offset
     if plain is None:
-        plain = prefer_plain(size)
+        plain = not compiled_pays(scan_functions, size / INTERPRETED_RATE)
     abbreviations, count, attributes = _abbreviations(unit, plain)
     scopes = int(has_scopes(unit.language))
     capacity = size // 24 + 64

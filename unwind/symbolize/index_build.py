@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables.elf_image import PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, ElfImage
-from cfi_tables.hot_loop import compiled, plain_view
+from cfi_tables.hot_loop import compiled, compiled_pays, plain_view
 from unwind.dwarf import constants as C
-from unwind.dwarf.line_program import prefer_plain
+from unwind.dwarf.line_program import INTERPRETED_RATE
 from unwind.symbolize import index_encoding, symbol_index
 from unwind.symbolize import scope_rows as S
 from unwind.symbolize import unit_scan as U
 from unwind.symbolize.address_pieces import disjoint_pieces, uncovered
 from unwind.symbolize.symbol_index import SymbolIndex
 from unwind.symbolize.symbol_pieces import symbol_pieces
+from unwind.symbolize.unit_scan import scan_units
 
 if TYPE_CHECKING:
     from unwind.dwarf.debug_info import DebugInfo
@@ -40,7 +41,8 @@ def build_index(symbols: ModuleSymbols, plain: bool | None = None) -> SymbolInde
     """
     info = symbols.debug_info
     if plain is None:
-        plain = info is None or prefer_plain(len(info.sections.get(".debug_info")))
+        size = 0 if info is None else len(info.sections.get(".debug_info"))
+        plain = not compiled_pays(scan_units, size / INTERPRETED_RATE)
     made = _Build(symbols, plain)
     return SymbolIndex(made.encoded(), f"symbol index of {symbols.image.path}")
 

@@ -121,8 +121,6 @@ def scan_module(info: DebugInfo, plain: bool) -> ModuleRows:
     def read(part: tuple[int, int]) -> list[list[Int64s]]:
         return _read_part(part, units, sections, columns, facts, longest, plain)
 
-    if not plain:
-        compiled(scan_units)
     found = run_parts([partial(read, part) for part in parts], not plain)
     result = _joined(units, facts.reshape(-1, U.FACT_WIDTH), [each for part in found for each in part])
     _note_damage(info, result)
