@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cfi_tables.hot_loop import compiled, hot_loop, plain_view
 from unwind.dwarf import constants as C
 from unwind.dwarf.damage import DwarfError
+from unwind.dwarf.integer import read_string
 from unwind.dwarf.language import has_scopes
 from unwind.dwarf.line_header_scan import NO_STRING, SHARED_STRING, STRING_SECTIONS
 from unwind.symbolize import unit_scan as U
@@ -129,9 +130,10 @@ class EntryNames:
         self.ids[places] = np.array(numbers, dtype=np.int64)[inverse]
 
     def _string(self, reference: int) -> str:
-        data, begin = self._sections[reference & 7], reference >> 3
-        end = data.find(b"\0", begin)
-        return data[begin:end].decode("utf-8", "backslashreplace") if end >= 0 else ""
+        try:
+            return read_string(self._sections[reference & 7], reference >> 3)[0]
+        except IndexError:
+            return ""
 
     def _linked_name(self, entry: int) -> str:
         symbol = self._string(int(self._found[entry, _LINKAGE]))

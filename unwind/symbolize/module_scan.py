@@ -21,7 +21,7 @@ from unwind.dwarf import function_scan as F
 from unwind.dwarf import line_header_scan as H
 from unwind.dwarf.abbreviation_scan import form_sizes
 from unwind.dwarf.damage import DwarfReason
-from unwind.dwarf.integer import read_unsigned
+from unwind.dwarf.integer import SectionData, read_unsigned
 from unwind.symbolize import unit_scan as U
 from unwind.symbolize.unit_root import ROOT_COUNT
 from unwind.symbolize.unit_scan import scan_units
@@ -134,7 +134,7 @@ def _section(info: DebugInfo, name: str, plain: bool) -> Any:
     return data if plain else np.frombuffer(data or b"\0", dtype=np.uint8)[: len(data)]
 
 
-def _longest_program(data: bytes) -> int:
+def _longest_program(data: SectionData) -> int:
     """Bytes of the longest line number program, with its header; of the rest where a length is damaged."""
     longest = position = 0
     try:
