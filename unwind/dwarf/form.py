@@ -142,7 +142,9 @@ def read_form(
     return _read_rare_form(unit, data, form, position)
 
 
-def _read_rare_form(unit: CompilationUnit, data: SectionData, form: int, position: int) -> tuple[FormClass, int | bytes, int]:
+def _read_rare_form(
+    unit: CompilationUnit, data: SectionData, form: int, position: int
+) -> tuple[FormClass, int | bytes, int]:
     if form in (C.DW_FORM_exprloc, C.DW_FORM_block):
         length, position = read_uleb128(data, position)
         kind = FormClass.EXPRESSION if form == C.DW_FORM_exprloc else FormClass.BLOCK

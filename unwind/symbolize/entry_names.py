@@ -16,7 +16,7 @@ from unwind.dwarf import constants as C
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.integer import read_string
 from unwind.dwarf.language import has_scopes
-from unwind.dwarf.line_header_scan import NO_STRING, SHARED_STRING, STRING_SECTIONS
+from unwind.dwarf.line_header_scan import NO_STRING, SHARED_STRING
 from unwind.symbolize import unit_scan as U
 from unwind.symbolize.function_name import MANGLED, demangled, function_name
 
@@ -53,7 +53,7 @@ def follow_origins(entries: Any, found: Any) -> None:
             if linkage == NO_STRING:
                 linkage = 0 + entries[base + U.LINKAGE]
             origin = 0 + entries[base + U.ORIGIN]
-            if name == SHARED_STRING or linkage == SHARED_STRING or origin < -1:
+            if name <= SHARED_STRING or linkage <= SHARED_STRING or origin < -1:
                 key = index
                 # Copies of a function in the shared file all have the name that it has there.
                 if origin < -1 and origin > U.ORIGIN_ELSEWHERE and name == NO_STRING and linkage == NO_STRING:
@@ -87,7 +87,6 @@ class EntryNames:
         self._rows = rows
         self.names: list[str] = [""]
         self._numbers: dict[str, int] = {"": 0}
-        self._sections = [info.sections.get(name) for name in STRING_SECTIONS]
         entries = np.ascontiguousarray(rows.entries).reshape(-1)
         found = np.empty(len(rows.entries) * _WIDTH, dtype=np.int64)
         if plain:
@@ -108,7 +107,7 @@ class EntryNames:
 
     def _name_all(self) -> None:
         entries, found = self._rows.entries, self._found
-        has_code = entries[:, U.START] != 0
+        has_code = entries[:, U.START] != U.WITHOUT_CODE
         slow = has_code & (found[:, _KEY] >= 0)
         linked = has_code & ~slow & (found[:, _LINKAGE] >= 0)
         scoped_language = np.array([has_scopes(each) for each in self._rows.facts[:, U.LANGUAGE].tolist()], dtype=bool)
@@ -131,7 +130,7 @@ class EntryNames:
 
     def _string(self, reference: int) -> str:
         try:
-            return read_string(self._sections[reference & 7], reference >> 3)[0]
+            return read_string(*self._rows.sources.string_data(reference))[0]
         except IndexError:
             return ""
 
@@ -145,7 +144,8 @@ class EntryNames:
     def _asked_name(self, entry: int) -> str:
         columns = self._rows.entries[entry]
         try:
-            found = self._rows.units[int(columns[U.UNIT])].entry_at(int(columns[U.OFFSET]))
+            unit = self._rows.sources.unit(int(columns[U.UNIT]))
+            found = unit.entry_at(self._rows.sources.place(int(columns[U.OFFSET]))[1])
             name, linkage = function_name(found)
         except DwarfError as error:
             self._info.note_problem(error.problem)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cfi_tables.elf_image import PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, ElfImage
 from cfi_tables.hot_loop import compiled, plain_view
+from cfi_tables.relocation import section_addresses
 from unwind.dwarf import constants as C
 from unwind.dwarf.line_program import prefer_plain
 from unwind.symbolize import index_encoding, symbol_index
@@ -62,7 +63,7 @@ class _Build:
 
             self._rows = scan_module(symbols.debug_info, plain)
             self._names = EntryNames(symbols.debug_info, self._rows, plain)
-            self._files = SourceFiles(symbols.debug_info, self._rows)
+            self._files = SourceFiles(self._rows)
         self._code = _code_ranges(symbols.image)
         self.names = [""] if self._names is None else self._names.names
         self._numbers = {name: number for number, name in enumerate(self.names)}
@@ -219,8 +220,9 @@ class _Build:
 
 def _code_ranges(image: ElfImage) -> tuple[Int64s, Int64s]:
     """Where the module has code, sorted and disjoint: its sections with code, or its segments without any."""
+    addresses = section_addresses(image)
     ranges = [
-        (each.address, each.address + each.size)
+        (addresses[each.index], addresses[each.index] + each.size)
         for each in image.section_list
         if each.flags & SHF_EXECINSTR and each.size
     ] or [
@@ -282,8 +284,9 @@ def mapped_ranges(image: ElfImage) -> NDArray[np.uint64]:
     """The addresses that a module has in memory."""
     ranges = [(each.address, each.address + each.memory_size) for each in image.segments if each.type == PT_LOAD]
     if not ranges:
+        addresses = section_addresses(image)
         sections = (each for each in image.section_list if each.flags & SHF_ALLOC)
-        ranges = [(each.address, each.address + each.size) for each in sections]
+        ranges = [(addresses[each.index], addresses[each.index] + each.size) for each in sections]
     return np.array([each for pair in sorted(ranges) for each in pair], dtype=np.uint64)
 
 

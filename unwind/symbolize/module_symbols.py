@@ -14,7 +14,7 @@ from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile, find_debug_file
 from cfi_tables.elf_image import ElfError, ElfImage
 from unwind.dwarf import constants as C
 from unwind.dwarf import function_scan as F
-from unwind.dwarf.damage import DwarfError
+from unwind.dwarf.damage import DwarfError, DwarfReason
 from unwind.dwarf.debug_info import DebugInfo
 from unwind.dwarf.entry import Entry
 from unwind.dwarf.unit import CompilationUnit
@@ -73,6 +73,12 @@ class ModuleSymbols:
         if self.symbol_names.damage is not None:
             found.append(self.symbol_names.damage)
         return found
+
+    @property
+    def lacks_files(self) -> bool:
+        """Whether the debugging information refers to a file that cannot be used, as far as is known."""
+        problems = [] if self.debug_info is None else self.debug_info.problems
+        return any(each.reason in (DwarfReason.SPLIT, DwarfReason.NO_ALTERNATE) for each in problems)
 
     def function_table(self, unit: CompilationUnit, plain: bool | None = None) -> FunctionTable | None:
         """The functions of a unit, scanned once; None when its entries cannot be read (noted)."""

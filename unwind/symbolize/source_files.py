@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from unwind.dwarf.damage import DwarfError
+from unwind.dwarf.integer import read_string
 from unwind.dwarf.line_header import base_directory, source_path
-from unwind.dwarf.line_header_scan import STRING_SECTIONS
 from unwind.symbolize import unit_scan as U
 
 if TYPE_CHECKING:
-    from unwind.dwarf.debug_info import DebugInfo
     from unwind.symbolize.module_scan import ModuleRows
 
 _ASK_UNIT = -16
@@ -26,16 +24,15 @@ _ASK_UNIT = -16
 class SourceFiles:
     """`ids[file]` is the number of a file's path among `paths`, 0 (which is "") for none and where nobody asks."""
 
-    def __init__(self, info: DebugInfo, rows: ModuleRows) -> None:
-        self._info = info
-        self._units = rows.units
+    def __init__(self, rows: ModuleRows) -> None:
+        self._sources = rows.sources
         self._strings: dict[int, str] = {}
         self.paths: list[str] = [""]
         # One more than there are files: what is not known has the number -1.
         self.ids: NDArray[np.int64] = np.zeros(len(rows.files) + 1, dtype=np.int64)
         used = np.zeros(len(rows.files) + 1, dtype=bool)
         used[rows.rows[:, U.ROW_FILE]] = True
-        used[rows.entries[rows.entries[:, U.START] != 0, U.CALL_FILE]] = True
+        used[rows.entries[rows.entries[:, U.START] != U.WITHOUT_CODE, U.CALL_FILE]] = True
         places = np.flatnonzero(used[:-1])
         if len(places):
             self._number(rows, places)
@@ -74,14 +71,15 @@ class SourceFiles:
 
     def _string(self, reference: int) -> str:
         if reference <= _ASK_UNIT:
-            return self._units[_ASK_UNIT - reference].compilation_directory or ""
+            unit = self._sources.unit(_ASK_UNIT - reference)
+            return (unit.skeleton or unit).compilation_directory or ""
         if reference < 0:
             return ""
         text = self._strings.get(reference)
         if text is None:
             try:
-                text = self._info.sections.string(STRING_SECTIONS[reference & 7], reference >> 3)
-            except (DwarfError, IndexError):
+                text = read_string(*self._sources.string_data(reference))[0]
+            except IndexError:
                 text = ""
             self._strings[reference] = text
         return text

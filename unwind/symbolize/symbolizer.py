@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables.debug_file import DEBUG_DIRECTORIES, find_debug_file
-from cfi_tables.elf_image import ET_REL, ElfImage
+from cfi_tables.elf_image import ElfImage
 from unwind.symbolize.index_cache import cached_index, keep_index
 from unwind.symbolize.index_lookup import AddressFrames, IndexLookup
 
@@ -54,21 +54,6 @@ class Symbolizer:
 
         return ModuleSymbols.open(self.image, self._directories)
 
-    @cached_property
-    def _can_be_indexed(self) -> bool:
-        """Whether an index tells what single reads tell: it is made of units that are linked and in one file."""
-        if (self._debug_image or self.image).file_type == ET_REL:
-            return False
-        from unwind.dwarf.damage import DwarfError
-
-        info = self._symbols.debug_info
-        if info is None or not info.image.has(".debug_addr"):  # split units cannot do without
-            return True
-        try:
-            return not any(unit.is_skeleton for unit in info.units)
-        except DwarfError:  # told when the unit is read
-            return False
-
     def has_index(self) -> bool:
         """Whether there is an index, here or in the cache."""
         if self._lookup is None:
@@ -80,15 +65,17 @@ class Symbolizer:
     def build_index(self) -> None:
         """Have an index: that of the cache, or one built now and put there. Raises TableError (`size_limit`).
 
-        Modules with split units and objects that are not linked get none: their addresses are read one by one.
+        One that lacks what is in a file that is not there (a split file, one shared by dwz) is not kept: the file may
+        come.
         """
-        if self.has_index() or not self._can_be_indexed:
+        if self.has_index():
             return
         from unwind.symbolize.index_build import build_index
 
         index = build_index(self._symbols)
         self.problems = self._symbols.problems
-        keep_index(index, self.image, self._debug_image)
+        if not self._symbols.lacks_files:
+            keep_index(index, self.image, self._debug_image)
         self._lookup = IndexLookup(index)
 
     def frames(self, addresses: NDArray[np.uint64]) -> AddressFrames:
@@ -98,7 +85,7 @@ class Symbolizer:
         SymbolIndexError when the index was damaged after it was checked.
         """
         self._asked += len(addresses)
-        if not self.has_index() and self._asked > FEW and self._can_be_indexed:
+        if not self.has_index() and self._asked > FEW:
             self.build_index()
         if self._lookup is not None:
             return self._lookup.frames(addresses)
