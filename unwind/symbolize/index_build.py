@@ -19,6 +19,7 @@ from unwind.symbolize import index_encoding, symbol_index
 from unwind.symbolize import scope_rows as S
 from unwind.symbolize import unit_scan as U
 from unwind.symbolize.address_pieces import disjoint_pieces, uncovered
+from unwind.symbolize.name_table import NameTable
 from unwind.symbolize.symbol_index import SymbolIndex
 from unwind.symbolize.symbol_pieces import symbol_pieces
 
@@ -65,14 +66,7 @@ class _Build:
             self._names = EntryNames(symbols.debug_info, self._rows, plain)
             self._files = SourceFiles(self._rows)
         self._code = _code_ranges(symbols.image)
-        self.names = [""] if self._names is None else self._names.names
-        self._numbers = {name: number for number, name in enumerate(self.names)}
-
-    def _number(self, name: str) -> int:
-        number = self._numbers.setdefault(name, len(self.names))
-        if number == len(self.names):
-            self.names.append(name)
-        return number
+        self.names = NameTable(plain) if self._names is None else self._names.table
 
     def encoded(self) -> NDArray[np.uint8]:
         image = self._symbols.image
@@ -96,7 +90,7 @@ class _Build:
         columns, arrays, counts = index_encoding.encode_rows(*found)
         begins, begin_arrays = index_encoding.encode_begins(*_begins(pieces, starts))
         paths = [""] if self._files is None else self._files.paths
-        arrays |= begin_arrays | index_encoding.encode_strings("name", self.names)
+        arrays |= begin_arrays | index_encoding.encode_names(self.names)
         arrays |= index_encoding.encode_strings("file", paths)
         arrays |= {"mapped": mapped_ranges(image), "damaged": damaged}
         header |= counts
@@ -167,7 +161,7 @@ class _Build:
         named = symbol_pieces(self._symbols.symbol_names, free_low, free_high)
         entries = np.zeros((1 + len(named.symbols), S.ENTRY_WIDTH), dtype=np.int64)
         entries[:, (S.ENTRY_OUTER, S.ENTRY_SCOPE)] = -1
-        entries[1:, S.ENTRY_NAME] = [self._number(symbol.name) for symbol in named.symbols]
+        entries[1:, S.ENTRY_NAME] = self.names.number_of([symbol.name for symbol in named.symbols])
         line_low, line_high = unclaimed[:, S.PIECE_LOW], unclaimed[:, S.PIECE_HIGH]
         cuts = np.unique(np.concatenate([line_low, line_high, named.low, named.high]))
         begins, ends = cuts[:-1], cuts[1:]

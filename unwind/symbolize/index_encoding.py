@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unwind.symbolize import scope_rows as S
+from unwind.symbolize.name_table import NameTable
 from unwind.symbolize.packed_column import BLOCK, PackedColumn, pack
 from unwind.symbolize.symbol_index import STRING_BLOCK
 
@@ -58,6 +59,11 @@ def encode_strings(name: str, strings: list[str]) -> dict[str, NDArray[Any]]:
     encoded = [each.encode("utf-8", "surrogateescape").partition(b"\0")[0] + b"\0" for each in strings]
     begins = np.cumsum([0, *map(len, encoded)])[:-1][::STRING_BLOCK]
     return {f"{name}s": np.frombuffer(b"".join(encoded), dtype=np.uint8), f"{name}_begins": begins.astype(np.uint32)}
+
+
+def encode_names(names: NameTable) -> dict[str, NDArray[Any]]:
+    """The arrays of the names."""
+    return {"names": names.texts, "name_begins": names.begins[::STRING_BLOCK].astype(np.uint32)}
 
 
 def _firsts(addresses: Int64s) -> Int64s:

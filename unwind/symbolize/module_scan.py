@@ -22,7 +22,7 @@ from unwind.dwarf.abbreviation_scan import form_sizes
 from unwind.dwarf.damage import DwarfReason
 from unwind.dwarf.unit_header_scan import UNIT_END, UNIT_OFFSET
 from unwind.symbolize import unit_scan as U
-from unwind.symbolize.scan_source import ScanSource, ScanSources, unit_columns
+from unwind.symbolize.scan_source import ScanSource, ScanSources
 from unwind.symbolize.unit_root import ROOT_COUNT
 from unwind.symbolize.unit_scan import scan_units
 
@@ -116,7 +116,7 @@ def scan_module(info: DebugInfo, plain: bool) -> ModuleRows:
     if skeletons:
         scans.append(_Scan(sources, sources.split_units(skeletons)))
     if any(scan.refers_to_shared for scan in scans) and info.alternate is not None:
-        shared = sources.add(info.alternate, unit_columns(info.alternate, plain))
+        shared = sources.shared_units(info.alternate)
         for scan in scans:
             scan.find_shared(shared.base)
         scans.append(_Scan(sources, [shared], with_code=False))

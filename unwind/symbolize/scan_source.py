@@ -7,6 +7,7 @@ dwz makes. Each file's sections count from a base of their own, so that one numb
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,12 @@ class ScanSources:
         """Append the units of the module's own file."""
         return self.add(self.info, unit_columns(self.info, self.plain))
 
+    def shared_units(self, alternate: DebugInfo) -> ScanSource:
+        """Append the units of the shared file."""
+        units = unit_columns(alternate, self.plain)
+        units[:, R.UNIT_KIND] = R.SHARED
+        return self.add(alternate, units)
+
     def split_units(self, skeletons: list[int]) -> list[ScanSource]:
         """Append what stands for the skeleton units of the first source whose indices are given.
 
@@ -116,6 +123,17 @@ class ScanSources:
         """The section that a reference to a string (line_header_scan.py) means, and the offset in it."""
         source, offset = self.place(reference >> 3)
         return source.info.sections.get(STRING_SECTIONS[reference & 7]), offset
+
+    def string_groups(self, references: Int64s) -> Iterator[tuple[SectionData, Int64s, Int64s]]:
+        """References to strings by section: the section, offsets in it, and the indices of these references."""
+        bases = np.array(self._bases, dtype=np.int64)
+        source = np.searchsorted(bases, references >> 3, side="right") - 1
+        group = source * len(STRING_SECTIONS) + (references & 7)
+        for each in np.unique(group).tolist():
+            chosen = np.flatnonzero(group == each)
+            member, kind = divmod(each, len(STRING_SECTIONS))
+            data = self.all[member].info.sections.get(STRING_SECTIONS[kind])
+            yield data, (references[chosen] >> 3) - self._bases[member], chosen
 
     # --- sections
 

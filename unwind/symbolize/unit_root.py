@@ -30,6 +30,8 @@ ALONE = 1
 """A skeleton unit whose split file is not there."""
 FULL = 2
 """A unit of a split file; what its skeleton says is in the columns below."""
+SHARED = 3
+"""A unit of the shared file, which has no code."""
 UNIT_LOWEST = 9
 """The lowest address that code can have: 1, or 0 in objects."""
 UNIT_LINE = 10
@@ -163,6 +165,8 @@ def read_root(
         root[ROOT_HIGH_FORM] = 0
         root[ROOT_RANGES_FORM] = 0
         return True
+    if unit[base + UNIT_KIND] == SHARED:
+        root[ROOT_LINE] = -1
     root[ROOT_DIRECTORY] = string_at(directory_form, directory, string_offsets, root[ROOT_STRING_BASE], offset_size)
     root[ROOT_LOW] = root[ROOT_LOW_RAW]
     if is_address_index(root[ROOT_LOW_FORM]):
