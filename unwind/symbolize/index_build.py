@@ -19,6 +19,8 @@ from unwind.symbolize import index_encoding, symbol_index
 from unwind.symbolize import scope_rows as S
 from unwind.symbolize import unit_scan as U
 from unwind.symbolize.address_pieces import disjoint_pieces, uncovered
+from unwind.symbolize.index_encoding import EncodedRows
+from unwind.symbolize.index_lookup import IndexLookup
 from unwind.symbolize.name_table import NameTable
 from unwind.symbolize.symbol_index import SymbolIndex
 from unwind.symbolize.symbol_pieces import symbol_pieces
@@ -36,15 +38,22 @@ _LEVELS = 1 << 14
 
 
 def build_index(symbols: ModuleSymbols, plain: bool | None = None) -> SymbolIndex:
-    """The index of a module. `plain` chooses the form of the hot loops (None: by size).
+    """The index of a module; see `build_lookup`."""
+    return build_lookup(symbols, plain).index
+
+
+def build_lookup(symbols: ModuleSymbols, plain: bool | None = None) -> IndexLookup:
+    """Lookups in the index of a module, which is made. `plain` chooses the form of the hot loops (None: by size).
 
     What is damaged is left out; `symbols.problems` then says what.
     """
     info = symbols.debug_info
     if plain is None:
         plain = info is None or prefer_plain(len(info.sections.get(".debug_info")))
-    made = _Build(symbols, plain)
-    return SymbolIndex(made.encoded(), f"symbol index of {symbols.image.path}")
+    data, rows = _Build(symbols, plain).encoded()
+    lookup = IndexLookup(SymbolIndex(data, f"symbol index of {symbols.image.path}", sound=True))
+    lookup.keep_rows(rows.addresses, rows.scopes, rows.values)
+    return lookup
 
 
 class _Build:
@@ -68,7 +77,8 @@ class _Build:
         self._code = _code_ranges(symbols.image)
         self.names = NameTable(plain) if self._names is None else self._names.table
 
-    def encoded(self) -> NDArray[np.uint8]:
+    def encoded(self) -> tuple[NDArray[np.uint8], EncodedRows]:
+        """The index, and its rows as they were before they were packed."""
         image = self._symbols.image
         pieces, starts, entries = self._pieces()
         found = self._scopes(pieces, entries)
@@ -87,15 +97,16 @@ class _Build:
             "build_id": np.void(build_id.ljust(32, b"\0")),
             "build_id_size": len(build_id),
         }
-        columns, arrays, counts = index_encoding.encode_rows(*found)
+        rows = index_encoding.encode_rows(*found)
         begins, begin_arrays = index_encoding.encode_begins(*_begins(pieces, starts))
+        columns = index_encoding.pack_columns(rows.values | begins, self._plain)
         paths = [""] if self._files is None else self._files.paths
-        arrays |= begin_arrays | index_encoding.encode_names(self.names)
+        arrays = rows.arrays | begin_arrays | index_encoding.encode_names(self.names)
         arrays |= index_encoding.encode_strings("file", paths)
         arrays |= {"mapped": mapped_ranges(image), "damaged": damaged}
-        header |= counts
-        header |= {"name_count": len(self.names), "file_count": len(paths), "begin_count": begins["begin"].count}
-        return symbol_index.encode_index(header, columns | begins, arrays)
+        header |= rows.counts
+        header |= {"name_count": len(self.names), "file_count": len(paths), "begin_count": len(begins["begin"])}
+        return symbol_index.encode_index(header, columns, arrays), rows
 
     # --- which piece of code is whose
 

@@ -254,28 +254,17 @@ def _place(part: list[Int64s], base: int, before: int) -> None:
 
 def _joined(sources: ScanSources, scans: list[_Scan]) -> ModuleRows:
     """The parts put together, with every index shifted to count through the module."""
-    entries = rows = directories = files = units = 0
+    begins = [0] * len(_WIDTHS)
+    units = 0
+    tasks = []
+    columns: list[Int64s] = []
     for scan in scans:
-        for part_entries, part_rows, part_runs, part_directories, part_files in scan.parts:
-            _shift(part_entries[:, U.PARENT], entries)
-            _shift(part_entries[:, U.CALL_FILE], files)
-            _shift(part_rows[:, U.ROW_ENTRY], entries)
-            _shift(part_rows[:, U.ROW_FILE], files)
-            part_entries[:, U.UNIT] += units
-            part_runs[:, U.RUN_UNIT] += units
-            part_runs[:, U.RUN_FIRST] += rows
-            entries += len(part_entries)
-            rows += len(part_rows)
-            directories += len(part_directories)
-            files += len(part_files)
+        for part in scan.parts:
+            tasks.append(partial(_put, columns, part, tuple(begins), units))
+            begins = [begin + len(each) for begin, each in zip(begins, part, strict=True)]
         units += len(scan.facts)
-    parts = [part for scan in scans for part in scan.parts]
-    columns = []
-    for index, width in enumerate(_WIDTHS):
-        # One column at a time, so that what was joined can go.
-        columns.append(np.concatenate([np.zeros((0, width), dtype=np.int64), *(part[index] for part in parts)]))
-        for part in parts:
-            part[index] = columns[-1][:0]
+    columns += [np.empty((total, width), dtype=np.int64) for total, width in zip(begins, _WIDTHS, strict=True)]
+    run_parts(tasks, not sources.plain)
     facts = np.concatenate([scan.facts for scan in scans])
     # The units' directories and files stand in the order of the units.
     for column, counted in ((U.FIRST_DIRECTORY, U.DIRECTORY_COUNT), (U.FIRST_FILE, U.FILE_COUNT)):
@@ -283,9 +272,27 @@ def _joined(sources: ScanSources, scans: list[_Scan]) -> ModuleRows:
     return ModuleRows(sources, facts, columns[0], columns[1], columns[2], columns[3].reshape(-1), columns[4])
 
 
+def _put(columns: list[Int64s], part: list[Int64s], begins: tuple[int, ...], units: int) -> None:
+    """Move one part to where it begins in the whole columns; what it was made of can go then."""
+    taken = []
+    for index, (whole, begin) in enumerate(zip(columns, begins, strict=True)):
+        place = whole[begin : begin + len(part[index])]
+        place[:] = part[index]
+        taken.append(place)
+        part[index] = columns[index][:0]
+    entries, rows, runs = taken[:3]
+    _shift(entries[:, U.PARENT], begins[0])
+    _shift(entries[:, U.CALL_FILE], begins[4])
+    _shift(rows[:, U.ROW_ENTRY], begins[0])
+    _shift(rows[:, U.ROW_FILE], begins[4])
+    entries[:, U.UNIT] += units
+    runs[:, U.RUN_UNIT] += units
+    runs[:, U.RUN_FIRST] += begins[1]
+
+
 def _shift(column: Int64s, distance: int) -> None:
-    if distance:
-        column[column >= 0] += distance
+    """Add `distance` to what is no -1."""
+    column += distance * (column >= 0)
 
 
 def _note_damage(info: DebugInfo, rows: ModuleRows) -> None:

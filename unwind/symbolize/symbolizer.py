@@ -70,13 +70,13 @@ class Symbolizer:
         """
         if self.has_index():
             return
-        from unwind.symbolize.index_build import build_index
+        from unwind.symbolize.index_build import build_lookup
 
-        index = build_index(self._symbols)
+        lookup = build_lookup(self._symbols)
         self.problems = self._symbols.problems
         if not self._symbols.lacks_files:
-            keep_index(index, self.image, self._debug_image)
-        self._lookup = IndexLookup(index)
+            keep_index(lookup.index, self.image, self._debug_image)
+        self._lookup = lookup
 
     def frames(self, addresses: NDArray[np.uint64]) -> AddressFrames:
         """The frames at `addresses`: file virtual addresses, in any order.
