@@ -5,15 +5,28 @@ Functions of the debugging information come first; where there are none, lines t
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.elf_image import PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, ElfImage
+from cfi_tables.elf_image import (
+    ET_REL,
+    PF_X,
+    PT_LOAD,
+    SHF_ALLOC,
+    SHF_COMPRESSED,
+    SHF_EXECINSTR,
+    ElfError,
+    ElfImage,
+)
 from cfi_tables.hot_loop import compiled, plain_view
 from cfi_tables.relocation import section_addresses
+from cfi_tables.worker_threads import run_parts
 from unwind.dwarf import constants as C
+from unwind.dwarf.line_header_scan import STRING_SECTIONS
 from unwind.dwarf.line_program import prefer_plain
 from unwind.symbolize import index_encoding, symbol_index
 from unwind.symbolize import scope_rows as S
@@ -24,6 +37,7 @@ from unwind.symbolize.index_lookup import IndexLookup
 from unwind.symbolize.name_table import NameTable
 from unwind.symbolize.symbol_index import SymbolIndex
 from unwind.symbolize.symbol_pieces import symbol_pieces
+from unwind.symbolize.unit_scan import SECTIONS
 
 if TYPE_CHECKING:
     from unwind.dwarf.debug_info import DebugInfo
@@ -35,6 +49,20 @@ if TYPE_CHECKING:
 Int64s = NDArray[np.int64]
 _NOWHERE = np.iinfo(np.int64).min
 _LEVELS = 1 << 14
+_LARGE = 1 << 16
+"""Bytes of a compressed section from which on a thread is begun for it."""
+
+
+def load_sections(image: ElfImage) -> None:
+    """Have several threads decompress the sections that an index is made of; damage is told when they are read."""
+    sections = [image.sections[name] for name in (*SECTIONS, *STRING_SECTIONS) if name in image.sections]
+    chosen = [each.name for each in dict.fromkeys(sections) if each.flags & SHF_COMPRESSED and each.size > _LARGE]
+
+    def load(name: str) -> None:
+        with suppress(ElfError):
+            image.section_data(name)
+
+    run_parts([partial(load, name) for name in chosen], image.file_type != ET_REL)
 
 
 def build_index(symbols: ModuleSymbols, plain: bool | None = None) -> SymbolIndex:

@@ -110,7 +110,6 @@ def scan_module(info: DebugInfo, plain: bool) -> ModuleRows:
     `plain` chooses the form of the hot loops. Damage is noted in `info.problems`.
     """
     sources = ScanSources(info, plain)
-    run_parts([partial(info.sections.get, name) for name in _LOADED], not plain)
     scans = [_Scan(sources, [sources.own_units()])]
     skeletons = np.flatnonzero(scans[0].facts[:, U.SPLIT]).tolist()
     if skeletons:
@@ -123,11 +122,6 @@ def scan_module(info: DebugInfo, plain: bool) -> ModuleRows:
     result = _joined(sources, scans)
     _note_damage(info, result)
     return result
-
-
-_LOADED = (".debug_info", ".debug_line", ".debug_str", ".debug_abbrev", ".debug_ranges", ".debug_rnglists",
-           ".debug_line_str", ".debug_str_offsets", ".debug_addr")  # fmt: skip
-"""Sections that are read in any case: several threads decompress them."""
 
 
 class _Scan:

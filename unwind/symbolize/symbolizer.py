@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.debug_file import DEBUG_DIRECTORIES, find_debug_file
+from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile, separate_debug_file
 from cfi_tables.elf_image import ElfImage
 from unwind.symbolize.index_cache import cached_index, keep_index
 from unwind.symbolize.index_lookup import AddressFrames, IndexLookup
@@ -42,17 +42,19 @@ class Symbolizer:
         return cls(ElfImage.open(path), debug_directories)
 
     @cached_property
+    def _searched(self) -> DebugFile | None:
+        return separate_debug_file(self.image, self._directories)
+
+    @property
     def _debug_image(self) -> ElfImage | None:
         """The separate debug file, None where the file has its own debugging information or there is none."""
-        if self.image.little_endian and self.image.has(".debug_info"):
-            return None
-        return find_debug_file(self.image, self._directories).image
+        return None if self._searched is None else self._searched.image
 
     @cached_property
     def _symbols(self) -> ModuleSymbols:
         from unwind.symbolize.module_symbols import ModuleSymbols
 
-        return ModuleSymbols.open(self.image, self._directories)
+        return ModuleSymbols.from_files(self.image, self._searched, self._directories)
 
     def has_index(self) -> bool:
         """Whether there is an index, here or in the cache."""
@@ -70,7 +72,9 @@ class Symbolizer:
         """
         if self.has_index():
             return
-        from unwind.symbolize.index_build import build_lookup
+        from unwind.symbolize.index_build import build_lookup, load_sections
+
+        load_sections(self._debug_image or self.image)
 
         lookup = build_lookup(self._symbols)
         self.problems = self._symbols.problems
