@@ -165,8 +165,8 @@ def read_root(
         root[ROOT_HIGH_FORM] = 0
         root[ROOT_RANGES_FORM] = 0
         return True
-    if unit[base + UNIT_KIND] == SHARED:
-        root[ROOT_LINE] = -1
+    if unit[base + UNIT_KIND] == SHARED or abbreviations[shape + A.TAG] == C.DW_TAG_partial_unit:
+        root[ROOT_LINE] = -1  # what it names is for the units that import it, which have the same lines
     root[ROOT_DIRECTORY] = string_at(directory_form, directory, string_offsets, root[ROOT_STRING_BASE], offset_size)
     root[ROOT_LOW] = root[ROOT_LOW_RAW]
     if is_address_index(root[ROOT_LOW_FORM]):
