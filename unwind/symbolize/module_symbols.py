@@ -20,7 +20,6 @@ from unwind.dwarf.damage import DwarfError, DwarfReason
 from unwind.dwarf.debug_info import DebugInfo
 from unwind.dwarf.entry import Entry
 from unwind.dwarf.unit import CompilationUnit
-from unwind.symbolize.function_entry import after_prologue
 from unwind.symbolize.function_name import function_name
 from unwind.symbolize.function_table import FunctionTable
 from unwind.symbolize.symbol_frame import SymbolFrame
@@ -159,6 +158,8 @@ class ModuleSymbols:
         table, row = found
         key = (id(table), row)
         if key not in self._prologues:
+            from unwind.symbolize.function_entry import after_prologue
+
             entry = table.entry_address(row)
             lines = table.unit.info.line_table(table.unit)
             end = next((high for low, high in table.ranges(row) if entry is not None and low <= entry < high), None)
