@@ -119,6 +119,10 @@ class NameTable:
         end = int(self._begins[number + 1]) if number + 1 < len(self) else int(self._counts[_BYTES])
         return self._texts[begin : end - 1].tobytes().decode("utf-8", "surrogateescape")
 
+    def all_texts(self) -> list[str]:
+        """All strings, by their numbers."""
+        return self.texts.tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1]
+
     def beginning_with(self, letters: str) -> Int64s:
         """The numbers of the strings whose first letter is one of `letters`."""
         firsts = self._texts[self._begins[: len(self)]]

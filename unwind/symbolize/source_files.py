@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables.hot_loop import hot_loop, run_hot
-from unwind.dwarf.integer import read_string
 from unwind.dwarf.line_header import base_directory, source_path
 from unwind.dwarf.line_header_scan import STRING_SECTIONS
 from unwind.symbolize import unit_scan as U
+from unwind.symbolize.name_table import NameTable
 
 if TYPE_CHECKING:
     from unwind.symbolize.module_scan import ModuleRows
+    from unwind.symbolize.scan_source import ScanSources
 
 _ASK_UNIT = -16
 """A reference to the directory of unit i is so much less i."""
@@ -30,8 +31,6 @@ class SourceFiles:
         self._sources = rows.sources
         self._strings: dict[int, str] = {}
         self._folders: dict[tuple[int, int, int], tuple[str, str]] = {}
-        # What line number programs refer to is in the module's own file.
-        self._data = [rows.sources.info.sections.get(name) for name in STRING_SECTIONS]
         self.paths: list[str] = [""]
         # One more than there are files: what is not known has the number -1.
         self.ids: NDArray[np.int64] = np.zeros(len(rows.files) + 1, dtype=np.int64)
@@ -59,14 +58,10 @@ class SourceFiles:
         asked = np.where(facts[:, U.DIRECTORY] >= 0, facts[:, U.DIRECTORY], _ASK_UNIT - units)
         columns = (asked, base, folder, rows.files[places, 0])
         distinct, inverse = _distinct_rows(columns, rows.sources.plain)
+        self._read_strings(rows.sources, distinct)
         numbers: dict[str, int] = {"": 0}
-        ids = []
-        for directory, base_name, folder_name, name in distinct:
-            path = self._path(directory, base_name, folder_name, name)
-            number = numbers.setdefault(path, len(numbers))
-            if number == len(self.paths):
-                self.paths.append(path)
-            ids.append(number)
+        ids = [numbers.setdefault(self._path(*row), len(numbers)) for row in distinct.tolist()]
+        self.paths = list(numbers)
         self.ids[places] = np.array(ids, dtype=np.int64)[inverse]
 
     def _path(self, directory: int, base: int, folder: int, name: int) -> str:
@@ -77,20 +72,23 @@ class SourceFiles:
             found = self._folders[key] = (root, root if folder == -2 else self._string(folder))
         return source_path(*found, folder == -2, self._string(name))
 
+    def _read_strings(self, sources: ScanSources, references: NDArray[np.int64]) -> None:
+        """Read all strings that are referred to; line number programs refer to those of the module's own file."""
+        distinct = np.unique(references[references >= 0])
+        table = NameTable(sources.plain, len(distinct))
+        numbers = np.zeros(len(distinct), dtype=np.int64)
+        for kind, section in enumerate(STRING_SECTIONS):
+            chosen = np.flatnonzero(distinct & 7 == kind)
+            if len(chosen):
+                numbers[chosen] = table.number_at(sources.info.sections.get(section), distinct[chosen] >> 3)
+        texts = table.all_texts()
+        self._strings = {each: texts[number] for each, number in zip(distinct.tolist(), numbers.tolist(), strict=True)}
+
     def _string(self, reference: int) -> str:
         if reference <= _ASK_UNIT:
             unit = self._sources.unit(_ASK_UNIT - reference)
             return (unit.skeleton or unit).compilation_directory or ""
-        if reference < 0:
-            return ""
-        text = self._strings.get(reference)
-        if text is None:
-            try:
-                text = read_string(self._data[reference & 7], reference >> 3)[0]
-            except IndexError:
-                text = ""
-            self._strings[reference] = text
-        return text
+        return self._strings.get(reference, "")
 
 
 @hot_loop
@@ -127,12 +125,10 @@ def number_rows(columns: Any, width: int, slots: Any, numbers: Any, firsts: Any)
     return count
 
 
-def _distinct_rows(
-    columns: tuple[NDArray[np.int64], ...], plain: bool
-) -> tuple[list[tuple[int, ...]], NDArray[np.int64]]:
+def _distinct_rows(columns: tuple[NDArray[np.int64], ...], plain: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The distinct rows of a few columns, and which of them each row is."""
     rows = np.column_stack(columns)
     numbers, firsts = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.int64)
     slots = np.zeros(1 << (2 * len(rows)).bit_length(), dtype=np.int64)
     count = run_hot(number_rows, not plain, rows.reshape(-1), len(columns), slots, numbers, firsts)
-    return list(map(tuple, rows[firsts[:count]].tolist())), numbers
+    return rows[firsts[:count]], numbers
