@@ -46,6 +46,9 @@ def assert_same_as_single_reads(path: Path, least_depth: int) -> list[int]:
     frames = symbolizer.frames(wanted)
     assert symbolizer.has_index()
     offsets = symbolizer.function_offsets(wanted)
+    kept = Symbolizer.open(path).frames(wanted)  # by what the cache has, which is unpacked
+    for column in ("offsets", "reasons", "functions", "names", "files", "lines", "columns", "inlined"):
+        assert np.array_equal(getattr(kept, column), getattr(frames, column)), column
     depths = []
     for at, address in enumerate(addresses):
         reference = symbols.frames_at(address)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 Int64s = NDArray[np.int64]
 _NOWHERE = np.iinfo(np.int64).min
 _LEVELS = 1 << 14
+_MANY = 4 << 20
 _LARGE = 1 << 16
 """Bytes of a compressed section from which on a thread is begun for it."""
 
@@ -77,11 +78,19 @@ def build_lookup(symbols: ModuleSymbols, plain: bool | None = None) -> IndexLook
     """
     info = symbols.debug_info
     if plain is None:
-        plain = info is None or prefer_plain(len(info.sections.get(".debug_info")))
+        plain = info is None or prefer_plain(_size(info))
     data, rows = _Build(symbols, plain).encoded()
     lookup = IndexLookup(SymbolIndex(data, f"symbol index of {symbols.image.path}", sound=True))
     lookup.keep_rows(rows.addresses, rows.scopes, rows.values)
     return lookup
+
+
+def _size(info: DebugInfo) -> int:
+    """Bytes of entries that an index is made of, as far as it takes to see that they are many."""
+    size = len(info.sections.get(".debug_info"))
+    if size < _MANY and info.image.has(".debug_addr"):  # split units cannot do without
+        size = sum(unit.end - unit.offset for unit in info.full_units)
+    return size
 
 
 class _Build:
