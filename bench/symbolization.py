@@ -99,6 +99,7 @@ def _compare(bench: Bench, path: Path, symbolizer: str, remarks: list[str]) -> l
     return found
 
 
+_NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
 # A process counts what the one that started it had, so a small one starts it.
 _MEASURED = """
 import os, sys
@@ -117,10 +118,12 @@ def _run(command: Sequence[str], text: str = "", environment: dict[str, str] | N
     with tempfile.TemporaryFile("w+") as feed:
         feed.write(text)
         feed.seek(0)
+        # What is installed has its byte-code beside it; without that, every process compiles what it imports.
+        settings = {key: value for key, value in (environment or os.environ).items() if key != _NO_BYTE_CODE}
         begin = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-S", "-c", _MEASURED, *command],
-            stdin=feed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment, text=True,
+            stdin=feed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, env=settings, text=True,
         )  # fmt: skip
         seconds = time.perf_counter() - begin
     if done.returncode != 0:
