@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cfi_tables.debug_file import DEBUG_DIRECTORIES, find_debug_file
 from cfi_tables.elf_image import ET_REL, ElfImage
+from unwind.symbolize.address_source import ModuleLabel
 from unwind.symbolize.index_cache import cached_index, keep_index
 from unwind.symbolize.index_lookup import AddressFrames, IndexLookup
 
@@ -107,6 +108,13 @@ class Symbolizer:
         found = unit_frames(self._symbols, addresses)
         self.problems = self._symbols.problems
         return found
+
+    names_with_offsets = False
+
+    def labels(self, addresses: NDArray[np.uint64]) -> list[ModuleLabel]:
+        """The file, for each address."""
+        build_id = self.image.build_id
+        return [ModuleLabel(self.image.path, build_id.hex() if build_id else None)] * len(addresses)
 
     def function_offsets(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
         """How far each address lies behind its function's entry, -1 where that is not known (as in cold parts)."""
