@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TEXT_TYPES = frozenset("tTwW")
-_ENDS = frozenset(("_etext", "_einittext"))
-"""Symbols behind the last code of a region: they name nothing."""
+_END = "_etext"
+"""The symbol behind the kernel's last code: nothing that begins there is code either."""
 _REACH = 1 << 16
 """Bytes up to which a symbol reaches that is the last of the kernel or of a module: no list tells where it ends."""
+_LONGEST = 1 << 20
+"""Bytes of the longest function of a module: its sections lie apart, and what is between them is not its."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,13 @@ class Kallsyms:
             if address == 0:  # per-processor data begins at 0 in sound lists
                 hidden += is_text
                 continue
-            rows.append((address, name, is_text and name not in _ENDS))
+            rows.append((address, name, is_text))
             modules.append(fields[3].strip("[] \t") if len(fields) > 3 else None)
         addresses = np.array([row[0] for row in rows], dtype=np.uint64)
         order = np.argsort(addresses, kind="stable")
         self._addresses = addresses[order]
         self._is_text = np.array([row[2] for row in rows], dtype=bool)[order]
+        self._is_text[np.isin(self._addresses, [row[0] for row in rows if row[1] == _END])] = False
         self._names: list[str] = [rows[index][1] for index in order.tolist()]
         self._modules: list[str | None] = [modules[index] for index in order.tolist()]
         self.problem: str | None = None
@@ -124,9 +127,11 @@ class Kallsyms:
         """For each symbol where the next one begins; near its own begin where that one belongs to something else."""
         following = np.searchsorted(self._addresses, self._addresses, side="right")
         owner = np.append(self.owners, -1)
-        near = self._addresses + np.minimum(np.uint64(_REACH), ~self._addresses)
+        owned = owner[following] == owner[:-1]
+        reach = np.where(owned, np.where(self.owners > 0, _LONGEST, 1 << 62), _REACH).astype(np.uint64)
+        near = self._addresses + np.minimum(reach, ~self._addresses)
         after = np.append(self._addresses, ~np.uint64(0))[following]
-        limits: NDArray[np.uint64] = np.where(owner[following] == owner[:-1], after, np.minimum(after, near))
+        limits: NDArray[np.uint64] = np.minimum(after, near)
         return limits
 
     @cached_property

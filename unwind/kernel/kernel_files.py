@@ -9,7 +9,6 @@ from pathlib import Path
 
 from cfi_tables.debug_file import DEBUG_DIRECTORIES, candidates_by_build_id
 from cfi_tables.elf_image import ElfError, ElfImage, build_id_of_notes
-from cfi_tables.image_file import open_image
 
 _SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz", ".ko.debug")
 
@@ -29,22 +28,22 @@ class KernelFiles:
         ]
         return cls(tuple(Path(root, release) for root in roots))
 
-    def module(self, name: str) -> ElfImage | None:
-        """The file of module `name`, decompressed; None where the folders have none. Raises ElfError, OSError."""
-        path = self._modules.get(name)
-        return open_image(path) if path is not None else None
+    def module_paths(self, name: str) -> list[Path]:
+        """The files of module `name`, in the order of the folders: often a stripped one and its debug file."""
+        return self._modules.get(name, [])
 
     @cached_property
-    def _modules(self) -> dict[str, Path]:
+    def _modules(self) -> dict[str, list[Path]]:
         """Files by module name: the kernel takes `-` and `_` for the same."""
-        found: dict[str, Path] = {}
+        found: dict[str, list[Path]] = {}
         for folder in self.module_folders:
             for directory, folders, files in os.walk(folder):
                 folders.sort()
                 for file in sorted(files):
                     suffix = next((each for each in _SUFFIXES if file.endswith(each)), None)
                     if suffix is not None:
-                        found.setdefault(file.removesuffix(suffix).replace("-", "_"), Path(directory, file))
+                        name = file.removesuffix(suffix).replace("-", "_")
+                        found.setdefault(name, []).append(Path(directory, file))
         return found
 
 

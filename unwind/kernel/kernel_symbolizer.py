@@ -161,21 +161,32 @@ class KernelSymbolizer:
 
     def _module(self, name: str) -> _Module | None:
         if name not in self._modules:
-            self._modules[name] = None
-            try:
-                image = self._files.module(name)
-                if image is None:
-                    # What is no module (a BPF program) has no file, and no line to be missed.
-                    if name in self._loaded:
-                        self._problems.append(_no_module(name, self._files))
-                else:
-                    loaded = self._loaded.get(name) or LoadedModule(name)
-                    self._modules[name] = _Module(Symbolizer(image), ModulePlacement(image, loaded, self._kallsyms))
-            except (KernelError, ElfError) as error:
-                self._problems.append(str(error))
-            except OSError as error:
-                self._problems.append(f"{error.filename}: {error.strerror}")
+            self._modules[name] = self._open_module(name)
         return self._modules[name]
+
+    def _open_module(self, name: str) -> _Module | None:
+        """The module's file that belongs to what is loaded, one with debugging information if there is one."""
+        paths = self._files.module_paths(name)
+        if not paths and name in self._loaded:  # what is no module (a BPF program) has no file to be missed
+            self._problems.append(_no_module(name, self._files))
+        loaded = self._loaded.get(name) or LoadedModule(name)
+        refused: list[str] = []
+        without_lines: _Module | None = None
+        for path in paths:
+            try:
+                image = open_image(path)
+                found = _Module(Symbolizer(image), ModulePlacement(image, loaded, self._kallsyms))
+            except (KernelError, ElfError) as error:
+                refused.append(str(error))
+            except OSError as error:
+                refused.append(f"{path}: {error.strerror}")
+            else:
+                if found.symbolizer.has_debug_information:
+                    return found
+                without_lines = without_lines or found
+        if without_lines is None:
+            self._problems += refused
+        return without_lines
 
     # --- as a source of frames
 
@@ -210,6 +221,8 @@ class KernelSymbolizer:
                 labels[place] = label
             if symbolizer is None:
                 continue
+            # What lies in none of a module's sections is not its, whatever symbol comes before.
+            rows[places[~inside]] = -1
             places, in_file = places[inside], in_file[inside]
             frames = symbolizer.frames(in_file)
             # kallsyms may know what the file does not; where neither does, the file's reason says more.

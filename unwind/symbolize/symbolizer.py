@@ -109,6 +109,11 @@ class Symbolizer:
         self.problems = self._symbols.problems
         return found
 
+    @property
+    def has_debug_information(self) -> bool:
+        """Whether the file or its separate debug file has lines."""
+        return (self._debug_image or self.image).has(".debug_info")
+
     names_with_offsets = False
 
     def labels(self, addresses: NDArray[np.uint64]) -> list[ModuleLabel]:
