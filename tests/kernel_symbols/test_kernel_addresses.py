@@ -9,7 +9,6 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from loaded_kernel import LoadedKernel, code_sections, section_symbols
