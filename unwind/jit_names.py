@@ -68,8 +68,8 @@ class JitNames:
                 self.refused[path] = f"{path} of process {pid} is no plain file: its names were not used"
             elif status.st_uid not in (0, user):
                 self.refused[path] = (
-                    f"{path} belongs to user {status.st_uid}, process {pid} to user {user}: its names were not used, as "
-                    "anybody may have written them"
+                    f"{path} belongs to user {status.st_uid}, process {pid} to user {user}: its names were not used, "
+                    "as anybody may have written them"
                 )
             elif status.st_size > _LIMIT:
                 self.refused[path] = f"{path} has more than {_LIMIT >> 20} MiB: its names were not used"

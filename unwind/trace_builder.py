@@ -21,6 +21,7 @@ from unwind.dwarf.die import Die
 from unwind.frame_states import FrameStates
 from unwind.jit_names import JitNames
 from unwind.kallsyms import Kallsyms
+from unwind.late_mapping import executable_mapping
 from unwind.module import Module, ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
 from unwind.stop_text import stop_text
@@ -70,7 +71,7 @@ class TraceBuilder:
 
     def build(self, sample: Sample, hit: Hit | None) -> Trace:
         """The trace of `sample`; `hit` is the probe it belongs to, None for a sampling event."""
-        stack = self._walker.walk(sample, self.spaces.of(sample.pid))
+        stack = self._walk(sample)
         if _ends_at_entry_point(stack):
             stack.stop = StopReason.END_OF_STACK
         names = [self._names(frame, hit if index == 0 else None) for index, frame in enumerate(stack.frames)]
@@ -98,6 +99,18 @@ class TraceBuilder:
             stop_text=stop_text(stack, made_at_run_time),
             returned=return_value(hit.returned, first) if hit and hit.returned and first else None,
         )
+
+    def _walk(self, sample: Sample) -> WalkedStack:
+        """The user stack, through memory too that was mapped since the source last told of mappings."""
+        space = self.spaces.of(sample.pid)
+        stack = self._walker.walk(sample, space)
+        while stack.stop is StopReason.NO_MAPPING and sample.read_memory is not None:
+            mapping = executable_mapping(sample.pid, stack.detail)
+            if mapping is None or space.find(stack.detail) is not None:
+                break
+            space.add(mapping)
+            stack = self._walker.walk(sample, space)
+        return stack
 
     def _names(self, frame: WalkedFrame, hit: Hit | None) -> list[SymbolFrame]:
         """Symbol frames at `frame`, innermost first.
