@@ -21,6 +21,7 @@ from unwind.dwarf.unit import CompilationUnit
 from unwind.symbolize.function_entry import after_prologue
 from unwind.symbolize.function_name import function_name
 from unwind.symbolize.function_table import FunctionTable
+from unwind.symbolize.go_table import GoTable, GoTableError
 from unwind.symbolize.missing_debug import MissingDebug, missing_debug
 from unwind.symbolize.symbol_frame import SymbolFrame
 from unwind.symbolize.symbol_names import SymbolNames
@@ -35,6 +36,16 @@ class ModuleSymbols:
         """The module's DWARF, None without any."""
         self.missing: MissingDebug | None = None if debug is not None else missing_debug(image, searched)
         """Why there are no lines, and the remedy; None when there is debugging information."""
+        self.go_table: GoTable | None = None
+        """The line table of a Go program without DWARF."""
+        self._go_problem: str | None = None
+        if debug is None:
+            try:
+                self.go_table = GoTable.open(image)
+            except GoTableError as error:
+                self._go_problem = str(error)
+        if self.go_table is not None:
+            self.missing = None
         images = [image]
         if searched is not None and searched.image is not None:
             images.append(searched.image)
@@ -72,6 +83,9 @@ class ModuleSymbols:
             found += self.debug_info.sections.damage.values()
         if self.symbol_names.damage is not None:
             found.append(self.symbol_names.damage)
+        problem = self.go_table.problem if self.go_table is not None else self._go_problem
+        if problem is not None:
+            found.append(problem)
         return found
 
     def function_table(self, unit: CompilationUnit, plain: bool | None = None) -> FunctionTable | None:
@@ -116,7 +130,9 @@ class ModuleSymbols:
         """
         frames = self._frames.get(address)
         if frames is None:
-            frames = self._frames[address] = self._dwarf_frames(address) or self._symbol_frames(address)
+            frames = self._frames[address] = (
+                self._dwarf_frames(address) or self._go_frames(address) or self._symbol_frames(address)
+            )
         return frames
 
     def function_at(self, address: int) -> tuple[FunctionTable, int] | None:
@@ -216,6 +232,9 @@ class ModuleSymbols:
         if lines is None or row is None:
             return None, None, None
         return lines.path(row.file), row.line or None, row.column or None
+
+    def _go_frames(self, address: int) -> list[SymbolFrame]:
+        return self.go_table.frames_at(address) if self.go_table is not None else []
 
     def _symbol_frames(self, address: int) -> list[SymbolFrame]:
         symbol = self.symbol_names.at(address)

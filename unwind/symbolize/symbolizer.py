@@ -63,6 +63,8 @@ class Symbolizer:
         from unwind.dwarf.damage import DwarfError
 
         info = self._symbols.debug_info
+        if self._symbols.go_table is not None:
+            return False
         if info is None or not info.image.has(".debug_addr"):  # split units cannot do without
             return True
         try:
