@@ -26,6 +26,10 @@ _HOLDER = ".data.rel.ro"
 """Where a linker other than Go's puts the table of a position-independent program."""
 _DEEPEST = 1000
 """Calls inlined into each other; more is damage."""
+_TOP = 1 << 62
+"""Addresses above are no program's."""
+_MOST_PIECES = 1 << 18
+"""Pieces of one pc table; more is damage."""
 _INLINED_CALL = 2
 _INLINE_TREE = 3
 """Numbers of a function's table of inlined calls, and of the tree that it points into."""
@@ -207,9 +211,9 @@ class GoTable:
             return 0
         if self._module_data is not None:
             text = self._module_data[_TEXT_WORD]
-            if self._header_text in (0, text) and text < self._module_data[_END_WORD]:
+            if self._header_text in (0, text) and text < self._module_data[_END_WORD] < _TOP:
                 return text
-        if self._header_text:  # up to Go 1.25 the table itself tells
+        if 0 < self._header_text < _TOP:  # up to Go 1.25 the table itself tells
             return self._header_text
         raise GoTableError(f"{self.image.path}: its Go line table does not tell where the code begins")
 
@@ -273,6 +277,8 @@ class GoTable:
             value += -(change >> 1) - 1 if change & 1 else change >> 1
             length, at = self._varint(at)
             pc += length * self._quantum
+            if len(ends) > _MOST_PIECES:
+                raise IndexError(at)
             ends.append(pc)
             values.append(value)
 
