@@ -2,8 +2,8 @@
  * A program that makes code at run time and tells its names as a JIT does, in /tmp/perf-PID.map: main calls
  * generated_outer, which calls generated_inner, which calls probed. The two have frame pointers and no CFI.
  *
- * With arguments: the first is the map's content instead, in which %lx stands for where the code begins; the second,
- * the user that the map is given to.
+ * With arguments, of which an empty one is none: the first is the map's content instead, in which %lx stands for where the code begins; the second,
+ * the user that the map is given to; the third, for how many seconds it stays on.
  */
 #define _GNU_SOURCE
 #include <stdint.h>
@@ -63,8 +63,10 @@ int main(int argc, char **argv)
 		return 1;
 	size = write_caller(code, (uintptr_t)probed);
 	write_caller(code + 32, (uintptr_t)code);
-	write_map(argc > 1 ? argv[1] : NULL, (uintptr_t)code, size, argc > 2 ? argv[2] : NULL);
+	write_map(argc > 1 && argv[1][0] ? argv[1] : NULL, (uintptr_t)code, size, argc > 2 && argv[2][0] ? argv[2] : NULL);
 	((void (*)(int))(code + 32))(1);
 	printf("%d\n", calls);
+	if (argc > 3)
+		sleep((unsigned int)atoi(argv[3]));
 	return 0;
 }
