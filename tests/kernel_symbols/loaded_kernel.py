@@ -98,7 +98,9 @@ class LoadedKernel:
 
     def write(self) -> None:
         lines = []
-        table = subprocess.run(["nm", self.vmlinux], capture_output=True, text=True, check=True).stdout
+        table = subprocess.run(
+            ["nm", "--defined-only", self.vmlinux], capture_output=True, text=True, check=True
+        ).stdout
         for line in table.splitlines():
             address, kind, name = line.split()
             if kind not in _NOT_LISTED:
