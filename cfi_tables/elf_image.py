@@ -355,20 +355,29 @@ class ElfImage:
         places = [(s.offset, s.size) for s in self.section_list if s.type == SHT_NOTE]
         places += [(s.offset, s.file_size) for s in self.segments if s.type == PT_NOTE]
         for offset, size in places:
-            for name, kind, description in self._notes(self._view[offset : offset + size].tobytes()):
-                if kind == _NT_GNU_BUILD_ID and name == b"GNU\0" and description:
-                    return description
+            found = build_id_of_notes(self._view[offset : offset + size].tobytes(), self.byte_order)
+            if found is not None:
+                return found
         return None
 
-    def _notes(self, data: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-        position = 0
-        layout = struct.Struct(self.byte_order + "III")
-        while position + 12 <= len(data):
-            name_size, description_size, kind = layout.unpack_from(data, position)
-            start = position + 12
-            description = start + (name_size + 3 & ~3)
-            end = description + description_size
-            if end > len(data):
-                return
-            yield data[start : start + name_size], kind, data[description:end]
-            position = end + 3 & ~3
+
+def build_id_of_notes(data: bytes, byte_order: str) -> bytes | None:
+    """The build-id among notes (a note section, or what /sys/kernel/notes holds); None without one."""
+    for name, kind, description in _notes(data, byte_order):
+        if kind == _NT_GNU_BUILD_ID and name == b"GNU\0" and description:
+            return description
+    return None
+
+
+def _notes(data: bytes, byte_order: str) -> Iterator[tuple[bytes, int, bytes]]:
+    position = 0
+    layout = struct.Struct(byte_order + "III")
+    while position + 12 <= len(data):
+        name_size, description_size, kind = layout.unpack_from(data, position)
+        start = position + 12
+        description = start + (name_size + 3 & ~3)
+        end = description + description_size
+        if end > len(data):
+            return
+        yield data[start : start + name_size], kind, data[description:end]
+        position = end + 3 & ~3

@@ -22,6 +22,7 @@ from unwind.dwarf.entry import Entry
 from unwind.dwarf.unit import CompilationUnit
 from unwind.symbolize.function_name import function_name
 from unwind.symbolize.function_table import FunctionTable
+from unwind.symbolize.go_table import GoTable, GoTableError
 from unwind.symbolize.symbol_frame import SymbolFrame
 from unwind.symbolize.symbol_names import SymbolNames
 
@@ -37,6 +38,14 @@ class ModuleSymbols:
         self.debug_info = debug
         """The module's DWARF, None without any."""
         self._searched = searched
+        self.go_table: GoTable | None = None
+        """The line table of a Go program without DWARF."""
+        self._go_problem: str | None = None
+        if debug is None:
+            try:
+                self.go_table = GoTable.open(image)
+            except GoTableError as error:
+                self._go_problem = str(error)
         images = [image]
         if searched is not None and searched.image is not None:
             images.append(searched.image)
@@ -77,12 +86,15 @@ class ModuleSymbols:
             found += self.debug_info.sections.damage.values()
         if self.symbol_names.damage is not None:
             found.append(self.symbol_names.damage)
+        problem = self.go_table.problem if self.go_table is not None else self._go_problem
+        if problem is not None:
+            found.append(problem)
         return found
 
     @cached_property
     def missing(self) -> MissingDebug | None:
         """Why there are no lines, and the remedy; None when there is debugging information."""
-        if self.debug_info is not None:
+        if self.debug_info is not None or self.go_table is not None:
             return None
         from unwind.symbolize.missing_debug import missing_debug
 
@@ -136,7 +148,9 @@ class ModuleSymbols:
         """
         frames = self._frames.get(address)
         if frames is None:
-            frames = self._frames[address] = self._dwarf_frames(address) or self._symbol_frames(address)
+            frames = self._frames[address] = (
+                self._dwarf_frames(address) or self._go_frames(address) or self._symbol_frames(address)
+            )
         return frames
 
     def function_at(self, address: int) -> tuple[FunctionTable, int] | None:
@@ -238,6 +252,9 @@ class ModuleSymbols:
         if lines is None or row is None:
             return None, None, None
         return lines.path(row.file), row.line or None, row.column or None
+
+    def _go_frames(self, address: int) -> list[SymbolFrame]:
+        return self.go_table.frames_at(address) if self.go_table is not None else []
 
     def _symbol_frames(self, address: int) -> list[SymbolFrame]:
         symbol = self.symbol_names.at(address)

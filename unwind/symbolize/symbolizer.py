@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile, separate_debug_file
 from cfi_tables.elf_image import ElfImage
+from unwind.symbolize.address_source import ModuleLabel
 from unwind.symbolize.index_cache import cached_index, keep_index
 from unwind.symbolize.index_lookup import AddressFrames, IndexLookup
 
@@ -68,9 +69,9 @@ class Symbolizer:
         """Have an index: that of the cache, or one built now and put there. Raises TableError (`size_limit`).
 
         One that lacks what is in a file that is not there (a split file, one shared by dwz) is not kept: the file may
-        come.
+        come. A Go program without DWARF needs none: its own line table is sorted by address.
         """
-        if self.has_index():
+        if self.has_index() or self._symbols.go_table is not None:
             return
         from unwind.symbolize.index_build import build_lookup, load_sections
 
@@ -98,6 +99,18 @@ class Symbolizer:
         found = unit_frames(self._symbols, addresses)
         self.problems = self._symbols.problems
         return found
+
+    @property
+    def has_debug_information(self) -> bool:
+        """Whether the file or its separate debug file has lines."""
+        return (self._debug_image or self.image).has(".debug_info")
+
+    names_with_offsets = False
+
+    def labels(self, addresses: NDArray[np.uint64]) -> list[ModuleLabel]:
+        """The file, for each address."""
+        build_id = self.image.build_id
+        return [ModuleLabel(self.image.path, build_id.hex() if build_id else None)] * len(addresses)
 
     def function_offsets(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
         """How far each address lies behind its function's entry, -1 where that is not known (as in cold parts)."""
