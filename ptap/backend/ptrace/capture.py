@@ -160,12 +160,17 @@ class PtraceCapture:
 
     def shortcomings(self) -> list[str]:
         """What this capture could not do, each as a line for the user; to be asked after `close`."""
-        if not self.unwatched_returns:
-            return []
-        return [
-            f"{self.unwatched_returns} calls whose return could not be watched: "
-            "no breakpoint can be written where they return to"
+        lines = [
+            f"{path}+{offset:#x}: a breakpoint of somebody else was already there. A uprobe (perf, bpftrace, another "
+            "ptap) takes the hits from ptrace; end that one and trace again"
+            for path, offset in sorted(self._places.taken)
         ]
+        if self.unwatched_returns:
+            lines.append(
+                f"{self.unwatched_returns} calls whose return could not be watched: "
+                "no breakpoint of ours can be where they return to"
+            )
+        return lines
 
     # --- beginning and end
 

@@ -44,8 +44,8 @@ class ReturnWatch:
             if call.stack_pointer == stack_pointer and (call.return_address != return_address or call.places == places)
         ]
         point = space.insert(return_address)
-        if point is None:
-            return False
+        if point is None or point.taken:
+            return False  # a uretprobe's trampoline is an int3 that the kernel does not share
         point.awaited += 1
         self.calls.append(_Call(stack_pointer, return_address, places))
         self._drop(space, over)
