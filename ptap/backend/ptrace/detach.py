@@ -80,7 +80,8 @@ def await_stragglers(table: ThreadTable, structural: Structural, pid: int) -> No
             if reported:
                 found = True
                 ended = ended or (tid == pid and not os.WIFSTOPPED(status))
-                _take(table, structural, tid, status)
+                table.reports.append((tid, status))
+                _take_all(table, structural)
                 _let_go_of_stopped(table)
         if not found:
             nap.take()
@@ -98,10 +99,8 @@ class _Nap:
 
 
 def _take_next(table: ThreadTable, structural: Structural, nap: _Nap) -> bool:
-    """Deal with one report; False after a nap when there was none."""
-    if table.reports:
-        tid, status = table.reports.popleft()
-    else:
+    """Deal with all reports that wait, or one that comes; False after a nap when there was none."""
+    if not table.reports:
         try:
             tid, status = os.waitpid(-1, WALL | os.WNOHANG)
         except ChildProcessError:
@@ -113,17 +112,21 @@ def _take_next(table: ThreadTable, structural: Structural, nap: _Nap) -> bool:
         if tid == 0:
             nap.take()
             return False
-    _take(table, structural, tid, status)
+        table.reports.append((tid, status))
+    _take_all(table, structural)
     return True
 
 
-def _take(table: ThreadTable, structural: Structural, tid: int, status: int) -> None:
-    if not structural(tid, status):
-        _note_stop(table.threads[tid], status)
-    for thread in table.threads.values():
-        # Also those that have only now come to be known.
-        if not (thread.stopped or thread.exiting or thread.trap_due):
-            thread.interrupt()
+def _take_all(table: ThreadTable, structural: Structural) -> None:
+    """Deal with the reports that wait; none is left, so that no thread is let go with one unread."""
+    while table.reports:
+        tid, status = table.reports.popleft()
+        if not structural(tid, status):
+            _note_stop(table.threads[tid], status)
+        for thread in table.threads.values():
+            # Also those that have only now come to be known.
+            if not (thread.stopped or thread.exiting or thread.trap_due):
+                thread.interrupt()
 
 
 def _all_outlived(table: ThreadTable) -> bool:
