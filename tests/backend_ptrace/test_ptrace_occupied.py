@@ -21,12 +21,15 @@ static void on_trap(int s) { (void)s; traps++; }
 __attribute__((noinline, noclone)) void probed(void) { __asm__ volatile(""); }
 __attribute__((noinline, noclone)) void other(void) { __asm__ volatile("nop"); }
 void trapping(void);
+void jumping(void);
 __asm__(".globl trapping\n.type trapping, @function\ntrapping: int3\nret\n.size trapping, .-trapping");
+__asm__(".globl jumping\n.type jumping, @function\njumping: nop\njmp landing\n.size jumping, .-jumping");
+__asm__(".globl landing\n.type landing, @function\nlanding: nop\nret\n.size landing, .-landing");
 int main(void) {
     signal(SIGTRAP, on_trap);
     puts("ready"); fflush(stdout);
     getchar();
-    for (int i = 0; i < 5; i++) { probed(); other(); trapping(); }
+    for (int i = 0; i < 5; i++) { probed(); other(); trapping(); jumping(); }
     printf("%d traps\n", traps);
     return 0;
 }
@@ -82,3 +85,24 @@ def test_an_int3_of_the_program_itself_is_nobody_elses(caller, place, alarm):
     assert process.stdout.readline() == "5 traps\n"
     assert hits.count(0) == hits.count(1) == 5
     assert tracer.shortcomings() == []
+
+
+def test_a_return_to_the_kernels_trampoline_is_counted_as_not_watched(caller, place, alarm):
+    """A uretprobe on a function that jumps to ours replaces the address that ours returns to."""
+    why = available()
+    if why is not None:
+        pytest.skip(f"perf events do not work here: {why}")
+    program, process = caller
+    uprobe = PerfCapture(Target(pids=(process.pid,)), [place(program, "jumping", RETURN)], CaptureLimits(4096))
+    uprobe.start()
+    try:
+        tracer, hits = trace_to_the_end(process, [place(program, "landing", k) for k in (ENTRY, RETURN)])
+    finally:
+        uprobe.stop()
+        returns = sum(isinstance(event, Sample) for event in uprobe.events())
+        uprobe.close()
+    assert process.stdout.readline() == "5 traps\n"
+    assert returns == 5
+    assert hits == [0] * 5
+    assert tracer.unwatched_returns == 5
+    assert [line.split(" whose")[0] for line in tracer.shortcomings()] == ["5 calls"]
