@@ -189,4 +189,4 @@ def combined(orc: Rule, dwarf: Rule) -> Rule:
     for register, (how, value) in told.items():  # those that calls do not preserve, where DWARF knows them
         if register not in x86_64.CALLEE_SAVED and register not in _KNOWN_TO_ORC and how in _USABLE:
             entries[register] = (how, value)
-    return replace(orc, entries=tuple((register, *entries[register]) for register in sorted(entries)))
+    return orc._replace(entries=tuple((register, *entries[register]) for register in sorted(entries)))

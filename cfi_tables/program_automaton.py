@@ -56,7 +56,6 @@ from cfi_tables.layout import (
 from cfi_tables.row_sequence import APART, put_row
 from cfi_tables.rule_pool import RULE_INVALID, STATE_CFA_OFFSET, STATE_MAXIMUM_SIZE, intern_rule, state_size
 from cfi_tables.scalars import item, read_u8, read_u16, read_u32, read_uleb
-from cfi_tables.work_memory import WorkMemory
 
 # A state in the pool: its CIE, then its words; the first word of the array is the count.
 POOLED_WORDS = 1
@@ -316,12 +315,12 @@ def _run_by_moves(
     fde_first_row: FlatArray,
     row_count: int,
     floor: int,
-    kinds: FlatArray,
     states: FlatArray,
     state_slots: FlatArray,
     state_rules: FlatArray,
     first_states: FlatArray,
     moves: FlatArray,
+    kinds: FlatArray,
 ) -> tuple[int, int, int]:
     """Append the rows of the FDEs in `order` from the `first` on, up to one that has a problem or finds the pool full.
 
@@ -465,12 +464,12 @@ def run_fdes(
     row_rules: FlatArray,
     fde_first_row: FlatArray,
     problems: FlatArray,
-    kinds: FlatArray,
     states: FlatArray,
     state_slots: FlatArray,
     state_rules: FlatArray,
     first_states: FlatArray,
     moves: FlatArray,
+    kinds: FlatArray,
 ) -> tuple[int, int]:
     """Append the rows of the FDEs in `order` (indices into the columns); gives (row count, problem count).
 
@@ -488,8 +487,8 @@ def run_fdes(
     while True:
         index, row_count, problem = _run_by_moves(
             data, section, cie, initial, fde, order, index, base, state, stack, expressions, expression_slots, rules,
-            rule_slots, row_addresses, row_rules, fde_first_row, row_count, floor, kinds, states, state_slots,
-            state_rules, first_states, moves,
+            rule_slots, row_addresses, row_rules, fde_first_row, row_count, floor, states, state_slots,
+            state_rules, first_states, moves, kinds,
         )  # fmt: skip
         if separate:
             fde_first_row[index] = row_count
@@ -511,22 +510,14 @@ def run_fdes(
         index += 1
 
 
-POOL_BYTES = (
-    8 * (1 + _STATE_LIMIT * (POOLED_WORDS + STATE_MAXIMUM_SIZE) + _STATE_SLOTS + 1 + _MOVE_SLOTS)
-    + 4 * _STATE_LIMIT * _OFFSETS
-)
-"""What `pools` takes at most."""
-
-
-def pools(memory: WorkMemory, cie_count: int, size: int, room: int) -> tuple[NDArray[Any], ...]:
-    """What `run_fdes` keeps: the kinds of opcodes, states (of `size` words), their rules, CIEs' first ones, and moves.
+def pools(cie_count: int, size: int, room: int) -> tuple[NDArray[Any], ...]:
+    """What `run_fdes` keeps: states (of `size` words), their rules, CIEs' first ones, moves, and the kinds of opcodes.
 
     `room`: bytes of all programs at most. Each state and move took one, besides the states that CIEs begin with.
     """
     state_limit = min(_STATE_LIMIT, room + cie_count)
-    states = memory.take(1 + state_limit * (POOLED_WORDS + size), np.int64, cleared=False)
-    slots = memory.take(min(_STATE_SLOTS, 2 << state_limit.bit_length()), np.int64)
-    rules = memory.take(state_limit * _OFFSETS, np.int32, cleared=False)
-    moves = memory.take(1 + min(_MOVE_SLOTS, 2 << room.bit_length()), np.int64)
-    states[0] = 0
-    return _opcode_kinds(), states, slots, rules, np.full(cie_count, -1, dtype=np.int32), moves
+    states = np.zeros(1 + state_limit * (POOLED_WORDS + size), dtype=np.int64)
+    slots = np.zeros(min(_STATE_SLOTS, 2 << state_limit.bit_length()), dtype=np.int64)
+    rules = np.zeros(state_limit * _OFFSETS, dtype=np.int32)
+    moves = np.zeros(1 + min(_MOVE_SLOTS, 2 << room.bit_length()), dtype=np.int64)
+    return states, slots, rules, np.full(cie_count, -1, dtype=np.int32), moves, _opcode_kinds()

@@ -152,7 +152,7 @@ def choose_codes(
     count, rows = len(counts), steps.parts[-1].last
     rule_bits = max(1, (rule_count - 1).bit_length())
 
-    bits, kept = choose_successors(contexts, counts, rule_count, rule_bits)
+    bits, kept = choose_successors(contexts, counts, rule_count, rule_bits, use_compiled)
     records = 1 + np.cumsum(RECORD_WORDS + (1 << bits)) - RECORD_WORDS - (1 << bits)
     states = (records << 12) | (bits << 8)
     classes, class_counts = choose_classes(steps.histogram, steps.token_counts, kept, rows)

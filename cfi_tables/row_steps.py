@@ -17,6 +17,7 @@ from cfi_tables.hot_loop import FlatArray, hot_loop, run_hot
 from cfi_tables.layout import BLOCK_ROWS, DELTA_ALIGNMENT
 from cfi_tables.rows import PAIR_SHIFT
 from cfi_tables.scalars import item
+from cfi_tables.work_memory import WorkMemory
 from cfi_tables.worker_threads import run_parts
 
 _Integers = NDArray[np.int64]
@@ -43,6 +44,8 @@ PAIR_LIMIT = 1 << 14
 """Pairs whose deltas are counted apart; rarer ones, which appear later, are all escaped."""
 _PART_ROWS = 1 << 18
 """Rows that are coded by themselves, on one processor; a fixed number, so that every machine makes the same table."""
+_SPARE = 16
+"""Steps that aligning a part's own may take."""
 _PAIR_ROOM = 1 << 13
 """Pairs that there is room for at first; more are rare."""
 
@@ -138,6 +141,50 @@ def count_steps(
     return count
 
 
+@hot_loop
+def merge_steps(
+    keys: FlatArray,
+    counts: FlatArray,
+    histogram: FlatArray,
+    slots: FlatArray,
+    all_keys: FlatArray,
+    all_counts: FlatArray,
+    all_histogram: FlatArray,
+    token_counts: FlatArray,
+    count: int,
+    numbers: FlatArray,
+) -> int:
+    """Add a part's pairs, as `count_steps` gives them, to `count` others; gives how many there are then.
+
+    `numbers` gets which of all pairs each is. `all_histogram` has a line for each of the first of them.
+    """
+    mask = len(slots) - 1
+    width = len(token_counts)
+    lines = len(histogram) // width - 1
+    all_lines = len(all_histogram) // width
+    for pair in range(len(keys)):
+        key = 0 + keys[pair]
+        slot = ((key >> 32) * 40503 ^ (key & 0xFFFFFFFF) * 10007) & mask
+        while slots[slot] and all_keys[slots[slot] - 1] != key:
+            slot = (slot + 1) & mask
+        if slots[slot] == 0:
+            all_keys[count] = key
+            count += 1
+            slots[slot] = count
+        number = slots[slot] - 1
+        numbers[pair] = number
+        all_counts[number] = all_counts[number] + counts[pair]
+        if pair < lines and number < all_lines:
+            for token in range(width):
+                all_histogram[number * width + token] += histogram[pair * width + token]
+    for line in range(len(keys) if len(keys) < lines else lines):
+        for token in range(width):
+            token_counts[token] += histogram[line * width + token]
+    for token in range(width):
+        token_counts[token] += histogram[lines * width + token]
+    return count
+
+
 def row_steps(addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, use_compiled: bool) -> RowSteps:
     """How rows (at least one) follow one another; `gap` is the id of the INVALID rule.
 
@@ -146,59 +193,57 @@ def row_steps(addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int,
     count = -(-len(addresses) // _PART_ROWS)
     bounds = [len(addresses) * part // count for part in range(count + 1)]
     ends = [min(last + BLOCK_ROWS, len(addresses)) for last in bounds[1:]]
+    rows = list(zip(bounds[:-1], ends, strict=True))
+    size = 4 * (len(addresses) + count * (BLOCK_ROWS + _SPARE))
+    memory = WorkMemory(size if count > 1 else 0)
+    steps = [memory.take(end - first, np.int32, cleared=False) for first, end in rows]
     counted = run_parts(
         [
-            partial(_count_part, addresses[first:end], rules[first:end], base, gap, use_compiled)
-            for first, end in zip(bounds[:-1], ends, strict=True)
+            partial(_count_part, addresses[first:end], rules[first:end], base, gap, own, use_compiled)
+            for (first, end), own in zip(rows, steps, strict=True)
         ],
         use_compiled,
     )
-    pairs, places, numbers = np.unique(
-        np.concatenate([part.pairs for part in counted]), return_index=True, return_inverse=True
-    )
-    order = np.argsort(places)  # as they come first, whatever the parts
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    numbers = rank[numbers.reshape(-1)]
-    counts = np.bincount(numbers, np.concatenate([part.counts for part in counted]), len(pairs)).astype(np.int64)
-    histogram = np.zeros((min(len(pairs), PAIR_LIMIT), TOKEN_COUNT), dtype=np.int64)
-    parts: list[RowPart] = []
-    own = np.split(numbers, np.cumsum([len(part.pairs) for part in counted])[:-1])
+    most = sum(len(part.pairs) for part in counted)
+    pairs, counts, slots = (np.zeros(size, dtype=np.int64) for size in (most, most, 2 << most.bit_length()))
+    histogram = np.zeros(min(most, PAIR_LIMIT) * TOKEN_COUNT, dtype=np.int64)
     token_counts = np.zeros(TOKEN_COUNT, dtype=np.int64)
-    for part, mine, first, last, end in zip(counted, own, bounds[:-1], bounds[1:], ends, strict=True):
-        lines = mine[: len(part.histogram)]
-        inside = lines < len(histogram)
-        histogram[lines[inside]] += part.histogram[inside]
-        token_counts += part.token_counts
-        parts.append(RowPart(first, last, end, part.steps, mine))
-    return RowSteps(parts, pairs[order], counts, histogram, token_counts)
+    parts: list[RowPart] = []
+    found = 0
+    for part, first, last, end in zip(counted, bounds[:-1], bounds[1:], ends, strict=True):
+        numbers = np.zeros(len(part.pairs), dtype=np.int64)
+        found = run_hot(
+            merge_steps, use_compiled, part.pairs, part.counts, part.histogram, slots, pairs, counts, histogram,
+            token_counts, found, numbers,
+        )  # fmt: skip
+        parts.append(RowPart(first, last, end, part.steps, numbers))
+    lines = histogram.reshape(-1, TOKEN_COUNT)[:found]
+    return RowSteps(parts, pairs[:found], counts[:found], lines, token_counts)
 
 
 @dataclass(frozen=True, slots=True)
 class _CountedPart:
-    """What `count_steps` finds; as in RowSteps, with the part's own pairs."""
+    """What `count_steps` finds; as in RowSteps, with the part's own pairs, and a last line for those without one."""
 
     steps: NDArray[np.int32]
     pairs: _Integers
     counts: _Integers
-    histogram: _Integers
-    token_counts: _Integers
+    histogram: NDArray[np.int32]
 
 
-def _count_part(addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, use_compiled: bool) -> _CountedPart:
+def _count_part(
+    addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, steps: NDArray[np.int32], use_compiled: bool
+) -> _CountedPart:
     rows = len(addresses)
     last = np.array(_LAST_OF_TOKEN, dtype=np.int64)
     near = np.searchsorted(last, np.arange(_NEAR)).astype(np.int64)
-    steps = np.empty(rows, dtype=np.int32)
     room = min(_PAIR_ROOM, 1 << rows.bit_length())
     while True:
         keys, counts, slots = (np.zeros(size, dtype=np.int64) for size in (room, room, 2 * room))
-        histogram = np.zeros((min(room, PAIR_LIMIT) + 1) * TOKEN_COUNT, dtype=np.int64)
+        histogram = np.zeros((min(room, PAIR_LIMIT) + 1) * TOKEN_COUNT, dtype=np.int32)
         count = run_hot(
             count_steps, use_compiled, addresses, rules, base, gap, near, last, slots, keys, counts, histogram, steps
         )
         if count >= 0:
-            lines = histogram.reshape(-1, TOKEN_COUNT)
-            own, rest = lines[: min(count, len(lines) - 1)], lines[-1]
-            return _CountedPart(steps, keys[:count], counts[:count], own, own.sum(axis=0) + rest)
+            return _CountedPart(steps, keys[:count], counts[:count], histogram)
         room *= 4
