@@ -26,6 +26,7 @@ from cfi_tables.orc import has_orc, orc_rows
 from cfi_tables.relocation import link_view, relocated_contents
 from cfi_tables.rule_record import INVALID, Rule
 from cfi_tables.section_rows import FrameProblemAt, FrameSection, Rows, decode_section, normalize, overlay, rules_at
+from cfi_tables.work_memory import WorkMemory
 
 _CODE = SHF_ALLOC | SHF_EXECINSTR
 
@@ -35,11 +36,11 @@ class UnsupportedImage(Exception):
 
 
 def decode_image(
-    image: ElfImage, debug: ElfImage | None, use_compiled: bool | None = None
+    image: ElfImage, debug: ElfImage | None, use_compiled: bool | None = None, memory: WorkMemory | None = None
 ) -> tuple[Rows, list[Rule], list[FrameProblemAt]]:
     """The rows of all sources put together, their distinct rules by id, and the FDEs that were left out.
 
-    Raises UnsupportedImage, and ElfError for a damaged file.
+    The rows may lie in `memory`. Raises UnsupportedImage, and ElfError for a damaged file.
     """
     empty = np.zeros(0, dtype=np.int64)
     merged = Rows(empty, empty)
@@ -47,7 +48,7 @@ def decode_image(
     numbers: dict[Rule, int] = {INVALID: rule_pool.RULE_INVALID}
     skipped: list[FrameProblemAt] = []
     for section, _ in frame_sections(image, debug):
-        rows, section_rules, problems = decode_section(section, use_compiled)
+        rows, section_rules, problems = decode_section(section, use_compiled, memory)
         skipped += problems
         rows = _renumber(rows, section_rules, rules, numbers)
         merged = overlay(merged, rows) if len(merged.addresses) else rows

@@ -56,6 +56,7 @@ from cfi_tables.layout import (
 from cfi_tables.row_sequence import APART, put_row
 from cfi_tables.rule_pool import RULE_INVALID, STATE_CFA_OFFSET, STATE_MAXIMUM_SIZE, intern_rule, state_size
 from cfi_tables.scalars import item, read_u8, read_u16, read_u32, read_uleb
+from cfi_tables.work_memory import WorkMemory
 
 # A state in the pool: its CIE, then its words; the first word of the array is the count.
 POOLED_WORDS = 1
@@ -510,14 +511,15 @@ def run_fdes(
         index += 1
 
 
-def pools(cie_count: int, size: int, room: int) -> tuple[NDArray[Any], ...]:
+def pools(memory: WorkMemory, cie_count: int, size: int, room: int) -> tuple[NDArray[Any], ...]:
     """What `run_fdes` keeps: states (of `size` words), their rules, CIEs' first ones, moves, and the kinds of opcodes.
 
     `room`: bytes of all programs at most. Each state and move took one, besides the states that CIEs begin with.
     """
     state_limit = min(_STATE_LIMIT, room + cie_count)
-    states = np.zeros(1 + state_limit * (POOLED_WORDS + size), dtype=np.int64)
-    slots = np.zeros(min(_STATE_SLOTS, 2 << state_limit.bit_length()), dtype=np.int64)
-    rules = np.zeros(state_limit * _OFFSETS, dtype=np.int32)
-    moves = np.zeros(1 + min(_MOVE_SLOTS, 2 << room.bit_length()), dtype=np.int64)
+    states = memory.take(1 + state_limit * (POOLED_WORDS + size), np.int64, cleared=False)
+    slots = memory.take(min(_STATE_SLOTS, 2 << state_limit.bit_length()), np.int64)
+    rules = memory.take(state_limit * _OFFSETS, np.int32, cleared=False)
+    moves = memory.take(1 + min(_MOVE_SLOTS, 2 << room.bit_length()), np.int64)
+    states[0] = 0
     return states, slots, rules, np.full(cie_count, -1, dtype=np.int32), moves, _opcode_kinds()

@@ -44,8 +44,6 @@ PAIR_LIMIT = 1 << 14
 """Pairs whose deltas are counted apart; rarer ones, which appear later, are all escaped."""
 _PART_ROWS = 1 << 18
 """Rows that are coded by themselves, on one processor; a fixed number, so that every machine makes the same table."""
-_SPARE = 16
-"""Steps that aligning a part's own may take."""
 _PAIR_ROOM = 1 << 13
 """Pairs that there is room for at first; more are rare."""
 
@@ -106,6 +104,8 @@ def count_steps(
     last_line = len(histogram) // width - 1
     near = len(token_of_delta)
     count = 0
+    for place in range(last_line * width, (last_line + 1) * width):
+        histogram[place] = 0
     before = 0 + rules[0]
     address = 0 + addresses[0]
     for row in range(1, len(addresses)):
@@ -120,6 +120,10 @@ def count_steps(
             if count == len(keys):
                 return -1
             keys[count] = key
+            counts[count] = 0
+            if count < last_line:
+                for place in range(count * width, (count + 1) * width):
+                    histogram[place] = 0
             count += 1
             slots[slot] = count
             number = count
@@ -185,22 +189,20 @@ def merge_steps(
     return count
 
 
-def row_steps(addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, use_compiled: bool) -> RowSteps:
+def row_steps(addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, use_compiled: bool, memory: WorkMemory) -> RowSteps:
     """How rows (at least one) follow one another; `gap` is the id of the INVALID rule.
 
-    What is aligned is the sum of an address and `base`.
+    What is aligned is the sum of an address and `base`. The steps lie in `memory`.
     """
     count = -(-len(addresses) // _PART_ROWS)
     bounds = [len(addresses) * part // count for part in range(count + 1)]
     ends = [min(last + BLOCK_ROWS, len(addresses)) for last in bounds[1:]]
     rows = list(zip(bounds[:-1], ends, strict=True))
-    size = 4 * (len(addresses) + count * (BLOCK_ROWS + _SPARE))
-    memory = WorkMemory(size if count > 1 else 0)
-    steps = [memory.take(end - first, np.int32, cleared=False) for first, end in rows]
+    parts_of_memory = [_PartMemory(memory, end - first) for first, end in rows]
     counted = run_parts(
         [
             partial(_count_part, addresses[first:end], rules[first:end], base, gap, own, use_compiled)
-            for (first, end), own in zip(rows, steps, strict=True)
+            for (first, end), own in zip(rows, parts_of_memory, strict=True)
         ],
         use_compiled,
     )
@@ -231,19 +233,32 @@ class _CountedPart:
     histogram: NDArray[np.int32]
 
 
+class _PartMemory:
+    """The arrays that a part is counted in."""
+
+    def __init__(self, memory: WorkMemory, rows: int) -> None:
+        self.steps = memory.take(rows, np.int32, cleared=False)
+        self._memory = memory
+        self.make(min(_PAIR_ROOM, 1 << rows.bit_length()))
+
+    def make(self, room: int) -> None:
+        """Make room for so many pairs."""
+        self.room = room
+        self.keys, self.counts = (self._memory.take(room, np.int64, cleared=False) for _ in range(2))
+        self.slots = self._memory.take(2 * room, np.int64)
+        self.histogram = self._memory.take((min(room, PAIR_LIMIT) + 1) * TOKEN_COUNT, np.int32, cleared=False)
+
+
 def _count_part(
-    addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, steps: NDArray[np.int32], use_compiled: bool
+    addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, memory: _PartMemory, use_compiled: bool
 ) -> _CountedPart:
-    rows = len(addresses)
     last = np.array(_LAST_OF_TOKEN, dtype=np.int64)
     near = np.searchsorted(last, np.arange(_NEAR)).astype(np.int64)
-    room = min(_PAIR_ROOM, 1 << rows.bit_length())
     while True:
-        keys, counts, slots = (np.zeros(size, dtype=np.int64) for size in (room, room, 2 * room))
-        histogram = np.zeros((min(room, PAIR_LIMIT) + 1) * TOKEN_COUNT, dtype=np.int32)
         count = run_hot(
-            count_steps, use_compiled, addresses, rules, base, gap, near, last, slots, keys, counts, histogram, steps
-        )
+            count_steps, use_compiled, addresses, rules, base, gap, near, last, memory.slots, memory.keys,
+            memory.counts, memory.histogram, memory.steps,
+        )  # fmt: skip
         if count >= 0:
-            return _CountedPart(steps, keys[:count], counts[:count], histogram)
-        room *= 4
+            return _CountedPart(memory.steps, memory.keys[:count], memory.counts[:count], memory.histogram)
+        memory.make(4 * memory.room)

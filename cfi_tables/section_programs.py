@@ -25,8 +25,6 @@ _POOL = 1 << 16
 """Rules and expressions that there is room for."""
 _POOL_AT_FIRST = 1 << 12
 """Those that there is room for as long as they suffice: slots for more take long to clear."""
-_LARGE = 1 << 20
-"""Bytes of a section from which one work area pays."""
 _PART_FDES = 1 << 13
 """FDEs from which a part pays: its pools begin empty."""
 
@@ -70,14 +68,14 @@ class ProgramRows:
     """A line for each FDE that was left out."""
 
 
-def run_programs(entries: SectionEntries, use_compiled: bool) -> ProgramRows:
-    """The rows of all FDEs; of those that overlap, the rows of each."""
+def run_programs(entries: SectionEntries, use_compiled: bool, memory: WorkMemory) -> ProgramRows:
+    """The rows of all FDEs; of those that overlap, the rows of each. They lie in `memory`."""
     count = 1
     if use_compiled and not entries.overlap:
         count = max(1, min(worker_count(), len(entries.order) // _PART_FDES))
     orders = np.array_split(entries.order, count)
     for pool in (_POOL_AT_FIRST, _POOL):
-        parts = [_Part(entries, order, pool) for order in orders]
+        parts = [_Part(entries, order, pool, memory) for order in orders]
         done = run_parts([partial(part.run, use_compiled) for part in parts], use_compiled)
         if sum(int(rows.words[0]) for rows in done) < pool and sum(int(rows.expressions[0]) for rows in done) < pool:
             break
@@ -85,13 +83,9 @@ def run_programs(entries: SectionEntries, use_compiled: bool) -> ProgramRows:
 
 
 class _Part:
-    """Some of the FDEs, and the arrays to run them with.
+    """Some of the FDEs, and the arrays to run them with."""
 
-    The arrays are made by the thread that asks for them all: it gets memory that was used before, and workers would
-    each fault theirs in anew, which takes as long as the work.
-    """
-
-    def __init__(self, entries: SectionEntries, order: _Integers, pool: int) -> None:
+    def __init__(self, entries: SectionEntries, order: _Integers, pool: int, memory: WorkMemory) -> None:
         """`pool`: how many rules and expressions there is room for at most."""
         self._entries = entries
         self._cie = entries.cie.copy()  # a part notes what is wrong with a CIE's program
@@ -100,7 +94,6 @@ class _Part:
         # Every row costs at least one instruction byte, besides the first and the gap of each FDE. There is room for
         # the rows of all parts, which come together in the first one's arrays.
         room = len(entries.data) + 2 * len(entries.order)
-        memory = WorkMemory(8 * room + 128 if len(entries.data) >= _LARGE else 0)
         self.addresses = memory.take(room, np.int32, cleared=False)
         self.rules = memory.take(room, np.int32, cleared=False)
         pool = min(pool, 1 << (room + rule_pool.FIRST_RULE).bit_length())  # each of what is pooled took a byte
@@ -109,14 +102,16 @@ class _Part:
         self._initial = np.zeros(cie_count * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
         self._state = np.zeros(rule_pool.STATE_MAXIMUM_SIZE + cfi_program.CURSOR_SIZE, dtype=np.int64)
         self._stack = np.zeros(cfi_program.STATE_STACK_DEPTH * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
-        # Of pools only the beginnings are used, and the system clears no more than what is.
-        self._expressions = np.zeros(1 + pool * rule_pool.EXPRESSION_WORDS, dtype=np.int64)
-        self._expression_slots = np.zeros(2 * pool, dtype=np.int64)
-        self._words = np.zeros(1 + min(pool, layout.MAXIMUM_RULES - 1) * rule_pool.RULE_WORDS, dtype=np.int64)
-        self._rule_slots = np.zeros(2 * pool, dtype=np.int64)
+        self._expressions = memory.take(1 + pool * rule_pool.EXPRESSION_WORDS, np.int64, cleared=False)
+        self._expression_slots = memory.take(2 * pool, np.int64)
+        self._words = memory.take(
+            1 + min(pool, layout.MAXIMUM_RULES - 1) * rule_pool.RULE_WORDS, np.int64, cleared=False
+        )
+        self._rule_slots = memory.take(2 * pool, np.int64)
+        self._expressions[0] = 0
         rule_pool.prepare_rules(self._words)
         size = rule_pool.state_size(entries.parameters)
-        self._pools = program_automaton.pools(cie_count, size, room)
+        self._pools = program_automaton.pools(memory, cie_count, size, room)
 
     def run(self, use_compiled: bool) -> ProgramRows:
         """The rows of these FDEs."""

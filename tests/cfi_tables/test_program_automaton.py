@@ -15,8 +15,8 @@ def test_a_full_pool_gives_the_same_table(room, system_file, monkeypatch):
     wanted = build_table(image, use_compiled=False).data.tobytes()
     pools = program_automaton.pools
 
-    def small(cie_count, size, program_bytes):
-        states, *others = pools(cie_count, size, program_bytes)
+    def small(memory, cie_count, size, program_bytes):
+        states, *others = pools(memory, cie_count, size, program_bytes)
         return states[: 1 + room * (program_automaton.POOLED_WORDS + size)], *others
 
     monkeypatch.setattr(program_automaton, "pools", small)
