@@ -61,10 +61,12 @@ def decode_image(
 
 def _renumber(rows: Rows, own: list[Rule], rules: list[Rule], numbers: dict[Rule, int]) -> Rows:
     """`rows`, whose ids index `own`, with ids that index `rules`, which gets what is new."""
-    if len(rules) == 1 and len(set(own)) == len(own) and own[:1] == rules:
-        rules += own[1:]
-        numbers.update((rule, number) for number, rule in enumerate(own))
-        return rows
+    if len(rules) == 1 and own[:1] == rules:
+        fresh = {rule: number for number, rule in enumerate(own)}
+        if len(fresh) == len(own):
+            rules += own[1:]
+            numbers.update(fresh)
+            return rows
     mapping = np.array([_number(rule, rules, numbers) for rule in own], dtype=np.int64)
     return replace(rows, rules=mapping[rows.rules])
 

@@ -189,7 +189,9 @@ def merge_steps(
     return count
 
 
-def row_steps(addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, use_compiled: bool, memory: WorkMemory) -> RowSteps:
+def row_steps(
+    addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, use_compiled: bool, memory: WorkMemory
+) -> RowSteps:
     """How rows (at least one) follow one another; `gap` is the id of the INVALID rule.
 
     What is aligned is the sum of an address and `base`. The steps lie in `memory`.

@@ -62,16 +62,18 @@ def pooled_rules(
     count = int(words[0])
     table = words[1 : 1 + count * RULE_WORDS].reshape(count, RULE_WORDS)
     used = WORD_ENTRIES + 2 * int(table[:, WORD_COUNT].max(initial=0))
+    width = 8 * (used - WORD_ENTRIES)
+    lists = table[:, WORD_ENTRIES:used].tobytes()
     rules = []
     # Far fewer ways to find registers than rules: most rules differ only in the CFA.
-    known: dict[tuple[int, ...], tuple[tuple[int, int, int | bytes], ...] | None] = {}
-    for word in table[:, :used].tolist():
-        kind, register, flags, a, number = word[:WORD_ENTRIES]
-        key = tuple(word[WORD_ENTRIES : WORD_ENTRIES + 2 * number])
+    known: dict[bytes, tuple[tuple[int, int, int | bytes], ...] | None] = {}
+    for index, (kind, register, flags, a, number) in enumerate(table[:, :WORD_ENTRIES].tolist()):
+        key = lists[index * width : index * width + 16 * number]
         if key not in known:
+            pairs = np.frombuffer(key, dtype=np.int64).reshape(-1, 2).tolist()
             entries = tuple(
                 (packed & 255, packed >> 8, expression(value) if packed >> 8 in _EXPRESSION_KINDS else value)
-                for packed, value in zip(key[::2], key[1::2], strict=True)
+                for packed, value in pairs
             )
             known[key] = entries if _fit(value for _, _, value in entries) else None
         b = 0
@@ -145,13 +147,15 @@ def encode_rules(rules: list[Rule]) -> tuple[NDArray[np.uint32], NDArray[np.uint
         return number
 
     none = place_list(OVERFLOW)
-    records = bytearray()
+    records: list[int] = []
     for rule in rules:
-        value = place(rule.cfa_a)
+        value = rule.cfa_a if isinstance(rule.cfa_a, int) else place(rule.cfa_a)
         if rule.cfa_kind == layout.CFA_KIND_DEREF:
             value = value & 0xFFFF | rule.cfa_b << 16
-        number = place_list(rule)
+        number = list_places.get((rule.flags, rule.entries), -1)
+        if number < 0:
+            number = place_list(rule)
         if number >= layout.MAXIMUM_LIST_WORDS or len(pool) > _VALUE_LIMIT:
             rule, value, number = OVERFLOW, 0, none
-        records += struct.pack("<BBHi", rule.cfa_kind, rule.cfa_register, number, value)
-    return np.frombuffer(bytes(records), dtype="<u4"), np.array(lists, dtype=np.uint32), bytes(pool)
+        records += (rule.cfa_kind | rule.cfa_register << 8 | number << 16, value & 0xFFFFFFFF)
+    return np.array(records, dtype=np.uint32), np.array(lists, dtype=np.uint32), bytes(pool)
