@@ -96,8 +96,8 @@ def count_steps(
     """Count the steps of a part's rows; gives how many pairs there are, -1 when `keys` is too short for them.
 
     What is aligned is the sum of an address and `base`.
-    `histogram` has a line for each of a number of pairs, and a last one for all others.
-    `slots` (zeros, a power of two, twice as long as `keys`) is a hash table.
+    `histogram` has a line for each of a number of pairs, and a last one for all others; of those, `counts` tells how
+    often each occurs. `slots` (zeros, a power of two, twice as long as `keys`) is a hash table.
     """
     mask = len(slots) - 1
     width = len(last_of_token)
@@ -128,7 +128,6 @@ def count_steps(
             slots[slot] = count
             number = count
         pair = number - 1
-        counts[pair] += 1
         delta = item(addresses, row) - address
         address += delta
         if delta < near:
@@ -140,8 +139,12 @@ def count_steps(
             while delta > last_of_token[token]:
                 token += 1
         steps[row] = (pair << PAIR_SHIFT) | token
-        histogram[(pair if pair < last_line else last_line) * width + token] += 1
         before = rule
+        if pair >= last_line:
+            counts[pair] += 1
+            pair = last_line
+        place = pair * width + token
+        histogram[place] = item(histogram, place) + 1
     return count
 
 
@@ -177,13 +180,18 @@ def merge_steps(
             slots[slot] = count
         number = slots[slot] - 1
         numbers[pair] = number
-        all_counts[number] = all_counts[number] + counts[pair]
-        if pair < lines and number < all_lines:
+        if pair >= lines:
+            all_counts[number] = all_counts[number] + counts[pair]
+            continue
+        rows = 0
+        for place in range(pair * width, (pair + 1) * width):
+            rows += histogram[place]
+        all_counts[number] = all_counts[number] + rows
+        for token in range(width):
+            token_counts[token] += histogram[pair * width + token]
+        if number < all_lines:
             for token in range(width):
                 all_histogram[number * width + token] += histogram[pair * width + token]
-    for line in range(len(keys) if len(keys) < lines else lines):
-        for token in range(width):
-            token_counts[token] += histogram[line * width + token]
     for token in range(width):
         token_counts[token] += histogram[lines * width + token]
     return count
@@ -232,6 +240,7 @@ class _CountedPart:
     steps: NDArray[np.int32]
     pairs: _Integers
     counts: _Integers
+    """Of the pairs without a line."""
     histogram: NDArray[np.int32]
 
 
@@ -247,7 +256,7 @@ class _PartMemory:
         """Make room for so many pairs."""
         self.room = room
         self.keys, self.counts = (self._memory.take(room, np.int64, cleared=False) for _ in range(2))
-        self.slots = self._memory.take(2 * room, np.int64)
+        self.slots = self._memory.take(2 * room, np.int32)
         self.histogram = self._memory.take((min(room, PAIR_LIMIT) + 1) * TOKEN_COUNT, np.int32, cleared=False)
 
 
