@@ -206,7 +206,7 @@ def _codes_of_groups(
     starts: _Integers,
 ) -> tuple[_Integers, _Integers, _Integers]:
     """(decoding tables, codes, lengths) of symbols in any order, by `make_codes`."""
-    order = np.lexsort((-counts, groups))
+    order = np.argsort((groups << 32) - counts, kind="stable")
     sizes = np.bincount(groups, minlength=len(bits))
     firsts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)]).astype(np.int64)
     sorted_codes, sorted_lengths = (np.zeros(len(groups), dtype=np.int64) for _ in range(2))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,29 +65,32 @@ def pooled_rules(
     used = WORD_ENTRIES + 2 * int(table[:, WORD_COUNT].max(initial=0))
     width = 8 * (used - WORD_ENTRIES)
     lists = table[:, WORD_ENTRIES:used].tobytes()
-    rules = []
+    kinds, bases, flags, values, numbers = table[:, :WORD_ENTRIES].T.tolist()
+    keys = [lists[index * width : index * width + 16 * number] for index, number in enumerate(numbers)]
     # Far fewer ways to find registers than rules: most rules differ only in the CFA.
     known: dict[bytes, tuple[tuple[int, int, int | bytes], ...] | None] = {}
-    for index, (kind, register, flags, a, number) in enumerate(table[:, :WORD_ENTRIES].tolist()):
-        key = lists[index * width : index * width + 16 * number]
-        if key not in known:
-            pairs = np.frombuffer(key, dtype=np.int64).reshape(-1, 2).tolist()
-            entries = tuple(
-                (packed & 255, packed >> 8, expression(value) if packed >> 8 in _EXPRESSION_KINDS else value)
-                for packed, value in pairs
-            )
-            known[key] = entries if _fit(value for _, _, value in entries) else None
-        b = 0
+    for key in set(keys):
+        entries = tuple(
+            (packed & 255, packed >> 8, expression(value) if packed >> 8 in _EXPRESSION_KINDS else value)
+            for packed, value in np.frombuffer(key, dtype=np.int64).reshape(-1, 2).tolist()
+        )
+        known[key] = entries if _fit(value for _, _, value in entries) else None
+    rules = list(map(Rule, kinds, bases, flags, values, repeat(0), [known[key] or () for key in keys]))
+    for index, kind in enumerate(kinds):
         if kind == layout.CFA_KIND_EXPRESSION:
-            a = expression(a)
-            simple = dereference(a, registers)
-            if simple is not None:
-                kind = layout.CFA_KIND_DEREF
-                register, a, b = simple
-        found = known[key]
-        fits = found is not None and (type(a) is int or _fit((a,)))
-        rules.append(Rule(kind, register, flags, a, b, found) if found is not None and fits else OVERFLOW)
+            rules[index] = _expression_rule(rules[index], expression(values[index]), registers)
+        if known[keys[index]] is None:
+            rules[index] = OVERFLOW
     return rules
+
+
+def _expression_rule(rule: Rule, expression: bytes, registers: int) -> Rule:
+    """`rule` with the CFA that an expression gives."""
+    simple = dereference(expression, registers)
+    if simple is not None:
+        register, a, b = simple
+        return rule._replace(cfa_kind=layout.CFA_KIND_DEREF, cfa_register=register, cfa_a=a, cfa_b=b)
+    return rule._replace(cfa_a=expression) if _fit((expression,)) else OVERFLOW
 
 
 def dereference(expression: bytes, registers: int) -> tuple[int, int, int] | None:
@@ -148,14 +152,17 @@ def encode_rules(rules: list[Rule]) -> tuple[NDArray[np.uint32], NDArray[np.uint
 
     none = place_list(OVERFLOW)
     records: list[int] = []
+    known: dict[tuple[int, int], int] = {}  # most rules share the very tuple of entries with others
     for rule in rules:
-        value = rule.cfa_a if isinstance(rule.cfa_a, int) else place(rule.cfa_a)
-        if rule.cfa_kind == layout.CFA_KIND_DEREF:
-            value = value & 0xFFFF | rule.cfa_b << 16
-        number = list_places.get((rule.flags, rule.entries), -1)
+        kind, register, flags, a, b, entries = rule
+        value = a if isinstance(a, int) else place(a)
+        if kind == layout.CFA_KIND_DEREF:
+            value = value & 0xFFFF | b << 16
+        key = (id(entries), flags)
+        number = known.get(key, -1)
         if number < 0:
-            number = place_list(rule)
+            number = known[key] = place_list(rule)
         if number >= layout.MAXIMUM_LIST_WORDS or len(pool) > _VALUE_LIMIT:
-            rule, value, number = OVERFLOW, 0, none
-        records += (rule.cfa_kind | rule.cfa_register << 8 | number << 16, value & 0xFFFFFFFF)
+            kind, register, value, number = OVERFLOW.cfa_kind, 0, 0, none
+        records += (kind | register << 8 | number << 16, value & 0xFFFFFFFF)
     return np.array(records, dtype=np.uint32), np.array(lists, dtype=np.uint32), bytes(pool)
