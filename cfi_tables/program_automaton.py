@@ -55,7 +55,7 @@ from cfi_tables.layout import (
 )
 from cfi_tables.row_sequence import APART, put_row
 from cfi_tables.rule_pool import RULE_INVALID, STATE_CFA_OFFSET, STATE_MAXIMUM_SIZE, intern_rule, state_size
-from cfi_tables.scalars import item, read_u8, read_u16, read_u32, read_uleb
+from cfi_tables.scalars import item, read_i64, read_u8, read_u16, read_u32, read_uleb
 from cfi_tables.work_memory import WorkMemory
 
 # A state in the pool: its CIE, then its words; the first word of the array is the count.
@@ -396,6 +396,9 @@ def _run_by_moves(
                         _remember_move(before, instruction, slot, number, moves)
                 elif kind == _NOP:
                     at += 1
+                    rest = end - at
+                    if rest < 8 and at + 8 <= len(data) and read_i64(data, at) & ((1 << 8 * rest) - 1) == 0:
+                        at = end  # what fills up an FDE
                     continue
                 elif kind == _REMEMBER:
                     if depth >= STATE_STACK_DEPTH:
