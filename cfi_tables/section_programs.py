@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables import cfi_program, frame_section, layout, program_automaton, row_sequence, rule_pool
+from cfi_tables import cfi_program, frame_section, layout, program_automaton, row_sequence, rule_pool, state_pool
 from cfi_tables.hot_loop import run_hot
 from cfi_tables.work_memory import WorkMemory
 from cfi_tables.worker_threads import run_parts, worker_count
@@ -111,7 +111,7 @@ class _Part:
         self._expressions[0] = 0
         rule_pool.prepare_rules(self._words)
         size = rule_pool.state_size(entries.parameters)
-        self._pools = program_automaton.pools(memory, cie_count, size, room)
+        self._pools = state_pool.pools(memory, cie_count, size, room)
 
     def run(self, use_compiled: bool) -> ProgramRows:
         """The rows of these FDEs."""
