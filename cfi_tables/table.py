@@ -94,12 +94,14 @@ def build_table(image: ElfImage, debug: ElfImage | None = None, use_compiled: bo
     """
     from cfi_tables.cfi_sources import UnsupportedImage, decode_image
     from cfi_tables.table_encoding import encode_table
+    from cfi_tables.work_memory import kept_memory
 
-    try:
-        merged, rules, skipped = decode_image(image, debug, use_compiled)
-    except UnsupportedImage as error:
-        raise TableError(str(error)) from None
-    data = encode_table(image, merged, rules, len(skipped), use_compiled)
+    with kept_memory() as memory:
+        try:
+            merged, rules, skipped = decode_image(image, debug, use_compiled, memory)
+        except UnsupportedImage as error:
+            raise TableError(str(error)) from None
+        data = encode_table(image, merged, rules, len(skipped), use_compiled, memory)
     table = CompactTable(data, image.path)
     table.skipped = skipped
     return table
