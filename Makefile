@@ -45,7 +45,7 @@ generate: setup
 	$(BIN)/python -m cfi_tables.generate
 
 bench: setup
-	@scripts/debian-packages gcc=gcc perf=linux-perf llvm-symbolizer-14=llvm-14
+	@scripts/debian-packages gcc=gcc g++=g++ make=make tclsh=tcl perf=linux-perf llvm-symbolizer-14=llvm-14 python3.11-dbg
 	$(BIN)/python -m bench
 
 clean:

@@ -221,7 +221,8 @@ def _name_cause(
         return f"name {readable} for none"
     if theirs == raw or name_style(theirs) in (readable, name_style(raw or "")):
         if frame.linkage_name is None and name_style(theirs) != readable:
-            return "unqualified"
+            same = readable.endswith(f"::{name_style(theirs)}")
+            return "unqualified" if same else f"name {readable} for {theirs}"
         return "demangler" if frame.linkage_name == theirs != demangled(theirs) and not raw_names(wanted) else None
     if frame.function is None:
         return _without_function(facts, address, theirs)
@@ -233,6 +234,8 @@ def _name_cause(
     if any(each.address == frame.function_start for each in named) and frame.linkage_name is not None:
         return "alias"
     # A function may lie in several pieces, each with a symbol of its own.
+    if frame.linkage_name is None and not f"::{readable}".endswith(f"::{name_style(_plain_name(frame) or '?')}"):
+        return f"name {readable} for {theirs}"
     pieces = [address, *(low for low, _ in frame.die.ranges())] if outermost or innermost else []
     covering = [each for each in named if any(each.address <= low < each.address + each.size for low in pieces)]
     if covering and not frame.die.inherited(C.DW_AT_linkage_name):
