@@ -103,7 +103,7 @@ class ModuleSymbols:
                 names = function_name(table.entry(row))
             except DwarfError as error:
                 table.unit.info.note_problem(error.problem)
-                names = (None, None)
+                return None, None  # not kept: the same origin may have a name for an entry that is sound
             self._names[key] = names
         return names
 

@@ -74,7 +74,12 @@ class SourceFiles:
 
     def _string(self, reference: int) -> str:
         if reference <= _ASK_UNIT:
-            return self._units[_ASK_UNIT - reference].compilation_directory or ""
+            unit = self._units[_ASK_UNIT - reference]
+            try:
+                return unit.compilation_directory or ""
+            except DwarfError as error:
+                unit.info.note_problem(error.problem)
+                return ""
         if reference < 0:
             return ""
         text = self._strings.get(reference)
