@@ -103,8 +103,9 @@ class ModuleSymbols:
                 names = function_name(table.entry(row))
             except DwarfError as error:
                 table.unit.info.note_problem(error.problem)
-                return None, None  # not kept: the same origin may have a name for an entry that is sound
-            self._names[key] = names
+                names = (None, None)
+            if names[0] is not None:  # else the entry may be damaged, and others of the same origin are not
+                self._names[key] = names
         return names
 
     def frames_at(self, address: int) -> list[SymbolFrame]:
