@@ -1,8 +1,7 @@
 """Debian kernels of several releases with the objtool that belongs to each, downloaded and unpacked once.
 
-Owns the fetching. Packages come from the suites of Debian that have the kernels, by an apt configuration of this
-module's own: the mirrors are those of this machine's apt, what is installed and configured is not touched. They
-stay in a cache folder for the next run; who wants newer ones deletes it.
+Owns the choice. Packages come from the suites of Debian that have the kernels, and stay in a cache folder for the
+next run; who wants newer ones deletes it.
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+from programs.debian_archive import DebianArchive, NotInArchive
+
 _SUITES = ("bullseye-security", "bookworm-security", "bookworm-backports", "trixie", "trixie-backports")
-_LISTS_HOLD = 3600  # seconds
 
 KERNELS = {
     "5.10": r"5\.10\.0-\d+",
@@ -29,8 +27,8 @@ KERNELS = {
 """Release -> what Debian calls its builds, a regular expression: one of each layout of ORC that Debian has."""
 
 
-class NoKernelPackage(Exception):
-    """The packages cannot be had; the text says why."""
+NoKernelPackage = NotInArchive
+"""The packages cannot be had; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ def kernel_package(release: str) -> KernelPackage:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test workers share it
         root = folder / release
         if not root.exists():
-            _fetch_kernel(_Apt(folder / "apt"), release, root)
+            _fetch_kernel(DebianArchive(folder / "apt", _SUITES), release, root)
     vmlinuz = next((path for name in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz") for path in root.glob(name)), None)
     objtools = [path for path in root.glob("usr/lib/linux-kbuild-*/tools/objtool/objtool*") if path.is_file()]
     # Newer packages have one for each architecture behind a program that chooses.
@@ -95,11 +93,11 @@ def debug_kernel_files(release: str) -> tuple[Path, Path]:
                 raise NoKernelPackage(
                     "a kernel with DWARF is 280 MB: set PTAP_TEST_LARGE_DOWNLOADS=1 to have it fetched"
                 )
-            _fetch_debug_kernel(_Apt(folder / "apt"), build, root)
+            _fetch_debug_kernel(DebianArchive(folder / "apt", _SUITES), build, root)
     return root / "usr/lib/debug/boot" / f"vmlinux-{build}-cloud-amd64", next(root.glob("**/kvm.ko"))
 
 
-def _fetch_kernel(apt: _Apt, release: str, root: Path) -> None:
+def _fetch_kernel(apt: DebianArchive, release: str, root: Path) -> None:
     names = apt.names("linux-image-", "linux-binary-", "linux-modules-", "linux-kbuild-")
     found: list[tuple[list[int], str, str]] = []
     for name in names:
@@ -140,7 +138,7 @@ def _loader(root: Path) -> tuple[str, ...]:
     return str(loader), "--library-path", f"{loader.parent}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu"
 
 
-def _fetch_debug_kernel(apt: _Apt, build: str, root: Path) -> None:
+def _fetch_debug_kernel(apt: DebianArchive, build: str, root: Path) -> None:
     (package,) = apt.download([f"linux-image-{build}-cloud-amd64-dbg"])
     folder = "./usr/lib/debug"
     module = f"{folder}/lib/modules/{build}-cloud-amd64/kernel/arch/x86/kvm/kvm.ko"
@@ -159,78 +157,3 @@ def _fetch_debug_kernel(apt: _Apt, build: str, root: Path) -> None:
     if done.returncode:
         raise NoKernelPackage(f"{package.name} does not hold {members}")
     unpacked.rename(root)
-
-
-class _Apt:
-    """apt-get and apt-cache on lists of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None or not _KEYRING.exists():
-            raise NoKernelPackage("kernel packages are fetched by a Debian's apt-get, which is not here")
-        self._folder = folder
-        for name in ("state/lists/partial", "cache/archives/partial", "packages"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        sources = folder / "sources.list"
-        # Lists that are old name files which are gone.
-        if not sources.exists() or time.time() - sources.stat().st_mtime > _LISTS_HOLD:
-            plain, security = self._mirrors()
-            how = f"deb [arch=amd64 signed-by={_KEYRING}]"
-            lines = [f"{how} {security if suite.endswith('security') else plain} {suite} main" for suite in _SUITES]
-            sources.write_text("\n".join(lines) + "\n")
-            try:
-                self._run("apt-get", "update", "-q")
-            except NoKernelPackage:
-                sources.unlink()
-                raise
-
-    @staticmethod
-    def _mirrors() -> tuple[str, str]:
-        """(of Debian, of its security updates), as this machine's apt has them."""
-        listed = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
-            capture_output=True,
-            text=True,
-        ).stdout.split()
-        plain = [uri for uri in listed if uri.rstrip("/").endswith("/debian")]
-        security = [uri for uri in listed if "debian-security" in uri]
-        return (
-            (plain or ["http://deb.debian.org/debian"])[0],
-            (security or ["http://deb.debian.org/debian-security"])[0],
-        )
-
-    def _run(self, *command: str, folder: Path | None = None) -> str:
-        state = self._folder
-        options = {
-            "Dir::Etc::sourcelist": state / "sources.list",
-            "Dir::Etc::sourceparts": "/dev/null",
-            "Dir::State": state / "state",
-            "Dir::State::status": "/dev/null",
-            "Dir::Cache": state / "cache",
-            "APT::Architecture": "amd64",
-            "APT::Sandbox::User": "root",
-            "Acquire::Languages": "none",
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
-        }
-        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        done = subprocess.run([command[0], *words, *command[1:]], cwd=folder, capture_output=True, text=True)
-        if done.returncode:
-            raise NoKernelPackage(f"{' '.join(command)} fails: {done.stderr.strip().splitlines()[-1:]}")
-        return done.stdout
-
-    def names(self, *prefixes: str) -> set[str]:
-        """The packages whose names begin so."""
-        return {name for prefix in prefixes for name in self._run("apt-cache", "pkgnames", prefix).split()}
-
-    def download(self, packages: list[str]) -> list[Path]:
-        """Files of packages, for the caller to delete."""
-        folder = self._folder / "packages"
-        shutil.rmtree(folder)
-        folder.mkdir()
-        self._run("apt-get", "download", "-q", *packages, folder=folder)
-        return sorted(folder.glob("*.deb"))
-
-    def unpack(self, packages: list[str], folder: Path) -> None:
-        """Download packages and lay their files under `folder`."""
-        for path in self.download(packages):
-            subprocess.run(["dpkg-deb", "-x", str(path), str(folder)], check=True)
-            path.unlink()

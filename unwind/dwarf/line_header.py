@@ -117,6 +117,8 @@ def _read(unit: CompilationUnit, data: SectionData, offset: int) -> LineHeader:
     if version >= 4:
         operations = max(1, data[position])
         position += 1
+    if position + 4 > len(data):
+        raise bad(DwarfReason.TRUNCATED)
     default_stmt, line_base, line_range, opcode_base = data[position : position + 4]
     if line_base >= 128:
         line_base -= 256

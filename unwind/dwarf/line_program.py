@@ -128,8 +128,8 @@ def run_line_program(
                     return count, _BAD, at
                 r_address = fixed_value(data, after + 1, length - 1)
                 r_operation = 0
-            # define_file (3) is kept by the header reader, set_discriminator (4) and vendors' say nothing
-            # of lines.
+            # set_discriminator (4) and vendors' say nothing of lines. The file of a define_file (3), which no producer
+            # writes and DWARF 5 has no more, stays unknown.
         elif opcode == _DW_LNS_copy:
             emit = 1
         elif opcode == _DW_LNS_const_add_pc:

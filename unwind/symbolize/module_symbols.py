@@ -136,7 +136,8 @@ class ModuleSymbols:
             except DwarfError as error:
                 table.unit.info.note_problem(error.problem)
                 names = (None, None)
-            self._names[key] = names
+            if names[0] is not None:  # else the entry may be damaged, and others of the same origin are not
+                self._names[key] = names
         return names
 
     def frames_at(self, address: int) -> list[SymbolFrame]:

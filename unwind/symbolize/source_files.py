@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables.hot_loop import hot_loop, run_hot
+from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.line_header import base_directory, source_path
 from unwind.dwarf.line_header_scan import STRING_SECTIONS
 from unwind.symbolize import unit_scan as U
@@ -87,7 +88,11 @@ class SourceFiles:
     def _string(self, reference: int) -> str:
         if reference <= _ASK_UNIT:
             unit = self._sources.unit(_ASK_UNIT - reference)
-            return (unit.skeleton or unit).compilation_directory or ""
+            try:
+                return (unit.skeleton or unit).compilation_directory or ""
+            except DwarfError as error:
+                unit.info.note_problem(error.problem)
+                return ""
         return self._strings.get(reference, "")
 
 

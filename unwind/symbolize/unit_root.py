@@ -9,7 +9,7 @@ from unwind.dwarf import abbreviation_scan as A
 from unwind.dwarf import constants as C
 from unwind.dwarf import line_header_scan as H
 from unwind.dwarf.abbreviation_scan import find_abbreviation
-from unwind.dwarf.function_scan import attribute_value, form_end
+from unwind.dwarf.function_scan import attribute_value, direct_form, form_end
 from unwind.dwarf.leb128 import fixed_value, leb128_value, skip_leb128
 from unwind.dwarf.line_header_scan import string_reference
 from unwind.dwarf.range_scan import indexed_address, is_address_index
@@ -123,10 +123,12 @@ def read_root(
         name = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_NAME]
         form = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_FORM]
         size = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_SIZE]
-        after = position + size if size >= 0 else form_end(data, position, end, form, offset_size)
-        if after < 0 or after > end:
-            return False
         constant = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_CONSTANT]
+        if form == C.DW_FORM_indirect:
+            form, size, position = direct_form(data, position, end, constant, offset_size)
+        after = position + size if size >= 0 else form_end(data, position, end, form, offset_size)
+        if form == 0 or after < 0 or after > end:
+            return False
         value = attribute_value(data, position, form, size, constant)
         if name == C.DW_AT_low_pc:
             root[ROOT_LOW_FORM] = form
