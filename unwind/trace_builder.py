@@ -6,6 +6,7 @@ any source in the order of their capture; gives `unwind.trace.Trace`.
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from cfi_tables.layout import StopReason
 from relay_reader.capture import Event, Sample
 from unwind.address_space import AddressSpaces
 from unwind.arguments.argument_reader import arguments_of
+from unwind.arguments.local_reader import locals_of
 from unwind.arguments.return_value import return_value
 from unwind.captured_memory import CapturedMemory, ModuleMemory
 from unwind.dwarf.die import Die
@@ -22,7 +24,7 @@ from unwind.frame_states import FrameStates
 from unwind.kallsyms import Kallsyms
 from unwind.module import Module, ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
-from unwind.stop_text import stop_text
+from unwind.stop_text import LIVE_MEMORY_REMEDY, stop_text
 from unwind.symbolize.symbol_frame import SymbolFrame
 from unwind.trace import Trace, TraceFrame
 
@@ -49,15 +51,29 @@ class Hit:
 
 
 class TraceBuilder:
-    """Turns the events of one capture into traces. `max_depth` limits the frames of a stack."""
+    """Turns the events of one capture into traces. `max_depth` limits the frames of a stack.
 
-    def __init__(self, max_depth: int, argument_frames: ArgumentFrames = ArgumentFrames.PROBED) -> None:
+    `locals_too`: those frames whose arguments are read show their local variables as well. `catalog` opens the files,
+    and `memory_remedy` is what to do where memory is missing; they are for live processes by default.
+    """
+
+    def __init__(
+        self,
+        max_depth: int,
+        argument_frames: ArgumentFrames = ArgumentFrames.PROBED,
+        *,
+        locals_too: bool = False,
+        catalog: ModuleCatalog | None = None,
+        memory_remedy: str = LIVE_MEMORY_REMEDY,
+    ) -> None:
         self.spaces = AddressSpaces()
-        self.catalog = ModuleCatalog()
+        self.catalog = catalog or ModuleCatalog()
         self.frames_without_lines: Counter[Module] = Counter()
         """Frames named without debug information, by module: what a user could mend."""
         self._walker = StackWalker(self.catalog, max_depth)
         self._argument_frames = argument_frames
+        self._locals_too = locals_too
+        self._memory_remedy = memory_remedy
         self._kallsyms: Kallsyms | None = None
         self._memory: dict[int, ModuleMemory] = {}
 
@@ -91,8 +107,9 @@ class TraceBuilder:
             weight=sample.weight,
             stop=stack.stop,
             frames=frames,
-            stop_text=stop_text(stack),
+            stop_text=stop_text(stack, self._memory_remedy),
             returned=return_value(hit.returned, first) if hit and hit.returned and first else None,
+            signal=_signal_name(sample.signal) if sample.signal else None,
         )
 
     def _names(self, frame: WalkedFrame, hit: Hit | None) -> list[SymbolFrame]:
@@ -117,10 +134,14 @@ class TraceBuilder:
         frames: list[TraceFrame] = []
         for index, frame in enumerate(stack.frames):
             for trace_frame, symbol in self._calls(frame, names[index]):
+                if self._locals_too:
+                    trace_frame.locals = []
                 if symbol is not None and symbol.die is not None and self._wants_arguments(len(frames), hit):
                     state = states.state(index)
                     if state is not None:
                         trace_frame.arguments = arguments_of(symbol.die, state)
+                        if self._locals_too:
+                            trace_frame.locals = locals_of(symbol.die, state)
                 frames.append(trace_frame)
         return frames
 
@@ -204,6 +225,13 @@ def _ends_at_entry_point(stack: WalkedStack) -> bool:
         return False
     frame = stack.frames[-1]
     return frame.module is not None and frame.module.is_entry_code(frame.lookup_address)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal, or damage
+        return f"signal {number}"
 
 
 class _VectorRegisters(Mapping[int, bytes]):

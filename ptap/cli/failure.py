@@ -45,6 +45,7 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from ptap.probe.program_path import PathNotFound
     from ptap.probe.resolve import ProbeNotFound
     from ptap.report.output import OutputError
+    from relay_reader.core_file import CoreFileError
     from unwind.symbolize.symbol_index import SymbolIndexError
 
     return (
@@ -58,4 +59,5 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         ProbeNotFound,
         OutputError,
         SymbolIndexError,
+        CoreFileError,
     )
