@@ -281,6 +281,11 @@ class CoreFile:
                 yield Mapping(segment.start, end, 0, "[vdso]", self._build_id(segment.start))
             else:
                 yield Mapping(segment.start, segment.end, 0, "//anon")
+        for file in self.mapped_files:
+            # gdb writes no header for code that is as in its file. Nor does it for other memory of that kind, where
+            # no code is: that is for the file's own headers to tell.
+            if self._segment(file.start) is None and file.end <= 1 << 63:
+                yield Mapping(file.start, file.end, file.file_offset, file.path, build_ids.get(file.path))
 
     def _build_ids(self) -> dict[str, bytes]:
         """Build-ids of the mapped ELF files by path, from their first pages in memory, which the kernel dumps."""

@@ -92,7 +92,7 @@ class CapturedMemory:
         while left_to_file is not None and len(data) < size:
             at = address + len(data)
             end = min(address + size, (at // _PAGE + 1) * _PAGE)
-            found = self._modules.read(at, end - at, writable=True) if left_to_file(at) else b""
+            found = self._modules.read(at, end - at, writable=left_to_file(at))
             found = found or self._sample.read_memory(at, address + size - at)
             if not found:
                 break
