@@ -7,6 +7,7 @@ Static variables count as locals of the block that declares them, as in gdb.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,10 +15,11 @@ from unwind.arguments.argument_reader import Argument, argument_of, declared
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.unavailable import Unavailable, damage_as_unavailable
 from unwind.dwarf.die import Die
-from unwind.dwarf.enumeration import At, Tag
+from unwind.dwarf.enumeration import At, Op, Tag
 
 _DEEPEST = 256
 _MOST_BLOCKS = 20_000
+_STATIC = (bytes((Op.ADDR,)), bytes((Op.ADDRX,)), bytes((Op.GNU_ADDR_INDEX,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +90,26 @@ def _blocks(die: Die, pc: int) -> tuple[Die, ...]:
 
 @lru_cache(maxsize=4096)
 def _variables(block: Die) -> tuple[Die, ...]:
-    return tuple(declared(block, Tag.VARIABLE))
+    return (*declared(block, Tag.VARIABLE), *_unplaced_statics(block))
+
+
+def _unplaced_statics(block: Die) -> Iterator[Die]:
+    """Static variables of the blocks that only the abstract instance has: no addresses tell where they are in scope.
+
+    They have their values at any pc, and are shown as of the block around them, as by gdb.
+    """
+    origin = block.reference(At.ABSTRACT_ORIGIN)
+    if origin is None:
+        return
+    placed = {child.reference(At.ABSTRACT_ORIGIN) for child in block.children() if child.tag == Tag.LEXICAL_BLOCK}
+    pending = [child for child in origin.children() if child.tag == Tag.LEXICAL_BLOCK and child not in placed]
+    looked_at = 0
+    while pending and looked_at < _MOST_BLOCKS:
+        looked_at += 1
+        for child in pending.pop().children():
+            if child.tag == Tag.LEXICAL_BLOCK:
+                pending.append(child)
+            elif child.tag == Tag.VARIABLE and child.inherited(At.NAME):
+                where = child.get(At.LOCATION)
+                if isinstance(where, bytes) and where[:1] in _STATIC:
+                    yield child
