@@ -136,7 +136,9 @@ class CoreFile:
     def _program_headers(self) -> Iterator[tuple[int, ...]]:
         identification = self._at(0, 16)
         if identification[:4] != b"\x7fELF":
-            raise CoreFileError(f"{self.path}: not a core file (it begins with {identification[:4]!r})")
+            raise CoreFileError(
+                f"{self.path}: not a core file (it begins with {identification[:4]!r}){self._faults_text()}"
+            )
         header = self._at(16, _HEADER.size)
         if len(header) < _HEADER.size:
             raise CoreFileError(f"{self.path}: ends inside its ELF header{self._faults_text()}: dump it again")

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-_PIECE = 1 << 20
+_HOLE = 1 << 16
+"""Bytes; as many zeros at once become a hole."""
 _LARGEST_WINDOW = 1 << 27
 """Bytes that zstd may look back, and with them its memory: the format's own limit where --long is not given."""
 _LZMA_MEMORY = 1 << 28
@@ -28,95 +29,106 @@ class UnpackedFile:
     """Why the rest could not be unpacked, None when all was."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """A format. What `make` gives has `decompress`, `eof` and `unused_data`, as in the standard library."""
+
+    magic: bytes
+    make: Callable[[], Any]
+    piece: int
+    """Bytes taken in at once, so few that what comes out of them is some 30 MB at the most."""
+
+
+def _gzip() -> Any:
+    import zlib
+
+    return zlib.decompressobj(wbits=31)
+
+
+def _zstd() -> Any:
+    import zstandard
+
+    return zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW).decompressobj()
+
+
+def _xz() -> Any:
+    import lzma
+
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)
+
+
+def _lz4() -> Any:
+    from lz4.frame import LZ4FrameDecompressor
+
+    return LZ4FrameDecompressor()
+
+
+_PACKINGS = (
+    _Packing(b"\x1f\x8b", _gzip, 1 << 14),
+    _Packing(b"\x28\xb5\x2f\xfd", _zstd, 1 << 10),
+    _Packing(b"\xfd7zXZ\0", _xz, 1 << 12),
+    _Packing(b"\x04\x22\x4d\x18", _lz4, 1 << 16),
+)
+
+
 def open_unpacked(path: str) -> UnpackedFile:
     """The file at `path`, or a temporary file with what it packs. Raises OSError."""
     file = open(path, "rb")  # noqa: SIM115
-    stream = _stream(file)
-    if stream is None:
+    begin = file.read(8)
+    file.seek(0)
+    packing = next((each for each in _PACKINGS if begin.startswith(each.magic)), None)
+    if packing is None:
         return UnpackedFile(file, None)
     with file:
         plain = tempfile.TemporaryFile(prefix="ptap-core-")  # noqa: SIM115
         try:
-            return UnpackedFile(plain, _copy(stream, plain))
+            return UnpackedFile(plain, _unpack(file, packing, plain))
         except BaseException:
             plain.close()
             raise
 
 
-def _stream(file: IO[bytes]) -> Any:
-    """A reader of what `file` packs, None when it is not packed."""
-    begin = file.read(6)
-    file.seek(0)
-    for magic, opener in (
-        (b"\x1f\x8b", _gzip), (b"\x28\xb5\x2f\xfd", _zstd), (b"\xfd7zXZ\0", _xz), (b"\x04\x22\x4d\x18", _lz4),
-    ):  # fmt: skip
-        if begin.startswith(magic):
-            open_stream: Callable[[IO[bytes]], Any] = opener
-            return open_stream(file)
-    return None
-
-
-def _gzip(file: IO[bytes]) -> Any:
-    import gzip
-
-    return gzip.GzipFile(fileobj=file)
-
-
-def _zstd(file: IO[bytes]) -> Any:
-    import zstandard
-
-    expander = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
-    return expander.stream_reader(file, read_across_frames=True)
-
-
-def _xz(file: IO[bytes]) -> Any:
-    import lzma
-
-    # A reader of one stream, with a limit on the memory that its header may ask for.
-    expander = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)
-
-    class Reader:
-        def read(self, size: int) -> bytes:
-            while not expander.eof:
-                found = expander.decompress(file.read(_PIECE) if expander.needs_input else b"", size)
-                if found:
-                    return found
-                if expander.needs_input and not file.peek(1):  # type: ignore[attr-defined]
-                    raise EOFError("the packed data is cut short")
-            return b""
-
-    return Reader()
-
-
-def _lz4(file: IO[bytes]) -> Any:
-    from lz4.frame import LZ4FrameFile
-
-    return LZ4FrameFile(file)
-
-
-def _copy(stream: Any, plain: IO[bytes]) -> str | None:
+def _unpack(file: IO[bytes], packing: _Packing, plain: IO[bytes]) -> str | None:
     """Unpack to the end; the damage that ended it earlier."""
-    size = 0
     damage = None
-    zeros = bytes(_PIECE)
+    size = 0
+    pieces = _pieces(file, packing)
     while True:
         try:
-            piece = stream.read(_PIECE)
-        except OSError as error:
-            if error.errno is not None:
-                raise
-            damage = str(error)  # gzip's BadGzipFile
-            break
+            piece = next(pieces, None)
+        except OSError:
+            raise
         except Exception as error:  # each library has an exception of its own
             damage = str(error)
             break
-        if not piece:
+        if piece is None:
             break
-        if piece == zeros[: len(piece)]:
-            plain.seek(len(piece), os.SEEK_CUR)
-        else:
-            plain.write(piece)
         size += len(piece)
+        for at in range(0, len(piece), _HOLE):
+            part = piece[at : at + _HOLE]
+            if part.count(0) == len(part):
+                plain.seek(len(part), os.SEEK_CUR)
+            else:
+                plain.write(part)
     plain.truncate(size)
     plain.seek(0)
     return damage
+
+
+def _pieces(file: IO[bytes], packing: _Packing) -> Iterator[bytes]:
+    """What comes out, piece by piece; of several packed parts one after the other, as `cat` joins them, of all."""
+    expander = packing.make()
+    begun = False
+    while data := file.read(packing.piece):
+        while data:
+            begun = True
+            yield expander.decompress(data)
+            data = b""
+            if expander.eof:
+                data = expander.unused_data or b""
+                expander = packing.make()
+                begun = False
+                if data.count(0) == len(data):  # padding
+                    data = b""
+    if begun:
+        raise EOFError("the packed data is cut short")

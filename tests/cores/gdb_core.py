@@ -51,7 +51,7 @@ def values_in(core: Path, program: Path) -> dict[int, list[GdbFrame]]:
 
 def core_at(program: Path, arguments: list[str], stop: list[str], core: Path) -> Path:
     """A core file by gdb's gcore of `program` where gdb's commands `stop` (a breakpoint, its conditions) stop it."""
-    command = [*_GDB, "-ex", "set startup-with-shell off", "-ex", "handle SIGPIPE nostop"]
+    command = [*_GDB]
     for each in (*stop, "run", "delete breakpoints", f"gcore {core}", "kill"):
         command += ["-ex", each]
     run = subprocess.run(

@@ -24,16 +24,15 @@ def _wrong_entry_value(trace, frame, variable) -> bool:
     return passed == {variable["value"]}
 
 
-def _check(result: Comparison, found: CoreOf) -> None:
+def _check(result: Comparison, found: CoreOf, above_drgn: bool = True) -> None:
     import drgn  # noqa: F401  # its absence is to be told as such, before the work
 
     present, total = count_by_drgn(found.core)
     print(f"{found.program.name}: {result}; drgn {present} of {total}, ours {result.ours}")
     assert not result.different, f"{len(result.different)}:\n" + "\n".join(result.different[:10])
     assert sum(result.only_gdb.values()) <= 0.02 * result.by_gdb, "\n".join(result.missed[:20])
-    assert result.ours >= present > 0
-    # Without optimization there is nothing to be had that drgn has not.
-    assert result.ours > present or not result.both_unknown
+    assert present > 0
+    assert result.ours > present if above_drgn else result.ours == present
 
 
 def test_values_in_python(python_crash):
@@ -61,7 +60,8 @@ def test_values_in_threads_of_cplusplus(inventory):
 def test_values_in_what_the_kernel_dumped(kernel_core):
     traces = traces_of(kernel_core.core, "--locals")
     result = compare(traces, values_in(kernel_core.core, kernel_core.program), _nothing)
-    _check(result, kernel_core)
+    # Without optimization, and few frames of libc, there is nothing to be had that drgn has not.
+    _check(result, kernel_core, above_drgn=False)
     assert traces[0]["signal"] == "SIGABRT"
     assert {trace["stop"] for trace in traces} == {"end_of_stack"}
 
