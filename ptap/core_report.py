@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cfi_tables.layout import StopReason
 from ptap.report.output import OutputError, Report
 from ptap.shortcomings import shortcomings
-from relay_reader.capture import Sample
+from relay_reader.capture import MappingAdded, Sample
 from relay_reader.core_file import CoreFile
 from unwind.core_images import REMEDY, CoreImages
 from unwind.module import ModuleCatalog
@@ -45,6 +45,8 @@ class CoreReport:
             catalog=self._catalog,
             memory_remedy=_MEMORY_REMEDY,
         )
+        self._unidentified: set[str] = set()
+        """Paths of files whose build-ids the core file does not hold."""
         self._threads = 0
         self._cut_short: Counter[StopReason] = Counter()
 
@@ -53,6 +55,8 @@ class CoreReport:
         for event in self._core.events():
             if not isinstance(event, Sample):
                 self._builder.apply(event)
+                if isinstance(event, MappingAdded) and event.mapping.build_id is None:
+                    self._unidentified.add(event.mapping.path)
                 continue
             trace = self._builder.build(event, None)
             self._threads += 1
@@ -80,6 +84,10 @@ class CoreReport:
         for module in self._catalog.opened():
             if module.problem is not None and not any(module.problem in line for line in told):
                 lines.append(module.problem)
+            if module.path in self._unidentified and module.image is not None and module.image.build_id:
+                lines.append(
+                    f"{module.path}: the core file does not hold its build-id; the file there may be of another build"
+                )
         text = f"{self._threads} thread" + ("" if self._threads == 1 else "s")
         reasons = ", ".join(f"{count} {reason.name.lower()}" for reason, count in self._cut_short.most_common())
         lines.append(f"{text}, {sum(self._cut_short.values())} cut short" + (f" ({reasons})" if reasons else ""))

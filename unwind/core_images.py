@@ -37,6 +37,11 @@ class CoreImages:
             return ElfImage.from_bytes(data, "[vdso]")
         if self._given is not None and mapping.path == self._program:
             return ElfImage.open(self._given)
+        if self._given is not None and self._program is None and mapping.build_id is not None:
+            # A damaged core file may not tell what was executed; a build-id does.
+            given = ElfImage.open(self._given)
+            if given.build_id == mapping.build_id:
+                return given
         path = mapping.path.removesuffix(" (deleted)")
         place = str(Path(self._sysroot, path.lstrip("/")))
         if not os.path.exists(place):

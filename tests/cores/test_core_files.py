@@ -65,18 +65,30 @@ def test_a_packed_file_that_is_cut_short_gives_what_came_out(dumped, tmp_path, p
         core.close()
 
 
-def test_a_moved_program_is_named_by_hand(dumped, tmp_path):
+def test_files_that_were_moved_are_named_by_hand(dumped, tmp_path):
     whole = traces_of(dumped.core, "--locals")
     place = tmp_path / "elsewhere"
     shutil.copy(dumped.program, place)
+    core = CoreFile(dumped.core)
+    root = tmp_path / "root"
+    for path in {each.path for each in core.mapped_files}:
+        copy = root / path.lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    core.close()
     hidden = dumped.program.with_suffix(".hidden")
     dumped.program.rename(hidden)
     try:
         missing = ptap_report(dumped.core)
         found = traces_of(dumped.core, "-e", place, "--locals")
+        in_root = traces_of(dumped.core, "--sysroot", root, "--locals")
     finally:
         hidden.rename(dumped.program)
     assert without_places(found) == without_places(whole)
+    assert [frame["address"] for frame in in_root[0]["frames"]] == [frame["address"] for frame in whole[0]["frames"]]
+    assert [frame["locals"] for frame in in_root[0]["frames"] if frame["function"] == "leaf"] == [
+        frame["locals"] for frame in whole[0]["frames"] if frame["function"] == "leaf"
+    ]
     assert missing.returncode == 0
     assert "-e PROGRAM" in missing.stderr and str(dumped.program) in missing.stderr
     assert "leaf" not in missing.stdout
@@ -174,6 +186,21 @@ def test_flipped_bits_neither_crash_nor_hang(dumped, tmp_path):
         outcomes.add("faults" if core.faults else "read")
         core.close()
     assert outcomes == {"refused", "faults", "read"}
+
+
+def test_a_file_whose_build_id_is_not_known_is_told(dumped, tmp_path):
+    core = CoreFile(dumped.core)
+    program = next(each for each in core.mapped_files if each.path == str(dumped.program) and each.file_offset == 0)
+    core.close()
+    data = bytearray(dumped.core.read_bytes())
+    (first,) = (row for row in segments(data) if row[0] == 1 and row[3] == program.start)
+    assert first[5] >= 4096  # the kernel and gdb both keep the page that has the build-id
+    data[first[2] : first[2] + 4096] = bytes(4096)
+    changed = tmp_path / "core"
+    changed.write_bytes(data)
+    done = ptap_report(changed)
+    assert f"{dumped.program}: the core file does not hold its build-id" in done.stderr
+    assert "leaf" in done.stdout
 
 
 def test_sizes_beyond_reason_cost_no_memory(dumped, tmp_path):
