@@ -46,6 +46,7 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from ptap.probe.program_path import PathNotFound
     from ptap.probe.resolve import ProbeNotFound
     from ptap.report.output import OutputError
+    from relay_reader.core_file import CoreFileError
     from unwind.kernel.kernel_error import KernelError
     from unwind.symbolize.perf_map import PerfMapError
     from unwind.symbolize.symbol_index import SymbolIndexError
@@ -64,4 +65,5 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         BuildIdError,
         KernelError,
         PerfMapError,
+        CoreFileError,
     )

@@ -18,6 +18,7 @@ _COMMANDS = {
     "doctor": "ptap.cli.doctor",
     "tables": "ptap.cli.tables",
     "symbolize": "ptap.cli.symbolize",
+    "report": "ptap.cli.report",
 }
 _OWN_OPTIONS = {"--help", "-h", "--version"}
 
@@ -59,6 +60,7 @@ def _ptap() -> None:
       ptap --backtrace 'process("./prog").function("work")' -- ./prog
       ptap --backtrace 'process("libc.so.6").function("malloc")' -p 1234
       ptap list 'process("./prog").function("*")'
+      ptap report core --locals
     """
 
 

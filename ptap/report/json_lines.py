@@ -22,7 +22,11 @@ class JsonReport:
 
 
 def trace_object(trace: Trace) -> dict[str, Any]:
-    """The JSON object of a trace. `returned` is there for return probes only."""
+    """The JSON object of a trace.
+
+    `returned` is there for return probes only, `signal` for the thread that a signal ended, a frame's `locals` where
+    they were asked for.
+    """
     result: dict[str, Any] = {
         "probe": trace.probe,
         "time_ns": trace.time_ns,
@@ -36,11 +40,13 @@ def trace_object(trace: Trace) -> dict[str, Any]:
     }
     if trace.returned is not None:
         result["returned"] = _argument_object(trace.returned)
+    if trace.signal is not None:
+        result["signal"] = trace.signal
     return result
 
 
 def _frame_object(frame: TraceFrame) -> dict[str, Any]:
-    return {
+    result: dict[str, Any] = {
         "space": frame.space,
         "address": f"{frame.address:#x}",
         "module": frame.module,
@@ -53,6 +59,11 @@ def _frame_object(frame: TraceFrame) -> dict[str, Any]:
         "inlined": frame.inlined,
         "arguments": [_argument_object(argument) for argument in frame.arguments],
     }
+    if frame.locals is not None:
+        result["locals"] = [
+            {**_argument_object(local), "line": local.line, "shadowed": local.shadowed} for local in frame.locals
+        ]
+    return result
 
 
 def _argument_object(argument: Argument) -> dict[str, Any]:

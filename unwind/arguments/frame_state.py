@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from relay_reader.capture import MemoryReader
 from unwind.arguments.unavailable import Reason, Unavailable
 from unwind.dwarf.die import Die
+
+if TYPE_CHECKING:
+    from unwind.arguments.call_site import CallSite
 
 # DWARF register numbers of x86-64 (System V ABI AMD64, figure 3.36).
 REGISTER_NAMES = (
@@ -82,6 +86,8 @@ class FrameState:
     definition: Callable[[str], Die | None] = _no_definition
     """The subprogram with machine code that has this linkage name (or DW_AT_name in C), for tail calls that
     leave the unit; None when the module has no debug information for it."""
+    entered_by: CallSite | None = None
+    """The call site where it is known: of a function that has jumped on, whose frame is gone."""
 
     @property
     def return_pc(self) -> int | None:

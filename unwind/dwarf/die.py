@@ -70,6 +70,9 @@ class Die(Protocol):
     def children(self) -> Iterator[Die]:
         """Child entries in order."""
 
+    def ranges(self) -> list[tuple[int, int]]:
+        """The file virtual addresses [low, high) of the entry's code; [] when it has none."""
+
     def locations(self, attribute: int, pc: int) -> bytes | None:
         """The expression in force at `pc` (a file virtual address) of an exprloc or loclist attribute.
 

@@ -66,6 +66,7 @@ class At(IntEnum):
     ARTIFICIAL = 0x34
     COUNT = 0x37
     DATA_MEMBER_LOCATION = C.DW_AT_data_member_location
+    DECL_LINE = C.DW_AT_decl_line
     DECLARATION = C.DW_AT_declaration
     ENCODING = 0x3E
     EXTERNAL = 0x3F

@@ -1,0 +1,101 @@
+"""`ptap report`: the stacks in a file that was captured elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from ptap.cli.failure import told_to_the_user
+from ptap.cli.output_stream import drop_unwritten, open_output
+
+if TYPE_CHECKING:
+    from ptap.report.output import Report
+
+
+@click.command("report", short_help="Show every thread of a core file, with arguments and locals.")
+@click.argument("core", type=click.Path(), metavar="CORE")
+@click.option(
+    *("-e", "--exe", "program"),
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="PROGRAM",
+    help="The program that was running, where it is not at its old place.",
+)
+@click.option(
+    "--sysroot",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="DIR",
+    default="/",
+    show_default=True,
+    help="Where the files of the machine that the core file comes from lie.",
+)
+@click.option(
+    *("--format", "form"),
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json is JSON Lines: one object a thread.",
+)
+@click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write to FILE, not to standard output.")
+@click.option(
+    "--arguments", type=click.Choice(["all", "none"]), default="all", show_default=True, help="Show frames' arguments."
+)
+@click.option("--locals", "locals_too", is_flag=True, help="Show the local variables of every frame, too.")
+@click.option("--source", is_flag=True, help="Show each frame's source line (text only).")
+@click.option(
+    "--max-depth",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=100_000,
+    show_default=True,
+    help="Show at most N frames of a stack (calls inlined in them do not count).",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Addresses, modules, and whole names, values and reasons.")
+def command(
+    core: str,
+    program: str | None,
+    sysroot: str,
+    form: str,
+    output: str | None,
+    arguments: str,
+    locals_too: bool,
+    source: bool,
+    max_depth: int,
+    verbose: bool,
+) -> None:
+    """Show the stack of every thread in CORE, the one that crashed first.
+
+    CORE is an ELF core file of x86-64, written by the kernel, gdb's gcore or systemd-coredump; it may be packed by
+    gzip, zstd, xz or lz4. Files that were mapped are found at their old places, or by -e and --sysroot; one of another
+    build-id is refused. Values come from the memory in CORE, and from those files for what is not written at run time.
+
+    \b
+    Examples:
+      ptap report core
+      ptap report core.1234.zst -e ./server --locals
+      ptap report core --format json | jq .frames[0]
+    """
+    with told_to_the_user():
+        from ptap.core_report import CoreOptions, CoreReport
+
+        session = CoreReport(
+            core, CoreOptions(program, sysroot, arguments == "all" or locals_too, locals_too, max_depth)
+        )
+        stream = open_output(output)
+        try:
+            session.run(_report(form, stream, source, verbose))
+        finally:
+            for line in session.closing_lines():
+                click.echo(f"ptap: {line}", err=True)
+            drop_unwritten(stream)
+            session.close()
+
+
+def _report(form: str, stream: TextIO, source: bool, verbose: bool) -> Report:
+    if form == "json":
+        from ptap.report.json_lines import JsonReport
+
+        return JsonReport(stream)
+    from ptap.report.text import TextReport
+
+    return TextReport(stream, source=source, verbose=verbose, times=False)
