@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import json
 import os
 import re
@@ -94,6 +95,12 @@ class Program:
         self.functions = [
             die for unit in self.info.units for die in _below(unit.root) if die.tag == 0x2E and die.ranges()
         ]
+
+    @functools.cached_property
+    def variables(self) -> dict[str, int]:
+        """Addresses of data symbols by their linkage names, by nm."""
+        text = subprocess.run(["nm", "--defined-only", self.path], check=True, capture_output=True, text=True).stdout
+        return {row[2]: int(row[0], 16) for line in text.splitlines() if len(row := line.split()) == 3}
 
     def chain(self, pc: int) -> list[Entry]:
         """The subprogram at `pc` and the inlined calls in it, outermost first."""
@@ -191,6 +198,7 @@ class Program:
                     vector_registers=vector if innermost else {},
                     symbol=lambda address: self.symbols.name(address - bias),
                     definition=self.definition,
+                    variable=lambda name: self.variables.get(name, -bias) + bias or None,
                 )
             )
         pending: list[tuple[int, dict]] = []  # type: ignore[type-arg]

@@ -13,7 +13,7 @@ NAMES = ["rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n
 for setting in (
     "pagination off", "width 0", "confirm off", "breakpoint pending off", "print entry-values no",
     "print frame-arguments all", "print pretty off", "disable-randomization on",
-    "backtrace past-main on", "print static-members off", "startup-with-shell off",
+    "backtrace past-main on", "startup-with-shell off",
 ):  # fmt: skip
     gdb.execute("set " + setting)
 

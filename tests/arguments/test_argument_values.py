@@ -8,11 +8,23 @@ import pytest
 
 from unwind.arguments.argument_reader import arguments_of
 
+# clang leaves the library's classes to a library that was built with debugging information.
+LIBRARY = ("-std=c++17", "-D_GLIBCXX_USE_CXX11_ABI=1")
+WHOLE = ("-fno-eliminate-unused-debug-types",)
 VARIANTS = [
     pytest.param(source, compiler, flags, id=f"{source}-{compiler}{''.join(flags)}")
-    for source, compilers in (("records.c", ("gcc", "clang")), ("shapes.cpp", ("g++", "clang++")))
+    for source, compilers, variants in (
+        ("records.c", ("gcc", "clang"), (("-O0", "-gdwarf-4"), ("-O2", "-gdwarf-5"), ("-O3", "-gdwarf-4"))),
+        ("shapes.cpp", ("g++", "clang++"), (("-O0", "-gdwarf-4"), ("-O2", "-gdwarf-5"), ("-O3", "-gdwarf-4"))),
+        ("layouts.c", ("gcc", "clang"), (("-O0", "-gdwarf-5"), ("-Os", "-gdwarf-3"), ("-O1", "-gdwarf-2"))),
+        (
+            "containers.cpp",
+            ("g++", "clang++"),
+            (("-O0", "-gdwarf-5", *LIBRARY), ("-O2", "-gdwarf-4", *LIBRARY), ("-O1", "-gdwarf-5", *LIBRARY)),
+        ),
+    )
     for compiler in compilers
-    for flags in (("-O0", "-gdwarf-4"), ("-O2", "-gdwarf-5"), ("-O3", "-gdwarf-4"))
+    for flags in variants
 ]
 
 # Clang leaves out the pieces of these objects that it lost. gdb makes up 0 and a pointer for the missing parts:
@@ -26,6 +38,8 @@ def excuse(frame, name: str, expected: str, argument, compiler: str) -> str | No
     if expected.startswith("<error reading") or expected == "<incomplete type>":
         return "gdb has no value"
     if compiler == "clang" and (frame.name, name) in GDB_IS_WRONG:
+        return "gdb makes up a missing piece"
+    if compiler.startswith("clang") and "<synthetic pointer>" in expected and "optimized out" in f"{argument.value} {why}":
         return "gdb makes up a missing piece"
     if frame.level and why.startswith("register ") and why.endswith("is not recovered in this frame"):
         return "gdb assumes that the callee kept a caller-saved register"
@@ -49,7 +63,9 @@ def test_values_are_those_of_gdb(build, comparable, tmp_path, source, compiler, 
         for name, type_, value in frame.expected:
             argument = ours[name]
             where = f"{frame.name}#{frame.level} {frame.state.pc:#x} {name}: gdb {type_} = {value}"
-            assert argument.type == type_, where
+            # gdb's parser of C++ names takes the builtin type for a name that qualifies int.
+            if argument.type != type_.replace("unsigned int __int128", "unsigned __int128"):
+                differences.append(f"{where}; our type {argument.type}")
             assert (argument.value is None) != (argument.why is None)
             if argument.value is not None and comparable(argument.value) == comparable(value):
                 equal += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from unwind.arguments.constant import constant_data
 from unwind.arguments.entry_type import size_of, type_of
 from unwind.arguments.expression import evaluate
 from unwind.arguments.frame_state import FrameState
@@ -16,7 +17,7 @@ from unwind.arguments.location import Contents, OptimizedOut, UnknownLocation, V
 from unwind.arguments.operand_reader import OperandReader
 from unwind.arguments.type_name import type_name
 from unwind.arguments.unavailable import Reason, Unavailable, damage_as_unavailable, malformed, optimized_out
-from unwind.arguments.value import constant_data, format_value
+from unwind.arguments.value import format_value
 from unwind.dwarf.die import Die
 from unwind.dwarf.enumeration import At, Op, Tag
 

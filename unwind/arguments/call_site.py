@@ -24,6 +24,9 @@ _SCOPES = (Tag.INLINED_SUBROUTINE, Tag.LEXICAL_BLOCK)
 _MOST_ENTRIES = 200_000
 _MOST_TAIL_CALLS = 1_000
 
+UNKNOWN = "value at function entry is not known: "
+"""How the reasons of this kind begin."""
+
 Address = Callable[[bytes, FrameState, Die], int]
 """Evaluates an expression in a state, for an entry's unit, to a run-time address. Raises Unavailable."""
 
@@ -136,7 +139,7 @@ def _return_pc(site: Die) -> int | None:
 
 
 def _unknown(text: str) -> Unavailable:
-    return Unavailable(Reason.ENTRY_VALUE, f"value at function entry is not known: {text}")
+    return Unavailable(Reason.ENTRY_VALUE, UNKNOWN + text)
 
 
 def _origin(site: Die) -> Die | None:

@@ -40,6 +40,10 @@ def _no_symbol(address: int) -> str | None:
     return None
 
 
+def _no_variable(name: str) -> int | None:
+    return None
+
+
 def _no_definition(name: str) -> Die | None:
     return None
 
@@ -82,6 +86,9 @@ class FrameState:
     definition: Callable[[str], Die | None] = _no_definition
     """The subprogram with machine code that has this linkage name (or DW_AT_name in C), for tail calls that
     leave the unit; None when the module has no debug information for it."""
+
+    variable: Callable[[str], int | None] = _no_variable
+    """The run-time address of the data symbol of this (linkage) name; None when the module has not exactly one."""
 
     @property
     def return_pc(self) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unwind.arguments import floating_point
-from unwind.arguments.character_text import ELEMENT_LIMIT, character, string
+from unwind.arguments.character_text import ELEMENT_LIMIT, Characters, character, string
 from unwind.arguments.entry_type import (
     character_prefix,
     encoding_of,
@@ -131,6 +131,19 @@ def _text_at(address: int, width: int, prefix: str, state: FrameState) -> str:
         return string(data[: ELEMENT_LIMIT * width], width, prefix, cut=True)
     missing = f"<memory at {address + whole:#x} not captured>"
     return f"{string(data[:whole], width, prefix, cut=True)} {missing}" if whole else missing
+
+
+def text_of_length(text: Characters, state: FrameState) -> str:
+    """A text whose length is known: as much of it as gdb shows. Raises Unavailable when none of it is there."""
+    shown = min(text.length, ELEMENT_LIMIT)
+    data = _readable(text.address, shown * text.width, state)
+    whole = len(data) // text.width * text.width
+    if whole < shown * text.width:
+        missing = f"memory at {text.address + whole:#x} not captured"
+        if not whole:
+            raise Unavailable(Reason.MEMORY, missing)
+        return f"{string(data[:whole], text.width, text.prefix, cut=True)} <{missing}>"
+    return string(data, text.width, text.prefix, cut=text.length > shown)
 
 
 def _readable(address: int, size: int, state: FrameState) -> bytes:

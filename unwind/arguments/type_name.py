@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from unwind.arguments.entry_type import CLASSES, array_bounds, complete, is_cplusplus, type_of
+from unwind.arguments.entry_type import CLASSES, array_bounds, complete, dimensions, is_cplusplus, type_of
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.die import Die
 from unwind.dwarf.enumeration import At, Tag
@@ -99,9 +99,16 @@ def _array(type_: Die, qualifiers: str, declarator: str, depth: int) -> str:
     if type_.get(At.GNU_VECTOR):
         suffix = f" __attribute__ ((vector_size({bounds[0] if bounds else ''})))"
     else:
-        suffix = "".join(f"[{'' if bound is None else bound}]" for bound in bounds)
+        suffix = "".join(f"[{_length(bound, at)}]" for bound, at in zip(bounds, dimensions(type_), strict=True))
     element = _declaration(type_of(type_), f"{declarator}{suffix}".strip(), depth + 1)
     return f"{qualifiers} {element}" if qualifiers else element
+
+
+def _length(bound: int | None, dimension: Die) -> str:
+    if bound is not None:
+        return str(bound)
+    # The bound of a variable length array is there, as an expression or a reference; only the frame can tell it.
+    return "variable length" if any(dimension.has(each) for each in (At.COUNT, At.UPPER_BOUND)) else ""
 
 
 def _parameters(function: Die, depth: int) -> str:
