@@ -25,7 +25,12 @@ _CHUNK = 1 << 20
     help="json is JSON Lines, a trace for each address.",
 )
 @click.option("--index", is_flag=True, help="Build the symbol index even for a few addresses; it is kept in the cache.")
-def command(addresses: tuple[str, ...], elf: str, form: str, index: bool) -> None:
+@click.option(
+    "--arguments",
+    is_flag=True,
+    help="Tell each function's parameters with their types, and the values that are constant at the address.",
+)
+def command(addresses: tuple[str, ...], elf: str, form: str, index: bool, arguments: bool) -> None:
     """Print the function and source line at each ADDRESS of ELF, and the calls that were inlined there.
 
     Addresses are hexadecimal and as in the file (what nm and objdump print); without any they are read from standard
@@ -45,7 +50,7 @@ def command(addresses: tuple[str, ...], elf: str, form: str, index: bool) -> Non
         symbolizer = Symbolizer.open(_path(elf))
         if index:
             symbolizer.build_index()
-        lines = SymbolLines(symbolizer, form == "json")
+        lines = SymbolLines(symbolizer, form == "json", arguments)
         missed: Counter[str] = Counter()
         for batch in [addresses] if addresses else _read_batches():
             text, reasons = lines.of(batch)

@@ -35,7 +35,7 @@ def trace_object(trace: Trace) -> dict[str, Any]:
         "frames": [_frame_object(frame) for frame in trace.frames],
     }
     if trace.returned is not None:
-        result["returned"] = _argument_object(trace.returned)
+        result["returned"] = argument_object(trace.returned)
     return result
 
 
@@ -51,9 +51,10 @@ def _frame_object(frame: TraceFrame) -> dict[str, Any]:
         "line": frame.line,
         "column": frame.column,
         "inlined": frame.inlined,
-        "arguments": [_argument_object(argument) for argument in frame.arguments],
+        "arguments": [argument_object(argument) for argument in frame.arguments],
     }
 
 
-def _argument_object(argument: Argument) -> dict[str, Any]:
+def argument_object(argument: Argument) -> dict[str, Any]:
+    """The JSON object of an argument."""
     return {"name": argument.name, "type": argument.type, "value": argument.value, "why": argument.why}

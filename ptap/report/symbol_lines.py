@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ptap.report.json_lines import argument_object
 from ptap.report.short_text import printable
+from unwind.arguments.argument_reader import Argument
 from unwind.symbolize.function_name import readable_name
 from unwind.symbolize.index_lookup import AddressFrames, Reason
 from unwind.symbolize.symbolizer import Symbolizer
@@ -25,8 +27,9 @@ _KERNEL = 1 << 63
 class SymbolLines:
     """Lines for batches of addresses of one file. What a function is called is made text once."""
 
-    def __init__(self, symbolizer: Symbolizer, as_json: bool) -> None:
+    def __init__(self, symbolizer: Symbolizer, as_json: bool, with_arguments: bool = False) -> None:
         self._symbolizer = symbolizer
+        self._with_arguments = with_arguments
         self._as_json = as_json
         self._functions: dict[tuple[str, str], str] = {}
         build_id = symbolizer.image.build_id
@@ -43,7 +46,7 @@ class SymbolLines:
         for reason, count in zip(*np.unique(frames.reasons, return_counts=True), strict=True):
             if reason != Reason.FOUND:
                 missed[Reason(int(reason)).text] += int(count)
-        found = self._json(frames, good) if self._as_json else self._text(frames)
+        found = self._json(frames, good) if self._as_json else self._text(frames, good)
         if len(good) < len(values):
             lines = iter(found)
             found = [self._no_address(text) if value is None else next(lines)
@@ -76,9 +79,28 @@ class SymbolLines:
         ]
         return texts, inverse.tolist()
 
-    def _text(self, frames: AddressFrames) -> list[str]:
+    def _arguments(self, frames: AddressFrames, addresses: NDArray[np.uint64]) -> list[list[Argument]]:
+        """The parameters of every frame of the batch; none of any where they are not asked for."""
+        bounds = frames.offsets.tolist()
+        found: list[list[Argument]] = [[] for _ in range(bounds[-1])]
+        if not self._with_arguments:
+            return found
+        for address, low, high in zip(addresses.tolist(), bounds, bounds[1:], strict=False):
+            of_frames = self._symbolizer.arguments(address)
+            if len(of_frames) == high - low:
+                found[low:high] = of_frames
+        return found
+
+    def _text(self, frames: AddressFrames, addresses: NDArray[np.uint64]) -> list[str]:
         texts, which = self._function_texts(frames)
         parts = [f"{texts[at]}{line or '?'}\n" for at, line in zip(which, frames.lines.tolist(), strict=True)]
+        if self._with_arguments:
+            parts = [
+                _with_arguments(part, frames.name_table[name], arguments)
+                for part, name, arguments in zip(
+                    parts, frames.names.tolist(), self._arguments(frames, addresses), strict=True
+                )
+            ]
         bounds = frames.offsets.tolist()
         return [
             " (inlined by) ".join(parts[low:high]) if high > low else _UNKNOWN
@@ -90,6 +112,7 @@ class SymbolLines:
         offsets = self._symbolizer.function_offsets(addresses).tolist()
         lines, columns, inlined = frames.lines.tolist(), frames.columns.tolist(), frames.inlined.tolist()
         bounds = frames.offsets.tolist()
+        arguments = self._arguments(frames, addresses)
         found = []
         for index, address in enumerate(addresses.tolist()):
             space = "kernel" if address >= _KERNEL else "user"
@@ -100,7 +123,7 @@ class SymbolLines:
                 parts.append(
                     f'{head}{texts[which[at]] % offset}, "line": {lines[at] or "null"}, '
                     f'"column": {columns[at] or "null"}, "inlined": {"true" if inlined[at] else "false"}, '
-                    '"arguments": []}'
+                    f'"arguments": {_json_arguments(arguments[at])}}}'
                 )
             stop = "end_of_stack"
             if not parts:
@@ -117,3 +140,35 @@ class SymbolLines:
             '{"probe": null, "time_ns": 0, "cpu": 0, "pid": 0, "tid": 0, "comm": "", "weight": 1, '
             f'"stop": "{stop}", "frames": [{frames}]}}\n'
         )
+
+
+def _with_arguments(line: str, symbol: str, arguments: Sequence[Argument]) -> str:
+    """A frame's line with its parameters behind the function's name, instead of a demangled name's own."""
+    if not symbol:
+        return line
+    name = printable(readable_name(symbol))
+    rest = line.removeprefix(name)
+    listed = ", ".join(_argument_text(each) for each in arguments)
+    return f"{_without_parameters(name)}({listed}){rest}"
+
+
+def _without_parameters(name: str) -> str:
+    """`ns::f` of the demangled `ns::f(int, char*) const`; what is in parentheses elsewhere stays."""
+    end = name.rfind(")")
+    if end < 0 or name[end + 1 :].strip() not in ("", "const", "volatile", "const volatile", "&", "&&", "const &"):
+        return name
+    depth = 0
+    for at in range(end, -1, -1):
+        depth += {")": 1, "(": -1}.get(name[at], 0)
+        if depth == 0:
+            return name[:at] if at else name
+    return name
+
+
+def _argument_text(argument: Argument) -> str:
+    text = f"{argument.type} {argument.name}" if argument.type else argument.name
+    return printable(text if argument.value is None else f"{text}={argument.value}")
+
+
+def _json_arguments(arguments: Sequence[Argument]) -> str:
+    return json.dumps([argument_object(each) for each in arguments], ensure_ascii=False) if arguments else "[]"

@@ -98,7 +98,7 @@ class Program:
 
     @functools.cached_property
     def variables(self) -> dict[str, int]:
-        """Addresses of data symbols by their linkage names, by nm."""
+        """Addresses of symbols by their linkage names, by nm."""
         text = subprocess.run(["nm", "--defined-only", self.path], check=True, capture_output=True, text=True).stdout
         return {row[2]: int(row[0], 16) for line in text.splitlines() if len(row := line.split()) == 3}
 
@@ -138,10 +138,15 @@ class Program:
             count += 1
         return found
 
-    def stops(self, addresses: Sequence[int], tmp: Path, hits: int = 2) -> Iterator[list[Frame]]:
-        """Every frame of the first `hits` stops at each address."""
-        for stop in self._dump(addresses, tmp, hits):
+    def stops(self, addresses: Sequence[int], tmp: Path, hits: int = 2, heap: int = 4096) -> Iterator[list[Frame]]:
+        """Every frame of the first `hits` stops at each address, with `heap` bytes of the heap."""
+        for stop in self._dump(addresses, tmp, hits, HEAP=str(heap)):
             yield list(self.frames(stop))
+
+    def calls_of(self, name: str, tmp: Path) -> Iterator[list[Frame]]:
+        """The frames below each call of a function."""
+        for frames in self.stops([self.variables[name]], tmp, hits=200, heap=1 << 20):
+            yield [frame for frame in frames if frame.level]
 
     def returns(self, addresses: Sequence[int], tmp: Path) -> Iterator[tuple[Entry, FrameState, str | None]]:
         """The function at each entry address, the state after its first return, what gdb says it returned."""

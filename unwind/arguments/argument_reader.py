@@ -52,11 +52,11 @@ def arguments_of(die: Die, state: FrameState) -> list[Argument]:
     return arguments
 
 
-def _parameters(die: Die) -> Iterator[Die]:
+def _parameters(die: Die, depth: int = 0) -> Iterator[Die]:
     """Parameter entries of a function; those that only its abstract instance has (optimized out) included."""
     own = [child for child in _formal(die) if child.inherited(At.NAME)]
     origin = die.reference(At.ABSTRACT_ORIGIN)
-    if origin is None:
+    if origin is None or depth == _DEEPEST:
         yield from own
         return
     by_origin: dict[Die, Die] = {}
@@ -64,7 +64,7 @@ def _parameters(die: Die) -> Iterator[Die]:
         for abstract in _origins(parameter):
             by_origin.setdefault(abstract, parameter)
     used: set[Die] = set()
-    for declared in _parameters(origin):
+    for declared in _parameters(origin, depth + 1):
         shown = by_origin.get(declared, declared)
         used.add(shown)
         yield shown

@@ -11,9 +11,12 @@ from unwind.arguments.unavailable import Unavailable, unsupported
 from unwind.dwarf.die import Die
 from unwind.dwarf.enumeration import At
 
-_MOST_ELEMENTS_COMPARED = 1 << 16
-_LARGEST_ELEMENT = 1 << 24
+_COMPARED = 1 << 20
+"""Bytes of equal elements that are looked at, at most."""
+_CHUNK = 1 << 14
+_LARGEST_ELEMENT = 1 << 20
 """Bytes of an element that are read to compare it with the next; larger ones count as different."""
+_MOST_CHARACTERS = 1 << 16
 
 
 def array_value(type_: Die, contents: Contents, printing: Printing, depth: int, brackets: str = "{}") -> str:
@@ -60,6 +63,8 @@ def _dimension(
             parts.append(f"{text} <repeats {count} times>")
             index += count
             shown += REPEAT_THRESHOLD
+            if count * stride >= _COMPARED and index < length:
+                break  # where the run ends was not looked at
         else:
             parts.append(text)
             index += 1
@@ -72,22 +77,26 @@ def _equal_elements(contents: Contents, index: int, length: int, stride: int) ->
     """How many elements from `index` on have the same bytes; 1 when they cannot be read."""
     if not stride or stride > _LARGEST_ELEMENT:
         return length - index if not stride else 1
+    most = min(length - index, max(_COMPARED // stride, 2))
     try:
         first = contents.part(8 * stride * index).data(stride)
         count = 1
-        while index + count < length and count * stride < _LARGEST_ELEMENT and count < _MOST_ELEMENTS_COMPARED:
-            if contents.part(8 * stride * (index + count)).data(stride) != first:
-                break
-            count += 1
+        while count < most:
+            # A few at first: most elements differ from the next.
+            some = min(most - count, max(_CHUNK // stride, 1), count)
+            found = contents.part(8 * stride * (index + count)).data(some * stride)
+            if found != first * some:
+                return count + next(at for at in range(some) if found[at * stride : (at + 1) * stride] != first)
+            count += some
     except Unavailable:
         return 1
     return count
 
 
 def _character_array(contents: Contents, length: int, width: int, prefix: str, printing: Printing) -> str:
-    data = contents.data(min(length, _MOST_ELEMENTS_COMPARED) * width)
+    data = contents.data(min(length, _MOST_CHARACTERS) * width)
     printing.known += 1
     # One terminator is not shown.
     if len(data) == length * width and data[-width:] == bytes(width):
         data = data[:-width]
-    return string(data, width, prefix, cut=length > _MOST_ELEMENTS_COMPARED)
+    return string(data, width, prefix, cut=length > _MOST_CHARACTERS)

@@ -41,8 +41,10 @@ def stripped(type_: Die | None) -> Die | None:
     raise malformed("a type refers to itself")
 
 
-def size_of(type_: Die | None) -> int:
+def size_of(type_: Die | None, depth: int = 0) -> int:
     """Size in bytes of an object of the type. Raises Unavailable when it has none."""
+    if depth > _DEEPEST:
+        raise malformed("a type refers to itself")
     type_ = stripped(type_)
     if type_ is None:
         raise malformed("an object of type void")
@@ -58,9 +60,9 @@ def size_of(type_: Die | None) -> int:
         count = 1
         for bound in array_bounds(type_):
             count *= bound or 0
-        return count * size_of(type_of(type_))
+        return count * size_of(type_of(type_), depth + 1)
     if type_.tag == Tag.ENUMERATION_TYPE and type_of(type_) is not None:
-        return size_of(type_of(type_))
+        return size_of(type_of(type_), depth + 1)
     raise malformed("a type has no size")
 
 

@@ -30,6 +30,7 @@ _GENERAL_REGISTERS = 16
 
 def push_entry_value(machine: Machine, block: bytes, evaluate: Evaluate) -> None:
     """Push what `block` gave at function entry. Raises Unavailable."""
+    machine.state.needs_process()
     simple = _register_or_memory(block, machine.unit)
     if simple is None:
         machine.push(evaluate(block, _state_at_entry(machine, evaluate), machine.unit, machine.budget))
@@ -52,6 +53,7 @@ def push_entry_value(machine: Machine, block: bytes, evaluate: Evaluate) -> None
 
 def push_parameter(machine: Machine, offset: int, evaluate: Evaluate) -> None:
     """Push what was passed for the formal parameter at an offset of the unit. Raises Unavailable."""
+    machine.state.needs_process()
     formal_parameter = die_at(machine.unit, machine.unit.offset + offset)
     site = _call_site(machine, evaluate)
     parameter = call_site.parameter_for_entry(site.die, formal_parameter)

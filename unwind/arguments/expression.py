@@ -147,8 +147,10 @@ def _constant(machine: Machine, op: int) -> bool:
     elif op == Op.CONSTS:
         machine.push(reader.sleb128())
     elif op == Op.ADDR:
+        machine.state.needs_process()
         machine.push(reader.fixed(machine.unit.address_size) + machine.state.bias)
     elif op in (Op.ADDRX, Op.GNU_ADDR_INDEX):
+        machine.state.needs_process()
         machine.push(machine.unit.addrx(reader.uleb128()) + machine.state.bias)
     elif op in (Op.CONSTX, Op.GNU_CONST_INDEX):
         # The same table, but the value is not an address that moves with the module (§2.5.1.1).
@@ -173,6 +175,7 @@ def _register(machine: Machine, op: int) -> bool:
         offset = reader.sleb128()
         machine.push(_frame_base(machine) + offset)
     elif op == Op.CALL_FRAME_CFA:
+        state.needs_process()
         if state.cfa is None:
             raise Unavailable(Reason.FRAME, "the canonical frame address of this frame is not known")
         machine.push(state.cfa)

@@ -74,10 +74,12 @@ def _vector_of_bool(name: str, start: TypedObject, finish: TypedObject, end: Typ
     word = size_of(first.target_type)
     length = 8 * word * _distance(first.integer, last.integer, word) + finish.member("_M_offset").integer
     capacity = 8 * word * _distance(first.integer, end.integer, word)
+    if checked(length) > capacity:
+        raise malformed("a vector that is not in a valid state")
 
     def bits() -> Iterator[Child]:
         address, state = first.integer, first.contents.state
-        for at in range(checked(length)):
+        for at in range(length):
             byte = state.memory(address + at // 8, 1)[0]
             yield f"[{at}]", "true" if byte >> at % 8 & 1 else "false"
 

@@ -54,6 +54,9 @@ def _value(declared: Die | None, contents: Contents, printing: Printing, depth: 
 def _reference(type_: Die, contents: Contents, printing: Printing, depth: int) -> str:
     """A reference: its address, and unless it is a part of another object what is there."""
     target = type_of(type_)
+    referred_type = stripped(target)
+    if referred_type is not None and referred_type.tag in REFERENCES:
+        raise malformed("a reference to a reference")
     implicit = contents.implicit_pointer
     if implicit is not None:
         referred = _implicit_target(implicit, printing.state)
