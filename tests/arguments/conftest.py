@@ -252,7 +252,16 @@ def build(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-
         if key not in built:
             path = tmp_path_factory.mktemp("arguments") / "program"
             subprocess.run(
-                [compiler, "-w", *flags, HERE / "programs" / source, "-o", path], check=True, capture_output=True
+                [
+                    compiler,
+                    *(["-w"] if compiler != "rustc" else ["-A", "warnings"]),
+                    *flags,
+                    HERE / "programs" / source,
+                    "-o",
+                    path,
+                ],
+                check=True,
+                capture_output=True,
             )
             built[key] = Program(path)
         return built[key]

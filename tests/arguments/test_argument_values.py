@@ -131,6 +131,15 @@ def test_containers_are_those_of_gdb_and_its_printers_for_libstdcxx(build, compa
     compared.check(40, excusable=2)
 
 
+def test_values_of_rust_are_those_of_gdb(build, comparable, tmp_path):
+    program = build("rusty.rs", "rustc", "-g", "-C", "opt-level=0")
+    compared = Comparison("rustc", comparable)
+    for frame in (f for frames in program.calls_of("sink", tmp_path) for f in frames if f.level == 1):
+        if frame.name.startswith("rusty::"):
+            compared.add(frame)
+    compared.check(15)
+
+
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 @pytest.mark.parametrize("flags", [("-O2", "-gdwarf-5"), ("-O2", "-gdwarf-4")], ids=" ".join)
 def test_without_vector_registers_only_floats_are_missing(build, tmp_path, compiler, flags):

@@ -8,6 +8,7 @@ from unwind.arguments.entry_type import (
     character_prefix,
     encoding_of,
     is_cplusplus,
+    is_rust,
     size_of,
     stripped,
     type_of,
@@ -43,6 +44,7 @@ def base_value(declared: Die, bits: int, width: int) -> str:
         return {0: "false", 1: "true"}.get(bits) or str(bits)
     prefix = character_prefix(declared)
     if prefix is not None:
+        prefix = "" if is_rust(type_) else prefix
         number = signed if encoding in (Encoding.SIGNED, Encoding.SIGNED_CHAR) else bits
         return f"{number} {character(signed & ((1 << 8 * size) - 1) if number < 0 else bits, size, prefix)}"
     if encoding == Encoding.SIGNED:
@@ -92,6 +94,8 @@ def _enumerator_name(type_: Die, member: Die) -> str:
     name = member.get(At.NAME)
     if not isinstance(name, str):
         return "?"
+    if is_rust(type_):
+        return f"{qualified_name(type_)}::{name}"
     if not is_cplusplus(type_):
         return name
     # A scoped enumeration is a scope of its own; the names of others belong to what holds them.

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from unwind.arguments.entry_type import CLASSES, array_bounds, complete, dimensions, is_cplusplus, type_of
+from unwind.arguments.entry_type import CLASSES, array_bounds, complete, dimensions, is_cplusplus, is_rust, type_of
 from unwind.arguments.unavailable import Unavailable
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.die import Die
@@ -69,6 +69,8 @@ def _declaration(type_: Die | None, declarator: str, level: _Level) -> str:
     """A declaration of `declarator` (which may be empty) with the type, read from the inside out."""
     if level.exhausted():
         return "..."
+    if type_ is not None and is_rust(type_):
+        return _rust_name(type_, level)
     qualifiers: list[str] = []
     for _ in range(_DEEPEST):
         if type_ is None or type_.tag not in _QUALIFIER_WORDS:
@@ -90,6 +92,18 @@ def _declaration(type_: Die | None, declarator: str, level: _Level) -> str:
     name = "void" if type_ is None else _own_name(type_, level)
     text = f"{prefix} {name}" if prefix else name
     return f"{text} {declarator}" if declarator else text
+
+
+def _rust_name(type_: Die, level: _Level) -> str:
+    """Rust's types have the names that Rust gives them, pointers too; all but arrays."""
+    name = type_.get(At.NAME)
+    if type_.tag == Tag.ARRAY_TYPE:
+        bounds = array_bounds(type_)
+        return f"[{_declaration(type_of(type_), '', level.deeper())}; {bounds[0] if bounds else '?'}]"
+    if not isinstance(name, str):
+        return "<unknown type>"
+    nested = type_.tag in CLASSES or type_.tag == Tag.ENUMERATION_TYPE
+    return qualified_name(type_) if nested and not name.startswith(("(", "&")) else name
 
 
 def _pointer(type_: Die, qualifiers: str, declarator: str, level: _Level) -> str:

@@ -1,7 +1,7 @@
 """Values of any type as text, in the form of gdb's `info args` with its default settings.
 
 Takes a type entry and the Contents at the object's location. What has parts is printed by record, array, container and
-rust_value, what has none by scalar. Containers of the C++ library are shown by their elements, as libstdc++'s printers
+rust_record, what has none by scalar. Containers of the C++ library are shown by their elements, as libstdc++'s printers
 for gdb show them.
 """
 
@@ -10,12 +10,13 @@ from __future__ import annotations
 from unwind.arguments.array import array_value
 from unwind.arguments.constant import constant_data
 from unwind.arguments.container import container_value
-from unwind.arguments.entry_type import CLASSES, REFERENCES, size_of, stripped, type_of
+from unwind.arguments.entry_type import CLASSES, REFERENCES, is_rust, size_of, stripped, type_of
 from unwind.arguments.expression import evaluate
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.location import Contents, ImplicitPointerLocation, MemoryLocation, ValueLocation
 from unwind.arguments.printing import Printing
 from unwind.arguments.record import record_value
+from unwind.arguments.rust_record import rust_record_value
 from unwind.arguments.scalar import scalar_value
 from unwind.arguments.unavailable import Unavailable, damage_as_unavailable, malformed, optimized_out
 from unwind.dwarf.die import Die
@@ -39,11 +40,13 @@ def _value(declared: Die | None, contents: Contents, printing: Printing, depth: 
     printing.leaves += 1
     if printing.full:
         return "..."
+    if type_.tag in CLASSES and is_rust(type_):
+        return rust_record_value(type_, contents, printing, depth)
     if type_.tag in CLASSES:
         text = container_value(type_, contents, printing, depth)
         return record_value(type_, contents, printing, depth) if text is None else text
     if type_.tag == Tag.ARRAY_TYPE:
-        return array_value(type_, contents, printing, depth)
+        return array_value(type_, contents, printing, depth, "[]" if is_rust(type_) else "{}")
     if type_.tag in REFERENCES:
         return _reference(type_, contents, printing, depth)
     text = scalar_value(declared, type_, contents, 8 * size_of(type_), printing)
