@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from unwind.arguments.constant import constant_data
 from unwind.arguments.entry_type import size_of, type_of
 from unwind.arguments.expression import evaluate
 from unwind.arguments.frame_state import FrameState
@@ -16,7 +17,7 @@ from unwind.arguments.location import Contents, OptimizedOut, UnknownLocation, V
 from unwind.arguments.operand_reader import OperandReader
 from unwind.arguments.type_name import type_name
 from unwind.arguments.unavailable import Reason, Unavailable, damage_as_unavailable, malformed, optimized_out
-from unwind.arguments.value import constant_data, format_value
+from unwind.arguments.value import format_value
 from unwind.dwarf.die import Die
 from unwind.dwarf.enumeration import At, Op, Tag
 
@@ -51,12 +52,12 @@ def arguments_of(die: Die, state: FrameState) -> list[Argument]:
     return arguments
 
 
-def declared(die: Die, tag: Tag) -> Iterator[Die]:
+def declared(die: Die, tag: Tag, depth: int = 0) -> Iterator[Die]:
     """Named entries of kind `tag` in a function or block; those that only its abstract instance has (optimized out)
     included."""
     own = [child for child in _children(die, tag) if child.inherited(At.NAME)]
     origin = die.reference(At.ABSTRACT_ORIGIN)
-    if origin is None:
+    if origin is None or depth == _DEEPEST:
         yield from own
         return
     by_origin: dict[Die, Die] = {}
@@ -64,7 +65,7 @@ def declared(die: Die, tag: Tag) -> Iterator[Die]:
         for abstract in _origins(entry):
             by_origin.setdefault(abstract, entry)
     used: set[Die] = set()
-    for each in declared(origin, tag):
+    for each in declared(origin, tag, depth + 1):
         shown = by_origin.get(each, each)
         used.add(shown)
         yield shown

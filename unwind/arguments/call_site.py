@@ -28,6 +28,9 @@ _CALLEE_SAVED = (1 << 3) | (1 << 6) | (0xF << 12)
 """rbx, rbp, r12-r15 (System V ABI AMD64 §3.2.1)."""
 _JUMPED_HERE = "the call was for another function, which jumped here"
 
+UNKNOWN = "value at function entry is not known: "
+"""How the reasons of this kind begin."""
+
 Address = Callable[[bytes, FrameState, Die], int]
 """Evaluates an expression in a state, for an entry's unit, to a run-time address. Raises Unavailable."""
 
@@ -144,7 +147,7 @@ def _return_pc(site: Die) -> int | None:
 
 
 def _unknown(text: str) -> Unavailable:
-    return Unavailable(Reason.ENTRY_VALUE, f"value at function entry is not known: {text}")
+    return Unavailable(Reason.ENTRY_VALUE, UNKNOWN + text)
 
 
 def _origin(site: Die) -> Die | None:

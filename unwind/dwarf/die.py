@@ -55,6 +55,9 @@ class Die(Protocol):
     def get(self, attribute: int) -> int | bool | str | bytes | None:
         """The value of DW_AT `attribute` of this entry alone, None when it is not there."""
 
+    def has(self, attribute: int) -> bool:
+        """Whether this entry alone has DW_AT `attribute`, of whatever class."""
+
     def reference(self, attribute: int) -> Die | None:
         """The entry that a reference-class attribute names, in whatever unit or file it lies."""
 
