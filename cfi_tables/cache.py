@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
     from cfi_tables.table import CompactTable
 
+_ET_REL = 1  # elf_image is not imported where only a name is asked for
 SIZE_LIMIT = 512 << 20
 """Bytes of all tables together; PTAP_CACHE_LIMIT in the environment sets another one, in MiB."""
 _EVICT_TO = 0.9  # of the limit, so that not every new table has to look for others to remove
 _TOUCH_AFTER = 60.0  # seconds: how exactly the time of the last use is kept
 _ABANDONED_AFTER = 3600.0  # seconds after which a half-written file belongs to no living process
 
-_NAME = re.compile(r"v(\d+)-(\d+)-(sha256-)?([0-9a-f]+)(-with-debug)?\.(table|symbols)")
+_NAME = re.compile(r"v(\d+)-(\d+)-(sha256-)?([0-9a-f]+)(-with-debug|-whole)?\.(table|symbols)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +86,16 @@ def table_path(image: ElfImage, debug: ElfImage | None = None) -> Path:
 
 
 def cached_path(image: ElfImage, debug: ElfImage | None, version: int, suffix: str) -> Path:
-    """Where what is made of `image` (and of `debug`), in format `version`, is kept."""
-    if image.build_id:
+    """Where what is made of `image` (and of `debug`), in format `version`, is kept.
+
+    A stripped file has the build-id of the whole one and says less; an object's addresses are those of its own layout.
+    """
+    if image.build_id and image.file_type != _ET_REL:
         identity = image.build_id.hex()
     else:
         contents: Any = image.data
         identity = "sha256-" + hashlib.sha256(contents).hexdigest()
-    kind = "-with-debug" if debug is not None else ""
+    kind = "-with-debug" if debug is not None else "-whole" if image.has(".debug_info") else ""
     return tables_directory() / f"v{version}-{image.machine}-{identity}{kind}.{suffix}"
 
 

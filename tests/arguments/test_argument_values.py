@@ -48,6 +48,8 @@ def excuse(frame, name: str, expected: str, argument, compiler: str) -> str | No
         return "gdb's printer fails"
     if IMPOSSIBLE.search(expected) and " of length " not in f"{argument.value}":
         return "gdb makes a container of memory that holds none (any more)"
+    if expected == '""' and why.startswith("memory at "):
+        return "gdb makes a container of memory that holds none (any more)"
     if frame.level and why.startswith("register ") and why.endswith("is not recovered in this frame"):
         return "gdb assumes that the callee kept a caller-saved register"
     if "the caller's frame is not known" in why:

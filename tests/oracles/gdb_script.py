@@ -318,9 +318,7 @@ class Session:
         }
         try:
             value = symbol.value(frame)
-            told["value"] = value.format_string(
-                raw=not self.request["pretty_printers"], deref_refs=True, static_members=False
-            )
+            told["value"] = value.format_string(raw=not self.request["pretty_printers"], deref_refs=True)
             told["unavailable"] = bool(value.is_optimized_out)
         except (gdb.error, gdb.MemoryError, RuntimeError) as error:
             told["unavailable"], told["error"] = True, str(error)

@@ -102,8 +102,9 @@ def array_bounds(array: Die) -> list[int | None]:
         if type(count) is int:
             bounds.append(max(count, 0))
         elif type(upper) is int:
-            # gcc writes the bound of `char a[0]` as -1, in whatever size of form.
-            none = first == 0 and upper in (-1, 0xFF, 0xFFFF_FFFF, (1 << 64) - 1)
+            # gcc writes the bound of `char a[0]` as -1, and not in a signed form: as wide as the type of the index.
+            index = type_of(child)
+            none = first == 0 and upper in (-1, (1 << 8 * (8 if index is None else size_of(index))) - 1)
             bounds.append(0 if none else max(upper - first + 1, 0))
         else:
             bounds.append(None)

@@ -68,7 +68,8 @@ def _reference(type_: Die, contents: Contents, printing: Printing, depth: int) -
     address = contents.bits(64)
     printing.known += 1
     referred = Contents(MemoryLocation(address), printing.state)
-    text = _container(target, referred, printing, depth)
+    # The printers that come with libstdc++ follow `&` but not `&&`.
+    text = _container(target, referred, printing, depth) if type_.tag == Tag.REFERENCE_TYPE else None
     if text is not None:
         return text
     if depth:

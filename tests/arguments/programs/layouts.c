@@ -24,6 +24,7 @@ struct with_zero { int count; int none[0]; };
 struct arrays {
     int same[30]; int mixed[14]; char grid[2][5]; struct inner table[2][2]; double few[3]; void *holes[16];
     struct inner alike[12]; unsigned char raw[6]; _Bool bools[3]; enum bits marks[2]; int (*calls[2])(int);
+    void *edge[256];
 };
 struct large { int numbers[250]; };
 struct large_grid { short cells[15][20]; };
