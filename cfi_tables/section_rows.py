@@ -17,7 +17,7 @@ from cfi_tables.architecture import Architecture
 from cfi_tables.elf_image import EM_AARCH64
 from cfi_tables.fde_overlap import visible_rows
 from cfi_tables.hot_loop import compiled_pays, run_hot
-from cfi_tables.rule_record import Rule, pooled_rules
+from cfi_tables.pooled_rules import PooledRules
 from cfi_tables.section_programs import SectionEntries, run_programs
 from cfi_tables.work_memory import WorkMemory
 
@@ -81,10 +81,10 @@ class FrameSection:
 
 def decode_section(
     section: FrameSection, use_compiled: bool | None = None, memory: WorkMemory | None = None
-) -> tuple[Rows, list[Rule], list[FrameProblemAt]]:
+) -> tuple[Rows, PooledRules, list[FrameProblemAt]]:
     """The rows of a section, its distinct rules by id, and the FDEs that were left out.
 
-    `use_compiled` None chooses by size. The rows may lie in `memory`.
+    `use_compiled` None chooses by size. The rows and rules may lie in `memory`.
     """
     memory = memory or WorkMemory()
     if use_compiled is None:
@@ -120,7 +120,7 @@ def decode_section(
         rows = normalize(Rows(*visible_rows(rows.addresses, rows.rules, starts, ends, done.first_rows))).packed()
     elif len(rows.rules) and rows.rules[0] == rule_pool.RULE_INVALID:
         rows = Rows(rows.relative[1:], rows.rules[1:], rows.base)
-    rules = pooled_rules(done.words, done.expressions, section.data, len(architecture.register_names))
+    rules = PooledRules(done.words, done.expressions, section.data, len(architecture.register_names), use_compiled)
     return rows, rules, _problems(section.name, np.concatenate([left_out, done.problems]))
 
 

@@ -14,6 +14,7 @@ import json
 import random
 import sys
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 from cfi_writer.elf_writer import write_elf
@@ -48,7 +49,7 @@ class Batch:
         self._next = 0
         self.count = 0
 
-    def add(self, piece: Piece, rows: Rows, rules: list[Rule], compared: list[Fde] | None) -> None:
+    def add(self, piece: Piece, rows: Rows, rules: Sequence[Rule], compared: list[Fde] | None) -> None:
         """`compared`: the FDEs as the interpreter reads them, where they are to be compared."""
         low, high = piece.code
         shift = self._next - low // 16 * 16
@@ -141,7 +142,7 @@ def run(seed: int, count: int, paths: list[str]) -> dict[str, int]:
             compared = None
             if number % _COMPARED_EVERY == 0:
                 plain_rows, plain_rules, plain_problems = decode_section(section, False)
-                assert plain_rules == rules and plain_problems == problems
+                assert plain_rules.values == rules.values and plain_problems == problems
                 assert (plain_rows.addresses == rows.addresses).all() and (plain_rows.rules == rows.rules).all()
                 compared = interpreted(section, problems)
                 total["compared"] += 1
