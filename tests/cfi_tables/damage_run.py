@@ -26,13 +26,23 @@ from cfi_tables import layout, rule_pool
 from cfi_tables.elf_image import ElfImage
 from cfi_tables.hot_loop import compiled
 from cfi_tables.lookup import find_rule
-from cfi_tables.rule_record import INVALID, Rule
+from cfi_tables.pooled_rules import PooledRules
+from cfi_tables.rule_record import INVALID, Rule, encode_rules
 from cfi_tables.section_rows import FrameProblemAt, FrameSection, Rows, decode_section
 from cfi_tables.table import CompactTable
 from cfi_tables.table_encoding import encode_table
 
 _BATCH = 64
 _COMPARED_EVERY = 50
+
+
+def check_records(rules: PooledRules) -> None:
+    """The records of plain rules are those that the way by values writes, in another order than theirs as well."""
+    if rules.are_plain:
+        assert len(set(rules.values)) == len(rules)
+        order = np.arange(len(rules))[::-1].copy()
+        for found, wanted in zip(rules.encode(order), encode_rules(rules.values[::-1]), strict=True):
+            assert bytes(found) == bytes(wanted)
 
 
 class Batch:
@@ -139,6 +149,7 @@ def run(seed: int, count: int, paths: list[str]) -> dict[str, int]:
             section = piece.damaged(data)
             rows, rules, problems = decode_section(section, True)
             total += check_problems(section, rows, problems)
+            check_records(rules)
             compared = None
             if number % _COMPARED_EVERY == 0:
                 plain_rows, plain_rules, plain_problems = decode_section(section, False)
