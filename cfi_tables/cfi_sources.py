@@ -13,7 +13,7 @@ Owns which source holds where. Data comes from an `ElfImage` and its debug file;
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -37,22 +37,26 @@ class UnsupportedImage(Exception):
 
 def decode_image(
     image: ElfImage, debug: ElfImage | None, use_compiled: bool | None = None, memory: WorkMemory | None = None
-) -> tuple[Rows, list[Rule], list[FrameProblemAt]]:
+) -> tuple[Rows, Sequence[Rule], list[FrameProblemAt]]:
     """The rows of all sources put together, their distinct rules by id, and the FDEs that were left out.
 
-    The rows may lie in `memory`. Raises UnsupportedImage, and ElfError for a damaged file.
+    The rows and rules may lie in `memory`. Raises UnsupportedImage, and ElfError for a damaged file.
     """
     empty = np.zeros(0, dtype=np.int64)
     merged = Rows(empty, empty)
     rules: list[Rule] = [INVALID]
     numbers: dict[Rule, int] = {INVALID: rule_pool.RULE_INVALID}
     skipped: list[FrameProblemAt] = []
-    for section, _ in frame_sections(image, debug):
+    sections = [section for section, _ in frame_sections(image, debug)]
+    orc = has_orc(image)
+    for section in sections:
         rows, section_rules, problems = decode_section(section, use_compiled, memory)
         skipped += problems
-        rows = _renumber(rows, section_rules, rules, numbers)
+        if len(sections) == 1 and not orc and section_rules.are_plain:
+            return rows, section_rules, skipped  # there is nothing to merge, and no rule's value is needed
+        rows = _renumber(rows, section_rules.values, rules, numbers)
         merged = overlay(merged, rows) if len(merged.addresses) else rows
-    if has_orc(image):
+    if orc:
         rows, orc_rules = orc_rows(image, code_ranges(image))
         rows = _renumber(rows, orc_rules, rules, numbers)
         merged = _combine(rows, merged, rules, numbers) if len(merged.addresses) else rows

@@ -35,9 +35,13 @@ def _in_file(start: int, end: int, ranges: FlatArray) -> bool:
 
 @hot_loop
 def keep_live(
-    fde: FlatArray, count: int, ranges: FlatArray, problems: FlatArray, problem_count: int
-) -> tuple[int, int]:
-    """Move the FDEs whose code is in the file to the front, and note the others; gives (how many, problem count)."""
+    fde: FlatArray, count: int, ranges: FlatArray, problems: FlatArray, problem_count: int, starts: FlatArray
+) -> tuple[int, int, bool, bool]:
+    """Move the FDEs whose code is in the file to the front, and note the others.
+
+    Gives (how many are left, problem count), and what `check_order` gives for them as they come; `starts` gets where
+    each of them starts.
+    """
     lowest = 0
     seen = 0
     for index in range(count):
@@ -46,10 +50,21 @@ def keep_live(
             lowest = 0 + start
             seen = 1
     kept = 0
+    is_sorted = True
+    overlap = False
+    before = 0
+    before_end = 0
     for index in range(count):
         row = index * FDE_COLUMNS
-        end = fde[row + FDE_END]
-        if _in_file(fde[row + FDE_START], end, ranges) and end - lowest < _LIMIT:
+        start = item(fde, row + FDE_START)
+        end = item(fde, row + FDE_END)
+        if _in_file(start, end, ranges) and end - lowest < _LIMIT:
+            if kept:
+                is_sorted &= start > before
+                overlap |= start < before_end
+            before = start
+            before_end = end
+            starts[kept] = start
             if kept < index:
                 for column in range(FDE_COLUMNS):
                     fde[kept * FDE_COLUMNS + column] = fde[row + column]
@@ -59,7 +74,7 @@ def keep_live(
             problems[problem_count * PROBLEM_COLUMNS + PROBLEM_REASON] = FRAME_PROBLEM_DEAD
             problems[problem_count * PROBLEM_COLUMNS + PROBLEM_START] = fde[row + FDE_START]
             problem_count += 1
-    return kept, problem_count
+    return kept, problem_count, is_sorted, overlap
 
 
 @hot_loop
@@ -73,11 +88,3 @@ def check_order(fde: FlatArray, order: FlatArray) -> tuple[bool, bool]:
         is_sorted &= start > item(fde, before + FDE_START)
         overlap |= start < item(fde, before + FDE_END)
     return is_sorted, overlap
-
-
-@hot_loop
-def as_they_come(fde: FlatArray, order: FlatArray) -> tuple[bool, bool]:
-    """Fill `order` with the order of the columns; gives what `check_order` gives for it."""
-    for index in range(len(order)):
-        order[index] = index
-    return check_order(fde, order)

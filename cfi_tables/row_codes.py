@@ -155,7 +155,7 @@ def choose_codes(
     bits, kept = choose_successors(contexts, counts, rule_count, rule_bits, use_compiled)
     records = 1 + np.cumsum(RECORD_WORDS + (1 << bits)) - RECORD_WORDS - (1 << bits)
     states = (records << 12) | (bits << 8)
-    classes, class_counts = choose_classes(steps.histogram, steps.token_counts, kept, rows)
+    classes, class_counts = choose_classes(steps.histogram, steps.token_counts, kept, rows, use_compiled)
     class_count = len(class_counts)
     delta_bits = _delta_bits(class_counts, rows)
 

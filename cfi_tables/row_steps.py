@@ -73,8 +73,8 @@ class RowSteps:
     """rule << 32 | next rule of each pair, in the order of first appearance."""
     counts: _Integers
     """How often each pair occurs."""
-    histogram: _Integers
-    """How often each token occurs with each of the first pairs, a line each."""
+    histogram: NDArray[np.int32]
+    """How often each token occurs with each of the first pairs, a line of TOKEN_COUNT each, one behind another."""
     token_counts: _Integers
     """How often each token occurs in all."""
 
@@ -184,14 +184,15 @@ def merge_steps(
             all_counts[number] = all_counts[number] + counts[pair]
             continue
         rows = 0
-        for place in range(pair * width, (pair + 1) * width):
-            rows += histogram[place]
-        all_counts[number] = all_counts[number] + rows
+        line = number * width if number < all_lines else -1
         for token in range(width):
-            token_counts[token] += histogram[pair * width + token]
-        if number < all_lines:
-            for token in range(width):
-                all_histogram[number * width + token] += histogram[pair * width + token]
+            value = item(histogram, pair * width + token)
+            if value:  # few are not 0
+                rows += value
+                token_counts[token] += value
+                if line >= 0:
+                    all_histogram[line + token] = item(all_histogram, line + token) + value
+        all_counts[number] = all_counts[number] + rows
     for token in range(width):
         token_counts[token] += histogram[lines * width + token]
     return count
@@ -202,7 +203,7 @@ def row_steps(
 ) -> RowSteps:
     """How rows (at least one) follow one another; `gap` is the id of the INVALID rule.
 
-    What is aligned is the sum of an address and `base`. The steps lie in `memory`.
+    What is aligned is the sum of an address and `base`. The steps and the histogram lie in `memory`.
     """
     count = -(-len(addresses) // _PART_ROWS)
     bounds = [len(addresses) * part // count for part in range(count + 1)]
@@ -218,7 +219,7 @@ def row_steps(
     )
     most = sum(len(part.pairs) for part in counted)
     pairs, counts, slots = (np.zeros(size, dtype=np.int64) for size in (most, most, 2 << most.bit_length()))
-    histogram = np.zeros(min(most, PAIR_LIMIT) * TOKEN_COUNT, dtype=np.int64)
+    histogram = memory.take(min(most, PAIR_LIMIT) * TOKEN_COUNT, np.int32)
     token_counts = np.zeros(TOKEN_COUNT, dtype=np.int64)
     parts: list[RowPart] = []
     found = 0
@@ -229,8 +230,7 @@ def row_steps(
             token_counts, found, numbers,
         )  # fmt: skip
         parts.append(RowPart(first, last, end, part.steps, numbers))
-    lines = histogram.reshape(-1, TOKEN_COUNT)[:found]
-    return RowSteps(parts, pairs[:found], counts[:found], lines, token_counts)
+    return RowSteps(parts, pairs[:found], counts[:found], histogram, token_counts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,27 +7,31 @@ forms that compilers use for realigned stacks becomes a DEREF rule, which needs 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables import layout
+from cfi_tables.hot_loop import FlatArray, hot_loop
 from cfi_tables.rule_pool import (
     EXPRESSION_WORDS,
     RULE_WORDS,
     WORD_COUNT,
     WORD_ENTRIES,
 )
-from cfi_tables.scalars import read_sleb, read_uleb
+from cfi_tables.scalars import read_sleb, read_u8, read_uleb
 
 _EXPRESSION_KINDS = (layout.REGISTER_KIND_EXPRESSION, layout.REGISTER_KIND_VAL_EXPRESSION)
 _VALUE_LIMIT = 1 << 22  # of an entry in a register list
 _OP_DEREF = 0x06
 _OP_PLUS_UCONST = 0x23
 _OP_BREG0 = 0x70
+
+EncodedRules: TypeAlias = tuple[NDArray[np.uint32], NDArray[np.uint32], bytes]
+"""Records, two words a rule; register lists; expression pool."""
 
 
 class Rule(NamedTuple):
@@ -47,7 +51,7 @@ INVALID = Rule(layout.CFA_KIND_INVALID)
 OVERFLOW = Rule(layout.CFA_KIND_OVERFLOW)
 
 
-def pooled_rules(
+def rules_of_pool(
     words: NDArray[np.int64], expressions: NDArray[np.int64], data: NDArray[np.uint8], registers: int
 ) -> list[Rule]:
     """The rules of a pool, by id; `data` is the section whose expressions they refer to.
@@ -86,32 +90,36 @@ def pooled_rules(
 
 def _expression_rule(rule: Rule, expression: bytes, registers: int) -> Rule:
     """`rule` with the CFA that an expression gives."""
-    simple = dereference(expression, registers)
-    if simple is not None:
-        register, a, b = simple
+    register, a, b = dereferenced(expression, 0, len(expression), registers)
+    if register >= 0:
         return rule._replace(cfa_kind=layout.CFA_KIND_DEREF, cfa_register=register, cfa_a=a, cfa_b=b)
     return rule._replace(cfa_a=expression) if _fit((expression,)) else OVERFLOW
 
 
-def dereference(expression: bytes, registers: int) -> tuple[int, int, int] | None:
-    """(register, a, b) when the expression is *(register + a) + b: breg, deref, and perhaps plus_uconst.
+@hot_loop
+def dereferenced(data: FlatArray, at: int, end: int, registers: int) -> tuple[int, int, int]:
+    """(register, a, b) when the expression from `at` to `end` is *(register + a) + b: breg, deref, and perhaps
+    plus_uconst; else register is -1.
 
-    None also when a number does not fit the 16 bits that it has in a rule: then the expression is kept.
+    It is also when a number does not fit the 16 bits that it has in a rule: then the expression is kept.
     """
-    if not expression or not _OP_BREG0 <= expression[0] < _OP_BREG0 + registers:
-        return None
-    a, at = read_sleb(expression, 1, len(expression))
-    if at < 0 or at >= len(expression) or expression[at] != _OP_DEREF:
-        return None
+    if at >= end:
+        return -1, 0, 0
+    register = read_u8(data, at) - _OP_BREG0
+    if register < 0 or register >= registers:
+        return -1, 0, 0
+    a, at = read_sleb(data, at + 1, end)
+    if at < 0 or at >= end or read_u8(data, at) != _OP_DEREF:
+        return -1, 0, 0
     at += 1
     b = 0
-    if at < len(expression):
-        if expression[at] != _OP_PLUS_UCONST:
-            return None
-        b, at = read_uleb(expression, at + 1, len(expression))
-    if at != len(expression) or not -(1 << 15) <= a < 1 << 15 or b >= 1 << 15:
-        return None
-    return expression[0] - _OP_BREG0, a, b
+    if at < end:
+        if read_u8(data, at) != _OP_PLUS_UCONST:
+            return -1, 0, 0
+        b, at = read_uleb(data, at + 1, end)
+    if at != end or a < -(1 << 15) or a >= 1 << 15 or b >= 1 << 15:
+        return -1, 0, 0
+    return register, a, b
 
 
 def _fit(values: Iterable[int | bytes]) -> bool:
@@ -121,7 +129,7 @@ def _fit(values: Iterable[int | bytes]) -> bool:
     )
 
 
-def encode_rules(rules: list[Rule]) -> tuple[NDArray[np.uint32], NDArray[np.uint32], bytes]:
+def encode_rules(rules: Sequence[Rule]) -> EncodedRules:
     """(records, two words a rule; register lists; expression pool).
 
     A rule for which there is no room in the lists or the pool is written as OVERFLOW.

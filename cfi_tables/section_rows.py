@@ -17,7 +17,7 @@ from cfi_tables.architecture import Architecture
 from cfi_tables.elf_image import EM_AARCH64
 from cfi_tables.fde_overlap import visible_rows
 from cfi_tables.hot_loop import compiled_pays, run_hot
-from cfi_tables.rule_record import Rule, pooled_rules
+from cfi_tables.pooled_rules import PooledRules
 from cfi_tables.section_programs import SectionEntries, run_programs
 from cfi_tables.work_memory import WorkMemory
 
@@ -81,10 +81,10 @@ class FrameSection:
 
 def decode_section(
     section: FrameSection, use_compiled: bool | None = None, memory: WorkMemory | None = None
-) -> tuple[Rows, list[Rule], list[FrameProblemAt]]:
+) -> tuple[Rows, PooledRules, list[FrameProblemAt]]:
     """The rows of a section, its distinct rules by id, and the FDEs that were left out.
 
-    `use_compiled` None chooses by size. The rows may lie in `memory`.
+    `use_compiled` None chooses by size. The rows and rules may lie in `memory`.
     """
     memory = memory or WorkMemory()
     if use_compiled is None:
@@ -108,11 +108,16 @@ def decode_section(
         frame_section.scan_fdes, use_compiled, data, parameters, cie, cie_count, fde, problems
     )
     ranges = np.array([signed(bound) for bounds in section.ranges for bound in bounds], dtype=np.int64)
-    found, problem_count = run_hot(fde_order.keep_live, use_compiled, fde, found, ranges, problems, problem_count)
+    starts = memory.take(found, np.int64, cleared=False)
+    found, problem_count, is_sorted, overlap = run_hot(
+        fde_order.keep_live, use_compiled, fde, found, ranges, problems, problem_count, starts
+    )
     left_out = problems.reshape(-1, frame_section.PROBLEM_COLUMNS)[:problem_count]
 
-    order, overlap = _order(fde, found, memory, use_compiled)
-    done = run_programs(SectionEntries(data, parameters, cie, fde, order, overlap), use_compiled, memory)
+    order = np.arange(found)
+    if not is_sorted:
+        order, overlap = _order(fde, starts[:found], use_compiled)
+    done = run_programs(SectionEntries(data, parameters, cie, fde, order, bool(overlap)), use_compiled, memory)
     rows = Rows(done.addresses, done.rules, done.base)
     if overlap:
         columns = fde.reshape(-1, frame_section.FDE_COLUMNS)[order]
@@ -120,7 +125,7 @@ def decode_section(
         rows = normalize(Rows(*visible_rows(rows.addresses, rows.rules, starts, ends, done.first_rows))).packed()
     elif len(rows.rules) and rows.rules[0] == rule_pool.RULE_INVALID:
         rows = Rows(rows.relative[1:], rows.rules[1:], rows.base)
-    rules = pooled_rules(done.words, done.expressions, section.data, len(architecture.register_names))
+    rules = PooledRules(done.words, done.expressions, section.data, len(architecture.register_names), use_compiled)
     return rows, rules, _problems(section.name, np.concatenate([left_out, done.problems]))
 
 
@@ -137,20 +142,14 @@ def _problems(name: str, problems: NDArray[np.int64]) -> list[FrameProblemAt]:
     ]
 
 
-def _order(
-    fde: NDArray[np.int64], count: int, memory: WorkMemory, use_compiled: bool
-) -> tuple[NDArray[np.int64], bool]:
+def _order(fde: NDArray[np.int64], starts: NDArray[np.int64], use_compiled: bool) -> tuple[NDArray[np.int64], bool]:
     """(indices of the FDEs in the order of their rows, whether any two of them overlap)."""
-    order = memory.take(count, np.int64, cleared=False)
-    is_sorted, overlap = run_hot(fde_order.as_they_come, use_compiled, fde, order)
+    order = np.argsort(starts, kind="stable")
+    is_sorted, overlap = run_hot(fde_order.check_order, use_compiled, fde, order)
     if not is_sorted:
-        columns = fde.reshape(-1, frame_section.FDE_COLUMNS)[:count]
-        starts, ends = columns[:, frame_section.FDE_START], columns[:, frame_section.FDE_END]
-        order = np.argsort(starts, kind="stable")
-        is_sorted, overlap = run_hot(fde_order.check_order, use_compiled, fde, order)
-        if not is_sorted:
-            order = np.lexsort((-ends, starts))
-            _, overlap = run_hot(fde_order.check_order, use_compiled, fde, order)
+        ends = fde.reshape(-1, frame_section.FDE_COLUMNS)[: len(starts), frame_section.FDE_END]
+        order = np.lexsort((-ends, starts))
+        _, overlap = run_hot(fde_order.check_order, use_compiled, fde, order)
     return order, bool(overlap)
 
 

@@ -31,14 +31,17 @@ _INTERPRETED_RATE = 650_000
 class CompactTable:
     """One module's unwind table. Rules hold at file virtual addresses."""
 
-    def __init__(self, data: NDArray[np.uint8], name: str) -> None:
-        """Take `data` (a whole table) after checking all of its bounds. Raises TableError."""
+    def __init__(self, data: NDArray[np.uint8], name: str, just_made: bool = False) -> None:
+        """Take `data` (a whole table) after checking all of its bounds. Raises TableError.
+
+        The checksum is left out where the table was `just_made` by this process.
+        """
         self.data = data
         """The whole table."""
         self.name = name
         self.skipped: list[FrameProblemAt] = []
         """FDEs that were left out; of a loaded table only `skipped_count` is known."""
-        header = checked_header(data, name)
+        header = checked_header(data, name, just_made)
         self.machine = int(header["machine"])
         size = int(header["build_id_size"])
         self.build_id: bytes | None = bytes(header["build_id"])[:size] if size else None
@@ -102,6 +105,6 @@ def build_table(image: ElfImage, debug: ElfImage | None = None, use_compiled: bo
         except UnsupportedImage as error:
             raise TableError(str(error)) from None
         data = encode_table(image, merged, rules, len(skipped), use_compiled, memory)
-    table = CompactTable(data, image.path)
+    table = CompactTable(data, image.path, just_made=True)
     table.skipped = skipped
     return table

@@ -30,8 +30,11 @@ class TableError(Exception):
 _Refuse = Callable[[str], TableError]
 
 
-def checked_header(data: NDArray[np.uint8], name: str) -> Any:
-    """The header of a table whose every offset has been checked, so that lookups need not. Raises TableError."""
+def checked_header(data: NDArray[np.uint8], name: str, just_made: bool = False) -> Any:
+    """The header of a table whose every offset has been checked, so that lookups need not. Raises TableError.
+
+    `just_made`: the checksum is right, since it was computed of these very bytes.
+    """
 
     def refuse(what: str) -> TableError:
         return TableError(f"{name}: {what}; delete the file, and the table is built again")
@@ -45,8 +48,7 @@ def checked_header(data: NDArray[np.uint8], name: str) -> Any:
         raise refuse(f"the table's format is {header['format_version']}, not {layout.FORMAT_VERSION}")
     if int(header["table_size"]) != len(data) or len(data) % 8:
         raise refuse("the table's size is not what its header says")
-    begin = data[: layout.HEADER_CHECKSUM].tobytes() + bytes(4)
-    if int(header["checksum"]) != zlib.crc32(data[layout.HEADER_CHECKSUM + 4 :].data, zlib.crc32(begin)):
+    if not just_made and int(header["checksum"]) != _checksum(data):
         raise refuse("the table's checksum does not match")
     architecture = architecture_of(int(header["machine"]))
     if architecture is None:
@@ -60,6 +62,12 @@ def checked_header(data: NDArray[np.uint8], name: str) -> Any:
         _check_codes(parts, header, refuse)
         _check_rules(parts, len(architecture.register_names), refuse)
     return header
+
+
+def _checksum(data: NDArray[np.uint8]) -> int:
+    """The checksum of a table, which is computed with zero in its own place."""
+    begin = data[: layout.HEADER_CHECKSUM].tobytes() + bytes(4)
+    return zlib.crc32(data[layout.HEADER_CHECKSUM + 4 :].data, zlib.crc32(begin))
 
 
 def _is_text_range(start: int, end: int) -> bool:

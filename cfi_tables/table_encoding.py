@@ -7,18 +7,20 @@ Owns the order of a table's parts and its header. Data comes from `table.build_t
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables import layout
+from cfi_tables import layout, rule_pool
 from cfi_tables.hot_loop import compiled_pays, run_hot
+from cfi_tables.pooled_rules import PooledRules
 from cfi_tables.row_codes import RowCodes, choose_codes
 from cfi_tables.row_steps import RowSteps, row_steps
 from cfi_tables.rows import encode_rows
-from cfi_tables.rule_record import INVALID, OVERFLOW, Rule, encode_rules
+from cfi_tables.rule_record import INVALID, OVERFLOW, EncodedRules, Rule, encode_rules
 from cfi_tables.table_check import TableError
 from cfi_tables.work_memory import WorkMemory
 from cfi_tables.worker_threads import run_parts
@@ -37,7 +39,7 @@ _INTERPRETED_RATE = 350_000
 def encode_table(
     image: ElfImage,
     rows: Rows,
-    rules: list[Rule],
+    rules: Sequence[Rule],
     skipped: int,
     use_compiled: bool | None,
     memory: WorkMemory | None = None,
@@ -69,14 +71,18 @@ def encode_table(
     }  # fmt: skip
     parts: dict[str, NDArray[Any]] = {}
     if len(rows.rules):
-        gap = rules.index(INVALID) if INVALID in rules else -1
+        if isinstance(rules, PooledRules):
+            gap = rule_pool.RULE_INVALID
+        else:
+            gap = rules.index(INVALID) if INVALID in rules else -1
         steps = row_steps(rows.relative, rows.rules, rows.base % layout.DELTA_ALIGNMENT, gap, use_compiled, memory)
-        rules, numbers = _by_frequency(rules, steps, rows.rules[[part.first for part in steps.parts]])
+        order, numbers = _by_frequency(len(rules), steps, rows.rules[[part.first for part in steps.parts]])
+        rule_count = min(len(order), layout.MAXIMUM_RULES)
         contexts, nexts = numbers[steps.pairs >> 32], numbers[steps.pairs & 0xFFFFFFFF]
-        codes = choose_codes(steps, contexts, nexts, len(rules), use_compiled)
+        codes = choose_codes(steps, contexts, nexts, rule_count, use_compiled)
         block_bytes, blocks, index = _encode_rows(rows, base, numbers, steps, codes, use_compiled, memory)
-        values["rule_count"] = len(rules)
-        records, lists, pool = encode_rules(rules)
+        values["rule_count"] = rule_count
+        records, lists, pool = _encode_rules(rules, order)
         for word in range(layout.RULE_SIZE // 4):
             codes.rule_words[codes.records + word] = records[word :: layout.RULE_SIZE // 4]
         values |= {
@@ -94,21 +100,28 @@ def encode_table(
 
 
 def _by_frequency(
-    rules: list[Rule], steps: RowSteps, firsts: NDArray[np.int64]
-) -> tuple[list[Rule], NDArray[np.int64]]:
+    rule_count: int, steps: RowSteps, firsts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Only the rules that rows use, the most frequent first, and the number of each rule among those.
 
-    `firsts` are those of the first rows of parts. What is beyond the format's limit becomes OVERFLOW.
+    `firsts` are those of the first rows of parts. What is beyond the format's limit has the number of the last one.
     """
-    counts = np.bincount(steps.pairs & 0xFFFFFFFF, steps.counts, len(rules)) + np.bincount(firsts, None, len(rules))
+    counts = np.bincount(steps.pairs & 0xFFFFFFFF, steps.counts, rule_count) + np.bincount(firsts, None, rule_count)
     order = np.argsort(-counts, kind="stable")
     order = order[counts[order] > 0]
-    numbers = np.zeros(len(rules), dtype=np.int64)
+    numbers = np.zeros(rule_count, dtype=np.int64)
     numbers[order] = np.minimum(np.arange(len(order)), layout.MAXIMUM_RULES - 1)
+    return order, numbers
+
+
+def _encode_rules(rules: Sequence[Rule], order: NDArray[np.int64]) -> EncodedRules:
+    """The records of the rules in `order`. What is beyond the format's limit becomes OVERFLOW."""
+    if isinstance(rules, PooledRules) and len(order) <= layout.MAXIMUM_RULES:
+        return rules.encode(order)
     chosen = [rules[number] for number in order[: layout.MAXIMUM_RULES].tolist()]
     if len(order) > layout.MAXIMUM_RULES:
         chosen[-1] = OVERFLOW
-    return chosen, numbers
+    return encode_rules(chosen)
 
 
 def _encode_rows(

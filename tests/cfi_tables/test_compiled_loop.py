@@ -23,11 +23,11 @@ from cfi_tables.fde_order import FDE_COLUMNS, FDE_START
 from cfi_tables.hot_loop import compiled, run_hot
 
 columns = np.zeros(3 * FDE_COLUMNS, dtype=np.int64)
-results, kept = [], compiled(fde_order.is_sorted).is_kept
+results, kept = [], compiled(fde_order.check_order).is_kept
 for begins in ([1, 2, 3], [1, 3, 2]):
     columns[FDE_START::FDE_COLUMNS] = begins
     order = np.arange(3, dtype=np.int64)
-    results.append([bool(run_hot(fde_order.is_sorted, form, columns, order)) for form in (False, True)])
+    results.append([bool(run_hot(fde_order.check_order, form, columns, order)[0]) for form in (False, True)])
 print(json.dumps({
     "results": results, "numba": "numba" in sys.modules, "directory": str(compiled_cache_directory()),
     "kept": kept,
@@ -82,8 +82,8 @@ def test_a_cache_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
 
 def test_a_loop_that_leaves_an_array_says_which(tmp_path: Path) -> None:
     code = _RUN.split("columns =")[0] + (
-        "compiled(fde_order.is_sorted)(np.zeros(FDE_COLUMNS, dtype=np.int64), np.array([0, 7], dtype=np.int64))"
+        "compiled(fde_order.check_order)(np.zeros(FDE_COLUMNS, dtype=np.int64), np.array([0, 7], dtype=np.int64))"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "NUMBA_BOUNDSCHECK": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert "IndexError: the hot loop cfi_tables.fde_order.is_sorted left the bounds" in done.stderr
+    assert "IndexError: the hot loop cfi_tables.fde_order.check_order left the bounds" in done.stderr
