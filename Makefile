@@ -36,12 +36,14 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m cfi_tables.generate --check
+	$(BIN)/python -m relay_reader.generate --check
 	gcc -std=c11 -Wall -Wextra -Werror -Wconversion -ffreestanding -fsyntax-only runtime_c/core/*.c
 	gcc -std=c11 -Wall -Wextra -Werror -Wconversion -fsyntax-only runtime_c/host/*.c tests/runtime_c/*.c
 	gcc -std=gnu11 -Wall -Wextra -Werror -fsyntax-only tests/shadow_stack/*.c
 
 generate: setup
 	$(BIN)/python -m cfi_tables.generate
+	$(BIN)/python -m relay_reader.generate
 
 bench: setup
 	@scripts/debian-packages gcc=gcc perf=linux-perf llvm-symbolizer-14=llvm-14

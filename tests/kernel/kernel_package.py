@@ -1,8 +1,7 @@
 """Debian kernels of several releases with the objtool that belongs to each, downloaded and unpacked once.
 
-Owns the fetching. Packages come from the suites of Debian that have the kernels, by an apt configuration of this
-module's own: the mirrors are those of this machine's apt, what is installed and configured is not touched. They
-stay in a cache folder for the next run; who wants newer ones deletes it.
+Owns what is fetched. Packages come from the suites of Debian that have the kernels, are found by query, and stay in a
+cache folder for the next run; who wants newer ones deletes it.
 """
 
 from __future__ import annotations
@@ -12,13 +11,10 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_SUITES = ("bullseye-security", "bookworm-security", "bookworm-backports", "trixie", "trixie-backports")
-_LISTS_HOLD = 3600  # seconds
+from kernel.debian_packages import DebianPackages, NoPackage
 
 KERNELS = {
     "5.10": r"5\.10\.0-\d+",
@@ -27,10 +23,6 @@ KERNELS = {
     "7.x": r"7\.\d+\.\d+\+deb\d+",
 }
 """Release -> what Debian calls its builds, a regular expression: one of each layout of ORC that Debian has."""
-
-
-class NoKernelPackage(Exception):
-    """The packages cannot be had; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +50,20 @@ def cache_folder() -> Path:
 
 
 def kernel_package(release: str) -> KernelPackage:
-    """The newest cloud kernel of a release in KERNELS (20-40 MB, the smallest builds). Raises NoKernelPackage."""
+    """The newest cloud kernel of a release in KERNELS (20-40 MB, the smallest builds). Raises NoPackage."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test workers share it
         root = folder / release
         if not root.exists():
-            _fetch_kernel(_Apt(folder / "apt"), release, root)
+            _fetch_kernel(DebianPackages(folder / "apt"), release, root)
     vmlinuz = next((path for name in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz") for path in root.glob(name)), None)
     objtools = [path for path in root.glob("usr/lib/linux-kbuild-*/tools/objtool/objtool*") if path.is_file()]
     # Newer packages have one for each architecture behind a program that chooses.
     objtool = next((path for path in objtools if path.name.endswith("x86")), None) or next(iter(objtools), None)
     if vmlinuz is None or objtool is None:
-        raise NoKernelPackage(f"the packages of kernel {release} hold no vmlinuz or no objtool; delete {root}")
+        raise NoPackage(f"the packages of kernel {release} hold no vmlinuz or no objtool; delete {root}")
     return KernelPackage(
         build=(root / "build").read_text(),
         vmlinuz=vmlinuz,
@@ -83,8 +75,14 @@ def kernel_package(release: str) -> KernelPackage:
 def debug_kernel_files(release: str) -> tuple[Path, Path]:
     """(vmlinux, a module), both with DWARF, of the kernel that `kernel_package` gives: 280 MB, 600 MB unpacked.
 
-    Raises NoKernelPackage.
+    Raises NoPackage.
     """
+    root = _debug_root(release)
+    vmlinux = next(path for path in root.glob("**/vmlinux*") if path.is_file() and not path.is_symlink())
+    return vmlinux, next(root.glob("**/kvm.ko"))
+
+
+def _debug_root(release: str) -> Path:
     build = kernel_package(release).build
     folder = cache_folder()
     root = folder / f"{release}-debug"
@@ -92,14 +90,52 @@ def debug_kernel_files(release: str) -> tuple[Path, Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             if not os.environ.get("CI") and not os.environ.get("PTAP_TEST_LARGE_DOWNLOADS"):
-                raise NoKernelPackage(
-                    "a kernel with DWARF is 280 MB: set PTAP_TEST_LARGE_DOWNLOADS=1 to have it fetched"
-                )
-            _fetch_debug_kernel(_Apt(folder / "apt"), build, root)
-    return root / "usr/lib/debug/boot" / f"vmlinux-{build}-cloud-amd64", next(root.glob("**/kvm.ko"))
+                raise NoPackage("a kernel with DWARF is 280 MB: set PTAP_TEST_LARGE_DOWNLOADS=1 to have it fetched")
+            _fetch_debug_kernel(DebianPackages(folder / "apt"), build, root)
+    return root
 
 
-def _fetch_kernel(apt: _Apt, release: str, root: Path) -> None:
+def kernel_headers(release: str) -> Path:
+    """The folder that modules for the kernel that `kernel_package` gives are built by (`make -C`). Raises NoPackage."""
+    build = kernel_package(release).build
+    folder = cache_folder()
+    root = folder.resolve() / f"{release}-headers"
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            _fetch_headers(DebianPackages(folder / "apt"), build, folder / release, root)
+    return root / "usr/src" / f"linux-headers-{build}-cloud-amd64"
+
+
+def _fetch_headers(apt: DebianPackages, build: str, kernel: Path, root: Path) -> None:
+    """Headers with the kbuild programs of `kernel`, to be used where they lie: Debian's Makefile has absolute paths."""
+    unpacked = root.with_name(f"{root.name}.unpacking")
+    shutil.rmtree(unpacked, ignore_errors=True)
+    apt.unpack([f"linux-headers-{build}-cloud-amd64", f"linux-headers-{build}-common"], unpacked)
+    for kbuild in kernel.glob("usr/lib/linux-kbuild-*"):
+        shutil.copytree(kbuild, unpacked / "usr/lib" / kbuild.name, symlinks=True)
+    makefile = unpacked / "usr/src" / f"linux-headers-{build}-cloud-amd64" / "Makefile"
+    makefile.write_text(makefile.read_text().replace("/usr/src/", f"{root}/usr/src/"))
+    loader = _loader(kernel)
+    if loader:
+        for program in sorted(unpacked.glob("usr/lib/linux-kbuild-*/**/*")):
+            if program.is_file() and not program.is_symlink() and program.read_bytes()[:4] == b"\x7fELF":
+                _run_by(loader, program, root / program.relative_to(unpacked))
+    unpacked.rename(root)
+
+
+def _run_by(loader: tuple[str, ...], program: Path, final: Path) -> None:
+    """Have `program`, which will lie at `final`, run by a loader of another C library."""
+    if ".real-" in program.name:
+        return
+    # A program that chooses between those of several machines is replaced by the choice.
+    chosen = [path for path in program.parent.glob(f"{program.name}.real-*") if path.name.endswith(("x86", "lsb-64"))]
+    real = chosen[0] if chosen else program.rename(program.with_name(f"{program.name}.real-own"))
+    program.write_text(f'#!/bin/sh\nexec {" ".join(loader)} {final.with_name(real.name)} "$@"\n')
+    program.chmod(0o755)
+
+
+def _fetch_kernel(apt: DebianPackages, release: str, root: Path) -> None:
     names = apt.names("linux-image-", "linux-binary-", "linux-modules-", "linux-kbuild-")
     found: list[tuple[list[int], str, str]] = []
     for name in names:
@@ -111,7 +147,7 @@ def _fetch_kernel(apt: _Apt, release: str, root: Path) -> None:
                 found.append(([int(number) for number in re.findall(r"\d+", match[1])], match[1], kbuild))
                 break
     if not found:
-        raise NoKernelPackage(f"apt has no cloud kernel {release} with its linux-kbuild")
+        raise NoPackage(f"apt has no cloud kernel {release} with its linux-kbuild")
     _, build, kbuild = max(found)
     # From 6.17 on the kernel and its modules have packages of their own.
     parts = [f"linux-{part}-{build}-cloud-amd64" for part in ("binary", "modules")]
@@ -140,11 +176,13 @@ def _loader(root: Path) -> tuple[str, ...]:
     return str(loader), "--library-path", f"{loader.parent}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu"
 
 
-def _fetch_debug_kernel(apt: _Apt, build: str, root: Path) -> None:
+def _fetch_debug_kernel(apt: DebianPackages, build: str, root: Path) -> None:
     (package,) = apt.download([f"linux-image-{build}-cloud-amd64-dbg"])
     folder = "./usr/lib/debug"
-    module = f"{folder}/lib/modules/{build}-cloud-amd64/kernel/arch/x86/kvm/kvm.ko"
-    members = [f"{folder}/boot/vmlinux-{build}-cloud-amd64", module]
+    modules = f"{folder}/lib/modules/{build}-cloud-amd64"
+    # Newer packages have it beside the modules, and the other name for a link.
+    vmlinux = f"{folder}/boot/vmlinux-{build}-cloud-amd64" if "deb13" not in build else f"{modules}/vmlinux"
+    members = [vmlinux, f"{modules}/kernel/arch/x86/kvm/kvm.ko"]
     unpacked = root.with_name(f"{root.name}.unpacking")
     shutil.rmtree(unpacked, ignore_errors=True)
     unpacked.mkdir()
@@ -157,80 +195,5 @@ def _fetch_debug_kernel(apt: _Apt, build: str, root: Path) -> None:
         archive.kill()
     package.unlink()
     if done.returncode:
-        raise NoKernelPackage(f"{package.name} does not hold {members}")
+        raise NoPackage(f"{package.name} does not hold {members}")
     unpacked.rename(root)
-
-
-class _Apt:
-    """apt-get and apt-cache on lists of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None or not _KEYRING.exists():
-            raise NoKernelPackage("kernel packages are fetched by a Debian's apt-get, which is not here")
-        self._folder = folder
-        for name in ("state/lists/partial", "cache/archives/partial", "packages"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        sources = folder / "sources.list"
-        # Lists that are old name files which are gone.
-        if not sources.exists() or time.time() - sources.stat().st_mtime > _LISTS_HOLD:
-            plain, security = self._mirrors()
-            how = f"deb [arch=amd64 signed-by={_KEYRING}]"
-            lines = [f"{how} {security if suite.endswith('security') else plain} {suite} main" for suite in _SUITES]
-            sources.write_text("\n".join(lines) + "\n")
-            try:
-                self._run("apt-get", "update", "-q")
-            except NoKernelPackage:
-                sources.unlink()
-                raise
-
-    @staticmethod
-    def _mirrors() -> tuple[str, str]:
-        """(of Debian, of its security updates), as this machine's apt has them."""
-        listed = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
-            capture_output=True,
-            text=True,
-        ).stdout.split()
-        plain = [uri for uri in listed if uri.rstrip("/").endswith("/debian")]
-        security = [uri for uri in listed if "debian-security" in uri]
-        return (
-            (plain or ["http://deb.debian.org/debian"])[0],
-            (security or ["http://deb.debian.org/debian-security"])[0],
-        )
-
-    def _run(self, *command: str, folder: Path | None = None) -> str:
-        state = self._folder
-        options = {
-            "Dir::Etc::sourcelist": state / "sources.list",
-            "Dir::Etc::sourceparts": "/dev/null",
-            "Dir::State": state / "state",
-            "Dir::State::status": "/dev/null",
-            "Dir::Cache": state / "cache",
-            "APT::Architecture": "amd64",
-            "APT::Sandbox::User": "root",
-            "Acquire::Languages": "none",
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
-        }
-        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        done = subprocess.run([command[0], *words, *command[1:]], cwd=folder, capture_output=True, text=True)
-        if done.returncode:
-            raise NoKernelPackage(f"{' '.join(command)} fails: {done.stderr.strip().splitlines()[-1:]}")
-        return done.stdout
-
-    def names(self, *prefixes: str) -> set[str]:
-        """The packages whose names begin so."""
-        return {name for prefix in prefixes for name in self._run("apt-cache", "pkgnames", prefix).split()}
-
-    def download(self, packages: list[str]) -> list[Path]:
-        """Files of packages, for the caller to delete."""
-        folder = self._folder / "packages"
-        shutil.rmtree(folder)
-        folder.mkdir()
-        self._run("apt-get", "download", "-q", *packages, folder=folder)
-        return sorted(folder.glob("*.deb"))
-
-    def unpack(self, packages: list[str], folder: Path) -> None:
-        """Download packages and lay their files under `folder`."""
-        for path in self.download(packages):
-            subprocess.run(["dpkg-deb", "-x", str(path), str(folder)], check=True)
-            path.unlink()
