@@ -7,6 +7,7 @@ constants, so that the run-time path never imports construct) and to a C header.
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,10 @@ class GeneratedLayout:
             lines += ["", "", f"class {_camel(name)}(IntEnum):", f'    """{_camel(name)} of the schema."""', ""]
             for member, value, meaning in members:
                 lines += [f"    {member} = {value}", f'    """{meaning[0].upper()}{meaning[1:]}."""']
+        names = [line.split(" = ")[0] for line in lines if re.match(r"[A-Z]\w* = ", line)]
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"{self.schema.__name__} declares two things that are called {', '.join(twice)}")
         return "\n".join(lines) + "\n"
 
     def header_source(self) -> str:

@@ -83,11 +83,11 @@ SLICE_DTYPE = np.dtype(
     ]
 )
 
-MESSAGE_SIZE = 8
-MESSAGE_MAGIC = 0
-MESSAGE_VERSION = 4
-MESSAGE_KIND = 6
-MESSAGE_DTYPE = np.dtype(
+MESSAGE_HEADER_SIZE = 8
+MESSAGE_HEADER_MAGIC = 0
+MESSAGE_HEADER_VERSION = 4
+MESSAGE_HEADER_KIND = 6
+MESSAGE_HEADER_DTYPE = np.dtype(
     [
         ("magic", "<u4"),
         ("version", "<u2"),

@@ -7,7 +7,7 @@ A record is a HIT's fixed part, then `frame_count` words (the frames' pcs, inner
 (a SLICE and its bytes, which are whole words), then `oracle_count` words (what the kernel's own unwinder says). The
 other kinds of record are the fixed part alone, most of it zero.
 
-A message is a MESSAGE and what its kind has behind it. Addresses in messages are link-time ones, as in vmlinux.
+A message is a MESSAGE_HEADER and what its kind has behind it. Addresses in messages are link-time ones, as in vmlinux.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SLICE = Struct(
     "copied" / Int32ul,  # bytes, which follow
 )
 
-MESSAGE = Struct(
+MESSAGE_HEADER = Struct(
     "magic" / Int32ul,
     "version" / Int16ul,
     "kind" / Int16ul,
@@ -85,7 +85,7 @@ START_MESSAGE = Struct(
 STRUCTURES = {
     "hit": HIT,
     "slice": SLICE,
-    "message": MESSAGE,
+    "message_header": MESSAGE_HEADER,
     "anchor_message": ANCHOR_MESSAGE,
     "table_message": TABLE_MESSAGE,
     "trampoline_message": TRAMPOLINE_MESSAGE,

@@ -41,6 +41,7 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from cfi_tables.readelf_rows import ReadelfError
     from cfi_tables.table import TableError
     from ptap.backend.live_capture import CaptureError
+    from ptap.kernel_module.build import ModuleBuildError
     from ptap.probe.point import ProbeSyntaxError
     from ptap.probe.program_path import PathNotFound
     from ptap.probe.resolve import ProbeNotFound
@@ -53,6 +54,7 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         ReadelfError,
         ObjtoolError,
         CaptureError,
+        ModuleBuildError,
         ProbeSyntaxError,
         PathNotFound,
         ProbeNotFound,

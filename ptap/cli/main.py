@@ -18,6 +18,7 @@ _COMMANDS = {
     "doctor": "ptap.cli.doctor",
     "tables": "ptap.cli.tables",
     "symbolize": "ptap.cli.symbolize",
+    "module": "ptap.cli.module",
 }
 _OWN_OPTIONS = {"--help", "-h", "--version"}
 

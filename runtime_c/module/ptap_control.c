@@ -23,7 +23,7 @@
 
 static struct proc_dir_entry *folder;
 
-static int handle(const struct ptap_message *message, size_t size)
+static int handle(const struct ptap_message_header *message, size_t size)
 {
 	const void *body = message + 1;
 
@@ -56,7 +56,7 @@ static ssize_t control_write(struct file *file, const char __user *buffer, size_
 	void *message;
 	int error;
 
-	if (size < sizeof(struct ptap_message) || size > LONGEST_MESSAGE)
+	if (size < sizeof(struct ptap_message_header) || size > LONGEST_MESSAGE)
 		return -EMSGSIZE;
 	message = kvmalloc(size, GFP_KERNEL);
 	if (!message)

@@ -117,6 +117,8 @@ void ptap_hit(u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 {
 	struct ptap_cpu *cpu;
 
+	if (current->tgid == ptap_session.owner)
+		return;
 	preempt_disable_notrace();
 	cpu = ptap_session.cpus[smp_processor_id()];
 	/* An interrupt that comes in between leaves these as it found them, or counts further: no hit is lost uncounted. */

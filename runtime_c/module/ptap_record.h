@@ -82,12 +82,12 @@ struct ptap_slice {
 };
 _Static_assert(sizeof(struct ptap_slice) == 16, "ptap_slice");
 
-struct ptap_message {
+struct ptap_message_header {
 	uint32_t magic;
 	uint16_t version;
 	uint16_t kind;
 };
-_Static_assert(sizeof(struct ptap_message) == 8, "ptap_message");
+_Static_assert(sizeof(struct ptap_message_header) == 8, "ptap_message_header");
 
 struct ptap_anchor_message {
 	uint64_t address;

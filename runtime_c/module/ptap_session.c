@@ -165,6 +165,7 @@ int ptap_session_start(const void *message, size_t size)
 	ptap_session.maximum_frames = start->maximum_frames;
 	ptap_session.slices = start->slices;
 	ptap_session.flags = start->flags;
+	ptap_session.owner = current->tgid;
 	error = allocate_cpus(start->ring_bytes);
 	if (error) {
 		free_cpus();

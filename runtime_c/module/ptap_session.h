@@ -43,6 +43,7 @@ struct ptap_probe;
 struct ptap_session {
 	struct mutex lock; /* of everything, from user space */
 	enum ptap_state state;
+	pid_t owner; /* the process that has started it: its own work is not recorded */
 	u64 slide;
 	u32 anchors; /* that agree on the slide */
 	struct ptap_mapping mappings[PTAP_MAXIMUM_TABLES];
