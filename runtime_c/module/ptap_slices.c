@@ -12,37 +12,62 @@
 
 #define NEAR_WORDS 2
 
+static void begin_window(struct ptap_window *window, u64 start)
+{
+	u64 first = window->low / BITS_PER_LONG;
+
+	/* What an earlier hit has marked. */
+	if (window->low < window->high)
+		memset(window->marked + first, 0,
+		       (DIV_ROUND_UP(window->high, BITS_PER_LONG) - first) * sizeof(window->marked[0]));
+	window->start = start;
+	window->low = PTAP_WINDOW_WORDS;
+	window->high = 0;
+}
+NOKPROBE_SYMBOL(begin_window);
+
 void ptap_slices_begin(struct ptap_stack_words *words, u64 stack)
 {
-	u64 first = words->low / BITS_PER_LONG;
-
-	/* What the hit before has marked. */
-	if (words->low < words->high)
-		memset(words->marked + first, 0,
-		       (DIV_ROUND_UP(words->high, BITS_PER_LONG) - first) * sizeof(words->marked[0]));
-	words->stack = stack;
-	words->low = PTAP_STACK_WORDS;
-	words->high = 0;
-	words->other_count = 0;
+	begin_window(&words->windows[0], stack);
+	words->window_count = 1;
 	words->left_out = 0;
 	words->run_count = 0;
 	words->run_words = 0;
 }
 NOKPROBE_SYMBOL(ptap_slices_begin);
 
+/* The window that `address` lies in, a new one where there is none; null when there are too many. */
+static struct ptap_window *window_of(struct ptap_stack_words *words, u64 address)
+{
+	struct ptap_window *window;
+	u32 index;
+
+	for (index = 0; index < words->window_count; index++) {
+		window = &words->windows[index];
+		if (address - window->start < THREAD_SIZE)
+			return window;
+	}
+	if (index == PTAP_MAXIMUM_WINDOWS)
+		return NULL;
+	words->window_count++;
+	begin_window(&words->windows[index], address & ~(u64)(THREAD_SIZE - 1));
+	return &words->windows[index];
+}
+NOKPROBE_SYMBOL(window_of);
+
 void ptap_slices_note(struct ptap_stack_words *words, u64 address)
 {
-	u64 number = (address - words->stack) / 8;
+	struct ptap_window *window = window_of(words, address);
+	u64 number;
 
-	if (ptap_slices_on_stack(words, address)) {
-		__set_bit(number, words->marked);
-		words->low = min(words->low, number);
-		words->high = max(words->high, number + 1);
-	} else if (words->other_count < PTAP_OTHER_WORDS) {
-		words->others[words->other_count++] = address;
-	} else {
+	if (!window) {
 		words->left_out++;
+		return;
 	}
+	number = (address - window->start) / 8;
+	__set_bit(number, window->marked);
+	window->low = min(window->low, number);
+	window->high = max(window->high, number + 1);
 }
 NOKPROBE_SYMBOL(ptap_slices_note);
 
@@ -57,24 +82,30 @@ static void add_run(struct ptap_stack_words *words, u64 address, u64 count)
 }
 NOKPROBE_SYMBOL(add_run);
 
-u32 ptap_slices_gather(struct ptap_stack_words *words)
+static void gather_window(struct ptap_stack_words *words, const struct ptap_window *window)
 {
-	unsigned long begin = find_next_bit(words->marked, words->high, words->low);
-	u32 index;
+	unsigned long begin = find_next_bit(window->marked, window->high, window->low);
 
-	while (begin < words->high) {
-		unsigned long end = find_next_zero_bit(words->marked, words->high, begin);
-		unsigned long next = find_next_bit(words->marked, words->high, end);
+	while (begin < window->high) {
+		unsigned long end = find_next_zero_bit(window->marked, window->high, begin);
+		unsigned long next = find_next_bit(window->marked, window->high, end);
 
-		while (next < words->high && next - end <= NEAR_WORDS) {
-			end = find_next_zero_bit(words->marked, words->high, next);
-			next = find_next_bit(words->marked, words->high, end);
+		while (next < window->high && next - end <= NEAR_WORDS) {
+			end = find_next_zero_bit(window->marked, window->high, next);
+			next = find_next_bit(window->marked, window->high, end);
 		}
-		add_run(words, words->stack + 8 * begin, end - begin);
+		add_run(words, window->start + 8 * begin, end - begin);
 		begin = next;
 	}
-	for (index = 0; index < words->other_count; index++)
-		add_run(words, words->others[index], 1);
+}
+NOKPROBE_SYMBOL(gather_window);
+
+u32 ptap_slices_gather(struct ptap_stack_words *words)
+{
+	u32 index;
+
+	for (index = 0; index < words->window_count; index++)
+		gather_window(words, &words->windows[index]);
 	return words->run_count * sizeof(struct ptap_slice) + 8 * words->run_words;
 }
 NOKPROBE_SYMBOL(ptap_slices_gather);

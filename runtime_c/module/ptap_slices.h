@@ -6,8 +6,8 @@
 #include <linux/thread_info.h>
 #include <linux/types.h>
 
-#define PTAP_STACK_WORDS (THREAD_SIZE / 8)
-#define PTAP_OTHER_WORDS 64
+#define PTAP_WINDOW_WORDS (THREAD_SIZE / 8)
+#define PTAP_MAXIMUM_WINDOWS 4 /* a task's stack, an interrupt's, an exception's, and one more */
 #define PTAP_MAXIMUM_RUNS 256
 
 /* Words side by side. */
@@ -16,12 +16,16 @@ struct ptap_run {
 	u32 count;
 };
 
+/* A piece of memory as large as a stack and aligned like one, in which words were read. */
+struct ptap_window {
+	u64 start;
+	u64 low, high; /* numbers of the words that may be marked: [low, high) */
+	unsigned long marked[PTAP_WINDOW_WORDS / BITS_PER_LONG]; /* bit n: word n was read */
+};
+
 struct ptap_stack_words {
-	u64 stack; /* the lowest address of the current task's */
-	u64 low, high; /* numbers of the words of it that may be marked: [low, high) */
-	unsigned long marked[PTAP_STACK_WORDS / BITS_PER_LONG]; /* bit n: word n of the stack was read */
-	u64 others[PTAP_OTHER_WORDS]; /* addresses of those elsewhere, as on an interrupt's stack */
-	u32 other_count;
+	struct ptap_window windows[PTAP_MAXIMUM_WINDOWS]; /* the first one is the current task's stack */
+	u32 window_count;
 	u32 left_out; /* words for which there was no room */
 	struct ptap_run runs[PTAP_MAXIMUM_RUNS];
 	u32 run_count;
@@ -30,7 +34,7 @@ struct ptap_stack_words {
 
 static inline int ptap_slices_on_stack(const struct ptap_stack_words *words, u64 address)
 {
-	return address - words->stack < THREAD_SIZE;
+	return address - words->windows[0].start < THREAD_SIZE;
 }
 
 /* Begin with nothing read of the stack that begins at `stack`. */

@@ -9,8 +9,9 @@
 #include "ptap_slices.h"
 #include "ptap_stack.h"
 #include "ptap_trampoline.h"
+#include "ptap_x86_64.h"
 
-u64 ptap_stack_word(const struct ptap_stack_words *words, u64 address, int *readable)
+static u64 raw_word(const struct ptap_stack_words *words, u64 address, int *readable)
 {
 	unsigned long value = 0;
 
@@ -20,9 +21,23 @@ u64 ptap_stack_word(const struct ptap_stack_words *words, u64 address, int *read
 		value = READ_ONCE_NOCHECK(*(unsigned long *)(unsigned long)address);
 	else if (copy_from_kernel_nofault(&value, (void *)(unsigned long)address, sizeof(value)))
 		*readable = 0;
-	if (unlikely(value == ptap_session.trampoline) && value)
-		value = ptap_trampoline_replaced(address, value);
 	return value;
+}
+NOKPROBE_SYMBOL(raw_word);
+
+u64 ptap_stack_word(const struct ptap_stack_words *words, u64 address, int *readable)
+{
+	u64 value = raw_word(words, address, readable), found;
+	int known;
+
+	if (likely(value != ptap_session.trampoline) || !value)
+		return value;
+	found = ptap_trampoline_replaced(address, value);
+	/* Where a function had just returned to the trampoline when an interrupt came: the address was popped. */
+	if (found == value)
+		found = ptap_trampoline_replaced(
+			raw_word(words, address + PTAP_SAVED_STACK_POINTER, &known) - sizeof(u64), value);
+	return found;
 }
 NOKPROBE_SYMBOL(ptap_stack_word);
 

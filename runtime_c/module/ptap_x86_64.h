@@ -16,6 +16,9 @@ static inline int ptap_is_user_pc(u64 pc)
 	return pc >> 63 == 0;
 }
 
+/* Bytes from the pc that an interrupt has saved to the stack pointer that it has saved (struct pt_regs). */
+#define PTAP_SAVED_STACK_POINTER (offsetof(struct pt_regs, sp) - offsetof(struct pt_regs, ip))
+
 /* Where on the stack the return address stood of which the kernel notes `frame` (rethook_node.frame). */
 static inline u64 ptap_rethook_place(u64 frame)
 {
