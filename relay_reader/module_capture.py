@@ -1,7 +1,7 @@
 """Capture files of the kernel module: the records of every CPU → the events of the Capture model.
 
-Data comes from the bytes of a file that the program on the traced machine has written (`ptap_target.collector`). What is
-damaged is an error; what was dropped is an event.
+Data comes from the bytes of a file that the program on the traced machine has written (`ptap_target.collector`).
+What is damaged is an error; what was dropped is an event.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class CpuAccount:
     """All of them."""
     dropped: int
     """Of those, how many have no record."""
+    missed: int
+    """Hits that the kernel has left out itself, as inside of another probe: of all CPUs, told by one of them."""
 
 
 class ModuleCapture:
@@ -59,7 +61,8 @@ class ModuleCapture:
             if head["kind"] == layout.RECORD_KIND_HIT:
                 self._samples.append(self._hit(head, records[at + layout.HIT_SIZE : at + length], at))
             elif head["kind"] == layout.RECORD_KIND_FINISHED:
-                self.accounts.append(CpuAccount(int(head["cpu"]), int(head["sequence"]), int(head["dropped"])))
+                counts = (int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail"))
+                self.accounts.append(CpuAccount(*counts))
             at += length
 
     def _head(self, records: memoryview, at: int) -> Any:
@@ -125,7 +128,7 @@ def _words(content: memoryview) -> tuple[int, ...]:
 
 def _slices(payload: memoryview, at: int, count: int) -> tuple[list[StackSlice], int]:
     """The slices from byte `at` on, and the byte behind them; one that is cut off ends behind the payload."""
-    slices = []
+    slices: list[StackSlice] = []
     for _ in range(count):
         if at + layout.SLICE_SIZE > len(payload):
             return slices, len(payload) + 1

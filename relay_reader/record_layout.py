@@ -178,7 +178,7 @@ class RecordKind(IntEnum):
     HIT = 1
     """A probe was hit."""
     FINISHED = 2
-    """The last record of a CPU: how many hits it had, and how many have no record."""
+    """A CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out."""
 
 
 class HitFlag(IntEnum):

@@ -96,7 +96,7 @@ STRUCTURES = {
 # Each enum: name, (member, value, meaning).
 RECORD_KIND = (
     ("HIT", 1, "a probe was hit"),
-    ("FINISHED", 2, "the last record of a CPU: how many hits it had, and how many have no record"),
+    ("FINISHED", 2, "a CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out"),
 )
 HIT_FLAG = (
     ("REACHED_USER", 1, "the walk came to the code that entered the kernel: the kernel's stack is whole"),

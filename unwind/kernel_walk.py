@@ -5,7 +5,9 @@ It is the same walk as in user space, in an address space in which only vmlinux 
 
 from __future__ import annotations
 
-from cfi_tables.elf_image import PF_X, PT_LOAD
+from dataclasses import replace
+
+from cfi_tables.elf_image import PT_LOAD
 from cfi_tables.layout import StopReason
 from relay_reader.capture import KernelStack, Mapping, Sample
 from unwind.address_space import AddressSpace
@@ -17,10 +19,13 @@ _NO_PROCESS = 0
 
 
 class KernelWalker:
-    """Walks kernel stacks with the table of the vmlinux at `path`. Problems of the file are the module's problems."""
+    """Walks kernel stacks with the table of the vmlinux at `path`, which has to be of that build-id.
 
-    def __init__(self, path: str, catalog: ModuleCatalog, max_depth: int) -> None:
-        self._path = path
+    Problems of the file are the problems of its module in `catalog`.
+    """
+
+    def __init__(self, path: str, build_id: bytes | None, catalog: ModuleCatalog, max_depth: int) -> None:
+        self._file = Mapping(0, 0, 0, path, build_id)
         self._catalog = catalog
         self._walker = StackWalker(catalog, max_depth)
         self._spaces: dict[int, AddressSpace] = {}
@@ -43,13 +48,16 @@ class KernelWalker:
         return walked
 
     def _space(self, slide: int) -> AddressSpace:
-        """The kernel's code, moved by `slide`."""
+        """The code that the table is for, moved by `slide`: the one mapping that the probe had, too."""
         if slide not in self._spaces:
-            # The module is found by any mapping of the file, and says where its code is.
-            module = self._catalog.module_for(Mapping(0, 0, 0, self._path), _NO_PROCESS)
             space = self._spaces[slide] = AddressSpace()
-            for segment in module.image.segments if module is not None and module.image is not None else []:
-                if segment.type == PT_LOAD and segment.flags & PF_X:
-                    start = (segment.address + slide) % (1 << 64)
-                    space.add(Mapping(start, start + segment.memory_size, segment.offset, self._path))
+            # The module is found by any mapping of the file, and says where its code is.
+            module = self._catalog.module_for(self._file, _NO_PROCESS)
+            if module is not None and module.image is not None and module.table is not None:
+                first, end = module.table.text_range
+                for segment in module.image.segments:
+                    if segment.type == PT_LOAD and segment.address <= first < segment.address + segment.memory_size:
+                        start = (first + slide) % (1 << 64)
+                        offset = segment.offset + first - segment.address
+                        space.add(replace(self._file, start=start, end=start + end - first, file_offset=offset))
         return self._spaces[slide]

@@ -20,6 +20,7 @@ from unwind.captured_memory import CapturedMemory, ModuleMemory
 from unwind.dwarf.die import Die
 from unwind.frame_states import FrameStates
 from unwind.kallsyms import Kallsyms
+from unwind.kernel_walk import KernelWalker
 from unwind.module import Module, ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
 from unwind.stop_text import stop_text
@@ -58,6 +59,8 @@ class TraceBuilder:
         """Frames named without debug information, by module: what a user could mend."""
         self._walker = StackWalker(self.catalog, max_depth)
         self._argument_frames = argument_frames
+        self._max_depth = max_depth
+        self._kernel: KernelWalker | None = None
         self._kallsyms: Kallsyms | None = None
         self._memory: dict[int, ModuleMemory] = {}
 
@@ -65,8 +68,14 @@ class TraceBuilder:
         """Follow a mapping, fork, exec, exit or name event."""
         self.spaces.apply(event)
 
+    def use_vmlinux(self, path: str, build_id: bytes | None) -> None:
+        """Walk and name the kernel's stacks that were recorded by this vmlinux."""
+        self._kernel = KernelWalker(path, build_id, self.catalog, self._max_depth)
+
     def build(self, sample: Sample, hit: Hit | None) -> Trace:
         """The trace of `sample`; `hit` is the probe it belongs to, None for a sampling event."""
+        if sample.kernel_stack is not None and self._kernel is not None:
+            return self._kernel_trace(sample, self._kernel.walk(sample, sample.kernel_stack), hit)
         stack = self._walker.walk(sample, self.spaces.of(sample.pid))
         if _ends_at_entry_point(stack):
             stack.stop = StopReason.END_OF_STACK
@@ -93,6 +102,26 @@ class TraceBuilder:
             frames=frames,
             stop_text=stop_text(stack),
             returned=return_value(hit.returned, first) if hit and hit.returned and first else None,
+        )
+
+    def _kernel_trace(self, sample: Sample, stack: WalkedStack, hit: Hit | None) -> Trace:
+        """The trace of a sample whose kernel stack was recorded, and no other."""
+        frames = []
+        for frame in stack.frames:
+            for trace_frame, _ in self._calls(frame, self._names(frame, None)):
+                trace_frame.space, trace_frame.module, trace_frame.signal = "kernel", "[kernel]", False
+                frames.append(trace_frame)
+        return Trace(
+            probe=hit.probe if hit else None,
+            time_ns=sample.time_ns,
+            cpu=sample.cpu,
+            pid=sample.pid,
+            tid=sample.tid,
+            comm=self.spaces.comm(sample.pid, sample.tid),
+            weight=sample.weight,
+            stop=stack.stop,
+            frames=frames,
+            stop_text=stop_text(stack),
         )
 
     def _names(self, frame: WalkedFrame, hit: Hit | None) -> list[SymbolFrame]:

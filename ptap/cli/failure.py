@@ -46,6 +46,7 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from ptap.probe.program_path import PathNotFound
     from ptap.probe.resolve import ProbeNotFound
     from ptap.report.output import OutputError
+    from relay_reader.module_capture import ModuleCaptureError
     from unwind.symbolize.symbol_index import SymbolIndexError
 
     return (
@@ -55,6 +56,7 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         ObjtoolError,
         CaptureError,
         ModuleBuildError,
+        ModuleCaptureError,
         ProbeSyntaxError,
         PathNotFound,
         ProbeNotFound,

@@ -19,6 +19,7 @@ _COMMANDS = {
     "tables": "ptap.cli.tables",
     "symbolize": "ptap.cli.symbolize",
     "module": "ptap.cli.module",
+    "report": "ptap.cli.report",
 }
 _OWN_OPTIONS = {"--help", "-h", "--version"}
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from ptap.probe.point import ProbeKind, ProbeSyntaxError
 
 _FUNCTION = re.compile(
-    r"""kernel \s* \. \s* function \s* \( \s* "(?P<function>[^"@]+)(?:@(?P<file>[^":@]+)(?::(?P<line>\d+))?)?" \s* \) \s*
+    r"""kernel \s* \. \s* function \s*
+        \( \s* "(?P<function>[^"@]+)(?:@(?P<file>[^":@]+)(?::(?P<line>\d+))?)?" \s* \) \s*
         (?: \. \s* (?P<variant>call|return) )? \s* $""",
     re.VERBOSE,
 )

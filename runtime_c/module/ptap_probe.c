@@ -152,17 +152,29 @@ void ptap_probe_free_all(void)
 	ptap_session.probe_count = 0;
 }
 
+static unsigned long missed_by(const struct ptap_probe *probe)
+{
+	return probe->returned.kp.nmissed + (probe->kind == PTAP_PROBE_KIND_RETURN ? probe->returned.nmissed : 0);
+}
+
+u64 ptap_probe_missed(void)
+{
+	u64 missed = 0;
+	u32 index;
+
+	for (index = 0; index < ptap_session.probe_count; index++)
+		missed += missed_by(ptap_session.probes[index]);
+	return missed;
+}
+
 void ptap_probe_show(struct seq_file *file)
 {
 	u32 index;
 
 	for (index = 0; index < ptap_session.probe_count; index++) {
 		const struct ptap_probe *probe = ptap_session.probes[index];
-		unsigned long missed = probe->returned.kp.nmissed;
 
-		if (probe->kind == PTAP_PROBE_KIND_RETURN)
-			missed += probe->returned.nmissed;
 		seq_printf(file, "probe %u %s+%#x missed %lu\n", probe->number, probe->symbol,
-			   probe->returned.kp.offset, missed);
+			   probe->returned.kp.offset, missed_by(probe));
 	}
 }

@@ -18,6 +18,9 @@ void ptap_probe_unregister_all(void);
 
 void ptap_probe_free_all(void);
 
+/* Hits that the kernel itself has left out, as inside of another probe's handler: of all probes. */
+u64 ptap_probe_missed(void);
+
 /* A line a probe: its number and how many hits the kernel itself has left out. */
 void ptap_probe_show(struct seq_file *file);
 

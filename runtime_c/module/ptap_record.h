@@ -15,7 +15,7 @@
 
 enum ptap_record_kind {
 	PTAP_RECORD_KIND_HIT = 1, /* a probe was hit */
-	PTAP_RECORD_KIND_FINISHED = 2, /* the last record of a CPU: how many hits it had, and how many have no record */
+	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out */
 };
 
 enum ptap_hit_flag {

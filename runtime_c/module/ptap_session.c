@@ -183,16 +183,20 @@ int ptap_session_start(const void *message, size_t size)
 void ptap_session_stop(void)
 {
 	unsigned int number;
+	u64 missed;
 
 	if (ptap_session.state != PTAP_STARTED)
 		return;
 	/* Returns when no handler runs any more. */
 	ptap_probe_unregister_all();
+	missed = ptap_probe_missed();
 	for (number = 0; number < nr_cpu_ids; number++) {
 		struct ptap_cpu *cpu = ptap_session.cpus[number];
 
-		if (cpu)
-			ptap_ring_finish(&cpu->ring, number, cpu->hits, cpu->dropped);
+		if (!cpu)
+			continue;
+		ptap_ring_finish(&cpu->ring, number, cpu->hits, cpu->dropped, missed);
+		missed = 0;
 	}
 	ptap_session.state = PTAP_STOPPED;
 }

@@ -17,6 +17,9 @@ from kernel.kernel_package import KernelPackage
 
 _QEMU = "qemu-system-x86_64"
 _COMMAND_LINE = "console=ttyS0 panic=-1 oops=panic quiet loglevel=4"
+_ACCELERATOR = ("-accel", "tcg,thread=single")
+"""One thread for all processors. With one each, QEMU before 8.1 can keep a translation of code that another processor
+has changed meanwhile: a breakpoint that is long gone is hit, which the kernel takes for a probe's."""
 _TIMEOUT = 400
 """Seconds: a boot takes ten, and many times that on a machine that is busy."""
 
@@ -49,7 +52,7 @@ def run_guest(
     folder: Path,
     *,
     processors: int = 2,
-    options: tuple[str, ...] = ("-accel", "tcg,thread=multi"),
+    options: tuple[str, ...] = _ACCELERATOR,
 ) -> GuestRun:
     """Boot `kernel` and run `script` (for busybox's sh) in /guest beside `files`. Raises GuestFailed and NoPackage."""
     if shutil.which(_QEMU) is None:

@@ -89,11 +89,8 @@ def base_archive() -> bytes:
     archive.add("init", _INIT.encode())
     interpreter = Path(sys.executable).resolve()
     library = list(_standard_library(Path(sysconfig.get_path("stdlib"))))
-    for path in (
-        interpreter,
-        *library,
-        *_libraries([interpreter, *(each for each in library if each.suffix == ".so")]),
-    ):
+    extensions = [path for path in library if path.suffix == ".so"]
+    for path in (interpreter, *library, *_libraries([interpreter, *extensions])):
         archive.add_file(str(path), path)
     archive.add("bin/python3", str(interpreter).encode(), stat.S_IFLNK | 0o777)
     return archive.finished()

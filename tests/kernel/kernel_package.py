@@ -24,6 +24,9 @@ KERNELS = {
 }
 """Release -> what Debian calls its builds, a regular expression: one of each layout of ORC that Debian has."""
 
+_DEBUG_MODULES = {"6.1": ("kernel/arch/x86/kvm/kvm.ko",)}
+"""Modules with DWARF that tests read."""
+
 
 @dataclass(frozen=True, slots=True)
 class KernelPackage:
@@ -77,9 +80,13 @@ def debug_kernel_files(release: str) -> tuple[Path, Path]:
 
     Raises NoPackage.
     """
-    root = _debug_root(release)
-    vmlinux = next(path for path in root.glob("**/vmlinux*") if path.is_file() and not path.is_symlink())
-    return vmlinux, next(root.glob("**/kvm.ko"))
+    return debug_vmlinux(release), next(_debug_root(release).glob("**/kvm.ko"))
+
+
+def debug_vmlinux(release: str) -> Path:
+    """vmlinux with DWARF of the kernel that `kernel_package` gives: 350 MB, 600 MB unpacked. Raises NoPackage."""
+    found = _debug_root(release).glob("**/vmlinux*")
+    return next(path for path in found if path.is_file() and not path.is_symlink())
 
 
 def _debug_root(release: str) -> Path:
@@ -91,7 +98,7 @@ def _debug_root(release: str) -> Path:
         if not root.exists():
             if not os.environ.get("CI") and not os.environ.get("PTAP_TEST_LARGE_DOWNLOADS"):
                 raise NoPackage("a kernel with DWARF is 280 MB: set PTAP_TEST_LARGE_DOWNLOADS=1 to have it fetched")
-            _fetch_debug_kernel(DebianPackages(folder / "apt"), build, root)
+            _fetch_debug_kernel(DebianPackages(folder / "apt"), release, build, root)
     return root
 
 
@@ -176,13 +183,14 @@ def _loader(root: Path) -> tuple[str, ...]:
     return str(loader), "--library-path", f"{loader.parent}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu"
 
 
-def _fetch_debug_kernel(apt: DebianPackages, build: str, root: Path) -> None:
+def _fetch_debug_kernel(apt: DebianPackages, release: str, build: str, root: Path) -> None:
     (package,) = apt.download([f"linux-image-{build}-cloud-amd64-dbg"])
     folder = "./usr/lib/debug"
     modules = f"{folder}/lib/modules/{build}-cloud-amd64"
-    # Newer packages have it beside the modules, and the other name for a link.
-    vmlinux = f"{folder}/boot/vmlinux-{build}-cloud-amd64" if "deb13" not in build else f"{modules}/vmlinux"
-    members = [vmlinux, f"{modules}/kernel/arch/x86/kvm/kvm.ko"]
+    # Newer packages have it beside the modules, and the older name for a link.
+    beside = (root.with_name(release) / "usr/lib/modules").is_dir()
+    members = [f"{modules}/vmlinux" if beside else f"{folder}/boot/vmlinux-{build}-cloud-amd64"]
+    members += [f"{modules}/{path}" for path in _DEBUG_MODULES.get(release, ())]
     unpacked = root.with_name(f"{root.name}.unpacking")
     shutil.rmtree(unpacked, ignore_errors=True)
     unpacked.mkdir()

@@ -1,0 +1,123 @@
+"""Stacks of running kernels: the walk at the probe, the walk afterwards and the kernel's own, hit by hit."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+
+from kernel.conftest import FUNCTIONS
+
+from cfi_tables.layout import StopReason
+from ptap.kernel_module.report import CaptureReport
+from relay_reader.capture import KernelStack, Sample
+from relay_reader.record_layout import HitFlag
+from unwind.kernel_walk import KernelWalker
+from unwind.module import ModuleCatalog
+from unwind.trace import Trace
+
+
+def _hits(booted) -> list[tuple[Sample, KernelStack]]:
+    hits = [event for event in booted.stacks.events() if isinstance(event, Sample)]
+    return [(sample, sample.kernel_stack) for sample in hits if sample.kernel_stack is not None]
+
+
+def test_every_probe_is_hit(booted):
+    hit = Counter(booted.places[sample.places[0]].function for sample, _ in _hits(booted))
+    assert set(hit) == set(FUNCTIONS), booted.package.build
+    assert sum(place.function == "c_start" for place in booted.places) > 1
+
+
+def test_the_place_that_was_meant_is_hit(booted):
+    """An entry's pc is the place in vmlinux, or behind the instruction there for indirect branches."""
+    for sample, stack in _hits(booted):
+        if not stack.flags & HitFlag.RETURN_PROBE:
+            place = booted.places[sample.places[0]]
+            assert stack.registers[16] - stack.slide - place.address in (0, 4), place.name
+
+
+def test_the_walk_at_the_probe_is_the_kernels_own(booted):
+    """The kernel's trace begins in the module; from the caller of the probed function on both are the same."""
+    longer = 0
+    for sample, stack in _hits(booted):
+        chain, own = sample.kernel_chain[1:], stack.oracle
+        if own[len(own) - len(chain) :] == chain:
+            continue
+        # Code that the kernel makes at run time for its function tracer is in no table: the walk says where it ended.
+        places = [at for at in range(len(own)) if own[at : at + len(chain)] == chain]
+        assert stack.stop == StopReason.NO_MAPPING, (booted.places[sample.places[0]].name, chain, own)
+        assert [own[at + len(chain)] for at in places] == [stack.stop_detail], (chain, own)
+        assert own[places[0] + len(chain) - 1 :], own
+        longer += 1
+    assert longer < 0.02 * len(_hits(booted))
+
+
+def test_the_walk_afterwards_is_that_at_the_probe(booted):
+    walker = KernelWalker(str(booted.vmlinux), None, ModuleCatalog(), 1024)
+    for sample, stack in _hits(booted):
+        walked = walker.walk(sample, stack)
+        assert tuple(frame.pc for frame in walked.frames) == sample.kernel_chain
+        assert walked.stop == stack.stop
+
+
+def test_stacks_of_system_calls_are_whole(booted):
+    names = {number for number, place in enumerate(booted.places) if place.function in ("vfs_read", "do_wait")}
+    calls = [stack for sample, stack in _hits(booted) if sample.places[0] in names]
+    assert len(calls) > 20
+    for stack in calls:
+        assert stack.stop == StopReason.END_OF_STACK and stack.flags & HitFlag.REACHED_USER
+
+
+def test_interrupts_are_walked_through(booted):
+    """A timer's interrupt in the kernel has a stack of its own, and below it what was interrupted."""
+    number = next(n for n, place in enumerate(booted.places) if place.function == "hrtimer_interrupt")
+    ticks = [(sample, stack) for sample, stack in _hits(booted) if sample.places[0] == number]
+    assert not any(stack.flags & HitFlag.WORDS_LEFT_OUT for _, stack in ticks)
+    on_two = [stack for _, stack in ticks if len({each.address >> 14 for each in stack.slices}) > 1]
+    assert on_two and all(stack.stop == StopReason.END_OF_STACK for stack in on_two)
+
+
+def test_a_record_is_small(booted):
+    """At most a tenth of the 8 KiB that perf copies of a stack, and all that the walk reads again is there."""
+    calls = [(s, k) for s, k in _hits(booted) if booted.places[s.places[0]].function == "vfs_read"]
+    sizes = [256 + 8 * len(s.kernel_chain) + sum(16 + len(each.data) for each in k.slices) for s, k in calls]
+    assert sum(sizes) / len(sizes) <= 819
+
+
+class _Kept:
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+
+    def write(self, trace: Trace) -> None:
+        self.traces.append(trace)
+
+
+def test_functions_and_lines(booted):
+    """The report names each frame as addr2line does."""
+    kept = _Kept()
+    report = CaptureReport(booted.run.results / "stacks", str(booted.vmlinux))
+    report.write(kept)
+    assert report.account.lost == 0 and report.account.traces == len(kept.traces) == len(_hits(booted))
+    slide = _hits(booted)[0][1].slide
+    wanted = [trace for trace in kept.traces if trace.probe == 'kernel.function("vfs_read")'][:3]
+    assert wanted
+    pcs, named = [], []
+    for trace in wanted:
+        physical: list[list[tuple[str | None, int | None]]] = [[]]
+        for frame in trace.frames:
+            physical[-1].append((frame.function, frame.line))
+            if not frame.inlined:
+                pcs.append((frame.address - slide - (len(physical) > 1)) % (1 << 64))
+                physical.append([])
+        named += physical[:-1]
+    if booted.release != "6.1":
+        assert named[0][-1][0] == "vfs_read"
+        return
+    command = ["addr2line", "-fie", str(booted.vmlinux), *map(hex, dict.fromkeys(pcs))]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    ours = [call for _, calls in dict(zip(pcs, named, strict=True)).items() for call in calls]
+    assert len(lines) == 2 * len(ours)
+    for (function, line), name, place in zip(ours, lines[::2], lines[1::2], strict=True):
+        file, number = place.split()[0].rsplit(":", 1)
+        # In assembly it takes the nearest label for the function.
+        assert function == name or (file.endswith(".S") and name.startswith(function or "?"))
+        assert line == int(number)
