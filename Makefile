@@ -27,7 +27,8 @@ test: setup
 		python3.11=python3.11 python3.11-dbg llvm-symbolizer-14=llvm-14 perf=linux-perf setpriv=util-linux \
 		aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu libc6-dev-arm64-cross libc6-i386 objcopy=binutils rustc=rustc \
 		qemu-aarch64=qemu-user aarch64-linux-gnu-g++=g++-aarch64-linux-gnu g++-12 \
-		libclang-rt-14-dev libelf1 libpython3.11 libllvm14 libssl3 dwz=dwz debuginfod=debuginfod
+		libclang-rt-14-dev libelf1 libpython3.11 libllvm14 libssl3 dwz=dwz debuginfod=debuginfod golang-go node=nodejs \
+		make=make tclsh=tcl
 	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: setup
@@ -46,7 +47,7 @@ generate: setup
 	$(BIN)/python -m relay_reader.generate
 
 bench: setup
-	@scripts/debian-packages gcc=gcc perf=linux-perf llvm-symbolizer-14=llvm-14
+	@scripts/debian-packages gcc=gcc g++=g++ make=make tclsh=tcl perf=linux-perf llvm-symbolizer-14=llvm-14 python3.11-dbg
 	$(BIN)/python -m bench
 
 clean:

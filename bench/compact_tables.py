@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from bench.comparison import Bench, Comparison, Result, Unavailable
 from cfi_tables.cfi_sources import frame_sections
 from cfi_tables.elf_image import ElfImage
-from cfi_tables.hot_loop import compiled
 from cfi_tables.lookup import find_rule
 from cfi_tables.section_rows import decode_section
 from cfi_tables.table import CompactTable, build_table
@@ -90,7 +89,9 @@ def lookup_times(table: CompactTable, runs: int, count: int = 40_000) -> dict[st
     """Nanoseconds of one lookup at a random address: in the table, and by binary search over u32 start addresses."""
     import numba
 
-    find: Any = compiled(find_rule)
+    from cfi_tables.loop_compiler import machine_code
+
+    find: Any = machine_code(find_rule)
 
     @numba.njit
     def in_table(data: Any, addresses: Any) -> int:

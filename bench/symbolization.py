@@ -1,4 +1,4 @@
-"""Symbolization of uniform addresses against llvm-symbolizer, and the whole index against symbolic's SymCache."""
+"""Symbolization of uniform addresses against llvm-symbolizer, and the index against symbolic's SymCache and GSYM."""
 
 from __future__ import annotations
 
@@ -16,28 +16,45 @@ from bench.comparison import Bench, Comparison, Result, Unavailable
 from bench.programs import PTAP, ROOT, output_of, tool
 from cfi_tables.debug_file import find_debug_file
 from cfi_tables.elf_image import ElfError, ElfImage
+from unwind.symbolize.index_cache import index_path
 
 _MANY = 1_000_000
 _SOME = 10_000
-_FILES = ("/usr/bin/python3.11", "/lib/x86_64-linux-gnu/libc.so.6")
 _VMLINUX = "PTAP_BENCH_VMLINUX"
 _SYMCACHE = (
     "import sys; from symbolic.debuginfo import Archive as A; next(A.open(sys.argv[1]).iter_objects()).make_symcache()"
 )
 
 
-def binaries() -> list[Path]:
-    """The files that have debugging information here."""
-    names = [*_FILES, *([os.environ[_VMLINUX]] if _VMLINUX in os.environ else [])]
-    names += map(str, sorted(Path("/usr/lib/debug/boot").glob("vmlinux-*")))
-    found = []
-    for name in names:
+def binaries(remarks: list[str]) -> dict[str, Path]:
+    """Name -> file of those that can be had: the programs that the tests of symbolization use, and a vmlinux."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from programs.debian_archive import NotInArchive
+    from programs.large_program import NoLargeProgram, cache_folder, protoc_program, sqlite3_program
+
+    kernels = sorted((cache_folder().parent / "kernels").glob("*-debug/usr/lib/debug/boot/vmlinux-*"))
+    kernels += sorted(Path("/usr/lib/debug/boot").glob("vmlinux-*"))
+    kernel = os.environ.get(_VMLINUX) or next(iter(kernels), None)
+    found: dict[str, Path] = {}
+    for name, make in (("sqlite3", sqlite3_program), ("protoc", protoc_program)):
         try:
-            image = ElfImage.open(name)
-        except (OSError, ElfError):
-            continue
-        if image.has(".debug_info") or find_debug_file(image).image is not None:
-            found.append(Path(name))
+            found[name] = make()
+        except (NoLargeProgram, NotInArchive) as error:
+            remarks.append(f"{name} was left out: {error}.")
+    found["python3.11"] = Path("/usr/bin/python3.11")
+    if kernel is not None:
+        found["vmlinux"] = Path(kernel)
+    else:
+        remarks.append(f"{_VMLINUX} may name a vmlinux with debugging information, which is measured too.")
+    for name, path in list(found.items()):
+        try:
+            image = ElfImage.open(path)
+            if image.has(".debug_info") or find_debug_file(image).image is not None:
+                continue
+            remarks.append(f"{name} was left out: the debug file of {path} is not installed.")
+        except (OSError, ElfError) as error:
+            remarks.append(f"{name} was left out: {error}.")
+        del found[name]
     return found
 
 
@@ -46,26 +63,25 @@ def run(bench: Bench) -> Result:
     symbolizer = tool("llvm-symbolizer-14", "llvm-14")
     comparisons: list[Comparison] = []
     remarks: list[str] = []
-    chosen = binaries()
+    chosen = binaries(remarks)
     if not chosen:
-        raise Unavailable("no file with debugging information (Debian: apt install libc6-dbg python3.11-dbg)")
-    for path in chosen:
-        comparisons += _compare(bench, path, symbolizer, remarks)
-    if _VMLINUX not in os.environ:
-        remarks.append(f"{_VMLINUX} may name a vmlinux with debugging information, which is measured too.")
+        raise Unavailable("no file with debugging information (Debian: apt install python3.11-dbg)")
+    for name, path in chosen.items():
+        comparisons += _compare(bench, name, path, symbolizer) + _compare_indices(bench, name, path, remarks)
+    first = next(iter(chosen.values()))
     return Result(
         "Symbolization",
         "Addresses uniform over all code, with inlined calls; columns in and out, hot loops compiled before.",
         comparisons,
         [
-            f"python -m bench.symbolize_batch {chosen[0]} {_MANY}",
-            f"python -m bench.symbolize_batch {chosen[0]} {_SOME} --addresses | {symbolizer} --inlines -e {chosen[0]}",
+            f"python -m bench.symbolize_batch {first} {_MANY}",
+            f"python -m bench.symbolize_batch {first} {_SOME} --addresses | {symbolizer} --inlines -e {first}",
         ],
         remarks,
     )
 
 
-def _compare(bench: Bench, path: Path, symbolizer: str, remarks: list[str]) -> list[Comparison]:
+def _compare(bench: Bench, name: str, path: Path, symbolizer: str) -> list[Comparison]:
     batch = (sys.executable, "-m", "bench.symbolize_batch", str(path))
     llvm = (symbolizer, "--inlines", "-e", str(path))
     lines = {count: output_of([*batch, str(count), "--addresses"]) for count in (_SOME // 10, _SOME, 2 * _SOME)}
@@ -80,25 +96,45 @@ def _compare(bench: Bench, path: Path, symbolizer: str, remarks: list[str]) -> l
     one = lines[_SOME].split("\n", 1)[0]
     single = bench.median(lambda: _run((*PTAP, "symbolize", "-e", str(path), one))[0])
     start = bench.median(lambda: _run((sys.executable, "-c", "import numpy"))[0])
-    name = path.name
-    found = [
+    return [
         Comparison(f"{name}: a million, with its index", _MANY / warm, 1 / a_lookup, "addresses/s", True),
         Comparison(f"{name}: a million, from nothing", cold, all_theirs, "s", False, "llvm's is extrapolated"),
         Comparison(f"{name}: {_SOME:,}, from nothing", some, theirs[_SOME], "s", False),
         Comparison(f"{name}: peak memory of these", memory[0], memory[1], "MiB", False),
         Comparison(f"{name}: one, with its index", single, start, "s", False, "`python3 -c 'import numpy'`"),
     ]
-    if importlib.util.find_spec("symbolic") is None and "PTAP_BENCH_SYMBOLIC" not in os.environ:
-        remarks.append(f"{name}: symbolic is not installed (pip install symbolic), so its SymCache was not compared.")
-        return found
-    other = os.environ.get("PTAP_BENCH_SYMBOLIC", sys.executable)
+
+
+def _compare_indices(bench: Bench, name: str, path: Path, remarks: list[str]) -> list[Comparison]:
+    """The whole index of one file: how long it takes to build, and how large it is."""
     holder = find_debug_file(ElfImage.open(path)).path or str(path)
-    cache = bench.median(lambda: _run((other, "-c", _SYMCACHE, holder))[0])
-    built = bench.median(lambda: _from_nothing((*PTAP, "symbolize", "--index", "-e", str(path), one))[0])
-    found.append(Comparison(f"{name}: the whole index", built, cache, "s", False, "symbolic's SymCache, in memory"))
+    build = (*PTAP, "symbolize", "--index", "-e", str(path), "0x0")
+    found = []
+    other = os.environ.get("PTAP_BENCH_SYMBOLIC", sys.executable)
+    if importlib.util.find_spec("symbolic") is None and "PTAP_BENCH_SYMBOLIC" not in os.environ:
+        remarks.append(f"{name}: symbolic is not installed (pip install -e .[bench]), so SymCache was not compared.")
+    else:
+        built = bench.median(lambda: _from_nothing(build)[0])
+        cache = bench.median(lambda: _run((other, "-c", _SYMCACHE, holder))[0])
+        what = f"{name}: index build against SymCache"
+        found.append(Comparison(what, built, cache, "s", False, "symbolic's, in memory"))
+    gsym = shutil.which("llvm-gsymutil-14")
+    if gsym is None:
+        remarks.append(f"{name}: llvm-gsymutil-14 is not installed (Debian: llvm-14), so GSYM was not compared.")
+        return found
+    target = bench.folder / f"{name}.gsym"
+    converted = _run((gsym, "--convert", holder, "--out-file", str(target)))[0]
+    output_of([*build])
+    image = ElfImage.open(path)
+    debug = None if image.has(".debug_info") else find_debug_file(image).image
+    ours = index_path(image, debug).stat().st_size / 1e6
+    what = f"{name}: index size against GSYM"
+    found.append(Comparison(what, ours, target.stat().st_size / 1e6, "MB", False, f"which took {converted:.1f} s"))
+    target.unlink()
     return found
 
 
+_NO_BYTE_CODE = "PYTHONDONTWRITEBYTECODE"
 # A process counts what the one that started it had, so a small one starts it.
 _MEASURED = """
 import os, sys
@@ -117,10 +153,12 @@ def _run(command: Sequence[str], text: str = "", environment: dict[str, str] | N
     with tempfile.TemporaryFile("w+") as feed:
         feed.write(text)
         feed.seek(0)
+        # What is installed has its byte-code beside it; without that, every process compiles what it imports.
+        settings = {key: value for key, value in (environment or os.environ).items() if key != _NO_BYTE_CODE}
         begin = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-S", "-c", _MEASURED, *command],
-            stdin=feed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, env=environment, text=True,
+            stdin=feed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, env=settings, text=True,
         )  # fmt: skip
         seconds = time.perf_counter() - begin
     if done.returncode != 0:

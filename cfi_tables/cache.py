@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cfi_tables.layout import FORMAT_VERSION
-from cfi_tables.table import CompactTable, TableError, build_table
 
 if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
+    from cfi_tables.table import CompactTable
 
 SIZE_LIMIT = 512 << 20
 """Bytes of all tables together; PTAP_CACHE_LIMIT in the environment sets another one, in MiB."""
@@ -73,6 +73,8 @@ def size_limit() -> int:
     if text is None:
         return SIZE_LIMIT
     if not re.fullmatch(r"\d{1,9}", text):
+        from cfi_tables.table_check import TableError
+
         raise TableError(f"PTAP_CACHE_LIMIT is {text!r}, no number; give it in MiB, such as 512")
     return int(text) << 20
 
@@ -99,6 +101,9 @@ def table_for(image: ElfImage, debug: ElfImage | None = None) -> CompactTable:
     A cached table knows only how many FDEs were left out, not which. Raises TableError and ElfError as
     `build_table` does.
     """
+    # Not above: whoever keeps symbol indices here does without.
+    from cfi_tables.table import CompactTable, TableError, build_table
+
     path = table_path(image, debug)
     with suppress(OSError, TableError):
         table = CompactTable.load(path)

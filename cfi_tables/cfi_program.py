@@ -357,11 +357,20 @@ def run_fde(
     row_count: int,
     floor: int,
 ) -> tuple[int, int]:
-    """Append the rows of one FDE and the gap behind it, from `base` on; gives (row count, FRAME_PROBLEM)."""
+    """Append the rows of one FDE and the gap behind it, from `base` on; gives (row count, FRAME_PROBLEM).
+
+    With a problem, the rows are those of before.
+    """
     size = state_size(section)
     cursor = state[STATE_MAXIMUM_SIZE : STATE_MAXIMUM_SIZE + CURSOR_SIZE]
     cie_index = fde[fde_row + FDE_CIE]
     flags = cie[cie_index * CIE_COLUMNS + CIE_FLAGS]
+    begun = row_count
+    last_address = 0
+    last_rule = 0
+    if row_count > floor:
+        last_address = 0 + row_addresses[row_count - 1]
+        last_rule = 0 + row_rules[row_count - 1]
     _copy(initial, cie_index * size, state, 0, size)
     location = fde[fde_row + FDE_START]
     limit = fde[fde_row + FDE_END]
@@ -370,21 +379,26 @@ def run_fde(
     cursor[CURSOR_LOCATION] = location
     cursor[CURSOR_ADVANCED] = location
     cursor[CURSOR_DEPTH] = 0
-    while cursor[CURSOR_AT] < end:
-        problem = step(data, end, section, cie, cie_index, initial, state, stack, cursor, expressions, expression_slots)
-        if problem:
-            return row_count, problem
-        advanced = cursor[CURSOR_ADVANCED]
-        if advanced == location:
-            continue
-        if advanced < location:
-            return row_count, FRAME_PROBLEM_BACKWARD
-        if advanced >= limit:
-            break
+    problem = FRAME_PROBLEM_NONE
+    while problem == FRAME_PROBLEM_NONE:
+        advanced = limit
+        if cursor[CURSOR_AT] < end:
+            problem = step(
+                data, end, section, cie, cie_index, initial, state, stack, cursor, expressions, expression_slots
+            )
+            advanced = 0 + cursor[CURSOR_ADVANCED]
+            if problem or advanced == location:
+                continue
+            if advanced < location:
+                problem = FRAME_PROBLEM_BACKWARD
+                continue
         rule = intern_rule(state, flags, section, rules, rule_slots)
         row_count = put_row(row_addresses, row_rules, row_count, floor, location - base, rule)
+        if advanced >= limit:
+            return put_row(row_addresses, row_rules, row_count, floor, limit - base, RULE_INVALID), FRAME_PROBLEM_NONE
         location = advanced
         cursor[CURSOR_LOCATION] = location
-    rule = intern_rule(state, flags, section, rules, rule_slots)
-    row_count = put_row(row_addresses, row_rules, row_count, floor, location - base, rule)
-    return put_row(row_addresses, row_rules, row_count, floor, limit - base, RULE_INVALID), FRAME_PROBLEM_NONE
+    if begun > floor:  # a row at the place where it is the gap behind an FDE took its place
+        row_addresses[begun - 1] = last_address
+        row_rules[begun - 1] = last_rule
+    return begun, problem

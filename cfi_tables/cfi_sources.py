@@ -26,6 +26,7 @@ from cfi_tables.orc import has_orc, orc_rows
 from cfi_tables.relocation import link_view, relocated_contents
 from cfi_tables.rule_record import INVALID, Rule
 from cfi_tables.section_rows import FrameProblemAt, FrameSection, Rows, decode_section, normalize, overlay, rules_at
+from cfi_tables.work_memory import WorkMemory
 
 _CODE = SHF_ALLOC | SHF_EXECINSTR
 
@@ -35,11 +36,11 @@ class UnsupportedImage(Exception):
 
 
 def decode_image(
-    image: ElfImage, debug: ElfImage | None, use_compiled: bool | None = None
+    image: ElfImage, debug: ElfImage | None, use_compiled: bool | None = None, memory: WorkMemory | None = None
 ) -> tuple[Rows, list[Rule], list[FrameProblemAt]]:
     """The rows of all sources put together, their distinct rules by id, and the FDEs that were left out.
 
-    Raises UnsupportedImage, and ElfError for a damaged file.
+    The rows may lie in `memory`. Raises UnsupportedImage, and ElfError for a damaged file.
     """
     empty = np.zeros(0, dtype=np.int64)
     merged = Rows(empty, empty)
@@ -47,7 +48,7 @@ def decode_image(
     numbers: dict[Rule, int] = {INVALID: rule_pool.RULE_INVALID}
     skipped: list[FrameProblemAt] = []
     for section, _ in frame_sections(image, debug):
-        rows, section_rules, problems = decode_section(section, use_compiled)
+        rows, section_rules, problems = decode_section(section, use_compiled, memory)
         skipped += problems
         rows = _renumber(rows, section_rules, rules, numbers)
         merged = overlay(merged, rows) if len(merged.addresses) else rows
@@ -60,10 +61,12 @@ def decode_image(
 
 def _renumber(rows: Rows, own: list[Rule], rules: list[Rule], numbers: dict[Rule, int]) -> Rows:
     """`rows`, whose ids index `own`, with ids that index `rules`, which gets what is new."""
-    if len(rules) == 1 and len(set(own)) == len(own) and own[:1] == rules:
-        rules += own[1:]
-        numbers.update((rule, number) for number, rule in enumerate(own))
-        return rows
+    if len(rules) == 1 and own[:1] == rules:
+        fresh = {rule: number for number, rule in enumerate(own)}
+        if len(fresh) == len(own):
+            rules += own[1:]
+            numbers.update(fresh)
+            return rows
     mapping = np.array([_number(rule, rules, numbers) for rule in own], dtype=np.int64)
     return replace(rows, rules=mapping[rows.rules])
 
@@ -189,4 +192,4 @@ def combined(orc: Rule, dwarf: Rule) -> Rule:
     for register, (how, value) in told.items():  # those that calls do not preserve, where DWARF knows them
         if register not in x86_64.CALLEE_SAVED and register not in _KNOWN_TO_ORC and how in _USABLE:
             entries[register] = (how, value)
-    return replace(orc, entries=tuple((register, *entries[register]) for register in sorted(entries)))
+    return orc._replace(entries=tuple((register, *entries[register]) for register in sorted(entries)))

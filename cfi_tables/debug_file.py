@@ -34,6 +34,13 @@ class DebugFile:
     """Why each file that was there, and each server, did not give one."""
 
 
+def separate_debug_file(image: ElfImage, debug_directories: tuple[str, ...] = DEBUG_DIRECTORIES) -> DebugFile | None:
+    """The separate file with the DWARF of `image`, as far as one is found; None where `image` has its own."""
+    if image.little_endian and image.has(".debug_info"):
+        return None
+    return find_debug_file(image, debug_directories)
+
+
 def find_debug_file(image: ElfImage, debug_directories: tuple[str, ...] = DEBUG_DIRECTORIES) -> DebugFile:
     """The separate debug file of `image`; never raises, a failure is in `reason`."""
     looked_at: list[str] = []

@@ -30,12 +30,16 @@ def choose_classes(
     sample = own[np.argsort(-own.sum(axis=1), kind="stable")[:512]]
     wanted = min(MAXIMUM_CLASSES, 1 + rows // 4096, 1 + len(sample))
     centers = outside + sample.sum(axis=0) if wanted == 1 or not outside.any() else outside
+    lengths = _lengths(sample)
+    floor = (sample * lengths).sum(axis=1)
+    excess = _costs(sample, centers).min(axis=1) - floor
+    grown = [centers]
+    for _ in range(len(centers), wanted):
+        worst = int(excess.argmax())
+        grown.append(sample[worst : worst + 1])
+        np.minimum(excess, sample @ lengths[worst] - floor, out=excess)
+    centers = np.concatenate(grown)
     costs = _costs(sample, centers)
-    floor = (sample * _lengths(sample)).sum(axis=1)
-    while len(centers) < wanted:
-        worst = int((costs.min(axis=1) - floor).argmax())
-        centers = np.concatenate([centers, sample[worst][None, :]])
-        costs = np.concatenate([costs, _costs(sample, centers[-1:])], axis=1)
     for _ in range(5):
         centers = _sums(sample, costs.argmin(axis=1), len(centers))
         centers[0] += outside[0]

@@ -42,6 +42,7 @@ _NT_GNU_BUILD_ID = 3
 _ELFCOMPRESS_ZLIB = 1
 _ELFCOMPRESS_ZSTD = 2
 _MAXIMUM_RATIO = 1100  # zlib cannot expand further (1032), and no debug information does by zstd
+_PIECE_IN, _PIECE_OUT = 1 << 18, 1 << 20  # bytes that are decompressed at a time, and that this gives at most
 _ALWAYS_ALLOWED = 1 << 20  # bytes that anything may expand to
 
 # struct formats without the byte order, by class: file header after e_ident, section header, program header,
@@ -263,7 +264,7 @@ class ElfImage:
             import zlib
 
             try:
-                data = zlib.decompressobj().decompress(raw.tobytes(), size + 1)
+                return self._inflated(name, zlib.decompressobj(), raw, size)
             except zlib.error as error:
                 raise self._error(f"section {name} cannot be decompressed (zlib: {error})") from None
         elif method == _ELFCOMPRESS_ZSTD:
@@ -284,6 +285,27 @@ class ElfImage:
         if len(data) != size:
             raise self._error(f"section {name} expands to {len(data)} bytes, its header says {size}")
         return np.frombuffer(data, dtype=np.uint8)
+
+    def _inflated(self, name: str, expander: Any, raw: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+        """What zlib's `expander` makes of `raw`: `size` bytes, put in place piece by piece so that no copy is made."""
+        data = np.empty(size, dtype=np.uint8)
+        done = 0
+        for begin in range(0, len(raw), _PIECE_IN):
+            rest = raw[begin : begin + _PIECE_IN].data
+            while rest and not expander.eof:
+                piece = expander.decompress(rest, _PIECE_OUT)
+                if done + len(piece) > size:
+                    raise self._error(f"section {name} expands to more than the {size} bytes that its header says")
+                data[done : done + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
+                done += len(piece)
+                rest = expander.unconsumed_tail
+        while done < size and not expander.eof and (piece := expander.flush(_PIECE_OUT)):
+            data[done : done + len(piece)] = np.frombuffer(piece[: size - done], dtype=np.uint8)
+            done += len(piece)
+        if done != size:
+            raise self._error(f"section {name} expands to {done} bytes, its header says {size}")
+        data.flags.writeable = False
+        return data
 
     # --- addresses
 
@@ -333,20 +355,29 @@ class ElfImage:
         places = [(s.offset, s.size) for s in self.section_list if s.type == SHT_NOTE]
         places += [(s.offset, s.file_size) for s in self.segments if s.type == PT_NOTE]
         for offset, size in places:
-            for name, kind, description in self._notes(self._view[offset : offset + size].tobytes()):
-                if kind == _NT_GNU_BUILD_ID and name == b"GNU\0" and description:
-                    return description
+            found = build_id_of_notes(self._view[offset : offset + size].tobytes(), self.byte_order)
+            if found is not None:
+                return found
         return None
 
-    def _notes(self, data: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-        position = 0
-        layout = struct.Struct(self.byte_order + "III")
-        while position + 12 <= len(data):
-            name_size, description_size, kind = layout.unpack_from(data, position)
-            start = position + 12
-            description = start + (name_size + 3 & ~3)
-            end = description + description_size
-            if end > len(data):
-                return
-            yield data[start : start + name_size], kind, data[description:end]
-            position = end + 3 & ~3
+
+def build_id_of_notes(data: bytes, byte_order: str) -> bytes | None:
+    """The build-id among notes (a note section, or what /sys/kernel/notes holds); None without one."""
+    for name, kind, description in _notes(data, byte_order):
+        if kind == _NT_GNU_BUILD_ID and name == b"GNU\0" and description:
+            return description
+    return None
+
+
+def _notes(data: bytes, byte_order: str) -> Iterator[tuple[bytes, int, bytes]]:
+    position = 0
+    layout = struct.Struct(byte_order + "III")
+    while position + 12 <= len(data):
+        name_size, description_size, kind = layout.unpack_from(data, position)
+        start = position + 12
+        description = start + (name_size + 3 & ~3)
+        end = description + description_size
+        if end > len(data):
+            return
+        yield data[start : start + name_size], kind, data[description:end]
+        position = end + 3 & ~3

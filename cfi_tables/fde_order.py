@@ -18,6 +18,7 @@ from cfi_tables.frame_section import (
 )
 from cfi_tables.hot_loop import FlatArray, hot_loop
 from cfi_tables.layout import FRAME_PROBLEM_DEAD
+from cfi_tables.scalars import item
 
 _LIMIT = 0x7FFFFFFF
 """Rows lie so far from the first one at most, that their addresses are 32-bit integers while a table is built."""
@@ -62,18 +63,21 @@ def keep_live(
 
 
 @hot_loop
-def is_sorted(fde: FlatArray, order: FlatArray) -> bool:
-    """Whether each FDE in `order` starts behind the start of the one before it."""
+def check_order(fde: FlatArray, order: FlatArray) -> tuple[bool, bool]:
+    """(whether each FDE in `order` starts behind the start of the one before it, whether before the end of that)."""
+    is_sorted = True
+    overlap = False
     for index in range(1, len(order)):
-        if fde[order[index] * FDE_COLUMNS + FDE_START] <= fde[order[index - 1] * FDE_COLUMNS + FDE_START]:
-            return False
-    return True
+        start = item(fde, item(order, index) * FDE_COLUMNS + FDE_START)
+        before = item(order, index - 1) * FDE_COLUMNS
+        is_sorted &= start > item(fde, before + FDE_START)
+        overlap |= start < item(fde, before + FDE_END)
+    return is_sorted, overlap
 
 
 @hot_loop
-def overlap(fde: FlatArray, order: FlatArray) -> bool:
-    """Whether an FDE of a sorted `order` starts before the end of the one before it."""
-    for index in range(1, len(order)):
-        if fde[order[index] * FDE_COLUMNS + FDE_START] < fde[order[index - 1] * FDE_COLUMNS + FDE_END]:
-            return True
-    return False
+def as_they_come(fde: FlatArray, order: FlatArray) -> tuple[bool, bool]:
+    """Fill `order` with the order of the columns; gives what `check_order` gives for it."""
+    for index in range(len(order)):
+        order[index] = index
+    return check_order(fde, order)

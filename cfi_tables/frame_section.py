@@ -70,6 +70,7 @@ SECTION_COLUMNS = 10
 
 _PE_OMIT = 0xFF
 _PE_ABSOLUTE = 0
+_PE_RELATIVE_I32 = 0x1B
 _MAXIMUM_RANGE = 1 << 40
 _MAXIMUM_ALIGNMENT = 1 << 16
 
@@ -297,9 +298,14 @@ def _read_fde(data: FlatArray, at: int, end: int, section: FlatArray, cie: FlatA
     """Fill the FDE columns at `row` from the body at `at`, FDE_CIE being set; gives a FRAME_PROBLEM."""
     cie_row = fde[row + FDE_CIE] * CIE_COLUMNS
     encoding = cie[cie_row + CIE_POINTER_ENCODING]
-    start, at = read_pointer(data, at, end, encoding, section)
-    # The range has the form of the encoding, and no base.
-    length, at = read_pointer(data, at, end, encoding & 15, section)
+    if encoding == _PE_RELATIVE_I32 and section[SECTION_POINTER_SIZE] == 8 and at + 8 <= end:  # what compilers write
+        start = wrap64(section[SECTION_ADDRESS] + at + read_i32(data, at))
+        length = read_i32(data, at + 4)
+        at += 8
+    else:
+        start, at = read_pointer(data, at, end, encoding, section)
+        # The range has the form of the encoding, and no base.
+        length, at = read_pointer(data, at, end, encoding & 15, section)
     fde[row + FDE_START] = start
     if at < 0:
         return FRAME_PROBLEM_BAD_POINTER

@@ -16,21 +16,14 @@ Rules for the body of a hot loop, which make both forms agree:
   int64/int32 arrays are used; uint64 is avoided since numba turns uint64 with int64 into float64.
 * Bounds are checked by the code itself; NUMBA_BOUNDSCHECK=1 in the tests makes a mistake visible.
 
-The compiled code is cached on disk under a key that hashes the sources of all packages that hold hot loops,
-because numba's own cache does not notice a change in a function imported from another file.
+The compiled code is made by `loop_compiler`, kept as shared objects (`compiled_cache`) and called without numba
+(`compiled_loop`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import sys
-import types
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
 FlatArray: TypeAlias = Any
@@ -38,23 +31,22 @@ FlatArray: TypeAlias = Any
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-_HOT_LOOPS: set[Callable[..., Any]] = set()
-_MACHINE_LOADS: set[Callable[..., Any]] = set()
+HOT_LOOPS: set[Callable[..., Any]] = set()
+MACHINE_LOADS: set[Callable[..., Any]] = set()
 
-_KEPT_VERSIONS = 4
 _SIGN = 1 << 63
 _MASK = (1 << 64) - 1
 
 
 def hot_loop(function: _Function) -> _Function:
     """Mark `function` as a hot loop: unchanged when called, and compilable by `compiled`."""
-    _HOT_LOOPS.add(function)
+    HOT_LOOPS.add(function)
     return function
 
 
 def machine_load(function: _Function) -> _Function:
     """Mark a hot loop that reads an integer from bytes: where no bounds are checked, it compiles to one load."""
-    _MACHINE_LOADS.add(function)
+    MACHINE_LOADS.add(function)
     return hot_loop(function)
 
 
@@ -68,71 +60,45 @@ def _identity(value: int) -> int:
     return value
 
 
+def compiled_body(function: _Function) -> _Function:
+    """The function whose body is compiled for a hot loop: itself, but where the machine does by itself what it says."""
+    return cast(_Function, _identity) if cast(Any, function) is wrap64 else function
+
+
 @cache
 def compiled(function: _Function) -> _Function:
-    """The machine-code form of a hot loop, compiled at its first call and cached on disk.
+    """The machine-code form of a hot loop, compiled at the first call ever and kept on disk.
 
     Globals that are hot loops themselves are compiled with it. Raises TypeError for a function that is not
     marked with `hot_loop`.
     """
-    if function not in _HOT_LOOPS:
+    if function not in HOT_LOOPS:
         raise TypeError(f"{function.__qualname__} is not marked as a hot loop")
-    import numba
+    from cfi_tables.compiled_loop import CompiledLoop
 
-    config: Any = numba.config
-    if function in _MACHINE_LOADS and sys.byteorder == "little" and not config.BOUNDSCHECK:
-        from cfi_tables.machine_load import machine_load
-
-        return cast(_Function, machine_load(function.__name__))
-    directory = compiled_cache_directory()
-    if directory is not None:
-        config.CACHE_DIR = str(directory)
-    source: Any = _identity if function is wrap64 else function
-    namespace = dict(source.__globals__)
-    for name in source.__code__.co_names:
-        value = namespace.get(name)
-        if isinstance(value, types.FunctionType) and value in _HOT_LOOPS and value is not source:
-            namespace[name] = compiled(value)
-    clone = types.FunctionType(source.__code__, namespace, source.__name__, source.__defaults__)
-    clone.__module__ = source.__module__
-    clone.__qualname__ = source.__qualname__
-    # Hot loops allocate nothing. Without numba's run time, calls do not count the references to their arrays, which
-    # takes longer than what many of them do.
-    options: Any = {"cache": directory is not None, "nogil": True, "_nrt": False}
-    return cast(_Function, numba.njit(**options)(clone))
+    return cast(_Function, CompiledLoop(function))
 
 
-@cache
-def compiled_cache_directory() -> Path | None:
-    """Where compiled hot loops are kept: a directory whose name hashes the sources that hold them.
+_MAPPED_FROM = 0.001
+_KEPT_FROM = 0.005
+_COMPILED_FROM = 0.5
+_interpreted = 0.0
 
-    None when it cannot be written: then every process compiles what it needs.
+
+def compiled_pays(function: Callable[..., Any], seconds: float) -> bool:
+    """Whether a job that takes the interpreter about so many seconds is one for the compiled form of `function`.
+
+    It is from 5 ms on where the code is kept from before, from half a second in all where it must be compiled first,
+    which takes seconds but is done once for all later processes.
     """
-    root = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256()
-    for package in ("cfi_tables", "relay_reader", "unwind"):
-        for source in sorted((root / package).rglob("*.py")):
-            digest.update(source.read_bytes())
-    digest.update(os.environ.get("NUMBA_BOUNDSCHECK", "").encode())
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    directory = Path(base) / "ptap" / "compiled" / digest.hexdigest()[:16]
-    try:
-        directory.mkdir(parents=True)
-    except FileExistsError:
-        pass
-    except OSError:
-        return None
-    else:
-        _remove_all_but_newest(directory.parent)
-    return directory if os.access(directory, os.W_OK) else None
-
-
-def _remove_all_but_newest(base: Path) -> None:
-    """Keep the compiled code of the few versions that were begun last; a removed one is compiled again."""
-    with suppress(OSError):
-        by_age = sorted(base.iterdir(), key=lambda each: each.stat().st_mtime)
-        for old in by_age[:-_KEPT_VERSIONS]:
-            shutil.rmtree(old, ignore_errors=True)
+    global _interpreted
+    loop: Any = compiled(function)
+    if loop.is_mapped:
+        return seconds > _MAPPED_FROM
+    if (_interpreted + seconds > _KEPT_FROM and loop.is_kept) or _interpreted + seconds > _COMPILED_FROM:
+        return True
+    _interpreted += seconds
+    return False
 
 
 def plain_view(array: Any) -> Any:

@@ -152,7 +152,7 @@ def choose_codes(
     count, rows = len(counts), steps.parts[-1].last
     rule_bits = max(1, (rule_count - 1).bit_length())
 
-    bits, kept = choose_successors(contexts, counts, rule_count, rule_bits)
+    bits, kept = choose_successors(contexts, counts, rule_count, rule_bits, use_compiled)
     records = 1 + np.cumsum(RECORD_WORDS + (1 << bits)) - RECORD_WORDS - (1 << bits)
     states = (records << 12) | (bits << 8)
     classes, class_counts = choose_classes(steps.histogram, steps.token_counts, kept, rows)
@@ -206,7 +206,7 @@ def _codes_of_groups(
     starts: _Integers,
 ) -> tuple[_Integers, _Integers, _Integers]:
     """(decoding tables, codes, lengths) of symbols in any order, by `make_codes`."""
-    order = np.lexsort((-counts, groups))
+    order = np.argsort((groups << 32) - counts, kind="stable")
     sizes = np.bincount(groups, minlength=len(bits))
     firsts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)]).astype(np.int64)
     sorted_codes, sorted_lengths = (np.zeros(len(groups), dtype=np.int64) for _ in range(2))

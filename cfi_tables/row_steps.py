@@ -17,6 +17,7 @@ from cfi_tables.hot_loop import FlatArray, hot_loop, run_hot
 from cfi_tables.layout import BLOCK_ROWS, DELTA_ALIGNMENT
 from cfi_tables.rows import PAIR_SHIFT
 from cfi_tables.scalars import item
+from cfi_tables.work_memory import WorkMemory
 from cfi_tables.worker_threads import run_parts
 
 _Integers = NDArray[np.int64]
@@ -95,14 +96,16 @@ def count_steps(
     """Count the steps of a part's rows; gives how many pairs there are, -1 when `keys` is too short for them.
 
     What is aligned is the sum of an address and `base`.
-    `histogram` has a line for each of a number of pairs, and a last one for all others.
-    `slots` (zeros, a power of two, twice as long as `keys`) is a hash table.
+    `histogram` has a line for each of a number of pairs, and a last one for all others; of those, `counts` tells how
+    often each occurs. `slots` (zeros, a power of two, twice as long as `keys`) is a hash table.
     """
     mask = len(slots) - 1
     width = len(last_of_token)
     last_line = len(histogram) // width - 1
     near = len(token_of_delta)
     count = 0
+    for place in range(last_line * width, (last_line + 1) * width):
+        histogram[place] = 0
     before = 0 + rules[0]
     address = 0 + addresses[0]
     for row in range(1, len(addresses)):
@@ -117,11 +120,14 @@ def count_steps(
             if count == len(keys):
                 return -1
             keys[count] = key
+            counts[count] = 0
+            if count < last_line:
+                for place in range(count * width, (count + 1) * width):
+                    histogram[place] = 0
             count += 1
             slots[slot] = count
             number = count
         pair = number - 1
-        counts[pair] += 1
         delta = item(addresses, row) - address
         address += delta
         if delta < near:
@@ -133,72 +139,137 @@ def count_steps(
             while delta > last_of_token[token]:
                 token += 1
         steps[row] = (pair << PAIR_SHIFT) | token
-        histogram[(pair if pair < last_line else last_line) * width + token] += 1
         before = rule
+        if pair >= last_line:
+            counts[pair] += 1
+            pair = last_line
+        place = pair * width + token
+        histogram[place] = item(histogram, place) + 1
     return count
 
 
-def row_steps(addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, use_compiled: bool) -> RowSteps:
+@hot_loop
+def merge_steps(
+    keys: FlatArray,
+    counts: FlatArray,
+    histogram: FlatArray,
+    slots: FlatArray,
+    all_keys: FlatArray,
+    all_counts: FlatArray,
+    all_histogram: FlatArray,
+    token_counts: FlatArray,
+    count: int,
+    numbers: FlatArray,
+) -> int:
+    """Add a part's pairs, as `count_steps` gives them, to `count` others; gives how many there are then.
+
+    `numbers` gets which of all pairs each is. `all_histogram` has a line for each of the first of them.
+    """
+    mask = len(slots) - 1
+    width = len(token_counts)
+    lines = len(histogram) // width - 1
+    all_lines = len(all_histogram) // width
+    for pair in range(len(keys)):
+        key = 0 + keys[pair]
+        slot = ((key >> 32) * 40503 ^ (key & 0xFFFFFFFF) * 10007) & mask
+        while slots[slot] and all_keys[slots[slot] - 1] != key:
+            slot = (slot + 1) & mask
+        if slots[slot] == 0:
+            all_keys[count] = key
+            count += 1
+            slots[slot] = count
+        number = slots[slot] - 1
+        numbers[pair] = number
+        if pair >= lines:
+            all_counts[number] = all_counts[number] + counts[pair]
+            continue
+        rows = 0
+        for place in range(pair * width, (pair + 1) * width):
+            rows += histogram[place]
+        all_counts[number] = all_counts[number] + rows
+        for token in range(width):
+            token_counts[token] += histogram[pair * width + token]
+        if number < all_lines:
+            for token in range(width):
+                all_histogram[number * width + token] += histogram[pair * width + token]
+    for token in range(width):
+        token_counts[token] += histogram[lines * width + token]
+    return count
+
+
+def row_steps(
+    addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, use_compiled: bool, memory: WorkMemory
+) -> RowSteps:
     """How rows (at least one) follow one another; `gap` is the id of the INVALID rule.
 
-    What is aligned is the sum of an address and `base`.
+    What is aligned is the sum of an address and `base`. The steps lie in `memory`.
     """
     count = -(-len(addresses) // _PART_ROWS)
     bounds = [len(addresses) * part // count for part in range(count + 1)]
     ends = [min(last + BLOCK_ROWS, len(addresses)) for last in bounds[1:]]
+    rows = list(zip(bounds[:-1], ends, strict=True))
+    parts_of_memory = [_PartMemory(memory, end - first) for first, end in rows]
     counted = run_parts(
         [
-            partial(_count_part, addresses[first:end], rules[first:end], base, gap, use_compiled)
-            for first, end in zip(bounds[:-1], ends, strict=True)
+            partial(_count_part, addresses[first:end], rules[first:end], base, gap, own, use_compiled)
+            for (first, end), own in zip(rows, parts_of_memory, strict=True)
         ],
         use_compiled,
     )
-    pairs, places, numbers = np.unique(
-        np.concatenate([part.pairs for part in counted]), return_index=True, return_inverse=True
-    )
-    order = np.argsort(places)  # as they come first, whatever the parts
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    numbers = rank[numbers.reshape(-1)]
-    counts = np.bincount(numbers, np.concatenate([part.counts for part in counted]), len(pairs)).astype(np.int64)
-    histogram = np.zeros((min(len(pairs), PAIR_LIMIT), TOKEN_COUNT), dtype=np.int64)
-    parts: list[RowPart] = []
-    own = np.split(numbers, np.cumsum([len(part.pairs) for part in counted])[:-1])
+    most = sum(len(part.pairs) for part in counted)
+    pairs, counts, slots = (np.zeros(size, dtype=np.int64) for size in (most, most, 2 << most.bit_length()))
+    histogram = np.zeros(min(most, PAIR_LIMIT) * TOKEN_COUNT, dtype=np.int64)
     token_counts = np.zeros(TOKEN_COUNT, dtype=np.int64)
-    for part, mine, first, last, end in zip(counted, own, bounds[:-1], bounds[1:], ends, strict=True):
-        lines = mine[: len(part.histogram)]
-        inside = lines < len(histogram)
-        histogram[lines[inside]] += part.histogram[inside]
-        token_counts += part.token_counts
-        parts.append(RowPart(first, last, end, part.steps, mine))
-    return RowSteps(parts, pairs[order], counts, histogram, token_counts)
+    parts: list[RowPart] = []
+    found = 0
+    for part, first, last, end in zip(counted, bounds[:-1], bounds[1:], ends, strict=True):
+        numbers = np.zeros(len(part.pairs), dtype=np.int64)
+        found = run_hot(
+            merge_steps, use_compiled, part.pairs, part.counts, part.histogram, slots, pairs, counts, histogram,
+            token_counts, found, numbers,
+        )  # fmt: skip
+        parts.append(RowPart(first, last, end, part.steps, numbers))
+    lines = histogram.reshape(-1, TOKEN_COUNT)[:found]
+    return RowSteps(parts, pairs[:found], counts[:found], lines, token_counts)
 
 
 @dataclass(frozen=True, slots=True)
 class _CountedPart:
-    """What `count_steps` finds; as in RowSteps, with the part's own pairs."""
+    """What `count_steps` finds; as in RowSteps, with the part's own pairs, and a last line for those without one."""
 
     steps: NDArray[np.int32]
     pairs: _Integers
     counts: _Integers
-    histogram: _Integers
-    token_counts: _Integers
+    """Of the pairs without a line."""
+    histogram: NDArray[np.int32]
 
 
-def _count_part(addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, use_compiled: bool) -> _CountedPart:
-    rows = len(addresses)
+class _PartMemory:
+    """The arrays that a part is counted in."""
+
+    def __init__(self, memory: WorkMemory, rows: int) -> None:
+        self.steps = memory.take(rows, np.int32, cleared=False)
+        self._memory = memory
+        self.make(min(_PAIR_ROOM, 1 << rows.bit_length()))
+
+    def make(self, room: int) -> None:
+        """Make room for so many pairs."""
+        self.room = room
+        self.keys, self.counts = (self._memory.take(room, np.int64, cleared=False) for _ in range(2))
+        self.slots = self._memory.take(2 * room, np.int32)
+        self.histogram = self._memory.take((min(room, PAIR_LIMIT) + 1) * TOKEN_COUNT, np.int32, cleared=False)
+
+
+def _count_part(
+    addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, memory: _PartMemory, use_compiled: bool
+) -> _CountedPart:
     last = np.array(_LAST_OF_TOKEN, dtype=np.int64)
     near = np.searchsorted(last, np.arange(_NEAR)).astype(np.int64)
-    steps = np.empty(rows, dtype=np.int32)
-    room = min(_PAIR_ROOM, 1 << rows.bit_length())
     while True:
-        keys, counts, slots = (np.zeros(size, dtype=np.int64) for size in (room, room, 2 * room))
-        histogram = np.zeros((min(room, PAIR_LIMIT) + 1) * TOKEN_COUNT, dtype=np.int64)
         count = run_hot(
-            count_steps, use_compiled, addresses, rules, base, gap, near, last, slots, keys, counts, histogram, steps
-        )
+            count_steps, use_compiled, addresses, rules, base, gap, near, last, memory.slots, memory.keys,
+            memory.counts, memory.histogram, memory.steps,
+        )  # fmt: skip
         if count >= 0:
-            lines = histogram.reshape(-1, TOKEN_COUNT)
-            own, rest = lines[: min(count, len(lines) - 1)], lines[-1]
-            return _CountedPart(steps, keys[:count], counts[:count], own, own.sum(axis=0) + rest)
-        room *= 4
+            return _CountedPart(memory.steps, memory.keys[:count], memory.counts[:count], memory.histogram)
+        memory.make(4 * memory.room)

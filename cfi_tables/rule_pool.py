@@ -232,7 +232,7 @@ def merge_rules(
         numbers[rule] = RULE_OVERFLOW
         if base + RULE_WORDS > len(rules):
             continue
-        for index in range(RULE_WORDS):
+        for index in range(WORD_ENTRIES + 2 * other_rules[source + WORD_COUNT]):
             rules[base + index] = other_rules[source + index]
         full = 0
         if rules[base + WORD_CFA_KIND] == CFA_KIND_EXPRESSION:

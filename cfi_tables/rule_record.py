@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,7 @@ _OP_PLUS_UCONST = 0x23
 _OP_BREG0 = 0x70
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """How to find the caller's registers; equal rules are equal whatever section they come from."""
 
     cfa_kind: int
@@ -64,29 +63,34 @@ def pooled_rules(
     count = int(words[0])
     table = words[1 : 1 + count * RULE_WORDS].reshape(count, RULE_WORDS)
     used = WORD_ENTRIES + 2 * int(table[:, WORD_COUNT].max(initial=0))
-    rules = []
+    width = 8 * (used - WORD_ENTRIES)
+    lists = table[:, WORD_ENTRIES:used].tobytes()
+    kinds, bases, flags, values, numbers = table[:, :WORD_ENTRIES].T.tolist()
+    keys = [lists[index * width : index * width + 16 * number] for index, number in enumerate(numbers)]
     # Far fewer ways to find registers than rules: most rules differ only in the CFA.
-    known: dict[tuple[int, ...], tuple[tuple[int, int, int | bytes], ...] | None] = {}
-    for word in table[:, :used].tolist():
-        kind, register, flags, a, number = word[:WORD_ENTRIES]
-        key = tuple(word[WORD_ENTRIES : WORD_ENTRIES + 2 * number])
-        if key not in known:
-            entries = tuple(
-                (packed & 255, packed >> 8, expression(value) if packed >> 8 in _EXPRESSION_KINDS else value)
-                for packed, value in zip(key[::2], key[1::2], strict=True)
-            )
-            known[key] = entries if _fit(value for _, _, value in entries) else None
-        b = 0
+    known: dict[bytes, tuple[tuple[int, int, int | bytes], ...] | None] = {}
+    for key in set(keys):
+        entries = tuple(
+            (packed & 255, packed >> 8, expression(value) if packed >> 8 in _EXPRESSION_KINDS else value)
+            for packed, value in np.frombuffer(key, dtype=np.int64).reshape(-1, 2).tolist()
+        )
+        known[key] = entries if _fit(value for _, _, value in entries) else None
+    rules = list(map(Rule, kinds, bases, flags, values, repeat(0), [known[key] or () for key in keys]))
+    for index, kind in enumerate(kinds):
         if kind == layout.CFA_KIND_EXPRESSION:
-            a = expression(a)
-            simple = dereference(a, registers)
-            if simple is not None:
-                kind = layout.CFA_KIND_DEREF
-                register, a, b = simple
-        found = known[key]
-        fits = found is not None and (type(a) is int or _fit((a,)))
-        rules.append(Rule(kind, register, flags, a, b, found) if found is not None and fits else OVERFLOW)
+            rules[index] = _expression_rule(rules[index], expression(values[index]), registers)
+        if known[keys[index]] is None:
+            rules[index] = OVERFLOW
     return rules
+
+
+def _expression_rule(rule: Rule, expression: bytes, registers: int) -> Rule:
+    """`rule` with the CFA that an expression gives."""
+    simple = dereference(expression, registers)
+    if simple is not None:
+        register, a, b = simple
+        return rule._replace(cfa_kind=layout.CFA_KIND_DEREF, cfa_register=register, cfa_a=a, cfa_b=b)
+    return rule._replace(cfa_a=expression) if _fit((expression,)) else OVERFLOW
 
 
 def dereference(expression: bytes, registers: int) -> tuple[int, int, int] | None:
@@ -147,13 +151,18 @@ def encode_rules(rules: list[Rule]) -> tuple[NDArray[np.uint32], NDArray[np.uint
         return number
 
     none = place_list(OVERFLOW)
-    records = bytearray()
+    records: list[int] = []
+    known: dict[tuple[int, int], int] = {}  # most rules share the very tuple of entries with others
     for rule in rules:
-        value = place(rule.cfa_a)
-        if rule.cfa_kind == layout.CFA_KIND_DEREF:
-            value = value & 0xFFFF | rule.cfa_b << 16
-        number = place_list(rule)
+        kind, register, flags, a, b, entries = rule
+        value = a if isinstance(a, int) else place(a)
+        if kind == layout.CFA_KIND_DEREF:
+            value = value & 0xFFFF | b << 16
+        key = (id(entries), flags)
+        number = known.get(key, -1)
+        if number < 0:
+            number = known[key] = place_list(rule)
         if number >= layout.MAXIMUM_LIST_WORDS or len(pool) > _VALUE_LIMIT:
-            rule, value, number = OVERFLOW, 0, none
-        records += struct.pack("<BBHi", rule.cfa_kind, rule.cfa_register, number, value)
-    return np.frombuffer(bytes(records), dtype="<u4"), np.array(lists, dtype=np.uint32), bytes(pool)
+            kind, register, value, number = OVERFLOW.cfa_kind, 0, 0, none
+        records += (kind | register << 8 | number << 16, value & 0xFFFFFFFF)
+    return np.array(records, dtype=np.uint32), np.array(lists, dtype=np.uint32), bytes(pool)

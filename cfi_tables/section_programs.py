@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables import cfi_program, frame_section, layout, program_automaton, row_sequence, rule_pool
+from cfi_tables import cfi_program, frame_section, layout, program_automaton, row_sequence, rule_pool, state_pool
 from cfi_tables.hot_loop import run_hot
 from cfi_tables.work_memory import WorkMemory
 from cfi_tables.worker_threads import run_parts, worker_count
@@ -22,9 +22,9 @@ from cfi_tables.worker_threads import run_parts, worker_count
 _Integers = NDArray[np.int64]
 
 _POOL = 1 << 16
-_POOL_BYTES = program_automaton.POOL_BYTES + 8 * (4 + rule_pool.EXPRESSION_WORDS + rule_pool.RULE_WORDS) * _POOL + 1024
-_LARGE = 1 << 20
-"""Bytes of a section from which one work area pays."""
+"""Rules and expressions that there is room for."""
+_POOL_AT_FIRST = 1 << 12
+"""Those that there is room for as long as they suffice: slots for more take long to clear."""
 _PART_FDES = 1 << 13
 """FDEs from which a part pays: its pools begin empty."""
 
@@ -68,34 +68,35 @@ class ProgramRows:
     """A line for each FDE that was left out."""
 
 
-def run_programs(entries: SectionEntries, use_compiled: bool) -> ProgramRows:
-    """The rows of all FDEs; of those that overlap, the rows of each."""
+def run_programs(entries: SectionEntries, use_compiled: bool, memory: WorkMemory) -> ProgramRows:
+    """The rows of all FDEs; of those that overlap, the rows of each. They lie in `memory`."""
     count = 1
     if use_compiled and not entries.overlap:
         count = max(1, min(worker_count(), len(entries.order) // _PART_FDES))
-    parts = [_Part(entries, order) for order in np.array_split(entries.order, count)]
-    done = run_parts([partial(part.run, use_compiled) for part in parts], use_compiled)
-    return done[0] if count == 1 else _join(entries, done, use_compiled)
+    orders = np.array_split(entries.order, count)
+    for pool in (_POOL_AT_FIRST, _POOL):
+        parts = [_Part(entries, order, pool, memory) for order in orders]
+        done = run_parts([partial(part.run, use_compiled) for part in parts], use_compiled)
+        if sum(int(rows.words[0]) for rows in done) < pool and sum(int(rows.expressions[0]) for rows in done) < pool:
+            break
+    return done[0] if count == 1 else _join(entries, parts[0], done, use_compiled)
 
 
 class _Part:
-    """Some of the FDEs, and the arrays to run them with.
+    """Some of the FDEs, and the arrays to run them with."""
 
-    The arrays are made by the thread that asks for them all: it gets memory that was used before, and workers would
-    each fault theirs in anew, which takes as long as the work.
-    """
-
-    def __init__(self, entries: SectionEntries, order: _Integers) -> None:
+    def __init__(self, entries: SectionEntries, order: _Integers, pool: int, memory: WorkMemory) -> None:
+        """`pool`: how many rules and expressions there is room for at most."""
         self._entries = entries
         self._cie = entries.cie.copy()  # a part notes what is wrong with a CIE's program
         cie_count = len(self._cie) // frame_section.CIE_COLUMNS
         self._order = order
-        # Every row costs at least one instruction byte, besides the first and the gap of each FDE.
-        room = len(entries.data) + 2 * len(order)
-        memory = WorkMemory(_POOL_BYTES + 8 * room if len(entries.data) >= _LARGE else 0)
-        pool = min(_POOL, 1 << (room + rule_pool.FIRST_RULE).bit_length())  # each of what is pooled took a byte
-        self._addresses = memory.take(room, np.int32, cleared=False)
-        self._rules = memory.take(room, np.int32, cleared=False)
+        # Every row costs at least one instruction byte, besides the first and the gap of each FDE. There is room for
+        # the rows of all parts, which come together in the first one's arrays.
+        room = len(entries.data) + 2 * len(entries.order)
+        self.addresses = memory.take(room, np.int32, cleared=False)
+        self.rules = memory.take(room, np.int32, cleared=False)
+        pool = min(pool, 1 << (room + rule_pool.FIRST_RULE).bit_length())  # each of what is pooled took a byte
         self._first_rows = np.zeros(len(order) + 1 if entries.overlap else 0, dtype=np.int64)
         self._problems = np.zeros((len(order) + 1) * frame_section.PROBLEM_COLUMNS, dtype=np.int64)
         self._initial = np.zeros(cie_count * rule_pool.STATE_MAXIMUM_SIZE, dtype=np.int64)
@@ -110,7 +111,7 @@ class _Part:
         self._expressions[0] = 0
         rule_pool.prepare_rules(self._words)
         size = rule_pool.state_size(entries.parameters)
-        self._pools = program_automaton.pools(memory, cie_count, size, room)
+        self._pools = state_pool.pools(memory, cie_count, size, room)
 
     def run(self, use_compiled: bool) -> ProgramRows:
         """The rows of these FDEs."""
@@ -123,35 +124,32 @@ class _Part:
         row_count, problem_count = run_hot(
             program_automaton.run_fdes, use_compiled, entries.data, entries.parameters, self._cie, self._initial,
             entries.fde, self._order, entries.base, int(entries.overlap), self._state, self._stack, self._expressions,
-            self._expression_slots, self._words, self._rule_slots, self._addresses, self._rules, self._first_rows,
+            self._expression_slots, self._words, self._rule_slots, self.addresses, self.rules, self._first_rows,
             self._problems, *self._pools,
         )  # fmt: skip
         return ProgramRows(
-            entries.base, self._addresses[:row_count], self._rules[:row_count], self._first_rows, self._words,
+            entries.base, self.addresses[:row_count], self.rules[:row_count], self._first_rows, self._words,
             self._rule_slots, self._expressions, self._expression_slots,
             self._problems.reshape(-1, frame_section.PROBLEM_COLUMNS)[:problem_count],
         )  # fmt: skip
 
 
-def _join(entries: SectionEntries, parts: list[ProgramRows], use_compiled: bool) -> ProgramRows:
-    """The parts put behind one another, with the ids of the first part's pools."""
-    total = sum(len(part.addresses) for part in parts)
-    memory = WorkMemory(8 * total + 64)
-    addresses, rules = (memory.take(total, np.int32, cleared=False) for _ in range(2))
+def _join(entries: SectionEntries, into: _Part, parts: list[ProgramRows], use_compiled: bool) -> ProgramRows:
+    """The parts put behind one another in the arrays of the first, with the ids of its pools."""
     first = parts[0]
-    count = 0
-    for part in parts:
+    count = len(first.addresses)
+    for part in parts[1:]:
         numbers = np.arange(int(part.words[0]), dtype=np.int64)
-        if part is not first:
-            run_hot(
-                rule_pool.merge_rules, use_compiled, entries.data, part.words, part.expressions, first.words,
-                first.rule_slots, first.expressions, first.expression_slots, numbers,
-            )  # fmt: skip
+        run_hot(
+            rule_pool.merge_rules, use_compiled, entries.data, part.words, part.expressions, first.words,
+            first.rule_slots, first.expressions, first.expression_slots, numbers,
+        )  # fmt: skip
         count = run_hot(
-            row_sequence.append_rows, use_compiled, addresses, rules, count, part.addresses, part.rules, numbers
-        )
+            row_sequence.append_rows, use_compiled, into.addresses, into.rules, count, part.addresses, part.rules,
+            numbers,
+        )  # fmt: skip
     problems: Any = np.concatenate([part.problems for part in parts])
     return ProgramRows(
-        first.base, addresses[:count], rules[:count], first.first_rows, first.words, first.rule_slots,
+        first.base, into.addresses[:count], into.rules[:count], first.first_rows, first.words, first.rule_slots,
         first.expressions, first.expression_slots, problems,
     )  # fmt: skip

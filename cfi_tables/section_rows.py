@@ -16,12 +16,13 @@ from cfi_tables import fde_order, frame_section, layout, rule_pool
 from cfi_tables.architecture import Architecture
 from cfi_tables.elf_image import EM_AARCH64
 from cfi_tables.fde_overlap import visible_rows
-from cfi_tables.hot_loop import run_hot
+from cfi_tables.hot_loop import compiled_pays, run_hot
 from cfi_tables.rule_record import Rule, pooled_rules
 from cfi_tables.section_programs import SectionEntries, run_programs
+from cfi_tables.work_memory import WorkMemory
 
-COMPILED_FROM = 256 << 10
-"""Bytes of a section from which loading numba (0.5 s) pays: the plain form decodes about 400 KB a second."""
+_INTERPRETED_RATE = 1_400_000
+"""Bytes of a section that the plain form decodes in a second, measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +80,15 @@ class FrameSection:
 
 
 def decode_section(
-    section: FrameSection, use_compiled: bool | None = None
+    section: FrameSection, use_compiled: bool | None = None, memory: WorkMemory | None = None
 ) -> tuple[Rows, list[Rule], list[FrameProblemAt]]:
     """The rows of a section, its distinct rules by id, and the FDEs that were left out.
 
-    `use_compiled` None chooses by size.
+    `use_compiled` None chooses by size. The rows may lie in `memory`.
     """
+    memory = memory or WorkMemory()
     if use_compiled is None:
-        use_compiled = len(section.data) >= COMPILED_FROM
+        use_compiled = compiled_pays(frame_section.scan_fdes, len(section.data) / _INTERPRETED_RATE)
     architecture = section.architecture
     data = section.data.view()
     data.flags.writeable = False  # one type, hence one compilation, for the compiled form
@@ -99,8 +101,8 @@ def decode_section(
     is_eh = int(parameters[frame_section.SECTION_IS_EH])
     cie_count, fde_count = run_hot(frame_section.count_entries, use_compiled, data, is_eh)
     cie = np.zeros(cie_count * frame_section.CIE_COLUMNS, dtype=np.int64)
-    fde = np.empty((fde_count + 1) * frame_section.FDE_COLUMNS, dtype=np.int64)
-    problems = np.empty((fde_count + 1) * frame_section.PROBLEM_COLUMNS, dtype=np.int64)
+    fde = memory.take((fde_count + 1) * frame_section.FDE_COLUMNS, np.int64, cleared=False)
+    problems = memory.take((fde_count + 1) * frame_section.PROBLEM_COLUMNS, np.int64, cleared=False)
     run_hot(frame_section.scan_cies, use_compiled, data, parameters, cie)
     found, problem_count = run_hot(
         frame_section.scan_fdes, use_compiled, data, parameters, cie, cie_count, fde, problems
@@ -109,8 +111,8 @@ def decode_section(
     found, problem_count = run_hot(fde_order.keep_live, use_compiled, fde, found, ranges, problems, problem_count)
     left_out = problems.reshape(-1, frame_section.PROBLEM_COLUMNS)[:problem_count]
 
-    order, overlap = _order(fde, found, use_compiled)
-    done = run_programs(SectionEntries(data, parameters, cie, fde, order, overlap), use_compiled)
+    order, overlap = _order(fde, found, memory, use_compiled)
+    done = run_programs(SectionEntries(data, parameters, cie, fde, order, overlap), use_compiled, memory)
     rows = Rows(done.addresses, done.rules, done.base)
     if overlap:
         columns = fde.reshape(-1, frame_section.FDE_COLUMNS)[order]
@@ -135,16 +137,21 @@ def _problems(name: str, problems: NDArray[np.int64]) -> list[FrameProblemAt]:
     ]
 
 
-def _order(fde: NDArray[np.int64], count: int, use_compiled: bool) -> tuple[NDArray[np.int64], bool]:
+def _order(
+    fde: NDArray[np.int64], count: int, memory: WorkMemory, use_compiled: bool
+) -> tuple[NDArray[np.int64], bool]:
     """(indices of the FDEs in the order of their rows, whether any two of them overlap)."""
-    order = np.arange(count, dtype=np.int64)
-    if not run_hot(fde_order.is_sorted, use_compiled, fde, order):
+    order = memory.take(count, np.int64, cleared=False)
+    is_sorted, overlap = run_hot(fde_order.as_they_come, use_compiled, fde, order)
+    if not is_sorted:
         columns = fde.reshape(-1, frame_section.FDE_COLUMNS)[:count]
         starts, ends = columns[:, frame_section.FDE_START], columns[:, frame_section.FDE_END]
         order = np.argsort(starts, kind="stable")
-        if not run_hot(fde_order.is_sorted, use_compiled, fde, order):
+        is_sorted, overlap = run_hot(fde_order.check_order, use_compiled, fde, order)
+        if not is_sorted:
             order = np.lexsort((-ends, starts))
-    return order, bool(run_hot(fde_order.overlap, use_compiled, fde, order))
+            _, overlap = run_hot(fde_order.check_order, use_compiled, fde, order)
+    return order, bool(overlap)
 
 
 def normalize(rows: Rows) -> Rows:

@@ -1,16 +1,20 @@
 """Which of a rule's successors get a place in its code.
 
 Owns the estimate of what a code costs, its table and the rows with it. Data comes from the counts of `row_steps`; it
-goes to `row_codes`.
+goes to `row_codes`. Costs are whole numbers (65536ths of a bit), so that every machine makes the same table.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.hot_loop import FlatArray, hot_loop, run_hot
 from cfi_tables.layout import MAXIMUM_RULE_WORDS, RULE_SIZE
 from cfi_tables.row_steps import PAIR_LIMIT
+from cfi_tables.scalars import item
 
 _Integers = NDArray[np.int64]
 
@@ -20,94 +24,172 @@ _SPARE_BITS = 3
 """A table of successors is tried up to so many times the size that holds all of them."""
 RECORD_WORDS = RULE_SIZE // 4
 
+_FRACTION = 16
+"""Bits behind the point of a cost."""
+_LOGARITHMS = 1 << 12
+_COUNT_LIMIT = 1 << 32
+
+
+@cache
+def _logarithms() -> _Integers:
+    """Of the numbers below _LOGARITHMS, to base 2, with _FRACTION bits; 0 for 0."""
+    values = np.arange(_LOGARITHMS, dtype=np.float64)
+    values[0] = 1
+    logarithms: _Integers = np.rint(np.log2(values) * (1 << _FRACTION)).astype(np.int64)
+    return logarithms
+
+
+@hot_loop
+def _logarithm(value: int, logarithms: FlatArray) -> int:
+    """The logarithm of `value`, at least 1, of a large one within a thousandth of a bit."""
+    whole = 0
+    while value >= _LOGARITHMS:
+        value >>= 1
+        whole += 1 << _FRACTION
+    return whole + item(logarithms, value)
+
+
+@hot_loop
+def _frequent(counts: FlatArray, first: int, end: int, room: int, weight: int) -> int:
+    """The end of those of the falling counts whose share of `room` places is more than one, of `weight` in all."""
+    while first < end and item(counts, first) * room > weight:
+        first += 1
+    return first
+
+
+@hot_loop
+def _code_cost(
+    counts: FlatArray,
+    logs: FlatArray,
+    first: int,
+    end: int,
+    escaped: int,
+    total: int,
+    bits: int,
+    logarithms: FlatArray,
+) -> int:
+    """About what the best code takes of the symbols from `first` to `end`, and an escape, with lengths up to `bits`.
+
+    The counts fall, `escaped` (0: no escape) is that of the escape. Symbols that are too rare for the limit take more
+    room than is theirs, and the others share what is left.
+    """
+    symbols = end - first + (1 if escaped else 0)
+    if symbols < 2:
+        return 0
+    room = 1 << bits
+    weight = total
+    middle = first
+    shares = 0
+    for _ in range(2):
+        shares = 1 if escaped * room > weight else 0
+        middle = _frequent(counts, first, end, room, weight)
+        weight = escaped * shares
+        for symbol in range(first, middle):
+            weight += item(counts, symbol)
+        least = total >> bits
+        if weight <= least:
+            weight = least + 1
+        room = (1 << bits) - (symbols - shares - (middle - first))
+        if room < 1:
+            room = 1
+    longest = bits << _FRACTION
+    full = longest + _logarithm(weight, logarithms) - _logarithm(room, logarithms)
+    one = 1 << _FRACTION
+    cost = 0
+    covered = 0
+    for symbol in range(first, middle):
+        length = full - item(logs, symbol)
+        if length > longest:
+            length = longest
+        if length < one:
+            length = one
+        cost += item(counts, symbol) * length
+        covered += item(counts, symbol)
+    if shares:
+        length = full - _logarithm(escaped, logarithms)
+        if length > longest:
+            length = longest
+        if length < one:
+            length = one
+        cost += escaped * length
+        covered += escaped
+    return cost + (total - covered) * (longest if bits else one)
+
+
+@hot_loop
+def rate_sizes(
+    firsts: FlatArray,
+    placeable: FlatArray,
+    counts: FlatArray,
+    logs: FlatArray,
+    rule_bits: int,
+    logarithms: FlatArray,
+    best_bits: FlatArray,
+    best_kept: FlatArray,
+) -> None:
+    """For each rule the best size of its code, in bits, and how many of its successors are kept.
+
+    Rule r has the successors `firsts[r]` up to `firsts[r + 1]`; the first `placeable[r]` of them, whose counts fall,
+    may have a place. `logs` gets the logarithms of the counts.
+    """
+    for symbol in range(len(counts)):
+        logs[symbol] = _logarithm(0 + counts[symbol], logarithms)
+    for rule in range(len(placeable)):
+        first = 0 + firsts[rule]
+        number = firsts[rule + 1] - first
+        limit = 0 + placeable[rule]
+        total = 0
+        for symbol in range(first, first + number):
+            total += counts[symbol]
+        best = (total * rule_bits + 32) << _FRACTION
+        for bits in range(_MAXIMUM_BITS + 1):
+            size = 1 << bits
+            if number << _SPARE_BITS <= size:  # a larger table gains nothing
+                break
+            all_fit = number <= size and number == limit
+            tried = 0
+            for way in range(2):
+                if all_fit and way == 0:
+                    kept = number
+                elif way == 0:
+                    kept = size - 1
+                else:
+                    kept = 0  # the likely ones
+                    while kept < number and 10 * counts[first + kept] * size >= 7 * total:
+                        kept += 1
+                if not (all_fit and kept >= number):
+                    kept = min(kept, size - 1, limit)
+                if kept == 0 or kept == tried:
+                    continue
+                tried = kept
+                escaped = total
+                for symbol in range(first, first + kept):
+                    escaped -= counts[symbol]
+                cost = _code_cost(counts, logs, first, first + kept, escaped, total, bits, logarithms)
+                cost += (escaped * rule_bits + 32 * size) << _FRACTION
+                if cost < best:
+                    best = cost
+                    best_bits[rule] = bits
+                    best_kept[rule] = kept
+
 
 def choose_successors(
-    contexts: _Integers, counts: _Integers, rule_count: int, rule_bits: int
+    contexts: _Integers, counts: _Integers, rule_count: int, rule_bits: int, use_compiled: bool
 ) -> tuple[_Integers, NDArray[np.bool_]]:
-    """(bits of each rule's successors, whether each pair has a place among them).
-
-    For every size the cost in bits, of the table and of the rows with it, is estimated for all rules at once.
-    """
+    """(bits of each rule's successors, whether each pair has a place among them)."""
     countable = np.arange(len(counts)) < PAIR_LIMIT
-    order = np.lexsort((-counts, ~countable, contexts))
-    group, sorted_counts = contexts[order], counts[order]
+    order = np.argsort((2 * contexts + ~countable + 1) * _COUNT_LIMIT - counts, kind="stable")
     number = np.bincount(contexts, minlength=rule_count)
-    placeable = np.bincount(contexts[countable], minlength=rule_count)
-    total = np.bincount(contexts, counts, minlength=rule_count).astype(np.int64)
-    rank = np.arange(len(order)) - (np.cumsum(number) - number)[group]
-    share = sorted_counts / total[group]
-
-    best_cost = total * float(rule_bits) + 32
+    placeable = np.bincount(contexts[:PAIR_LIMIT], minlength=rule_count)
+    firsts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(number)])
     best_bits, best_kept = np.zeros(rule_count, dtype=np.int64), np.zeros(rule_count, dtype=np.int64)
-    for bits in range(_MAXIMUM_BITS + 1):
-        size = 1 << bits
-        is_tried = number << _SPARE_BITS > size  # a larger table gains the others nothing
-        tried = np.flatnonzero(is_tried)
-        inside, place = is_tried[group], np.cumsum(is_tried) - 1
-        cost, kept = _cost_of_size(
-            bits, rule_bits, place[group[inside]], rank[inside], sorted_counts[inside], share[inside],
-            number[tried], placeable[tried], total[tried],
-        )  # fmt: skip
-        better = cost < best_cost[tried]
-        best_cost[tried] = np.where(better, cost, best_cost[tried])
-        best_bits[tried] = np.where(better, bits, best_bits[tried])
-        best_kept[tried] = np.where(better, kept, best_kept[tried])
+    run_hot(
+        rate_sizes, use_compiled, firsts, placeable, counts[order], np.zeros(len(order), dtype=np.int64), rule_bits,
+        _logarithms(), best_bits, best_kept,
+    )  # fmt: skip
     words = 1 + np.cumsum(RECORD_WORDS + (1 << best_bits))
     beyond = words > MAXIMUM_RULE_WORDS - (RECORD_WORDS + 1) * rule_count
     best_bits[beyond] = best_kept[beyond] = 0
     keep = np.zeros(len(counts), dtype=np.bool_)
-    keep[order] = rank < best_kept[group]
+    keep[order] = np.arange(len(order)) < np.repeat(firsts[:-1] + best_kept, number)
     return best_bits, keep
-
-
-def _cost_of_size(
-    bits: int,
-    rule_bits: int,
-    group: _Integers,
-    rank: _Integers,
-    counts: _Integers,
-    share: NDArray[np.float64],
-    number: _Integers,
-    placeable: _Integers,
-    total: _Integers,
-) -> tuple[NDArray[np.float64], _Integers]:
-    """(cost, how many successors are kept) of each rule, with 2**`bits` places for successors.
-
-    The first four arrays tell the pairs, with falling counts in each rule (`group`); the others the rules.
-    """
-    size = 1 << bits
-    rules = len(number)
-    groups = np.concatenate([group, np.arange(rules)])  # of the pairs, and of an escape for each rule
-    all_fit = (number <= size) & (number == placeable)
-    likely = np.bincount(group, share * size >= 0.7, minlength=rules).astype(np.int64)
-    best_cost = np.full(rules, np.inf)
-    best_kept = np.zeros(rules, dtype=np.int64)
-    for kept in (np.where(all_fit, number, size - 1), np.where(likely >= number, number, likely)):
-        kept = np.where(all_fit & (kept >= number), number, np.minimum(np.minimum(kept, size - 1), placeable))
-        inside = counts * (rank < kept[group])
-        rest = total - np.bincount(group, inside, minlength=rules)
-        cost = _code_cost(np.concatenate([inside, rest]), groups, total, bits) + rest * rule_bits + 32.0 * size
-        better = (cost < best_cost) & (kept > 0)
-        best_cost = np.where(better, cost, best_cost)
-        best_kept = np.where(better, kept, best_kept)
-    return best_cost, best_kept
-
-
-def _code_cost(symbols: _Integers, groups: _Integers, totals: _Integers, limit: int) -> NDArray[np.float64]:
-    """About how many bits the best code of each group's symbols takes, of lengths up to `limit`.
-
-    `symbols` has their counts, zero for what is no symbol. Those that are too rare for the limit take more room than
-    is theirs, and the others share what is left.
-    """
-    size = 1 << limit
-    share = symbols / np.maximum(totals, 1)[groups]
-    scale = np.ones(len(totals))
-    for _ in range(2):
-        frequent = share * scale[groups] * size > 1
-        rare = np.bincount(groups, (symbols > 0) & ~frequent, minlength=len(totals))
-        room = np.maximum(1 - rare / size, 1 / size)
-        scale = room / np.maximum(np.bincount(groups, share * frequent, minlength=len(totals)), 1 / size)
-    lengths = np.where(frequent, -np.log2(np.maximum(share * scale[groups], 1 / size)), limit)
-    several = np.bincount(groups, symbols > 0, minlength=len(totals)) > 1
-    costs = np.bincount(groups, symbols * np.maximum(lengths, 1) * several[groups], len(totals))
-    return costs.astype(np.float64)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables import layout
-from cfi_tables.hot_loop import compiled, plain_view
+from cfi_tables.hot_loop import compiled, compiled_pays, plain_view
 from cfi_tables.mapped_file import map_whole, write_whole
 from cfi_tables.rows import decode_rows
 from cfi_tables.table_check import TableError as TableError
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
     from cfi_tables.section_rows import FrameProblemAt
 
-_COMPILED_ROWS = 200_000
-"""Rows from which loading numba pays to decode them."""
+_INTERPRETED_RATE = 650_000
+"""Rows that the plain form decodes in a second, measured."""
 
 
 class CompactTable:
@@ -63,7 +63,7 @@ class CompactTable:
         """(address from the text start, offset of the rule record in `data`) of every row. Raises TableError."""
         addresses = np.empty(self.row_count, dtype=np.int64)
         records = np.empty(self.row_count, dtype=np.int64)
-        if self.row_count >= _COMPILED_ROWS:
+        if compiled_pays(decode_rows, self.row_count / _INTERPRETED_RATE):
             count = compiled(decode_rows)(self.data, 0, addresses, records)
         else:
             count = decode_rows(plain_view(self.data), 0, plain_view(addresses), plain_view(records))
@@ -94,12 +94,14 @@ def build_table(image: ElfImage, debug: ElfImage | None = None, use_compiled: bo
     """
     from cfi_tables.cfi_sources import UnsupportedImage, decode_image
     from cfi_tables.table_encoding import encode_table
+    from cfi_tables.work_memory import kept_memory
 
-    try:
-        merged, rules, skipped = decode_image(image, debug, use_compiled)
-    except UnsupportedImage as error:
-        raise TableError(str(error)) from None
-    data = encode_table(image, merged, rules, len(skipped), use_compiled)
+    with kept_memory() as memory:
+        try:
+            merged, rules, skipped = decode_image(image, debug, use_compiled, memory)
+        except UnsupportedImage as error:
+            raise TableError(str(error)) from None
+        data = encode_table(image, merged, rules, len(skipped), use_compiled, memory)
     table = CompactTable(data, image.path)
     table.skipped = skipped
     return table

@@ -127,7 +127,9 @@ def _check_codes(parts: dict[str, NDArray[Any]], header: Any, refuse: _Refuse) -
     if ((successors >> 4 & 15) >= int(header["class_count"])).any():
         raise refuse("a successor names a class of deltas that is not there")
     named = successors[successors >> 12 != 0] & ~255
-    if not np.isin(named, states).all():
+    state_at = np.zeros(len(words), dtype=np.int64)
+    state_at[records] = states
+    if (named >> 12 >= len(words)).any() or (state_at[named >> 12] != named).any():
         raise refuse("a successor is no rule")
 
 

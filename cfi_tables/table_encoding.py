@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables import layout
-from cfi_tables.hot_loop import run_hot
+from cfi_tables.hot_loop import compiled_pays, run_hot
 from cfi_tables.row_codes import RowCodes, choose_codes
 from cfi_tables.row_steps import RowSteps, row_steps
 from cfi_tables.rows import encode_rows
 from cfi_tables.rule_record import INVALID, OVERFLOW, Rule, encode_rules
 from cfi_tables.table_check import TableError
+from cfi_tables.work_memory import WorkMemory
 from cfi_tables.worker_threads import run_parts
 
 if TYPE_CHECKING:
@@ -29,14 +30,23 @@ if TYPE_CHECKING:
 _BLOCK_ROWS = 20
 """Rows in a block, on average. With more a table is smaller, and half as many more are read in each lookup."""
 _SIZE_LIMIT = (1 << 31) - 8
-_COMPILED_ROWS = 50_000
-"""Rows from which loading numba pays to code them."""
+_INTERPRETED_RATE = 350_000
+"""Rows that the plain form codes in a second, measured."""
 
 
 def encode_table(
-    image: ElfImage, rows: Rows, rules: list[Rule], skipped: int, use_compiled: bool | None
+    image: ElfImage,
+    rows: Rows,
+    rules: list[Rule],
+    skipped: int,
+    use_compiled: bool | None,
+    memory: WorkMemory | None = None,
 ) -> NDArray[np.uint8]:
-    """The table of rows whose last one is the gap behind all; rule 0 is INVALID. Raises TableError."""
+    """The table of rows whose last one is the gap behind all; rule 0 is INVALID. Raises TableError.
+
+    It does not lie in `memory`, which is what is used to make it.
+    """
+    memory = memory or WorkMemory()
     try:
         rows = rows.packed()
     except OverflowError:
@@ -45,7 +55,7 @@ def encode_table(
             "built for less than 2 GiB. Its .eh_frame and .debug_frame may not belong together"
         ) from None
     if use_compiled is None:
-        use_compiled = len(rows.rules) >= _COMPILED_ROWS
+        use_compiled = compiled_pays(encode_rows, len(rows.rules) / _INTERPRETED_RATE)
     start = end = base = 0
     if len(rows.rules):
         start, end = rows.base + int(rows.relative[0]), rows.base + int(rows.relative[-1])
@@ -60,11 +70,11 @@ def encode_table(
     parts: dict[str, NDArray[Any]] = {}
     if len(rows.rules):
         gap = rules.index(INVALID) if INVALID in rules else -1
-        steps = row_steps(rows.relative, rows.rules, rows.base % layout.DELTA_ALIGNMENT, gap, use_compiled)
+        steps = row_steps(rows.relative, rows.rules, rows.base % layout.DELTA_ALIGNMENT, gap, use_compiled, memory)
         rules, numbers = _by_frequency(rules, steps, rows.rules[[part.first for part in steps.parts]])
         contexts, nexts = numbers[steps.pairs >> 32], numbers[steps.pairs & 0xFFFFFFFF]
         codes = choose_codes(steps, contexts, nexts, len(rules), use_compiled)
-        block_bytes, blocks, index = _encode_rows(rows, base, numbers, steps, codes, use_compiled)
+        block_bytes, blocks, index = _encode_rows(rows, base, numbers, steps, codes, use_compiled, memory)
         values["rule_count"] = len(rules)
         records, lists, pool = encode_rules(rules)
         for word in range(layout.RULE_SIZE // 4):
@@ -102,7 +112,13 @@ def _by_frequency(
 
 
 def _encode_rows(
-    rows: Rows, base: int, numbers: NDArray[np.int64], steps: RowSteps, codes: RowCodes, use_compiled: bool
+    rows: Rows,
+    base: int,
+    numbers: NDArray[np.int64],
+    steps: RowSteps,
+    codes: RowCodes,
+    use_compiled: bool,
+    memory: WorkMemory,
 ) -> tuple[int, NDArray[np.uint8], NDArray[np.uint32]]:
     """(bytes of a block, blocks with the spare bytes behind them, index)."""
     count = len(rows.rules)
@@ -116,8 +132,8 @@ def _encode_rows(
         rows_of_part = part.last - part.first
         most = 2 + codes.bits // max(room, 1) + rows_of_part // layout.BLOCK_ROWS
         most = min(most, rows_of_part)
-        out = np.zeros(most * block_bytes + layout.BLOCK_SPARE_BYTES, dtype=np.uint8)
-        places.append((out, np.zeros(most, dtype=np.int64)))
+        out = memory.take(most * block_bytes + layout.BLOCK_SPARE_BYTES, np.uint8)
+        places.append((out, memory.take(most, np.int64, cleared=False)))
     counts = run_parts(
         [
             partial(

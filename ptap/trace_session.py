@@ -170,6 +170,7 @@ class TraceSession:
                 problems.append(text)
         for module in self._builder.catalog.opened():
             problems += _damage(module)
+        problems += self._builder.jit_names.problems
         if self._builder.kernel_problem is not None:
             problems.append(self._builder.kernel_problem)
 

@@ -11,8 +11,11 @@ _REGISTER_NAMES = (
 )  # fmt: skip
 
 
-def stop_text(stack: WalkedStack) -> str | None:
-    """The sentence for a stack that was cut short; None for one that is whole."""
+def stop_text(stack: WalkedStack, made_at_run_time: str | None = None) -> str | None:
+    """The sentence for a stack that was cut short; None for one that is whole.
+
+    `made_at_run_time` is the name of the outermost frame where a program that makes code has told it.
+    """
     last = stack.frames[-1] if stack.frames else None
     where = last.mapping.path if last is not None and last.mapping is not None else "an unknown module"
     match stack.stop:
@@ -28,7 +31,7 @@ def stop_text(stack: WalkedStack) -> str | None:
         case StopReason.NO_MAPPING:
             return f"{stack.detail:#x} lies in no executable mapping"
         case StopReason.NO_TABLE:
-            return _no_table(stack, where)
+            return _no_table(stack, where, made_at_run_time)
         case StopReason.NO_ROW:
             return (
                 f"{where} has no call frame information for {stack.detail:#x} "
@@ -53,10 +56,15 @@ def stop_text(stack: WalkedStack) -> str | None:
             return stack.stop.name.lower().replace("_", " ")
 
 
-def _no_table(stack: WalkedStack, where: str) -> str:
+def _no_table(stack: WalkedStack, where: str, made_at_run_time: str | None) -> str:
     module = stack.frames[-1].module if stack.frames else None
+    if made_at_run_time is not None:
+        return f"{made_at_run_time} is code made at run time, which has no call frame information"
     if module is None:
-        return f"{stack.detail:#x} is in {where}, which is no file (code made at run time)"
+        return (
+            f"{stack.detail:#x} is in {where}, which is no file (code made at run time, without a name in "
+            "/tmp/perf-PID.map: `node --perf-basic-prof` and others write one)"
+        )
     problem = module.problem or module.table_problem
     if problem:
         return problem

@@ -19,11 +19,14 @@ from unwind.arguments.return_value import return_value
 from unwind.captured_memory import CapturedMemory, ModuleMemory
 from unwind.dwarf.die import Die
 from unwind.frame_states import FrameStates
+from unwind.jit_names import JitNames
 from unwind.kallsyms import Kallsyms
-from unwind.kernel_walk import KernelWalker
+from unwind.kernel.kernel_walk import KernelWalker
+from unwind.late_mapping import executable_mapping
 from unwind.module import Module, ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
 from unwind.stop_text import stop_text
+from unwind.symbolize.function_name import demangled
 from unwind.symbolize.symbol_frame import SymbolFrame
 from unwind.trace import Trace, TraceFrame
 
@@ -61,6 +64,7 @@ class TraceBuilder:
         self._argument_frames = argument_frames
         self._max_depth = max_depth
         self._kernel: KernelWalker | None = None
+        self.jit_names = JitNames()
         self._kallsyms: Kallsyms | None = None
         self._memory: dict[int, ModuleMemory] = {}
 
@@ -76,7 +80,7 @@ class TraceBuilder:
         """The trace of `sample`; `hit` is the probe it belongs to, None for a sampling event."""
         if sample.kernel_stack is not None and self._kernel is not None:
             return self._kernel_trace(sample, self._kernel.walk(sample, sample.kernel_stack), hit)
-        stack = self._walker.walk(sample, self.spaces.of(sample.pid))
+        stack = self._walk(sample)
         if _ends_at_entry_point(stack):
             stack.stop = StopReason.END_OF_STACK
         names = [self._names(frame, hit if index == 0 else None) for index, frame in enumerate(stack.frames)]
@@ -89,6 +93,7 @@ class TraceBuilder:
             _VectorRegisters(sample),
         )
         frames = self._kernel_frames(sample.kernel_chain) + self._user_frames(stack, names, states, hit)
+        made_at_run_time = self._name_jit_frames(stack, frames, sample.pid)
         first = states.state(0)
         return Trace(
             probe=hit.probe if hit else None,
@@ -100,7 +105,7 @@ class TraceBuilder:
             weight=sample.weight,
             stop=stack.stop,
             frames=frames,
-            stop_text=stop_text(stack),
+            stop_text=stop_text(stack, made_at_run_time),
             returned=return_value(hit.returned, first) if hit and hit.returned and first else None,
         )
 
@@ -123,6 +128,18 @@ class TraceBuilder:
             frames=frames,
             stop_text=stop_text(stack),
         )
+
+    def _walk(self, sample: Sample) -> WalkedStack:
+        """The user stack, through memory too that was mapped since the source last told of mappings."""
+        space = self.spaces.of(sample.pid)
+        stack = self._walker.walk(sample, space)
+        while stack.stop is StopReason.NO_MAPPING and sample.read_memory is not None:
+            mapping = executable_mapping(sample.pid, stack.detail)
+            if mapping is None or space.find(stack.detail) is not None:
+                break
+            space.add(mapping)
+            stack = self._walker.walk(sample, space)
+        return stack
 
     def _names(self, frame: WalkedFrame, hit: Hit | None) -> list[SymbolFrame]:
         """Symbol frames at `frame`, innermost first.
@@ -191,6 +208,25 @@ class TraceBuilder:
             result.append((trace_frame, symbol))
         return result
 
+    def _name_jit_frames(self, stack: WalkedStack, frames: list[TraceFrame], pid: int) -> str | None:
+        """Name the frames in code that the process made at run time; the name of the outermost one, if it has one.
+
+        Such code lies in memory without a file, or with a file that is only memory (a memfd).
+        """
+        name = None
+        made = {each.pc: each for each in stack.frames if each.module is None or each.module.image is None}
+        for frame in frames:
+            walked = made.get(frame.address) if frame.space == "user" and frame.function is None else None
+            if walked is None:
+                continue
+            behind = 0 if walked.exact or walked.signal else 1
+            found = self.jit_names.find(pid, frame.address - behind)
+            if found is not None:
+                frame.function, frame.offset, frame.module = found[0].name, found[0].offset + behind, found[1]
+            if walked is stack.frames[-1]:
+                name = frame.function
+        return name
+
     def _kernel_frames(self, chain: tuple[int, ...]) -> list[TraceFrame]:
         frames = []
         if chain and self._kallsyms is None:
@@ -204,7 +240,7 @@ class TraceBuilder:
                     space="kernel",
                     address=address,
                     module=symbol.module if symbol and symbol.module else "[kernel]",
-                    function=symbol.name if symbol else None,
+                    function=demangled(symbol.name) if symbol else None,
                     offset=symbol.offset + (0 if index == 0 else 1) if symbol else None,
                 )
             )

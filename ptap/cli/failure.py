@@ -36,6 +36,7 @@ def told_to_the_user() -> Iterator[None]:
 
 def _errors_with_remedy() -> tuple[type[Exception], ...]:
     """Imported only when something went wrong: it takes longer than many a command."""
+    from cfi_tables.build_id_search import BuildIdError
     from cfi_tables.elf_image import ElfError
     from cfi_tables.objtool_rows import ObjtoolError
     from cfi_tables.readelf_rows import ReadelfError
@@ -47,6 +48,8 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from ptap.probe.resolve import ProbeNotFound
     from ptap.report.output import OutputError
     from relay_reader.module_capture import ModuleCaptureError
+    from unwind.kernel.kernel_error import KernelError
+    from unwind.symbolize.perf_map import PerfMapError
     from unwind.symbolize.symbol_index import SymbolIndexError
 
     return (
@@ -62,4 +65,7 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         ProbeNotFound,
         OutputError,
         SymbolIndexError,
+        BuildIdError,
+        KernelError,
+        PerfMapError,
     )

@@ -6,9 +6,11 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 
+from ptap.cli.address_source import open_source, source_name, source_options
 from ptap.cli.failure import told_to_the_user
 
 _CHUNK = 1 << 20
@@ -16,7 +18,7 @@ _CHUNK = 1 << 20
 
 @click.command("symbolize", short_help="Name the functions and source lines of addresses.")
 @click.argument("addresses", nargs=-1, metavar="[ADDRESS...]")
-@click.option(*("-e", "--exe", "elf"), metavar="ELF", required=True, help="The file whose addresses they are.")
+@source_options
 @click.option(
     *("--format", "form"),
     type=click.Choice(["text", "json"]),
@@ -25,26 +27,31 @@ _CHUNK = 1 << 20
     help="json is JSON Lines, a trace for each address.",
 )
 @click.option("--index", is_flag=True, help="Build the symbol index even for a few addresses; it is kept in the cache.")
-def command(addresses: tuple[str, ...], elf: str, form: str, index: bool) -> None:
-    """Print the function and source line at each ADDRESS of ELF, and the calls that were inlined there.
+def command(addresses: tuple[str, ...], form: str, index: bool, **source: Any) -> None:
+    """Print the function and source line at each ADDRESS of a file, and the calls that were inlined there.
 
     Addresses are hexadecimal and as in the file (what nm and objdump print); without any they are read from standard
     input, one a line. The innermost call comes first. What is known of no address is `??`; why is told at the end.
 
     Many addresses of one file are answered by its symbol index, which is built once and kept (see `ptap cache`).
 
+    With --kernel the addresses are those of a running kernel: what address randomization did is found from its list of
+    symbols, and names without a line have their offset and module: `name+0x1c [module]`. For another machine's kernel
+    name copies of its /proc/kallsyms (and /proc/modules, /sys/module), its vmlinux and the folder of its modules.
+
     \b
     Examples:
       ptap symbolize -e /usr/bin/python3.11 0x5a1c40 0x5a1c44
       ptap symbolize -e vmlinux --format json < addresses
+      ptap symbolize --build-id 4e1dcb10a5b5... 0x5a1c40
+      ptap symbolize --kernel 0xffffffff9a2b1c44
+      ptap symbolize --kernel --kallsyms kallsyms --vmlinux vmlinux --module-dir modules < addresses
+      ptap symbolize --perf-map /tmp/perf-1234.map 0x7f31c5a01b40
     """
     with told_to_the_user():
         from ptap.report.symbol_lines import SymbolLines
-        from unwind.symbolize.symbolizer import Symbolizer
 
-        symbolizer = Symbolizer.open(_path(elf))
-        if index:
-            symbolizer.build_index()
+        symbolizer = open_source(source, index)
         lines = SymbolLines(symbolizer, form == "json")
         missed: Counter[str] = Counter()
         for batch in [addresses] if addresses else _read_batches():
@@ -55,16 +62,7 @@ def command(addresses: tuple[str, ...], elf: str, form: str, index: bool) -> Non
     for reason, count in missed.items():
         click.echo(f"ptap: {count} address{'es' if count > 1 else ''}: {reason}", err=True)
     for problem in symbolizer.problems:
-        click.echo(f"ptap: {elf}: {problem}", err=True)
-
-
-def _path(name: str) -> str:
-    """The file that the user means: a path, a command or a library by its name. Raises PathNotFound."""
-    if os.path.exists(name):
-        return name
-    from ptap.probe.program_path import find_modules
-
-    return find_modules(name, None, ())[0]
+        click.echo(f"ptap: {source_name(source)}: {problem}", err=True)
 
 
 def _read_batches() -> Iterator[Sequence[str]]:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptap.report.short_text import printable
+from unwind.symbolize.address_source import AddressSource, ModuleLabel
 from unwind.symbolize.function_name import readable_name
 from unwind.symbolize.index_lookup import AddressFrames, Reason
-from unwind.symbolize.symbolizer import Symbolizer
 
 _ADDRESS = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]{1,16})\s*")
 _NO_ADDRESS = "this is no hexadecimal address, such as 0x1139"
@@ -23,15 +23,13 @@ _KERNEL = 1 << 63
 
 
 class SymbolLines:
-    """Lines for batches of addresses of one file. What a function is called is made text once."""
+    """Lines for batches of addresses of one source. What a function is called is made text once."""
 
-    def __init__(self, symbolizer: Symbolizer, as_json: bool) -> None:
+    def __init__(self, symbolizer: AddressSource, as_json: bool) -> None:
         self._symbolizer = symbolizer
         self._as_json = as_json
         self._functions: dict[tuple[str, str], str] = {}
-        build_id = symbolizer.image.build_id
-        module = json.dumps(symbolizer.image.path, ensure_ascii=False)
-        self._module = f'"module": {module}, "build_id": {json.dumps(build_id.hex() if build_id else None)}'
+        self._modules: dict[ModuleLabel, str] = {}
 
     def of(self, texts: Sequence[str]) -> tuple[str, Counter[str]]:
         """The lines for addresses as people write them, and how many have no frames for which reason."""
@@ -43,7 +41,7 @@ class SymbolLines:
         for reason, count in zip(*np.unique(frames.reasons, return_counts=True), strict=True):
             if reason != Reason.FOUND:
                 missed[Reason(int(reason)).text] += int(count)
-        found = self._json(frames, good) if self._as_json else self._text(frames)
+        found = self._json(frames, good) if self._as_json else self._text(frames, good)
         if len(good) < len(values):
             lines = iter(found)
             found = [self._no_address(text) if value is None else next(lines)
@@ -62,6 +60,9 @@ class SymbolLines:
                 text = f'"function": {json.dumps(shown, ensure_ascii=False)}, "offset": %s, '
                 text = text.replace("%", "%%").replace('"offset": %%s', '"offset": %s')
                 text += f'"file": {json.dumps(file or None, ensure_ascii=False)}'.replace("%", "%%")
+            elif self._symbolizer.names_with_offsets:
+                text = f"{shown or '??'}\0 at {file or '??'}:"
+                text = "%s".join(printable(part).replace("%", "%%") for part in text.split("\0", 1))
             else:
                 text = printable(f"{shown or '??'} at {file or '??'}:")
             self._functions[name, file] = text
@@ -76,7 +77,9 @@ class SymbolLines:
         ]
         return texts, inverse.tolist()
 
-    def _text(self, frames: AddressFrames) -> list[str]:
+    def _text(self, frames: AddressFrames, addresses: NDArray[np.uint64]) -> list[str]:
+        if self._symbolizer.names_with_offsets:
+            return self._text_with_offsets(frames, addresses)
         texts, which = self._function_texts(frames)
         parts = [f"{texts[at]}{line or '?'}\n" for at, line in zip(which, frames.lines.tolist(), strict=True)]
         bounds = frames.offsets.tolist()
@@ -85,15 +88,41 @@ class SymbolLines:
             for low, high in itertools.pairwise(bounds)
         ]
 
+    def _text_with_offsets(self, frames: AddressFrames, addresses: NDArray[np.uint64]) -> list[str]:
+        """As `_text`; a name that has no line has its offset, and code of a kernel module that module's name."""
+        texts, which = self._function_texts(frames)
+        offsets = self._symbolizer.function_offsets(addresses).tolist()
+        labels = self._symbolizer.labels(addresses)
+        bounds, lines = frames.offsets.tolist(), frames.lines.tolist()
+        found = []
+        for index, (low, high) in enumerate(itertools.pairwise(bounds)):
+            name = labels[index].name
+            module = f" [{printable(name)}]" if "/" not in name and not name.startswith("[") else ""
+            parts = []
+            for at in range(low, high):
+                shown = not lines[at] and offsets[index] >= 0 and not frames.inlined[at]
+                offset = f"+{offsets[index]:#x}" if shown else ""
+                parts.append(f"{texts[which[at]] % (offset + module)}{lines[at] or '?'}\n")
+            found.append(" (inlined by) ".join(parts) if parts else _UNKNOWN)
+        return found
+
+    def _module(self, label: ModuleLabel) -> str:
+        text = self._modules.get(label)
+        if text is None:
+            module = json.dumps(label.name, ensure_ascii=False)
+            text = self._modules[label] = f'"module": {module}, "build_id": {json.dumps(label.build_id)}'
+        return text
+
     def _json(self, frames: AddressFrames, addresses: NDArray[np.uint64]) -> list[str]:
         texts, which = self._function_texts(frames)
         offsets = self._symbolizer.function_offsets(addresses).tolist()
         lines, columns, inlined = frames.lines.tolist(), frames.columns.tolist(), frames.inlined.tolist()
         bounds = frames.offsets.tolist()
+        modules = [self._module(label) for label in self._symbolizer.labels(addresses)]
         found = []
         for index, address in enumerate(addresses.tolist()):
             space = "kernel" if address >= _KERNEL else "user"
-            head = f'{{"space": "{space}", "address": "{address:#x}", {self._module}, '
+            head = f'{{"space": "{space}", "address": "{address:#x}", {modules[index]}, '
             parts = []
             for at in range(bounds[index], bounds[index + 1]):
                 offset = "null" if inlined[at] or offsets[index] < 0 else offsets[index]

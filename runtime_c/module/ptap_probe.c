@@ -109,7 +109,7 @@ static int register_one(struct ptap_probe *probe)
 		return ptap_refuse(error, "the kernel does not probe %s+%#x (error %d)", probe->symbol, kprobe->offset,
 				   error);
 	behind = (u64)(unsigned long)kprobe->addr - probe->address;
-	if (probe->address && behind && (behind != ENDBR_SIZE || kprobe->offset)) {
+	if (probe->address && behind && behind != ENDBR_SIZE) {
 		unregister(probe);
 		return ptap_refuse(-EXDEV, "%s+%#x is not the place that was meant: vmlinux is of another kernel, or the name is not unique",
 				   probe->symbol, kprobe->offset);

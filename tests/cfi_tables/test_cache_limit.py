@@ -13,7 +13,7 @@ import pytest
 from cfi_tables import cache
 from cfi_tables.elf_image import ElfImage
 from cfi_tables.layout import FORMAT_VERSION
-from cfi_tables.table import CompactTable, TableError
+from cfi_tables.table import CompactTable, TableError, build_table
 
 
 @pytest.fixture
@@ -104,10 +104,10 @@ _WORKER = """
 import random, sys
 from cfi_tables import cache
 from cfi_tables.elf_image import ElfImage
-from cfi_tables.table import CompactTable
+from cfi_tables.table import CompactTable, build_table
 cache.size_limit = lambda: int(sys.argv[1])
 images = [ElfImage.open(path) for path in sys.argv[3:]]
-wanted = [cache.build_table(image).data.tobytes() for image in images]
+wanted = [build_table(image).data.tobytes() for image in images]
 source = random.Random(sys.argv[2])
 for turn in range(60):
     which = source.randrange(len(images))
@@ -119,7 +119,7 @@ for turn in range(60):
 
 def test_many_processes_at_once(images, tmp_path):
     """With a limit that has room for two of five tables, so that every process removes what others use."""
-    largest = max(len(cache.build_table(image).data) for image in images)
+    largest = max(len(build_table(image).data) for image in images)
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     paths = [image.path for image in images]
     workers = [

@@ -35,7 +35,7 @@ def open_mutated(program: Path, section: str, change: Callable[[bytes], bytes]) 
     symbols = ModuleSymbols.open(program)
     assert symbols.debug_info is not None
     sections = symbols.debug_info.sections
-    sections._data[section] = change(sections.get(section))
+    sections._data[section] = change(bytes(sections.get(section)))
     return symbols
 
 

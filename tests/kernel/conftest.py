@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernel.debian_packages import NoPackage
 from kernel.guest import GuestRun, run_guest
 from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, kernel_package
+from programs.debian_archive import NotInArchive
 
 from cfi_tables.image_file import open_image
 from ptap.kernel_module.kernel_point import parse_kernel_point
@@ -69,7 +69,7 @@ def booted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Each kernel, booted once."""
     try:
         found = _boot(request.param, tmp_path_factory.mktemp(f"kernel-{request.param}"))
-    except NoPackage as error:
+    except NotInArchive as error:
         pytest.skip(str(error))
     request.config.stash.setdefault(_BOOTED, []).append(f"{found.package.build}, {len(found.places)} probes")
     return found

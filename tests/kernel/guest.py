@@ -11,9 +11,9 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel.debian_packages import NoPackage
 from kernel.initramfs import base_archive, kernel_archive, test_archive
 from kernel.kernel_package import KernelPackage
+from programs.debian_archive import NotInArchive
 
 _QEMU = "qemu-system-x86_64"
 _COMMAND_LINE = "console=ttyS0 panic=-1 oops=panic quiet loglevel=4"
@@ -54,9 +54,9 @@ def run_guest(
     processors: int = 2,
     options: tuple[str, ...] = _ACCELERATOR,
 ) -> GuestRun:
-    """Boot `kernel` and run `script` (for busybox's sh) in /guest beside `files`. Raises GuestFailed and NoPackage."""
+    """Boot `kernel` and run `script` (for busybox's sh) in /guest beside `files`. Raises GuestFailed and NotInArchive."""
     if shutil.which(_QEMU) is None:
-        raise NoPackage(f"{_QEMU} is not installed (Debian: apt install qemu-system-x86)")
+        raise NotInArchive(f"{_QEMU} is not installed (Debian: apt install qemu-system-x86)")
     folder.mkdir(parents=True, exist_ok=True)
     initramfs, archive, console = folder / "initramfs", folder / "results.tar", folder / "console"
     initramfs.write_bytes(base_archive() + kernel_archive(kernel) + test_archive(files, script))

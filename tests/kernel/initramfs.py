@@ -18,8 +18,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from kernel.debian_packages import NoPackage
 from kernel.kernel_package import KernelPackage
+from programs.debian_archive import NotInArchive
 
 _TRANSPORT = (
     "virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_console",
@@ -80,10 +80,10 @@ class Archive:
 
 @cache
 def base_archive() -> bytes:
-    """What every guest has. Raises NoPackage when busybox is missing."""
+    """What every guest has. Raises NotInArchive when busybox is missing."""
     busybox = shutil.which("busybox")
     if busybox is None:
-        raise NoPackage("busybox is not installed (Debian: apt install busybox-static)")
+        raise NotInArchive("busybox is not installed (Debian: apt install busybox-static)")
     archive = Archive()
     archive.add_file("bin/busybox", Path(busybox))
     archive.add("init", _INIT.encode())

@@ -14,7 +14,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernel.debian_packages import DebianPackages, NoPackage
+from programs.debian_archive import DebianArchive, NotInArchive
+
+_SUITES = ("bullseye-security", "bookworm-security", "bookworm-backports", "trixie", "trixie-backports")
 
 KERNELS = {
     "5.10": r"5\.10\.0-\d+",
@@ -53,20 +55,20 @@ def cache_folder() -> Path:
 
 
 def kernel_package(release: str) -> KernelPackage:
-    """The newest cloud kernel of a release in KERNELS (20-40 MB, the smallest builds). Raises NoPackage."""
+    """The newest cloud kernel of a release in KERNELS (20-40 MB, the smallest builds). Raises NotInArchive."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test workers share it
         root = folder / release
         if not root.exists():
-            _fetch_kernel(DebianPackages(folder / "apt"), release, root)
+            _fetch_kernel(DebianArchive(folder / "apt", _SUITES), release, root)
     vmlinuz = next((path for name in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz") for path in root.glob(name)), None)
     objtools = [path for path in root.glob("usr/lib/linux-kbuild-*/tools/objtool/objtool*") if path.is_file()]
     # Newer packages have one for each architecture behind a program that chooses.
     objtool = next((path for path in objtools if path.name.endswith("x86")), None) or next(iter(objtools), None)
     if vmlinuz is None or objtool is None:
-        raise NoPackage(f"the packages of kernel {release} hold no vmlinuz or no objtool; delete {root}")
+        raise NotInArchive(f"the packages of kernel {release} hold no vmlinuz or no objtool; delete {root}")
     return KernelPackage(
         build=(root / "build").read_text(),
         vmlinuz=vmlinuz,
@@ -78,13 +80,13 @@ def kernel_package(release: str) -> KernelPackage:
 def debug_kernel_files(release: str) -> tuple[Path, Path]:
     """(vmlinux, a module), both with DWARF, of the kernel that `kernel_package` gives: 280 MB, 600 MB unpacked.
 
-    Raises NoPackage.
+    Raises NotInArchive.
     """
     return debug_vmlinux(release), next(_debug_root(release).glob("**/kvm.ko"))
 
 
 def debug_vmlinux(release: str) -> Path:
-    """vmlinux with DWARF of the kernel that `kernel_package` gives: 350 MB, 600 MB unpacked. Raises NoPackage."""
+    """vmlinux with DWARF of the kernel that `kernel_package` gives: 350 MB, 600 MB unpacked. Raises NotInArchive."""
     found = _debug_root(release).glob("**/vmlinux*")
     return next(path for path in found if path.is_file() and not path.is_symlink())
 
@@ -97,24 +99,24 @@ def _debug_root(release: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             if not os.environ.get("CI") and not os.environ.get("PTAP_TEST_LARGE_DOWNLOADS"):
-                raise NoPackage("a kernel with DWARF is 280 MB: set PTAP_TEST_LARGE_DOWNLOADS=1 to have it fetched")
-            _fetch_debug_kernel(DebianPackages(folder / "apt"), release, build, root)
+                raise NotInArchive("a kernel with DWARF is 280 MB: set PTAP_TEST_LARGE_DOWNLOADS=1 to have it fetched")
+            _fetch_debug_kernel(DebianArchive(folder / "apt", _SUITES), release, build, root)
     return root
 
 
 def kernel_headers(release: str) -> Path:
-    """The folder that modules for the kernel that `kernel_package` gives are built by (`make -C`). Raises NoPackage."""
+    """The folder that modules for the kernel that `kernel_package` gives are built by (`make -C`). Raises NotInArchive."""
     build = kernel_package(release).build
     folder = cache_folder()
     root = folder.resolve() / f"{release}-headers"
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
-            _fetch_headers(DebianPackages(folder / "apt"), build, folder / release, root)
+            _fetch_headers(DebianArchive(folder / "apt", _SUITES), build, folder / release, root)
     return root / "usr/src" / f"linux-headers-{build}-cloud-amd64"
 
 
-def _fetch_headers(apt: DebianPackages, build: str, kernel: Path, root: Path) -> None:
+def _fetch_headers(apt: DebianArchive, build: str, kernel: Path, root: Path) -> None:
     """Headers with the kbuild programs of `kernel`, to be used where they lie: Debian's Makefile has absolute paths."""
     unpacked = root.with_name(f"{root.name}.unpacking")
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -142,7 +144,7 @@ def _run_by(loader: tuple[str, ...], program: Path, final: Path) -> None:
     program.chmod(0o755)
 
 
-def _fetch_kernel(apt: DebianPackages, release: str, root: Path) -> None:
+def _fetch_kernel(apt: DebianArchive, release: str, root: Path) -> None:
     names = apt.names("linux-image-", "linux-binary-", "linux-modules-", "linux-kbuild-")
     found: list[tuple[list[int], str, str]] = []
     for name in names:
@@ -154,7 +156,7 @@ def _fetch_kernel(apt: DebianPackages, release: str, root: Path) -> None:
                 found.append(([int(number) for number in re.findall(r"\d+", match[1])], match[1], kbuild))
                 break
     if not found:
-        raise NoPackage(f"apt has no cloud kernel {release} with its linux-kbuild")
+        raise NotInArchive(f"apt has no cloud kernel {release} with its linux-kbuild")
     _, build, kbuild = max(found)
     # From 6.17 on the kernel and its modules have packages of their own.
     parts = [f"linux-{part}-{build}-cloud-amd64" for part in ("binary", "modules")]
@@ -183,7 +185,7 @@ def _loader(root: Path) -> tuple[str, ...]:
     return str(loader), "--library-path", f"{loader.parent}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu"
 
 
-def _fetch_debug_kernel(apt: DebianPackages, release: str, build: str, root: Path) -> None:
+def _fetch_debug_kernel(apt: DebianArchive, release: str, build: str, root: Path) -> None:
     (package,) = apt.download([f"linux-image-{build}-cloud-amd64-dbg"])
     folder = "./usr/lib/debug"
     modules = f"{folder}/lib/modules/{build}-cloud-amd64"
@@ -203,5 +205,5 @@ def _fetch_debug_kernel(apt: DebianPackages, release: str, build: str, root: Pat
         archive.kill()
     package.unlink()
     if done.returncode:
-        raise NoPackage(f"{package.name} does not hold {members}")
+        raise NotInArchive(f"{package.name} does not hold {members}")
     unpacked.rename(root)

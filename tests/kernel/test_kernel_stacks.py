@@ -11,7 +11,7 @@ from cfi_tables.layout import StopReason
 from ptap.kernel_module.report import CaptureReport
 from relay_reader.capture import KernelStack, Sample
 from relay_reader.record_layout import HitFlag
-from unwind.kernel_walk import KernelWalker
+from unwind.kernel.kernel_walk import KernelWalker
 from unwind.module import ModuleCatalog
 from unwind.trace import Trace
 

@@ -82,6 +82,7 @@ PROGRAMS: dict[str, Program] = {
     "exec_other_next": Program(("exec_other_next.c",), flags=("-no-pie",)),
     "fork_child": Program(("fork_child.c",)),
     "thread_pool": Program(("thread_pool.c",), flags=("-pthread",)),
+    "generated_code": Program(("generated_code.c",)),
     # How a program is linked
     "static": _linkage("-static", "-no-pie"),
     "static_pie": _linkage("-static-pie", "-fPIE"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from split_program import SplitProgram
 
 from cfi_tables.elf_image import ElfImage
 
@@ -134,3 +135,16 @@ def text_addresses() -> Callable[[Path, int], list[int]]:
         return list(range(section.address, section.address + section.size, step))
 
     return addresses
+
+
+@pytest.fixture
+def split(tmp_path: Path, symbol_sources: dict[str, str]) -> Callable[..., SplitProgram]:
+    """`split("g++", …)` compiles inventory.cpp, or ledger.c, and a second unit with -gsplit-dwarf."""
+
+    def make(*options: str) -> SplitProgram:
+        source = "inventory.cpp" if options[0].endswith("++") else "ledger.c"
+        second = "int second(int x) { int y = x * 3; return y + (x > 5 ? second(y - x) : 1); }\n"
+        sources = {source: symbol_sources[source], "second" + Path(source).suffix: second}
+        return SplitProgram(tmp_path, options, sources)
+
+    return make

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unwind.symbolize.address_pieces import disjoint_pieces, uncovered
+from unwind.symbolize.index_encoding import pack_columns
 from unwind.symbolize.packed_column import BLOCK, pack
 
 Ranges = list[tuple[int, int]]
@@ -52,3 +53,12 @@ def test_packed_values_come_back(values: list[int], data: st.DataObject) -> None
     chosen = data.draw(st.lists(st.integers(0, max(0, blocks - 1)), unique=True, max_size=blocks).map(sorted))
     wanted = [value for block in chosen for value in values[block * BLOCK : (block + 1) * BLOCK]]
     assert column.blocks(np.array(chosen, dtype=np.int64)).tolist() == wanted
+
+
+@given(st.lists(st.lists(st.one_of(st.integers(0, 300), st.integers(0, 2**62)), max_size=600), min_size=1, max_size=3))
+@settings(max_examples=20, deadline=None)  # the first run compiles
+def test_both_ways_of_packing_give_the_same(values: list[list[int]]) -> None:
+    columns = {str(number): np.array(each, dtype=np.int64) for number, each in enumerate(values)}
+    for name, column in pack_columns(columns, plain=False).items():
+        same = pack(columns[name])
+        assert (column.data.tobytes(), column.begins.tolist()) == (same.data.tobytes(), same.begins.tolist())

@@ -46,7 +46,7 @@ def test_every_mutation_gives_an_index(version: str, build: Build) -> None:
             symbols = ModuleSymbols.open(path)
             assert symbols.debug_info is not None
             sections = symbols.debug_info.sections
-            sections._data[section] = mutated(sections.get(section), chosen)
+            sections._data[section] = mutated(bytes(sections.get(section)), chosen)
             frames = IndexLookup(build_index(symbols, plain=True)).frames(addresses)
             assert frames.offsets[-1] == len(frames.names) and np.all(np.diff(frames.offsets) >= 0)
             for number in np.unique(frames.names).tolist():

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from split_program import BUILDS, PACKAGES, SplitProgram
 from test_frames_against_llvm import differences
 
-from cfi_tables.elf_image import ElfImage
 from unwind.symbolize.function_search import FunctionSearch
 from unwind.symbolize.module_symbols import ModuleSymbols
 
@@ -23,71 +23,6 @@ Build = Callable[..., Path]
 Oracle = Callable[[Path, list[int]], list[list[dict[str, Any]]]]
 Addresses = Callable[[Path, int], list[int]]
 RequireTool = Callable[[str, str], str]
-
-BUILDS = [
-    ("gcc", "-gdwarf-4", "-O2"),
-    ("gcc", "-gdwarf-5", "-O2", "-gz"),
-    ("g++", "-gdwarf-4", "-O2", "-fdebug-types-section"),
-    ("g++", "-gdwarf-5", "-O2", "-fdebug-types-section"),
-    ("g++", "-gdwarf-5", "-O2", "-ffunction-sections", "-Wl,--gc-sections"),
-    ("clang", "-gdwarf-5", "-O3"),
-    ("clang++", "-gdwarf-4", "-O2", "-fdebug-types-section"),
-    ("clang++", "-gdwarf-5", "-O2", "-fdebug-types-section"),
-    ("clang++", "-gdwarf-5", "-O2", "-fsplit-dwarf-inlining"),
-    ("clang++", "-gdwarf-4", "-O2", "-gz"),
-]
-
-
-class SplitProgram:
-    """The program in a folder of its own, and its split files."""
-
-    def __init__(self, folder: Path, options: tuple[str, ...], sources: dict[str, str]) -> None:
-        self.folder = folder
-        self.path = folder / "program"
-        for name, text in sources.items():
-            (folder / name).write_text(text)
-        if shutil.which(options[0]) is None:
-            pytest.skip(f"{options[0]} is not installed")
-        self._command = [*options, *sources]
-        self._compile("-gsplit-dwarf", "-o", "program")
-        self.files = sorted(folder.glob("*.dwo"))
-        assert len(self.files) == len(sources)
-
-    def _compile(self, *options: str) -> None:
-        subprocess.run([*self._command, *options], cwd=self.folder, check=True, capture_output=True)
-
-    def unsplit(self) -> Path:
-        """The same code with all its debugging information in it."""
-        self._compile("-g", "-o", "unsplit")
-        whole = self.folder / "unsplit"
-        assert code(whole) == code(self.path)
-        return whole
-
-    def package(self, tool: str) -> None:
-        """Put the .dwo files into program.dwp and remove them."""
-        target = self.folder / "program.dwp"
-        command = [tool, *map(str, self.files), "-o", str(target)]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)  # llvm-dwp-14 may hang
-        for file in self.files:
-            file.unlink()
-
-
-def code(path: Path) -> tuple[int, int]:
-    section = ElfImage.open(path).sections[".text"]
-    return section.address, section.size
-
-
-@pytest.fixture
-def split(tmp_path: Path, symbol_sources: dict[str, str]) -> Callable[..., SplitProgram]:
-    """`split("g++", …)` compiles inventory.cpp, or ledger.c, and a second unit with -gsplit-dwarf."""
-
-    def make(*options: str) -> SplitProgram:
-        source = "inventory.cpp" if options[0].endswith("++") else "ledger.c"
-        second = "int second(int x) { int y = x * 3; return y + (x > 5 ? second(y - x) : 1); }\n"
-        sources = {source: symbol_sources[source], "second" + Path(source).suffix: second}
-        return SplitProgram(tmp_path, options, sources)
-
-    return make
 
 
 def places(path: Path) -> list[Any]:
@@ -107,15 +42,6 @@ def test_frames_are_llvm_symbolizers(
     wanted = 3 if options[0].endswith("++") else 2
     assert max(len(symbols.frames_at(address)) for address in addresses) >= wanted
     assert places(program.path) == places(program.unsplit())
-
-
-# binutils' dwp leaves out units of DWARF 5; LLVM's hangs on some of gcc's C.
-PACKAGES = [
-    ("dwp", "binutils", BUILDS[0]),
-    ("dwp", "binutils", BUILDS[2]),
-    ("dwp", "binutils", BUILDS[6]),
-    *(("llvm-dwp-14", "llvm-14", BUILDS[number]) for number in (2, 3, 4, 5, 6, 7)),
-]
 
 
 @pytest.mark.parametrize(

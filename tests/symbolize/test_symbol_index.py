@@ -189,7 +189,7 @@ def test_a_few_addresses_are_read_from_their_units(
         assert columns_of(first, at) == columns_of(many, at)
         assert first.reasons[at] == many.reasons[at]
     again = Symbolizer.open(path)
-    monkeypatch.setattr("unwind.symbolize.index_build.build_index", lambda *_: pytest.fail("built again"))
+    monkeypatch.setattr("unwind.symbolize.index_build.build_lookup", lambda *_: pytest.fail("built again"))
     assert columns_of(again.frames(addresses), 7) == columns_of(many, 7)
 
 

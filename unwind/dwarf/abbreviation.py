@@ -42,7 +42,7 @@ from unwind.dwarf.constants import (
     DW_FORM_strx4,
 )
 from unwind.dwarf.damage import DwarfError, DwarfReason
-from unwind.dwarf.integer import read_sleb128, read_uleb128
+from unwind.dwarf.integer import SectionData, read_sleb128, read_uleb128
 
 _FIXED_SIZE = {
     DW_FORM_addrx1: 1,
@@ -111,7 +111,7 @@ class Abbreviation:
 class AbbreviationTable:
     """One abbreviation table, as a unit of a given shape uses it."""
 
-    def __init__(self, data: bytes, offset: int, version: int, address_size: int, offset_size: int) -> None:
+    def __init__(self, data: SectionData, offset: int, version: int, address_size: int, offset_size: int) -> None:
         """Parse the table at `offset` of .debug_abbrev; raises DwarfError when it is damaged."""
         self.by_code: dict[int, Abbreviation] = {}
         self._shape = (version, address_size, offset_size)
@@ -120,7 +120,7 @@ class AbbreviationTable:
         except IndexError:
             raise DwarfError(DwarfReason.TRUNCATED, ".debug_abbrev", offset) from None
 
-    def _parse(self, data: bytes, position: int) -> None:
+    def _parse(self, data: SectionData, position: int) -> None:
         while True:
             code, position = read_uleb128(data, position)
             if code == 0:

@@ -48,7 +48,7 @@ ATTRIBUTE_FORM = 1
 ATTRIBUTE_SIZE = 2
 """Bytes, -1 where its own bytes say so."""
 ATTRIBUTE_CONSTANT = 3
-"""Of DW_FORM_implicit_const."""
+"""Of DW_FORM_implicit_const; of DW_FORM_indirect 16 times the bytes of an address, and those of a DW_FORM_ref_addr."""
 ATTRIBUTE_WIDTH = 4
 
 DONE = 0
@@ -80,6 +80,7 @@ _SIBLING_NAME = C.DW_AT_sibling
 _REF1 = C.DW_FORM_ref1
 _REF8 = C.DW_FORM_ref8
 _IMPLICIT = C.DW_FORM_implicit_const
+_INDIRECT = C.DW_FORM_indirect
 _REF_ALT = C.DW_FORM_GNU_ref_alt
 _STRP_ALT = C.DW_FORM_GNU_strp_alt
 
@@ -186,6 +187,8 @@ def read_abbreviations(
                     return count, used, TRUNCATED
                 constant = leb128_value(data, position, 1)
                 position = after
+            elif form == _INDIRECT:
+                constant = 16 * address_size + (address_size if version <= 2 else offset_size)
             if name == 0 and form == 0:
                 break
             if used >= attribute_capacity:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from unwind.dwarf import constants as C
 from unwind.dwarf.damage import DwarfError, DwarfReason
-from unwind.dwarf.integer import read_sleb128, read_string, read_uleb128, read_unsigned
+from unwind.dwarf.integer import SectionData, read_sleb128, read_string, read_uleb128, read_unsigned
 
 if TYPE_CHECKING:
     from unwind.dwarf.unit import CompilationUnit
@@ -111,7 +111,7 @@ FORM_CLASS: dict[int, FormClass] = (
 
 
 def read_form(
-    unit: CompilationUnit, data: bytes, form: int, constant: int, position: int
+    unit: CompilationUnit, data: SectionData, form: int, constant: int, position: int
 ) -> tuple[FormClass, int | bytes, int]:
     """Class, raw value and end of the value of `form` at `position`.
 
@@ -142,7 +142,9 @@ def read_form(
     return _read_rare_form(unit, data, form, position)
 
 
-def _read_rare_form(unit: CompilationUnit, data: bytes, form: int, position: int) -> tuple[FormClass, int | bytes, int]:
+def _read_rare_form(
+    unit: CompilationUnit, data: SectionData, form: int, position: int
+) -> tuple[FormClass, int | bytes, int]:
     if form in (C.DW_FORM_exprloc, C.DW_FORM_block):
         length, position = read_uleb128(data, position)
         kind = FormClass.EXPRESSION if form == C.DW_FORM_exprloc else FormClass.BLOCK
@@ -173,8 +175,8 @@ def _read_rare_form(unit: CompilationUnit, data: bytes, form: int, position: int
     raise DwarfError(DwarfReason.BAD_FORM, unit.section, position, unit.offset)
 
 
-def _read_block(data: bytes, position: int, length: int) -> tuple[bytes, int]:
+def _read_block(data: SectionData, position: int, length: int) -> tuple[bytes, int]:
     end = position + length
     if end > len(data):
         raise IndexError(position)
-    return data[position:end], end
+    return bytes(data[position:end]), end

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cfi_tables.hot_loop import compiled, hot_loop, plain_view
+from cfi_tables.hot_loop import compiled, compiled_pays, hot_loop, plain_view
 from unwind.dwarf import abbreviation_scan as A
 from unwind.dwarf import constants as C
 from unwind.dwarf.abbreviation_scan import find_abbreviation, form_sizes, read_abbreviations
 from unwind.dwarf.damage import DwarfError, DwarfReason
 from unwind.dwarf.language import has_scopes
 from unwind.dwarf.leb128 import fixed_value, leb128_value, skip_leb128
-from unwind.dwarf.line_program import prefer_plain
+from unwind.dwarf.line_program import INTERPRETED_RATE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +68,7 @@ BAD_FORM = 5
 def form_end(data: Any, position: int, end: int, form: int, offset_size: int) -> int:
     """Position after a value of varying size; -1 when it does not end before `end`, -2 for an unknown form.
 
-    DW_FORM_indirect, which no producer writes into .debug_info, counts as unknown here.
+    DW_FORM_indirect is for the caller, see `direct_form`; here it is unknown.
     """
     length: int = 0
     if form == C_exprloc:
@@ -143,6 +143,23 @@ _CALL_LINE = C.DW_AT_call_line
 _CALL_COLUMN = C.DW_AT_call_column
 _DECLARATION = C.DW_AT_declaration
 _SIGNED_DATA = C.DW_FORM_sdata
+_INDIRECT = C.DW_FORM_indirect
+_ADDR = C.DW_FORM_addr
+_REF_ADDR = C.DW_FORM_ref_addr
+_DATA16 = C.DW_FORM_data16
+_SIZED_1 = (C.DW_FORM_data1, C.DW_FORM_flag, C.DW_FORM_ref1, C.DW_FORM_strx1, C.DW_FORM_addrx1)
+_SIZED_2 = (C.DW_FORM_data2, C.DW_FORM_ref2, C.DW_FORM_strx2, C.DW_FORM_addrx2)
+_SIZED_3 = (C.DW_FORM_strx3, C.DW_FORM_addrx3)
+_SIZED_4 = (C.DW_FORM_data4, C.DW_FORM_ref4, C.DW_FORM_ref_sup4, C.DW_FORM_strx4, C.DW_FORM_addrx4)
+_SIZED_8 = (C.DW_FORM_data8, C.DW_FORM_ref8, C.DW_FORM_ref_sig8, C.DW_FORM_ref_sup8)
+_OFFSET_SIZED = (
+    C.DW_FORM_strp,
+    C.DW_FORM_line_strp,
+    C.DW_FORM_sec_offset,
+    C.DW_FORM_strp_sup,
+    C.DW_FORM_GNU_ref_alt,
+    C.DW_FORM_GNU_strp_alt,
+)
 
 
 @hot_loop
@@ -196,6 +213,40 @@ def attribute_value(data: Any, position: int, form: int, size: int, constant: in
 
 
 @hot_loop
+def direct_form(data: Any, position: int, end: int, constant: int, offset_size: int) -> tuple[int, int, int]:
+    """(form, its size or -1, position of the value) of the DW_FORM_indirect at `position`; form 0 when it is cut off.
+
+    `constant` is that of the attribute. Forms that may not follow are left to `form_end`, which knows none of them.
+    """
+    after = skip_leb128(data, position, end)
+    if after < 0:
+        return 0, 0, position
+    form = leb128_value(data, position, 0)
+    size = -1
+    if form in _SIZED_1:
+        size = 1
+    elif form in _SIZED_2:
+        size = 2
+    elif form in _SIZED_3:
+        size = 3
+    elif form in _SIZED_4:
+        size = 4
+    elif form in _SIZED_8:
+        size = 8
+    elif form in _OFFSET_SIZED:
+        size = offset_size
+    elif form == _ADDR:
+        size = constant // 16
+    elif form == _REF_ADDR:
+        size = constant % 16
+    elif form == _DATA16:
+        size = 16
+    elif form == C_flag_present:
+        size = 0
+    return form, size, after
+
+
+@hot_loop
 def _keep_entry(
     data: Any,
     position: int,
@@ -215,6 +266,11 @@ def _keep_entry(
     for item in range(first * A.ATTRIBUTE_WIDTH, last * A.ATTRIBUTE_WIDTH, A.ATTRIBUTE_WIDTH):
         form = 0 + attributes[item + A.ATTRIBUTE_FORM]
         size = 0 + attributes[item + A.ATTRIBUTE_SIZE]
+        if form == _INDIRECT:
+            constant = 0 + attributes[item + A.ATTRIBUTE_CONSTANT]
+            form, size, position = direct_form(data, position, end, constant, offset_size)
+            if form == 0:
+                return -1
         if size >= 0:
             after = position + size
             if size > end - position:
@@ -245,7 +301,13 @@ def skip_entry(data: Any, position: int, end: int, offset_size: int, first: int,
                 return -1
             position += size
         else:
-            position = form_end(data, position, end, attributes[item + A.ATTRIBUTE_FORM], offset_size)
+            form = 0 + attributes[item + A.ATTRIBUTE_FORM]
+            if form == _INDIRECT:
+                constant = 0 + attributes[item + A.ATTRIBUTE_CONSTANT]
+                form, size, position = direct_form(data, position, end, constant, offset_size)
+                if form == 0 or size > end - position:
+                    return -1
+            position = position + size if size >= 0 else form_end(data, position, end, form, offset_size)
             if position < 0:
                 return position
     return position
@@ -357,7 +419,7 @@ def scan_unit(unit: CompilationUnit, plain: bool | None = None) -> np.ndarray:
     unit.check()
     size = unit.end - unit.die_offset
     if plain is None:
-        plain = prefer_plain(size)
+        plain = not compiled_pays(scan_functions, size / INTERPRETED_RATE)
     abbreviations, count, attributes = _abbreviations(unit, plain)
     scopes = int(has_scopes(unit.language))
     capacity = size // 24 + 64

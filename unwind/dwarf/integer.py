@@ -8,8 +8,15 @@ a check that comes for nothing (cfi_tables/scalars.py).
 
 from __future__ import annotations
 
+from typing import TypeAlias
 
-def read_unsigned(data: bytes, position: int, size: int) -> int:
+SectionData: TypeAlias = "bytes | memoryview"
+"""The contents of a section: mostly a view of the mapped file, which is never copied as a whole."""
+
+_STRING_STEP = 256
+
+
+def read_unsigned(data: SectionData, position: int, size: int) -> int:
     """The little-endian unsigned integer of `size` bytes at `position`."""
     end = position + size
     if position < 0 or end > len(data):
@@ -17,7 +24,7 @@ def read_unsigned(data: bytes, position: int, size: int) -> int:
     return int.from_bytes(data[position:end], "little")
 
 
-def read_uleb128(data: bytes, position: int) -> tuple[int, int]:
+def read_uleb128(data: SectionData, position: int) -> tuple[int, int]:
     """The unsigned LEB128 at `position`, and the position after it."""
     byte = data[position]
     position += 1
@@ -36,7 +43,7 @@ def read_uleb128(data: bytes, position: int) -> tuple[int, int]:
             raise IndexError(position)
 
 
-def read_sleb128(data: bytes, position: int) -> tuple[int, int]:
+def read_sleb128(data: SectionData, position: int) -> tuple[int, int]:
     """The signed LEB128 at `position`, and the position after it."""
     value = 0
     shift = 0
@@ -53,14 +60,25 @@ def read_sleb128(data: bytes, position: int) -> tuple[int, int]:
             raise IndexError(position)
 
 
-def read_string(data: bytes, position: int) -> tuple[str, int]:
+def read_string(data: SectionData, position: int) -> tuple[str, int]:
     """The NUL-terminated string at `position`, and the position after its NUL.
 
     Bytes that are not UTF-8 are shown as escapes, so that every string can be printed.
     """
     if position < 0 or position >= len(data):
         raise IndexError(position)
-    end = data.find(b"\0", position)
-    if end < 0:
-        raise IndexError(position)
-    return data[position:end].decode("utf-8", "backslashreplace"), end + 1
+    text = string_bytes(data, position)
+    return text.decode("utf-8", "backslashreplace"), position + len(text) + 1
+
+
+def string_bytes(data: SectionData, position: int) -> bytes:
+    """The bytes of the NUL-terminated string at `position`, which lies in `data`."""
+    step = _STRING_STEP
+    while True:
+        text = bytes(data[position : position + step])
+        end = text.find(b"\0")
+        if end >= 0:
+            return text[:end]
+        if position + step >= len(data):
+            raise IndexError(position)
+        step *= 8

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from unwind.dwarf.constants import DW_FORM_implicit_const, DW_FORM_indirect
 from unwind.dwarf.damage import DwarfError, DwarfReason
 from unwind.dwarf.form import FormClass, read_form
-from unwind.dwarf.integer import read_string, read_uleb128, read_unsigned
+from unwind.dwarf.integer import SectionData, read_string, read_uleb128, read_unsigned
 
 if TYPE_CHECKING:
     from unwind.dwarf.unit import CompilationUnit
@@ -90,7 +90,7 @@ def read_line_header(unit: CompilationUnit, offset: int) -> LineHeader:
         raise DwarfError(DwarfReason.TRUNCATED, _SECTION, offset, unit.offset) from None
 
 
-def _read(unit: CompilationUnit, data: bytes, offset: int) -> LineHeader:
+def _read(unit: CompilationUnit, data: SectionData, offset: int) -> LineHeader:
     def bad(reason: DwarfReason = DwarfReason.BAD_LINE_PROGRAM) -> DwarfError:
         return DwarfError(reason, _SECTION, offset, unit.offset)
 
@@ -117,6 +117,8 @@ def _read(unit: CompilationUnit, data: bytes, offset: int) -> LineHeader:
     if version >= 4:
         operations = max(1, data[position])
         position += 1
+    if position + 4 > len(data):
+        raise bad(DwarfReason.TRUNCATED)
     default_stmt, line_base, line_range, opcode_base = data[position : position + 4]
     if line_base >= 128:
         line_base -= 256
@@ -143,7 +145,7 @@ def _read(unit: CompilationUnit, data: bytes, offset: int) -> LineHeader:
     )
 
 
-def _read_tables_4(unit: CompilationUnit, data: bytes, position: int) -> tuple[list[str], list[tuple[str, int]]]:
+def _read_tables_4(unit: CompilationUnit, data: SectionData, position: int) -> tuple[list[str], list[tuple[str, int]]]:
     directories = [unit.compilation_directory or ""]
     while data[position]:
         name, position = read_string(data, position)
@@ -171,7 +173,7 @@ class _LineFormUnit:
 
 
 def _read_tables_5(
-    unit: CompilationUnit, data: bytes, position: int, offset_size: int, end: int
+    unit: CompilationUnit, data: SectionData, position: int, offset_size: int, end: int
 ) -> tuple[list[str], list[tuple[str, int]]]:
     tables: list[list[tuple[str, int]]] = []
     context: CompilationUnit = _LineFormUnit(unit, offset_size)  # type: ignore[assignment]
@@ -207,7 +209,7 @@ def _read_tables_5(
     return directories, tables[1]
 
 
-def _path_string(unit: CompilationUnit, data: bytes, kind: FormClass, value: int) -> str:
+def _path_string(unit: CompilationUnit, data: SectionData, kind: FormClass, value: int) -> str:
     sections = unit.info.sections
     if kind == FormClass.STRING:
         return read_string(data, value)[0]

@@ -6,12 +6,11 @@ string sections); the tables go to symbolization and to probe resolution.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from cfi_tables.hot_loop import compiled, hot_loop, plain_view, wrap64
+from cfi_tables.hot_loop import compiled, compiled_pays, hot_loop, plain_view, wrap64
 from unwind.dwarf.damage import DwarfReason
 from unwind.dwarf.leb128 import fixed_value, leb128_value, skip_leb128
 from unwind.dwarf.line_header import LineHeader, read_line_header
@@ -25,8 +24,8 @@ FLAG_IS_STMT = 1
 FLAG_PROLOGUE_END = 2
 FLAG_END_SEQUENCE = 4
 
-_PLAIN_LIMIT = 4 * 1024
-_PLAIN_LIMIT_WITHOUT_NUMBA = 2 * 1024 * 1024
+INTERPRETED_RATE = 5 << 20
+"""Bytes of DWARF that the interpreter reads in a second, measured."""
 
 _DONE = 0
 _TRUNCATED = 1
@@ -48,22 +47,9 @@ _DW_LNE_end_sequence = 1
 _DW_LNE_set_address = 2
 
 
-_interpreted_bytes = 0
-
-
-def prefer_plain(size: int) -> bool:
-    """Whether `size` bytes of DWARF are read quicker by the interpreter than through numba.
-
-    Measured: the interpreter takes about 0.2 s a MiB; numba's import and first use take 1 s, once a process. So
-    numba is left alone until the interpreter has read enough that more is to be expected.
-    """
-    global _interpreted_bytes
-    if "numba" in sys.modules:
-        return size < _PLAIN_LIMIT
-    if _interpreted_bytes + size > _PLAIN_LIMIT_WITHOUT_NUMBA:
-        return False
-    _interpreted_bytes += size
-    return True
+def _prefer_plain(size: int) -> bool:
+    """Whether `size` bytes of line number programs are read quicker by the interpreter than by compiled code."""
+    return not compiled_pays(run_line_program, size / INTERPRETED_RATE)
 
 
 @hot_loop
@@ -142,8 +128,8 @@ def run_line_program(
                     return count, _BAD, at
                 r_address = fixed_value(data, after + 1, length - 1)
                 r_operation = 0
-            # define_file (3) is kept by the header reader, set_discriminator (4) and vendors' say nothing
-            # of lines.
+            # set_discriminator (4) and vendors' say nothing of lines. The file of a define_file (3), which no producer
+            # writes and DWARF 5 has no more, stays unknown.
         elif opcode == _DW_LNS_copy:
             emit = 1
         elif opcode == _DW_LNS_const_add_pc:
@@ -311,7 +297,7 @@ def read_line_table(unit: CompilationUnit, offset: int, plain: bool | None = Non
     parameters = np.array(header.parameters, dtype=np.int64)
     counts = np.array(header.operand_counts, dtype=np.int64)
     if plain is None:
-        plain = prefer_plain(size)
+        plain = _prefer_plain(size)
     if plain:
         views = [plain_view(item) for item in (parameters, counts, *columns)]
         count, status, position = run_line_program(data, header.program, header.end, *views)

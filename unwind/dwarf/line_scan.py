@@ -25,6 +25,7 @@ def flatten_rows(
     spare: Any,
     count: int,
     address_size: int,
+    lowest: int,
     keys: Any,
     values: Any,
     spare_keys: Any,
@@ -48,7 +49,7 @@ def flatten_rows(
         if index > first:
             _put_in_order(address, file, line, column, spare, first, index, spare_keys, spare_values)
             low = 0 + address[first]
-            if low < address[index] and not is_discarded(low, address_size):
+            if low < address[index] and not is_discarded(low, address_size, lowest):
                 keys[found] = low
                 values[found] = index
                 # The end's own row has no line: it keeps where the sequence begins.

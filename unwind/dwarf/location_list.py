@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from unwind.dwarf.damage import DwarfError, DwarfReason
-from unwind.dwarf.integer import read_uleb128, read_unsigned
+from unwind.dwarf.integer import SectionData, read_uleb128, read_unsigned
 from unwind.dwarf.range_list import list_offset
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ def read_location_list(
         raise DwarfError(DwarfReason.TRUNCATED, section, value, unit.offset) from None
 
 
-def _expression(data: bytes, position: int, length: int) -> tuple[bytes, int]:
+def _expression(data: SectionData, position: int, length: int) -> tuple[bytes, int]:
     end = position + length
     if end > len(data):
         raise IndexError(position)
-    return data[position:end], end
+    return bytes(data[position:end]), end
 
 
-def _read_version_4(unit: CompilationUnit, data: bytes, position: int) -> Iterator[tuple[int, int, bytes]]:
+def _read_version_4(unit: CompilationUnit, data: SectionData, position: int) -> Iterator[tuple[int, int, bytes]]:
     size = unit.address_size
     maximum = (1 << 8 * size) - 1
     base = unit.base_address
@@ -86,7 +86,7 @@ def _read_version_4(unit: CompilationUnit, data: bytes, position: int) -> Iterat
         yield low + base, high + base, expression
 
 
-def _read_split_4(unit: CompilationUnit, data: bytes, position: int) -> Iterator[tuple[int, int, bytes]]:
+def _read_split_4(unit: CompilationUnit, data: SectionData, position: int) -> Iterator[tuple[int, int, bytes]]:
     """GNU's lists of split DWARF 4: kinds 0 to 3 of what DWARF 5 made of them, but with lengths of fixed size."""
     while True:
         kind = data[position]
@@ -111,7 +111,7 @@ def _read_split_4(unit: CompilationUnit, data: bytes, position: int) -> Iterator
 
 
 def _read_version_5(
-    unit: CompilationUnit, data: bytes, position: int
+    unit: CompilationUnit, data: SectionData, position: int
 ) -> Iterator[tuple[int | None, int | None, bytes]]:
     size = unit.address_size
     base = unit.base_address

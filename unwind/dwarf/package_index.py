@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from unwind.dwarf.damage import DwarfError, DwarfReason
-from unwind.dwarf.integer import read_unsigned
+from unwind.dwarf.integer import SectionData, read_unsigned
 
 # DW_SECT numbers of the sections that are read, by version of the index.
 _SECTIONS = {
@@ -39,7 +39,7 @@ WHOLE_FILE = Contribution(MappingProxyType({}))
 """Of a unit that has the sections of its file for itself."""
 
 
-def read_package_index(data: bytes, section: str) -> dict[int, Contribution]:
+def read_package_index(data: SectionData, section: str) -> dict[int, Contribution]:
     """Contributions by the units' identifiers (dwo_id or type signature); {} for no data. Raises DwarfError."""
     if not data:
         return {}
@@ -49,7 +49,7 @@ def read_package_index(data: bytes, section: str) -> dict[int, Contribution]:
         raise DwarfError(DwarfReason.TRUNCATED, section, 0) from None
 
 
-def _read(data: bytes, section: str) -> dict[int, Contribution]:
+def _read(data: SectionData, section: str) -> dict[int, Contribution]:
     version = read_unsigned(data, 0, 4)
     if version != 2:
         version = read_unsigned(data, 0, 2)  # in version 5 two bytes, and two of padding

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unwind.dwarf.damage import DwarfError, DwarfReason
-from unwind.dwarf.integer import read_uleb128, read_unsigned
+from unwind.dwarf.integer import SectionData, read_uleb128, read_unsigned
 
 if TYPE_CHECKING:
     from unwind.dwarf.unit import CompilationUnit
@@ -60,7 +60,7 @@ def tombstone(unit: CompilationUnit) -> int:
     return (1 << 8 * unit.address_size) - 2
 
 
-def _read_version_4(unit: CompilationUnit, data: bytes, position: int) -> list[tuple[int, int]]:
+def _read_version_4(unit: CompilationUnit, data: SectionData, position: int) -> list[tuple[int, int]]:
     size = unit.address_size
     maximum = (1 << 8 * size) - 1
     base = unit.base_address
@@ -77,7 +77,7 @@ def _read_version_4(unit: CompilationUnit, data: bytes, position: int) -> list[t
             ranges.append((low + base, high + base))
 
 
-def _read_version_5(unit: CompilationUnit, data: bytes, position: int) -> list[tuple[int, int]]:
+def _read_version_5(unit: CompilationUnit, data: SectionData, position: int) -> list[tuple[int, int]]:
     size = unit.address_size
     base = unit.base_address
     dead = tombstone(unit)

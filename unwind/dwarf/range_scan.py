@@ -1,7 +1,7 @@
 """Address ranges of entries, read in bulk (DWARF 5 §2.17); for a single entry see range_list.py.
 
 Addresses are int64 bit patterns; those of a kernel are negative, and order among themselves as they should. Ranges of
-code that the linker discarded are left out: those at address 0, and the tombstones -1 and -2.
+code that the linker discarded are left out: those at address 0 (but in objects), and the tombstones -1 and -2.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ def is_address(form: int) -> bool:
 
 
 @hot_loop
-def is_discarded(address: int, address_size: int) -> bool:
-    """Whether an address marks code that the linker left out."""
+def is_discarded(address: int, address_size: int, lowest: int) -> bool:
+    """Whether an address marks code that the linker left out; `lowest` is the lowest that code can have, 0 or 1."""
+    if address == 0:
+        return lowest > 0
     if address_size == 4:
-        return address == 0 or address >= 0xFFFFFFFE
-    return address == 0 or address == -1 or address == -2
+        return address >= 0xFFFFFFFE
+    return address == -1 or address == -2
 
 
 @hot_loop
@@ -65,7 +67,7 @@ def indexed_address(table: Any, base: int, index: int, size: int) -> int:
 
 
 @hot_loop
-def read_ranges_4(data: Any, start: int, size: int, base: int, lows: Any, highs: Any, count: int) -> int:
+def read_ranges_4(data: Any, start: int, size: int, base: int, lowest: int, lows: Any, highs: Any, count: int) -> int:
     """Append the list at `start` of .debug_ranges to `lows` and `highs`, which hold `count` ranges.
 
     Returns how many they hold then, DAMAGED for a list that does not end, or FULL.
@@ -85,7 +87,7 @@ def read_ranges_4(data: Any, start: int, size: int, base: int, lows: Any, highs:
         elif low != high and base != maximum and base != maximum - 1:
             low = wrap64(low + base)
             high = wrap64(high + base)
-            if low < high and not is_discarded(low, size):
+            if low < high and not is_discarded(low, size, lowest):
                 if count >= len(lows):
                     return FULL
                 lows[count] = low
@@ -95,8 +97,9 @@ def read_ranges_4(data: Any, start: int, size: int, base: int, lows: Any, highs:
 
 @hot_loop
 def read_ranges_5(
-    data: Any, start: int, size: int, base: int, table: Any, table_base: int, lows: Any, highs: Any, count: int
-) -> int:
+    data: Any, start: int, size: int, base: int, lowest: int, table: Any, table_base: int, lows: Any, highs: Any,
+    count: int,
+) -> int:  # fmt: skip
     """As `read_ranges_4`, for the list at `start` of .debug_rnglists; `table` is .debug_addr."""
     end = len(data)
     position = start
@@ -150,7 +153,7 @@ def read_ranges_5(
             second = indexed_address(table, table_base, second, size)
         elif kind != DW_RLE_start_end:
             second = wrap64(first + second)
-        if first < second and not is_discarded(first, size):
+        if first < second and not is_discarded(first, size, lowest):
             if count >= len(lows):
                 return FULL
             lows[count] = first

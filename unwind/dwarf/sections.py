@@ -1,4 +1,4 @@
-"""The .debug_* sections of one file, as bytes, decompressed when first asked for.
+"""The .debug_* sections of one file, as views of the mapped file, decompressed or relocated when first asked for.
 
 Data comes from an ElfImage; it goes to every reader of this package. A section that is missing or damaged
 is empty here, and the damage is kept as a text, so that the parts which do not need it go on.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cfi_tables.elf_image import ET_REL, ElfError, ElfImage, Section
 from unwind.dwarf.damage import DwarfError, DwarfReason
-from unwind.dwarf.integer import read_string
+from unwind.dwarf.integer import SectionData, read_string
 
 
 class DwarfSections:
@@ -22,17 +22,17 @@ class DwarfSections:
         self.image = image
         self._suffix = suffix
         self.damage: dict[str, str] = {} if damage is None else damage
-        self._data: dict[str, bytes] = {}
+        self._data: dict[str, SectionData] = {}
 
-    def get(self, name: str) -> bytes:
+    def get(self, name: str) -> SectionData:
         """The contents of section `name`, b"" when the file has none or it is damaged."""
         return self.plain(name + self._suffix)
 
-    def plain(self, name: str) -> bytes:
+    def plain(self, name: str) -> SectionData:
         """`get` of a section without the suffix."""
         data = self._data.get(name)
         if data is None:
-            data = b""
+            data = memoryview(b"")
             if self.image.has(name):
                 try:
                     data = self._contents(name)
@@ -41,17 +41,17 @@ class DwarfSections:
             self._data[name] = data
         return data
 
-    def _contents(self, name: str) -> bytes:
+    def _contents(self, name: str) -> SectionData:
         if self.image.file_type != ET_REL:
-            return self.image.section_data(name).tobytes()
+            return self.image.section_data(name).data
         # Objects have a section for each type unit, all of one name (COMDAT groups).
         parts = [self._relocated(each) for each in self.image.section_list if each.name == name]
-        return parts[0] if len(parts) == 1 else b"".join(parts) or self.image.section_data(name).tobytes()
+        return parts[0] if len(parts) == 1 else b"".join(parts) or self.image.section_data(name).data
 
-    def _relocated(self, section: Section) -> bytes:
+    def _relocated(self, section: Section) -> SectionData:
         from cfi_tables.relocation import relocated_contents
 
-        return relocated_contents(self.image, section).tobytes()
+        return relocated_contents(self.image, section).data.toreadonly()
 
     def string(self, section: str, offset: int) -> str:
         """The string at `offset` of a string section. Raises DwarfError."""

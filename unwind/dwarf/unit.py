@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from unwind.dwarf import constants as C
 from unwind.dwarf.abbreviation import AbbreviationTable
 from unwind.dwarf.damage import DwarfError, DwarfReason
-from unwind.dwarf.integer import read_unsigned
+from unwind.dwarf.integer import SectionData, read_unsigned
 from unwind.dwarf.package_index import WHOLE_FILE, Contribution
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class CompilationUnit:
         except IndexError:
             raise DwarfError(DwarfReason.TRUNCATED, section, offset, offset) from None
 
-    def _read_header(self, data: bytes, offset: int) -> None:
+    def _read_header(self, data: SectionData, offset: int) -> None:
         length = read_unsigned(data, offset, 4)
         self.offset_size = 4
         position = offset + 4

@@ -68,19 +68,24 @@ def uncovered(low: Int64s, high: Int64s, cover_low: Int64s, cover_high: Int64s) 
     after = np.append(cover_low, np.iinfo(np.int64).max)[following]
     clear = (before <= low) & (after >= high) if len(cover_low) else np.ones(len(low), dtype=bool)
     whole = np.flatnonzero(clear)
-    parts: list[tuple[int, int, int]] = []
-    for index in np.flatnonzero(~clear).tolist():
-        position, end = int(low[index]), int(high[index])
-        first = max(0, int(following[index]) - 1)
-        last = int(np.searchsorted(cover_low, end, side="left"))
-        covers = zip(cover_low[first:last].tolist(), cover_high[first:last].tolist(), strict=True)
-        for cover_begin, cover_end in covers:
-            if cover_begin > position:
-                parts.append((position, cover_begin, index))
-            position = max(position, cover_end)
-        if position < end:
-            parts.append((position, end, index))
-    pieces = [np.column_stack([low[whole], high[whole], whole]), np.array(parts, dtype=np.int64).reshape(-1, 3)]
-    found = np.concatenate(pieces)
-    found = found[np.argsort(found[:, 0], kind="stable")]
-    return found[:, 0], found[:, 1], found[:, 2]
+    part_low, part_high, part = _gaps(np.flatnonzero(~clear), low, high, following, cover_low, cover_high)
+    columns = [np.concatenate(each) for each in ((low[whole], part_low), (high[whole], part_high), (whole, part))]
+    order = np.argsort(columns[0], kind="stable")
+    return columns[0][order], columns[1][order], columns[2][order]
+
+
+def _gaps(
+    ranges: Int64s, low: Int64s, high: Int64s, following: Int64s, cover_low: Int64s, cover_high: Int64s
+) -> tuple[Int64s, Int64s, Int64s]:
+    """(low, high, range) of what lies before, between and behind the covers of each of the `ranges` (indices)."""
+    first = np.maximum(following[ranges] - 1, 0)
+    last = np.maximum(np.searchsorted(cover_low, high[ranges], side="left"), first)
+    counts = last - first + 1
+    owner = np.repeat(np.arange(len(ranges)), counts)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    behind = first[owner] + number
+    lowest, highest = low[ranges][owner], high[ranges][owner]
+    begin = np.where(number > 0, np.maximum(np.append(cover_high, 0)[behind - 1], lowest), lowest)
+    end = np.where(number < counts[owner] - 1, np.minimum(np.append(cover_low, 0)[behind], highest), highest)
+    kept = begin < end
+    return begin[kept], end[kept], ranges[owner[kept]]

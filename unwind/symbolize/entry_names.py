@@ -1,7 +1,7 @@
 """Names of all functions of a module at once: one number for each distinct name, by entry of a ModuleRows.
 
-Says what `function_name.function_name` says of a single entry. A string is read once however many entries share it;
-entries whose names are in a shared (dwz) file or a type unit, or take a look at more entries, are asked one by one.
+Says what `function_name.function_name` says of a single entry. Entries whose names are told
+by a type unit, or take a look at more entries, are asked one by one.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.hot_loop import compiled, hot_loop, plain_view
+from cfi_tables.hot_loop import hot_loop, run_hot
 from unwind.dwarf import constants as C
 from unwind.dwarf.damage import DwarfError
+from unwind.dwarf.integer import read_string
 from unwind.dwarf.language import has_scopes
-from unwind.dwarf.line_header_scan import NO_STRING, SHARED_STRING, STRING_SECTIONS
+from unwind.dwarf.line_header_scan import NO_STRING, SHARED_STRING
 from unwind.symbolize import unit_scan as U
 from unwind.symbolize.function_name import MANGLED, demangled, function_name
+from unwind.symbolize.name_table import NameTable
 
 if TYPE_CHECKING:
     from unwind.dwarf.debug_info import DebugInfo
@@ -52,7 +54,7 @@ def follow_origins(entries: Any, found: Any) -> None:
             if linkage == NO_STRING:
                 linkage = 0 + entries[base + U.LINKAGE]
             origin = 0 + entries[base + U.ORIGIN]
-            if name == SHARED_STRING or linkage == SHARED_STRING or origin < -1:
+            if name <= SHARED_STRING or linkage <= SHARED_STRING or origin < -1:
                 key = index
                 # Copies of a function in the shared file all have the name that it has there.
                 if origin < -1 and origin > U.ORIGIN_ELSEWHERE and name == NO_STRING and linkage == NO_STRING:
@@ -79,71 +81,74 @@ def follow_origins(entries: Any, found: Any) -> None:
 
 
 class EntryNames:
-    """`ids[entry]` is the number of the entry's name among `names`, 0 (which is "") for none."""
+    """`ids[entry]` is the number of the entry's name in `table`, 0 (which is "") for none."""
 
     def __init__(self, info: DebugInfo, rows: ModuleRows, plain: bool) -> None:
         self._info = info
         self._rows = rows
-        self.names: list[str] = [""]
-        self._numbers: dict[str, int] = {"": 0}
-        self._sections = [info.sections.get(name) for name in STRING_SECTIONS]
-        entries = np.ascontiguousarray(rows.entries).reshape(-1)
+        self.table = NameTable(plain, len(rows.entries) // 8)
         found = np.empty(len(rows.entries) * _WIDTH, dtype=np.int64)
-        if plain:
-            follow_origins(plain_view(entries), plain_view(found))
-        else:
-            compiled(follow_origins)(entries, found)
+        run_hot(follow_origins, not plain, np.ascontiguousarray(rows.entries).reshape(-1), found)
         self._found = found.reshape(-1, _WIDTH)
         self.ids: NDArray[np.int64] = np.zeros(len(rows.entries), dtype=np.int64)
         self._name_all()
 
-    def number(self, name: str) -> int:
-        """The number of `name`, a new one where it has none."""
-        number = self._numbers.get(name)
-        if number is None:
-            number = self._numbers[name] = len(self.names)
-            self.names.append(name)
-        return number
-
     def _name_all(self) -> None:
         entries, found = self._rows.entries, self._found
-        has_code = entries[:, U.START] != 0
+        has_code = entries[:, U.START] != U.WITHOUT_CODE
         slow = has_code & (found[:, _KEY] >= 0)
-        linked = has_code & ~slow & (found[:, _LINKAGE] >= 0)
-        scoped_language = np.array([has_scopes(each) for each in self._rows.facts[:, U.LANGUAGE].tolist()], dtype=bool)
-        scoped = has_code & ~slow & ~linked & (found[:, _NAME] >= 0)
-        in_scopes = scoped_language[entries[:, U.UNIT]] if len(entries) else scoped
-        plain = scoped & ~in_scopes
-        self._each(linked, found[:, _LINKAGE], self._linked_name)
-        self._each(plain, found[:, _NAME], lambda at: self._string(int(found[at, _NAME])))
+        linked = np.flatnonzero(has_code & ~slow & (found[:, _LINKAGE] >= 0))
+        languages = self._rows.facts[:, U.LANGUAGE]
+        with_scopes = [each for each in np.unique(languages).tolist() if has_scopes(each)]
+        scoped = has_code & ~slow & (found[:, _LINKAGE] < 0) & (found[:, _NAME] >= 0)
+        in_scopes = np.isin(languages, with_scopes)[entries[:, U.UNIT]] if len(entries) else scoped
+        plain = np.flatnonzero(scoped & ~in_scopes)
+        self._read(linked, found[linked, _LINKAGE])
+        self._correct(linked)
+        self._read(plain, found[plain, _NAME])
         self._each(scoped & in_scopes, found[:, _LAST], self._scoped_name)
         self._each(slow, found[:, _KEY], self._asked_name)
 
+    def _read(self, places: NDArray[np.int64], references: NDArray[np.int64]) -> None:
+        """Give the entries at `places` the strings that are referred to as their names."""
+        for data, offsets, chosen in self._rows.sources.string_groups(references):
+            self.ids[places[chosen]] = self.table.number_at(data, offsets)
+
+    def _correct(self, linked: NDArray[np.int64]) -> None:
+        """Let the scopes tell what the library cannot demangle of the linkage names, which are all names so far."""
+        table = self.table
+        letters = "".join({prefix[0] for prefix in MANGLED})
+        odd = [
+            number
+            for number in table.beginning_with(letters).tolist()
+            if (symbol := table.text(number)).startswith(MANGLED) and demangled(symbol) == symbol
+        ]
+        if not odd:
+            return
+        chosen = linked[np.isin(self.ids[linked], odd)]
+        _, firsts, inverse = np.unique(self.ids[chosen], return_index=True, return_inverse=True)
+        names = [self._asked_name(entry) for entry in chosen[firsts].tolist()]
+        self.ids[chosen] = table.number_of(names)[inverse]
+
     def _each(self, chosen: NDArray[np.bool_], keys: NDArray[np.int64], name_of: Any) -> None:
-        """Number the chosen entries, of which those with equal keys have the name of the first one."""
+        """Name the chosen entries, of which those with equal keys have the name of the first one."""
         places = np.flatnonzero(chosen)
         if not len(places):
             return
         _, firsts, inverse = np.unique(keys[places], return_index=True, return_inverse=True)
-        numbers = [self.number(name_of(at)) for at in places[firsts].tolist()]
-        self.ids[places] = np.array(numbers, dtype=np.int64)[inverse]
+        self.ids[places] = self.table.number_of([name_of(at) for at in places[firsts].tolist()])[inverse]
 
     def _string(self, reference: int) -> str:
-        data, begin = self._sections[reference & 7], reference >> 3
-        end = data.find(b"\0", begin)
-        return data[begin:end].decode("utf-8", "backslashreplace") if end >= 0 else ""
-
-    def _linked_name(self, entry: int) -> str:
-        symbol = self._string(int(self._found[entry, _LINKAGE]))
-        # What the library cannot demangle, the scopes tell.
-        if symbol.startswith(MANGLED) and demangled(symbol) == symbol:
-            return self._asked_name(entry)
-        return symbol
+        try:
+            return read_string(*self._rows.sources.string_data(reference))[0]
+        except IndexError:
+            return ""
 
     def _asked_name(self, entry: int) -> str:
         columns = self._rows.entries[entry]
         try:
-            found = self._rows.units[int(columns[U.UNIT])].entry_at(int(columns[U.OFFSET]))
+            unit = self._rows.sources.unit(int(columns[U.UNIT]))
+            found = unit.entry_at(self._rows.sources.place(int(columns[U.OFFSET]))[1])
             name, linkage = function_name(found)
         except DwarfError as error:
             self._info.note_problem(error.problem)

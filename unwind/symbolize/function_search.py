@@ -12,12 +12,13 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cfi_tables.hot_loop import compiled_pays
 from unwind.dwarf import constants as C
 from unwind.dwarf import function_scan as F
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.die import Die
 from unwind.dwarf.entry import Entry
-from unwind.dwarf.line_program import FLAG_END_SEQUENCE, FLAG_IS_STMT, LineTable, prefer_plain
+from unwind.dwarf.line_program import FLAG_END_SEQUENCE, FLAG_IS_STMT, INTERPRETED_RATE, LineTable
 from unwind.symbolize.function_entry import after_prologue, is_optimized
 from unwind.symbolize.function_index import FunctionIndex, name_matcher
 from unwind.symbolize.function_name import demangled, is_cold_part
@@ -86,7 +87,7 @@ class FunctionSearch:
             return []
         tables: dict[DebugInfo, list[FunctionTable]] = {}
         size = sum(unit.end - unit.offset for unit in info.full_units)
-        plain = prefer_plain(size)
+        plain = not compiled_pays(F.scan_functions, size / INTERPRETED_RATE)
         for unit in info.units:
             table = None if unit.is_type else self.symbols.function_table(unit, plain)
             if table is not None:

@@ -5,21 +5,39 @@ Functions of the debugging information come first; where there are none, lines t
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.elf_image import PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, ElfImage
-from cfi_tables.hot_loop import compiled, plain_view
+from cfi_tables.elf_image import (
+    ET_REL,
+    PF_X,
+    PT_LOAD,
+    SHF_ALLOC,
+    SHF_COMPRESSED,
+    SHF_EXECINSTR,
+    ElfError,
+    ElfImage,
+)
+from cfi_tables.hot_loop import compiled, compiled_pays, plain_view
+from cfi_tables.relocation import section_addresses
+from cfi_tables.worker_threads import run_parts
 from unwind.dwarf import constants as C
-from unwind.dwarf.line_program import prefer_plain
+from unwind.dwarf.line_header_scan import STRING_SECTIONS
+from unwind.dwarf.line_program import INTERPRETED_RATE
 from unwind.symbolize import index_encoding, symbol_index
 from unwind.symbolize import scope_rows as S
 from unwind.symbolize import unit_scan as U
 from unwind.symbolize.address_pieces import disjoint_pieces, uncovered
+from unwind.symbolize.index_encoding import EncodedRows
+from unwind.symbolize.index_lookup import IndexLookup
+from unwind.symbolize.name_table import NameTable
 from unwind.symbolize.symbol_index import SymbolIndex
 from unwind.symbolize.symbol_pieces import symbol_pieces
+from unwind.symbolize.unit_scan import SECTIONS
 
 if TYPE_CHECKING:
     from unwind.dwarf.debug_info import DebugInfo
@@ -31,18 +49,48 @@ if TYPE_CHECKING:
 Int64s = NDArray[np.int64]
 _NOWHERE = np.iinfo(np.int64).min
 _LEVELS = 1 << 14
+_MANY = 4 << 20
+_LARGE = 1 << 16
+"""Bytes of a compressed section from which on a thread is begun for it."""
+
+
+def load_sections(image: ElfImage) -> None:
+    """Have several threads decompress the sections that an index is made of; damage is told when they are read."""
+    sections = [image.sections[name] for name in (*SECTIONS, *STRING_SECTIONS) if name in image.sections]
+    chosen = [each.name for each in dict.fromkeys(sections) if each.flags & SHF_COMPRESSED and each.size > _LARGE]
+
+    def load(name: str) -> None:
+        with suppress(ElfError):
+            image.section_data(name)
+
+    run_parts([partial(load, name) for name in chosen], image.file_type != ET_REL)
 
 
 def build_index(symbols: ModuleSymbols, plain: bool | None = None) -> SymbolIndex:
-    """The index of a module. `plain` chooses the form of the hot loops (None: by size).
+    """The index of a module; see `build_lookup`."""
+    return build_lookup(symbols, plain).index
+
+
+def build_lookup(symbols: ModuleSymbols, plain: bool | None = None) -> IndexLookup:
+    """Lookups in the index of a module, which is made. `plain` chooses the form of the hot loops (None: by size).
 
     What is damaged is left out; `symbols.problems` then says what.
     """
     info = symbols.debug_info
     if plain is None:
-        plain = info is None or prefer_plain(len(info.sections.get(".debug_info")))
-    made = _Build(symbols, plain)
-    return SymbolIndex(made.encoded(), f"symbol index of {symbols.image.path}")
+        plain = info is None or not compiled_pays(U.scan_units, _size(info) / INTERPRETED_RATE)
+    data, rows = _Build(symbols, plain).encoded()
+    lookup = IndexLookup(SymbolIndex(data, f"symbol index of {symbols.image.path}", sound=True))
+    lookup.keep_rows(rows.addresses, rows.scopes, rows.values)
+    return lookup
+
+
+def _size(info: DebugInfo) -> int:
+    """Bytes of entries that an index is made of, as far as it takes to see that they are many."""
+    size = len(info.sections.get(".debug_info"))
+    if size < _MANY and info.image.has(".debug_addr"):  # split units cannot do without
+        size = sum(unit.end - unit.offset for unit in info.full_units)
+    return size
 
 
 class _Build:
@@ -62,18 +110,12 @@ class _Build:
 
             self._rows = scan_module(symbols.debug_info, plain)
             self._names = EntryNames(symbols.debug_info, self._rows, plain)
-            self._files = SourceFiles(symbols.debug_info, self._rows)
+            self._files = SourceFiles(self._rows)
         self._code = _code_ranges(symbols.image)
-        self.names = [""] if self._names is None else self._names.names
-        self._numbers = {name: number for number, name in enumerate(self.names)}
+        self.names = NameTable(plain) if self._names is None else self._names.table
 
-    def _number(self, name: str) -> int:
-        number = self._numbers.setdefault(name, len(self.names))
-        if number == len(self.names):
-            self.names.append(name)
-        return number
-
-    def encoded(self) -> NDArray[np.uint8]:
+    def encoded(self) -> tuple[NDArray[np.uint8], EncodedRows]:
+        """The index, and its rows as they were before they were packed."""
         image = self._symbols.image
         pieces, starts, entries = self._pieces()
         found = self._scopes(pieces, entries)
@@ -92,15 +134,16 @@ class _Build:
             "build_id": np.void(build_id.ljust(32, b"\0")),
             "build_id_size": len(build_id),
         }
-        columns, arrays, counts = index_encoding.encode_rows(*found)
+        rows = index_encoding.encode_rows(*found)
         begins, begin_arrays = index_encoding.encode_begins(*_begins(pieces, starts))
+        columns = index_encoding.pack_columns(rows.values | begins, self._plain)
         paths = [""] if self._files is None else self._files.paths
-        arrays |= begin_arrays | index_encoding.encode_strings("name", self.names)
+        arrays = rows.arrays | begin_arrays | index_encoding.encode_names(self.names)
         arrays |= index_encoding.encode_strings("file", paths)
         arrays |= {"mapped": mapped_ranges(image), "damaged": damaged}
-        header |= counts
-        header |= {"name_count": len(self.names), "file_count": len(paths), "begin_count": begins["begin"].count}
-        return symbol_index.encode_index(header, columns | begins, arrays)
+        header |= rows.counts
+        header |= {"name_count": len(self.names), "file_count": len(paths), "begin_count": len(begins["begin"])}
+        return symbol_index.encode_index(header, columns, arrays), rows
 
     # --- which piece of code is whose
 
@@ -166,7 +209,7 @@ class _Build:
         named = symbol_pieces(self._symbols.symbol_names, free_low, free_high)
         entries = np.zeros((1 + len(named.symbols), S.ENTRY_WIDTH), dtype=np.int64)
         entries[:, (S.ENTRY_OUTER, S.ENTRY_SCOPE)] = -1
-        entries[1:, S.ENTRY_NAME] = [self._number(symbol.name) for symbol in named.symbols]
+        entries[1:, S.ENTRY_NAME] = self.names.number_of([symbol.name for symbol in named.symbols])
         line_low, line_high = unclaimed[:, S.PIECE_LOW], unclaimed[:, S.PIECE_HIGH]
         cuts = np.unique(np.concatenate([line_low, line_high, named.low, named.high]))
         begins, ends = cuts[:-1], cuts[1:]
@@ -219,8 +262,9 @@ class _Build:
 
 def _code_ranges(image: ElfImage) -> tuple[Int64s, Int64s]:
     """Where the module has code, sorted and disjoint: its sections with code, or its segments without any."""
+    addresses = section_addresses(image)
     ranges = [
-        (each.address, each.address + each.size)
+        (addresses[each.index], addresses[each.index] + each.size)
         for each in image.section_list
         if each.flags & SHF_EXECINSTR and each.size
     ] or [
@@ -282,8 +326,9 @@ def mapped_ranges(image: ElfImage) -> NDArray[np.uint64]:
     """The addresses that a module has in memory."""
     ranges = [(each.address, each.address + each.memory_size) for each in image.segments if each.type == PT_LOAD]
     if not ranges:
+        addresses = section_addresses(image)
         sections = (each for each in image.section_list if each.flags & SHF_ALLOC)
-        ranges = [(each.address, each.address + each.size) for each in sections]
+        ranges = [(addresses[each.index], addresses[each.index] + each.size) for each in sections]
     return np.array([each for pair in sorted(ranges) for each in pair], dtype=np.uint64)
 
 

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.hot_loop import compiled, hot_loop
 from unwind.symbolize import scope_rows as S
+from unwind.symbolize.name_table import NameTable
 from unwind.symbolize.packed_column import BLOCK, PackedColumn, pack
 from unwind.symbolize.symbol_index import STRING_BLOCK
 
 Int64s = NDArray[np.int64]
 
 
-def encode_rows(
-    rows: Int64s, scopes: Int64s, functions: Int64s
-) -> tuple[dict[str, PackedColumn], dict[str, NDArray[Any]], dict[str, int]]:
-    """(columns, arrays, counts) of the rows, scopes and functions that `make_scopes` wrote."""
+@dataclass(slots=True)
+class EncodedRows:
+    """The parts of an index that rows, scopes and functions make."""
+
+    values: dict[str, Int64s]
+    """What the packed columns hold, by their names."""
+    arrays: dict[str, NDArray[Any]]
+    counts: dict[str, int]
+    addresses: Int64s
+    scopes: Int64s
+    """Of each row."""
+
+
+def encode_rows(rows: Int64s, scopes: Int64s, functions: Int64s) -> EncodedRows:
+    """Encode the rows, scopes and functions that `make_scopes` wrote."""
     scope = rows[:, S.ROW_SCOPE]
     function_of = scopes[:, S.SCOPE_FUNCTION]
     outer = scopes[:, S.SCOPE_OUTER]
@@ -26,31 +40,61 @@ def encode_rows(
     codes, before = _scope_codes(scope)
     numbers = _by_frequency(function_of, len(functions))
     order = np.argsort(numbers)
-    columns = {
-        "delta": pack(_distances(addresses)),
-        "scope": pack(codes),
-        "line": pack(_line_codes(rows[:, S.ROW_LINE], least[function_of[scope]])),
-        "column": pack(rows[:, S.ROW_COLUMN]),
-        "outer": pack(np.where(outer > 0, np.arange(len(scopes)) - outer, 0)),
-        "function": pack(numbers[function_of]),
-        "call_line": pack(_line_codes(scopes[:, S.SCOPE_CALL_LINE], least[function_of[outer]])),
-        "call_column": pack(scopes[:, S.SCOPE_CALL_COLUMN]),
-        "name": pack(functions[order, S.FUNCTION_NAME]),
-        "file": pack(functions[order, S.FUNCTION_FILE]),
-        "least_line": pack(least[order]),
+    values = {
+        "delta": _distances(addresses),
+        "scope": codes,
+        "line": _line_codes(rows[:, S.ROW_LINE], least[function_of[scope]]),
+        "column": rows[:, S.ROW_COLUMN],
+        "outer": np.where(outer > 0, np.arange(len(scopes)) - outer, 0),
+        "function": numbers[function_of],
+        "call_line": _line_codes(scopes[:, S.SCOPE_CALL_LINE], least[function_of[outer]]),
+        "call_column": scopes[:, S.SCOPE_CALL_COLUMN],
+        "name": functions[order, S.FUNCTION_NAME],
+        "file": functions[order, S.FUNCTION_FILE],
+        "least_line": least[order],
     }
-    arrays: dict[str, NDArray[Any]] = {
-        "block_address": _firsts(addresses).view(np.uint64),
-        "block_scope": before,
-    }
+    arrays: dict[str, NDArray[Any]] = {"block_address": _firsts(addresses).view(np.uint64), "block_scope": before}
     counts = {"row_count": len(rows), "scope_count": len(scopes), "function_count": len(functions)}
-    return columns, arrays, counts
+    return EncodedRows(values, arrays, counts, addresses, scope)
 
 
-def encode_begins(addresses: Int64s, values: Int64s) -> tuple[dict[str, PackedColumn], dict[str, NDArray[Any]]]:
-    """(columns, arrays) of where functions and their parts begin."""
-    columns = {"begin": pack(_distances(addresses)), "begin_offset": pack(values)}
-    return columns, {"begin_address": _firsts(addresses).view(np.uint64)}
+def encode_begins(addresses: Int64s, values: Int64s) -> tuple[dict[str, Int64s], dict[str, NDArray[Any]]]:
+    """(values of columns, arrays) of where functions and their parts begin."""
+    return {"begin": _distances(addresses), "begin_offset": values}, {
+        "begin_address": _firsts(addresses).view(np.uint64)
+    }
+
+
+@hot_loop
+def pack_values(values: Any, data: Any, begins: Any) -> int:
+    """Pack as `packed_column.pack` does, into `data`, which is large enough. Returns how many bytes that took."""
+    at = 0
+    for index in range(len(values)):
+        if index % BLOCK == 0:
+            begins[index // BLOCK] = at
+        value = 0 + values[index]
+        while value > 127:
+            data[at] = value & 127 | 128
+            value >>= 7
+            at += 1
+        data[at] = value
+        at += 1
+    begins[len(begins) - 1] = at
+    return at
+
+
+def pack_columns(values: dict[str, Int64s], plain: bool) -> dict[str, PackedColumn]:
+    """Packed columns of these values; `plain` has NumPy do it."""
+    if plain:
+        return {name: pack(each) for name, each in values.items()}
+    packed: dict[str, PackedColumn] = {}
+    longest = max(map(len, values.values()))
+    data = np.empty(10 * longest, dtype=np.uint8)
+    for name, each in values.items():
+        begins = np.zeros(-(-len(each) // BLOCK) + 1, dtype=np.int64)
+        size = compiled(pack_values)(np.ascontiguousarray(each), data, begins)
+        packed[name] = PackedColumn(data[:size].copy(), begins.astype(np.uint32), len(each))
+    return packed
 
 
 def encode_strings(name: str, strings: list[str]) -> dict[str, NDArray[Any]]:
@@ -58,6 +102,11 @@ def encode_strings(name: str, strings: list[str]) -> dict[str, NDArray[Any]]:
     encoded = [each.encode("utf-8", "surrogateescape").partition(b"\0")[0] + b"\0" for each in strings]
     begins = np.cumsum([0, *map(len, encoded)])[:-1][::STRING_BLOCK]
     return {f"{name}s": np.frombuffer(b"".join(encoded), dtype=np.uint8), f"{name}_begins": begins.astype(np.uint32)}
+
+
+def encode_names(names: NameTable) -> dict[str, NDArray[Any]]:
+    """The arrays of the names."""
+    return {"names": names.texts, "name_begins": names.begins[::STRING_BLOCK].astype(np.uint32)}
 
 
 def _firsts(addresses: Int64s) -> Int64s:

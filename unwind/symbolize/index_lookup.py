@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +97,11 @@ class AddressFrames:
     file_table: Sequence[str]
 
 
+_Rows: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
+"""Address, scope, line code and column of each row."""
+_WHOLE_COLUMNS = ("outer", "function", "call_line", "call_column", "name", "file", "least_line")
+
+
 class IndexLookup:
     """Lookups in one index. What a large batch unpacks of it is kept for the next one."""
 
@@ -106,9 +110,19 @@ class IndexLookup:
         self._columns = index.columns
         self._arrays = index.arrays
         self._whole: dict[str, NDArray[np.int32]] = {}
+        self._kept_rows: _Rows | None = None
         counts, arrays = index.counts, index.arrays
         self.names = Strings(arrays["names"], arrays["name_begins"], counts["name_count"])
         self.files = Strings(arrays["files"], arrays["file_begins"], counts["file_count"])
+
+    def keep_rows(self, addresses: Int64s, scopes: Int64s, values: dict[str, Int64s]) -> None:
+        """Take what the index was made of, which need not be unpacked then: of its rows the addresses and scopes, and
+        the values of its columns.
+        """
+        lines, columns = (values[name].astype(np.int32) for name in ("line", "column"))
+        self._kept_rows = (addresses.astype(np.uint64), scopes.astype(np.int32), lines, columns)
+        for name in _WHOLE_COLUMNS:
+            self._whole[name] = values[name].astype(np.int32)
 
     def frames(self, addresses: NDArray[np.uint64]) -> AddressFrames:
         """The frames at `addresses`, file virtual addresses in any order. Raises SymbolIndexError for damage."""
@@ -174,8 +188,10 @@ class IndexLookup:
 
     def _rows_at(self, addresses: NDArray[np.uint64]) -> list[NDArray[np.int32]]:
         """Scope, line code and column of the row in force at each address."""
-        if self._is_much("delta", len(addresses)):
-            begins, scopes, lines, columns = self._all_rows
+        if self._kept_rows is None and self._is_much("delta", len(addresses)):
+            self._kept_rows = self._all_rows()
+        if self._kept_rows is not None:
+            begins, scopes, lines, columns = self._kept_rows
         else:
             blocks = self._blocks("block_address", addresses)
             begins = self._addresses("delta", "block_address", blocks)
@@ -188,8 +204,7 @@ class IndexLookup:
             column[inside] = values[place[inside]]
         return found
 
-    @cached_property
-    def _all_rows(self) -> tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    def _all_rows(self) -> _Rows:
         begins = self._addresses("delta", "block_address", None)
         lines, columns = (self._columns[name].blocks().astype(np.int32) for name in ("line", "column"))
         return begins, self._scope_numbers(None), lines, columns

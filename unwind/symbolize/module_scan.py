@@ -14,26 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables.hot_loop import compiled, plain_view
-from cfi_tables.worker_threads import run_parts
+from cfi_tables.worker_threads import run_parts, worker_count
 from unwind.dwarf import abbreviation_scan as A
-from unwind.dwarf import constants as C
 from unwind.dwarf import function_scan as F
 from unwind.dwarf import line_header_scan as H
 from unwind.dwarf.abbreviation_scan import form_sizes
 from unwind.dwarf.damage import DwarfReason
-from unwind.dwarf.integer import read_unsigned
+from unwind.dwarf.unit_header_scan import UNIT_END, UNIT_OFFSET
 from unwind.symbolize import unit_scan as U
+from unwind.symbolize.scan_source import ScanSource, ScanSources
 from unwind.symbolize.unit_root import ROOT_COUNT
 from unwind.symbolize.unit_scan import scan_units
 
 if TYPE_CHECKING:
     from unwind.dwarf.debug_info import DebugInfo
-    from unwind.dwarf.unit import CompilationUnit
 
 _LEVELS = 1 << 14
 _SCRATCH_LIMIT = 1 << 20
 _PART = 8 << 20
-"""Bytes of .debug_info that a thread reads at a time, at least."""
+"""Bytes of .debug_info that a thread reads at a time, at most (but for one unit)."""
+_LEAST_PART = 1 << 18
 
 Int64s = NDArray[np.int64]
 
@@ -42,7 +42,8 @@ Int64s = NDArray[np.int64]
 class ModuleRows:
     """What `scan_units` found, int64 of shape (count, columns); indices count through the whole module."""
 
-    units: list[CompilationUnit]
+    sources: ScanSources
+    """The files that it was found in, which tell what offsets and numbers of units mean."""
     facts: Int64s
     entries: Int64s
     rows: Int64s
@@ -51,6 +52,10 @@ class ModuleRows:
     """A string each."""
     files: Int64s
     """A string and the index of a directory among those of its unit."""
+
+
+_WIDTHS = (U.ENTRY_WIDTH, U.ROW_WIDTH, U.RUN_WIDTH, 1, 2)
+"""Of entries, rows, runs, directories and files."""
 
 
 class _Part:
@@ -82,16 +87,15 @@ class _Part:
     def make_output(self, factor: int) -> None:
         self._output *= factor
         count = self._output
-        widths = (U.ENTRY_WIDTH, 2 * U.ROW_WIDTH, U.RUN_WIDTH, 1, 2)
+        widths = (U.ENTRY_WIDTH, 2 * U.ROW_WIDTH, *_WIDTHS[2:])
         self.output = tuple(np.empty(count * width, dtype=np.int64) for width in widths)
         self.counts = np.zeros(U.COUNTS, dtype=np.int64)
 
     def taken(self) -> list[Int64s]:
         """What was written; the output is to be made anew if it is used again."""
-        widths = (U.ENTRY_WIDTH, U.ROW_WIDTH, U.RUN_WIDTH, 1, 2)
         return [
             array[: int(count) * width].reshape(-1, width)
-            for array, count, width in zip(self.output, self.counts, widths, strict=True)
+            for array, count, width in zip(self.output, self.counts, _WIDTHS, strict=True)
         ]
 
     def groups(self) -> list[Any]:
@@ -101,149 +105,197 @@ class _Part:
 
 
 def scan_module(info: DebugInfo, plain: bool) -> ModuleRows:
-    """Read all units of `info`; `plain` chooses the form of the hot loops. Damage is noted in `info.problems`."""
-    units = [unit for unit in info.units if unit.unit_type != C.DW_UT_type]
-    columns = np.array(
-        [
-            (
-                *(unit.offset, unit.die_offset, unit.end, unit.version, unit.address_size, unit.offset_size),
-                unit.abbreviation_offset,
-            )
-            for unit in units
-        ],
-        dtype=np.int64,
-    ).reshape(-1)
-    facts = np.zeros(len(units) * U.FACT_WIDTH, dtype=np.int64)
-    sections = tuple(_section(info, name, plain) for name in U.SECTIONS)
-    longest = _longest_program(info.sections.get(".debug_line"))
-    parts = _parts(units)
+    """Read all units of `info`, of its split files, and of the shared file that they refer to.
 
-    def read(part: tuple[int, int]) -> list[list[Int64s]]:
-        return _read_part(part, units, sections, columns, facts, longest, plain)
-
-    if not plain:
-        compiled(scan_units)
-    found = run_parts([partial(read, part) for part in parts], not plain)
-    result = _joined(units, facts.reshape(-1, U.FACT_WIDTH), [each for part in found for each in part])
+    `plain` chooses the form of the hot loops. Damage is noted in `info.problems`.
+    """
+    sources = ScanSources(info, plain)
+    scans = [_Scan(sources, [sources.own_units()])]
+    skeletons = np.flatnonzero(scans[0].facts[:, U.SPLIT]).tolist()
+    if skeletons:
+        scans.append(_Scan(sources, sources.split_units(skeletons)))
+    if any(scan.refers_to_shared for scan in scans) and info.alternate is not None:
+        shared = sources.shared_units(info.alternate)
+        for scan in scans:
+            scan.find_shared(shared.base)
+        scans.append(_Scan(sources, [shared], with_code=False))
+    result = _joined(sources, scans)
     _note_damage(info, result)
     return result
 
 
-def _section(info: DebugInfo, name: str, plain: bool) -> Any:
-    data = info.sections.get(name)
-    return data if plain else np.frombuffer(data or b"\0", dtype=np.uint8)[: len(data)]
+class _Scan:
+    """The units of some sources read; `parts` has the outputs, in the order of the units."""
+
+    def __init__(self, sources: ScanSources, members: list[ScanSource], with_code: bool = True) -> None:
+        """Without `with_code` the units have no code, and rows are not kept."""
+        self._sources = sources
+        self._with_code = with_code
+        self.facts = np.zeros((sum(len(each.units) for each in members), U.FACT_WIDTH), dtype=np.int64)
+        tasks = []
+        before = 0
+        for pieces in _pieces(members):
+            facts = []
+            for _, first, last in pieces:
+                facts.append((before, self.facts[before : before + last - first]))
+                before += last - first
+            tasks.append(partial(self._read, pieces, facts))
+        self.parts = [part for found in run_parts(tasks, not sources.plain) for part in found]
+
+    @property
+    def refers_to_shared(self) -> bool:
+        """Whether some entry is completed by one of the shared file, or named by a string of it."""
+        return any(
+            bool((part[0][:, U.ORIGIN] <= U.ORIGIN_SHARED).any() or (part[0][:, U.NAME] <= H.SHARED_STRING).any())
+            or bool((part[0][:, U.LINKAGE] <= H.SHARED_STRING).any())
+            for part in self.parts
+        )
+
+    def find_shared(self, base: int) -> None:
+        """Let offsets in the shared file count from `base`."""
+        for part in self.parts:
+            origins = part[0][:, U.ORIGIN]
+            shared = (origins <= U.ORIGIN_SHARED) & (origins > U.ORIGIN_ELSEWHERE)
+            origins[shared] = base + U.ORIGIN_SHARED - origins[shared]
+            for column in (U.NAME, U.LINKAGE):
+                strings = part[0][:, column]
+                shared = strings <= H.SHARED_STRING
+                strings[shared] = 8 * (base + H.SHARED_STRING - strings[shared]) + H.IN_STR
+
+    def _read(self, pieces: list[tuple[ScanSource, int, int]], facts: list[tuple[int, Int64s]]) -> list[list[Int64s]]:
+        """Read units of several sources, one after the other, with the same work arrays."""
+        sizes = np.concatenate([_sizes(source)[first:last] for source, first, last in pieces])
+        work = _Part(
+            max(int(sizes.max()), int(sizes.sum()) // 4), self._sources.longest_program, self._sources.plain
+        )  # fmt: skip
+        found = []
+        for (source, first, last), (before, columns) in zip(pieces, facts, strict=True):
+            for part in self._read_source(work, source, first, last, columns):
+                _place(part, source.base, before)
+                if not self._with_code:
+                    part[1], part[2] = part[1][:0], part[2][:0]
+                found.append(part)
+        return found
+
+    def _read_source(self, work: _Part, source: ScanSource, first: int, last: int, facts: Int64s) -> list[list[Int64s]]:
+        plain = self._sources.plain
+        scan: Any = scan_units if plain else compiled(scan_units)
+        units = source.units[first:last]
+        arrays = (units.reshape(-1), source.told, form_sizes(), facts.reshape(-1))
+        columns, told, sizes, flat_facts = (plain_view(each) if plain else each for each in arrays)
+        sections = self._sources.sections(source)
+        largest = int(_sizes(source)[first:last].max())
+        found: list[list[Int64s]] = []
+        at, count = 0, last - first
+        while True:
+            counts = plain_view(work.counts) if plain else work.counts
+            begin = at
+            at, full = scan(sections, columns, told, at, count, sizes, *work.groups(), flat_facts, counts)
+            if full == U.SCRATCH_FULL and work.largest <= _SCRATCH_LIMIT + 4 * largest:
+                work.make_scratch(2)
+            elif full == U.SCRATCH_FULL:
+                # No sound unit has so many ranges: a list that is referred to again and again.
+                facts[at, U.STATUS] = U.DAMAGED_RANGES
+                facts[at, U.PLACE] = units[at, UNIT_OFFSET]
+                at += 1
+            elif full == U.OUTPUT_FULL and at == begin and not work.counts.any():
+                work.make_output(2)
+            else:
+                found.append(work.taken())
+                work.make_output(1)
+                if not full:
+                    return found
 
 
-def _longest_program(data: bytes) -> int:
-    """Bytes of the longest line number program, with its header; of the rest where a length is damaged."""
-    longest = position = 0
-    try:
-        while position < len(data):
-            length, header = read_unsigned(data, position, 4), 4
-            if length == 0xFFFFFFFF:
-                length, header = read_unsigned(data, position + 4, 8), 12
-            longest = max(longest, min(length + header, len(data) - position))
-            position += length + header
-    except IndexError:
-        return len(data)
-    # A unit may refer to a place between the headers, where any length may stand.
-    return longest if position == len(data) else len(data)
+def _sizes(source: ScanSource) -> Int64s:
+    sizes: Int64s = source.units[:, UNIT_END] - source.units[:, UNIT_OFFSET]
+    return sizes
 
 
-def _parts(units: list[CompilationUnit]) -> list[tuple[int, int]]:
-    """(first unit, last unit) of each part of the work."""
-    parts = []
-    first = size = 0
-    for index, unit in enumerate(units):
-        size += unit.end - unit.offset
-        if size >= _PART:
-            parts.append((first, index + 1))
-            first, size = index + 1, 0
-    if first < len(units):
-        parts.append((first, len(units)))
-    return parts
+def _pieces(members: list[ScanSource]) -> list[list[tuple[ScanSource, int, int]]]:
+    """The work divided: for each part the units (first, last) of sources, in their order."""
+    total = sum(int(_sizes(source).sum()) for source in members)
+    most = max(_LEAST_PART, min(_PART, total // (2 * worker_count())))
+    parts: list[list[tuple[ScanSource, int, int]]] = [[]]
+    size = 0
+    for source in members:
+        first = 0
+        for index, each in enumerate(_sizes(source).tolist()):
+            size += each
+            if size >= most:
+                parts[-1].append((source, first, index + 1))
+                parts.append([])
+                first, size = index + 1, 0
+        if first < len(source.units):
+            parts[-1].append((source, first, len(source.units)))
+    return [part for part in parts if part]
 
 
-def _read_part(
-    part: tuple[int, int],
-    units: list[CompilationUnit],
-    sections: tuple[Any, ...],
-    columns: Int64s,
-    facts: Int64s,
-    longest: int,
-    plain: bool,
-) -> list[list[Int64s]]:
-    first, last = part
-    largest = max(unit.end - unit.offset for unit in units[first:last])
-    total = sum(unit.end - unit.offset for unit in units[first:last])
-    work = _Part(max(largest, total // 4), longest, plain)
-    scan: Any = scan_units if plain else compiled(scan_units)
-    fixed = [plain_view(each) if plain else each for each in (columns, form_sizes(), facts)]
-    found: list[list[Int64s]] = []
-    while True:
-        counts = plain_view(work.counts) if plain else work.counts
-        begin = first
-        first, full = scan(sections, fixed[0], first, last, fixed[1], *work.groups(), fixed[2], counts)
-        if full == U.SCRATCH_FULL and work.largest <= _SCRATCH_LIMIT + 4 * largest:
-            work.make_scratch(2)
-        elif full == U.SCRATCH_FULL:
-            # No sound unit has so many ranges: a list that is referred to again and again.
-            facts[first * U.FACT_WIDTH + U.STATUS] = U.DAMAGED_RANGES
-            facts[first * U.FACT_WIDTH + U.PLACE] = units[first].offset
-            first += 1
-        elif full == U.OUTPUT_FULL and first == begin and not work.counts.any():
-            work.make_output(2)
-        else:
-            found.append(work.taken())
-            if not full:
-                return found
-            work.make_output(1)
+def _place(part: list[Int64s], base: int, before: int) -> None:
+    """Let units in a part count from `before`, and offsets in their file's sections from `base`."""
+    entries, _, runs = part[:3]
+    if before:
+        entries[:, U.UNIT] += before
+        runs[:, U.RUN_UNIT] += before
+    if base:
+        entries[:, U.OFFSET] += base
+        entries[entries[:, U.ORIGIN] >= 0, U.ORIGIN] += base
+        for column in (U.NAME, U.LINKAGE):
+            entries[entries[:, column] >= 0, column] += 8 * base
 
 
-def _joined(units: list[CompilationUnit], facts: Int64s, parts: list[list[Int64s]]) -> ModuleRows:
+def _joined(sources: ScanSources, scans: list[_Scan]) -> ModuleRows:
     """The parts put together, with every index shifted to count through the module."""
-    entries = rows = directories = files = 0
-    for part in parts:
-        part_entries, part_rows, part_runs, part_directories, part_files = part
-        parents = part_entries[:, U.PARENT]
-        parents[parents >= 0] += entries
-        call_files = part_entries[:, U.CALL_FILE]
-        call_files[call_files >= 0] += files
-        owners = part_rows[:, U.ROW_ENTRY]
-        owners[owners >= 0] += entries
-        row_files = part_rows[:, U.ROW_FILE]
-        row_files[row_files >= 0] += files
-        part_runs[:, U.RUN_FIRST] += rows
-        entries += len(part_entries)
-        rows += len(part_rows)
-        directories += len(part_directories)
-        files += len(part_files)
-    columns = [np.concatenate(each) if each else np.zeros((0, 1), dtype=np.int64) for each in zip(*parts, strict=True)]
-    if not columns:
-        widths = (U.ENTRY_WIDTH, U.ROW_WIDTH, U.RUN_WIDTH, 1, 2)
-        columns = [np.zeros((0, width), dtype=np.int64) for width in widths]
-    _shift_facts(facts, parts)
-    return ModuleRows(units, facts, columns[0], columns[1], columns[2], columns[3].reshape(-1), columns[4])
-
-
-def _shift_facts(facts: Int64s, parts: list[list[Int64s]]) -> None:
-    """Let the units' first directory, file and entry count through the module: a part's units stand side by side."""
+    begins = [0] * len(_WIDTHS)
+    units = 0
+    tasks = []
+    columns: list[Int64s] = []
+    for scan in scans:
+        for part in scan.parts:
+            tasks.append(partial(_put, columns, part, tuple(begins), units))
+            begins = [begin + len(each) for begin, each in zip(begins, part, strict=True)]
+        units += len(scan.facts)
+    columns += [np.empty((total, width), dtype=np.int64) for total, width in zip(begins, _WIDTHS, strict=True)]
+    run_parts(tasks, not sources.plain)
+    facts = np.concatenate([scan.facts for scan in scans])
+    # The units' directories and files stand in the order of the units.
     for column, counted in ((U.FIRST_DIRECTORY, U.DIRECTORY_COUNT), (U.FIRST_FILE, U.FILE_COUNT)):
         facts[:, column] = np.cumsum(facts[:, counted]) - facts[:, counted]
+    return ModuleRows(sources, facts, columns[0], columns[1], columns[2], columns[3].reshape(-1), columns[4])
+
+
+def _put(columns: list[Int64s], part: list[Int64s], begins: tuple[int, ...], units: int) -> None:
+    """Move one part to where it begins in the whole columns; what it was made of can go then."""
+    taken = []
+    for index, (whole, begin) in enumerate(zip(columns, begins, strict=True)):
+        place = whole[begin : begin + len(part[index])]
+        place[:] = part[index]
+        taken.append(place)
+        part[index] = columns[index][:0]
+    entries, rows, runs = taken[:3]
+    _shift(entries[:, U.PARENT], begins[0])
+    _shift(entries[:, U.CALL_FILE], begins[4])
+    _shift(rows[:, U.ROW_ENTRY], begins[0])
+    _shift(rows[:, U.ROW_FILE], begins[4])
+    entries[:, U.UNIT] += units
+    runs[:, U.RUN_UNIT] += units
+    runs[:, U.RUN_FIRST] += begins[1]
+
+
+def _shift(column: Int64s, distance: int) -> None:
+    """Add `distance` to what is no -1."""
+    column += distance * (column >= 0)
 
 
 def _note_damage(info: DebugInfo, rows: ModuleRows) -> None:
     for index in np.flatnonzero(rows.facts[:, U.STATUS]).tolist():
         status, place = int(rows.facts[index, U.STATUS]), int(rows.facts[index, U.PLACE])
-        unit = rows.units[index]
+        unit = rows.sources.unit(index)
         if status == U.DAMAGED_LINES:
-            info.note(DwarfReason.BAD_LINE_PROGRAM, ".debug_line", place, unit.offset)
+            info.note(DwarfReason.BAD_LINE_PROGRAM, ".debug_line", place, (unit.skeleton or unit).offset)
         elif status == U.DAMAGED_ABBREVIATIONS:
-            info.note(DwarfReason.TRUNCATED, ".debug_abbrev", place, unit.offset)
+            unit.info.note(DwarfReason.TRUNCATED, ".debug_abbrev", place, unit.offset)
         elif status == U.DAMAGED_RANGES:
-            info.note(DwarfReason.BAD_LIST, ".debug_info", place, unit.offset)
+            unit.info.note(DwarfReason.BAD_LIST, ".debug_info", place, unit.offset)
         else:
-            info.note(F.REASONS.get(status, DwarfReason.TRUNCATED), ".debug_info", place, unit.offset)
-    for index in np.flatnonzero(rows.facts[:, U.SPLIT]).tolist():
-        unit = rows.units[index]
-        info.note(DwarfReason.SPLIT, unit.section, unit.offset, unit.offset)
+            unit.info.note(F.REASONS.get(status, DwarfReason.TRUNCATED), ".debug_info", place, unit.offset)

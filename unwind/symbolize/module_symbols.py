@@ -8,22 +8,26 @@ exception: one bad unit does not stop the others.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile, find_debug_file
+from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile, separate_debug_file
 from cfi_tables.elf_image import ElfError, ElfImage
 from unwind.dwarf import constants as C
 from unwind.dwarf import function_scan as F
-from unwind.dwarf.damage import DwarfError
+from unwind.dwarf.damage import DwarfError, DwarfReason
 from unwind.dwarf.debug_info import DebugInfo
 from unwind.dwarf.entry import Entry
 from unwind.dwarf.unit import CompilationUnit
-from unwind.symbolize.function_entry import after_prologue
 from unwind.symbolize.function_name import function_name
 from unwind.symbolize.function_table import FunctionTable
-from unwind.symbolize.missing_debug import MissingDebug, missing_debug
+from unwind.symbolize.go_table import GoTable, GoTableError
 from unwind.symbolize.symbol_frame import SymbolFrame
 from unwind.symbolize.symbol_names import SymbolNames
+
+if TYPE_CHECKING:
+    from unwind.symbolize.missing_debug import MissingDebug
 
 
 class ModuleSymbols:
@@ -33,8 +37,15 @@ class ModuleSymbols:
         self.image = image
         self.debug_info = debug
         """The module's DWARF, None without any."""
-        self.missing: MissingDebug | None = None if debug is not None else missing_debug(image, searched)
-        """Why there are no lines, and the remedy; None when there is debugging information."""
+        self._searched = searched
+        self.go_table: GoTable | None = None
+        """The line table of a Go program without DWARF."""
+        self._go_problem: str | None = None
+        if debug is None:
+            try:
+                self.go_table = GoTable.open(image)
+            except GoTableError as error:
+                self._go_problem = str(error)
         images = [image]
         if searched is not None and searched.image is not None:
             images.append(searched.image)
@@ -50,11 +61,14 @@ class ModuleSymbols:
     ) -> ModuleSymbols:
         """The symbols of an ELF file. Raises ElfError or OSError when the file itself cannot be opened."""
         image = module if isinstance(module, ElfImage) else ElfImage.open(module)
-        searched = None
-        holder: ElfImage | None = image
-        if not DebugInfo.is_in(image):
-            searched = find_debug_file(image, debug_directories)
-            holder = searched.image
+        return cls.from_files(image, separate_debug_file(image, debug_directories), debug_directories)
+
+    @classmethod
+    def from_files(
+        cls, image: ElfImage, searched: DebugFile | None, debug_directories: tuple[str, ...] = DEBUG_DIRECTORIES
+    ) -> ModuleSymbols:
+        """The symbols of `image`, of whose separate debug file `separate_debug_file` gave `searched`."""
+        holder = image if searched is None else searched.image
         debug = None
         if holder is not None and DebugInfo.is_in(holder):
             try:
@@ -72,7 +86,25 @@ class ModuleSymbols:
             found += self.debug_info.sections.damage.values()
         if self.symbol_names.damage is not None:
             found.append(self.symbol_names.damage)
+        problem = self.go_table.problem if self.go_table is not None else self._go_problem
+        if problem is not None:
+            found.append(problem)
         return found
+
+    @cached_property
+    def missing(self) -> MissingDebug | None:
+        """Why there are no lines, and the remedy; None when there is debugging information."""
+        if self.debug_info is not None or self.go_table is not None:
+            return None
+        from unwind.symbolize.missing_debug import missing_debug
+
+        return missing_debug(self.image, self._searched)
+
+    @property
+    def lacks_files(self) -> bool:
+        """Whether the debugging information refers to a file that cannot be used, as far as is known."""
+        problems = [] if self.debug_info is None else self.debug_info.problems
+        return any(each.reason in (DwarfReason.SPLIT, DwarfReason.NO_ALTERNATE) for each in problems)
 
     def function_table(self, unit: CompilationUnit, plain: bool | None = None) -> FunctionTable | None:
         """The functions of a unit, scanned once; None when its entries cannot be read (noted)."""
@@ -104,7 +136,8 @@ class ModuleSymbols:
             except DwarfError as error:
                 table.unit.info.note_problem(error.problem)
                 names = (None, None)
-            self._names[key] = names
+            if names[0] is not None:  # else the entry may be damaged, and others of the same origin are not
+                self._names[key] = names
         return names
 
     def frames_at(self, address: int) -> list[SymbolFrame]:
@@ -116,7 +149,9 @@ class ModuleSymbols:
         """
         frames = self._frames.get(address)
         if frames is None:
-            frames = self._frames[address] = self._dwarf_frames(address) or self._symbol_frames(address)
+            frames = self._frames[address] = (
+                self._dwarf_frames(address) or self._go_frames(address) or self._symbol_frames(address)
+            )
         return frames
 
     def function_at(self, address: int) -> tuple[FunctionTable, int] | None:
@@ -138,6 +173,8 @@ class ModuleSymbols:
         table, row = found
         key = (id(table), row)
         if key not in self._prologues:
+            from unwind.symbolize.function_entry import after_prologue
+
             entry = table.entry_address(row)
             lines = table.unit.info.line_table(table.unit)
             end = next((high for low, high in table.ranges(row) if entry is not None and low <= entry < high), None)
@@ -216,6 +253,9 @@ class ModuleSymbols:
         if lines is None or row is None:
             return None, None, None
         return lines.path(row.file), row.line or None, row.column or None
+
+    def _go_frames(self, address: int) -> list[SymbolFrame]:
+        return self.go_table.frames_at(address) if self.go_table is not None else []
 
     def _symbol_frames(self, address: int) -> list[SymbolFrame]:
         symbol = self.symbol_names.at(address)

@@ -205,6 +205,9 @@ def make_scopes(
             else:
                 end = middle
         address = low
+        last_entry = -1
+        last_file = -1
+        scope = 0
         for row in range(max(begin - 1, first), first + count):
             at = row * _SOURCE_WIDTH
             if source[at + _SOURCE_ADDRESS] >= high:
@@ -214,7 +217,10 @@ def make_scopes(
             entry = own if own >= 0 else 0 + source[at + _SOURCE_ENTRY]
             file = 0 + file_ids[source[at + _SOURCE_FILE]]
             line = 0 + source[at + _SOURCE_LINE]
-            scope = _scope_of(entry, file, entries, scopes, by_name, functions, stack, counts)
+            if entry != last_entry or file != last_file:
+                scope = _scope_of(entry, file, entries, scopes, by_name, functions, stack, counts)
+                last_entry = entry
+                last_file = file
             _note_line(scopes[scope * SCOPE_WIDTH + SCOPE_FUNCTION], line, functions)
             _append(rows, counts, address, scope, line, source[at + _SOURCE_COLUMN])
     _append(rows, counts, previous, 0, 0, 0)

@@ -6,6 +6,7 @@ Says what `SymbolNames.at` says of a single address.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +42,10 @@ def symbol_pieces(names: SymbolNames, low: Int64s, high: Int64s) -> SymbolPieces
         # The first symbol that reaches into the range; those before it end earlier.
         first = int(np.searchsorted(reach, low[index], side="right"))
         part = slice(first, int(below[index]))
-        cuts = np.unique(np.concatenate([start[part], end[part], low[index : index + 1], high[index : index + 1]]))
-        cuts = cuts[(cuts >= low[index]) & (cuts <= high[index])]
-        for begin, stop in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+        begin, stop = int(low[index]), int(high[index])
+        bounds = {begin, stop, *start[part].tolist(), *end[part].tolist()}
+        cuts = sorted(each for each in bounds if begin <= each <= stop)
+        for begin, stop in pairwise(cuts):
             symbol = names.at(begin & 0xFFFFFFFFFFFFFFFF)
             if symbol is not None:
                 number = numbers.setdefault((symbol.address, symbol.name), len(symbols))

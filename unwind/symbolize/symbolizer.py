@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.debug_file import DEBUG_DIRECTORIES, find_debug_file
-from cfi_tables.elf_image import ET_REL, ElfImage
+from cfi_tables.debug_file import DEBUG_DIRECTORIES, DebugFile, separate_debug_file
+from cfi_tables.elf_image import ElfImage
+from unwind.symbolize.address_source import ModuleLabel
 from unwind.symbolize.index_cache import cached_index, keep_index
 from unwind.symbolize.index_lookup import AddressFrames, IndexLookup
 
@@ -42,32 +43,19 @@ class Symbolizer:
         return cls(ElfImage.open(path), debug_directories)
 
     @cached_property
+    def _searched(self) -> DebugFile | None:
+        return separate_debug_file(self.image, self._directories)
+
+    @property
     def _debug_image(self) -> ElfImage | None:
         """The separate debug file, None where the file has its own debugging information or there is none."""
-        if self.image.little_endian and self.image.has(".debug_info"):
-            return None
-        return find_debug_file(self.image, self._directories).image
+        return None if self._searched is None else self._searched.image
 
     @cached_property
     def _symbols(self) -> ModuleSymbols:
         from unwind.symbolize.module_symbols import ModuleSymbols
 
-        return ModuleSymbols.open(self.image, self._directories)
-
-    @cached_property
-    def _can_be_indexed(self) -> bool:
-        """Whether an index tells what single reads tell: it is made of units that are linked and in one file."""
-        if (self._debug_image or self.image).file_type == ET_REL:
-            return False
-        from unwind.dwarf.damage import DwarfError
-
-        info = self._symbols.debug_info
-        if info is None or not info.image.has(".debug_addr"):  # split units cannot do without
-            return True
-        try:
-            return not any(unit.is_skeleton for unit in info.units)
-        except DwarfError:  # told when the unit is read
-            return False
+        return ModuleSymbols.from_files(self.image, self._searched, self._directories)
 
     def has_index(self) -> bool:
         """Whether there is an index, here or in the cache."""
@@ -80,16 +68,20 @@ class Symbolizer:
     def build_index(self) -> None:
         """Have an index: that of the cache, or one built now and put there. Raises TableError (`size_limit`).
 
-        Modules with split units and objects that are not linked get none: their addresses are read one by one.
+        One that lacks what is in a file that is not there (a split file, one shared by dwz) is not kept: the file may
+        come. A Go program without DWARF needs none: its own line table is sorted by address.
         """
-        if self.has_index() or not self._can_be_indexed:
+        if self.has_index() or self._symbols.go_table is not None:
             return
-        from unwind.symbolize.index_build import build_index
+        from unwind.symbolize.index_build import build_lookup, load_sections
 
-        index = build_index(self._symbols)
+        load_sections(self._debug_image or self.image)
+
+        lookup = build_lookup(self._symbols)
         self.problems = self._symbols.problems
-        keep_index(index, self.image, self._debug_image)
-        self._lookup = IndexLookup(index)
+        if not self._symbols.lacks_files:
+            keep_index(lookup.index, self.image, self._debug_image)
+        self._lookup = lookup
 
     def frames(self, addresses: NDArray[np.uint64]) -> AddressFrames:
         """The frames at `addresses`: file virtual addresses, in any order.
@@ -98,7 +90,7 @@ class Symbolizer:
         SymbolIndexError when the index was damaged after it was checked.
         """
         self._asked += len(addresses)
-        if not self.has_index() and self._asked > FEW and self._can_be_indexed:
+        if not self.has_index() and self._asked > FEW:
             self.build_index()
         if self._lookup is not None:
             return self._lookup.frames(addresses)
@@ -107,6 +99,18 @@ class Symbolizer:
         found = unit_frames(self._symbols, addresses)
         self.problems = self._symbols.problems
         return found
+
+    @property
+    def has_debug_information(self) -> bool:
+        """Whether the file or its separate debug file has lines."""
+        return (self._debug_image or self.image).has(".debug_info")
+
+    names_with_offsets = False
+
+    def labels(self, addresses: NDArray[np.uint64]) -> list[ModuleLabel]:
+        """The file, for each address."""
+        build_id = self.image.build_id
+        return [ModuleLabel(self.image.path, build_id.hex() if build_id else None)] * len(addresses)
 
     def function_offsets(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
         """How far each address lies behind its function's entry, -1 where that is not known (as in cold parts)."""

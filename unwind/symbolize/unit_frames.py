@@ -40,7 +40,7 @@ def unit_frames(symbols: ModuleSymbols, addresses: NDArray[np.uint64]) -> Addres
     if len(missed):
         damaged, everywhere = damaged_ranges(symbols.debug_info)
         flags = HAS_DEBUG if symbols.debug_info is not None else 0
-        flags |= HAS_SYMBOLS if len(symbols.symbol_names.code_ranges()[0]) else 0
+        flags |= HAS_SYMBOLS if len(symbols.symbol_names.code_ranges()[0]) or symbols.go_table is not None else 0
         flags |= DAMAGED_SOMEWHERE if everywhere else 0
         reasons[missed] = miss_reasons(addresses[missed], flags, mapped_ranges(symbols.image), damaged)
     numbers = [columns[:, index].copy() for index in range(5)]

@@ -9,21 +9,43 @@ from unwind.dwarf import abbreviation_scan as A
 from unwind.dwarf import constants as C
 from unwind.dwarf import line_header_scan as H
 from unwind.dwarf.abbreviation_scan import find_abbreviation
-from unwind.dwarf.function_scan import attribute_value, form_end
+from unwind.dwarf.function_scan import attribute_value, direct_form, form_end
 from unwind.dwarf.leb128 import fixed_value, leb128_value, skip_leb128
 from unwind.dwarf.line_header_scan import string_reference
 from unwind.dwarf.range_scan import indexed_address, is_address_index
+from unwind.dwarf.unit_header_scan import (
+    UNIT_ADDRESS_SIZE,
+    UNIT_END,
+    UNIT_FIRST_ENTRY,
+    UNIT_OFFSET_SIZE,
+    UNIT_TYPE,
+    UNIT_VERSION,
+)
 
-# Columns of a unit, as it is given.
-UNIT_OFFSET = 0
-UNIT_FIRST_ENTRY = 1
-"""Offset of its first entry in .debug_info."""
-UNIT_END = 2
-UNIT_VERSION = 3
-UNIT_ADDRESS_SIZE = 4
-UNIT_OFFSET_SIZE = 5
-UNIT_ABBREVIATIONS = 6
-UNIT_WIDTH = 7
+# Columns of a unit behind those of its header.
+UNIT_KIND = 8
+LINKED = 0
+"""A unit of the module's own file; where it turns out to be a skeleton, no more of it is read."""
+ALONE = 1
+"""A skeleton unit whose split file is not there."""
+FULL = 2
+"""A unit of a split file; what its skeleton says is in the columns below."""
+SHARED = 3
+"""A unit of the shared file, which has no code."""
+UNIT_LOWEST = 9
+"""The lowest address that code can have: 1, or 0 in objects."""
+UNIT_LINE = 10
+"""Offset of the line number program, -1 without one."""
+UNIT_ADDRESS_BASE = 11
+UNIT_STRING_BASE = 12
+UNIT_RANGE_BASE = 13
+UNIT_RANGES_4 = 14
+"""What is added to offsets in .debug_ranges."""
+UNIT_LOW = 15
+UNIT_TOLD = 16
+"""Index of the first of its pairs of addresses: the ranges of the skeleton."""
+UNIT_TOLD_COUNT = 17
+UNIT_WIDTH = 18
 
 # Values of a unit's first entry, by index in a scratch array.
 ROOT_LOW = 0
@@ -46,7 +68,7 @@ ROOT_COUNT = 14
 
 @hot_loop
 def string_at(form: int, value: int, string_offsets: Any, base: int, offset_size: int) -> int:
-    """How the string of an entry's attribute is referred to."""
+    """How the string of an entry's attribute is referred to; SHARED_STRING less an offset in the shared file."""
     if form == 0:
         return H.NO_STRING
     if (C.DW_FORM_strx1 <= form and form <= C.DW_FORM_strx4) or form in (C.DW_FORM_strx, C.DW_FORM_GNU_str_index):
@@ -56,6 +78,8 @@ def string_at(form: int, value: int, string_offsets: Any, base: int, offset_size
         if position < 0 or position > len(string_offsets) - offset_size:
             return H.NO_STRING
         return 8 * fixed_value(string_offsets, position, offset_size) + H.IN_STR
+    if form in (C.DW_FORM_GNU_strp_alt, C.DW_FORM_strp_sup):
+        return H.SHARED_STRING - (value & 0xFFFFFFFFFFFF)
     return string_reference(form, value, False)
 
 
@@ -99,10 +123,12 @@ def read_root(
         name = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_NAME]
         form = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_FORM]
         size = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_SIZE]
-        after = position + size if size >= 0 else form_end(data, position, end, form, offset_size)
-        if after < 0 or after > end:
-            return False
         constant = 0 + attributes[item * A.ATTRIBUTE_WIDTH + A.ATTRIBUTE_CONSTANT]
+        if form == C.DW_FORM_indirect:
+            form, size, position = direct_form(data, position, end, constant, offset_size)
+        after = position + size if size >= 0 else form_end(data, position, end, form, offset_size)
+        if form == 0 or after < 0 or after > end:
+            return False
         value = attribute_value(data, position, form, size, constant)
         if name == C.DW_AT_low_pc:
             root[ROOT_LOW_FORM] = form
@@ -129,6 +155,20 @@ def read_root(
         elif name in (C.DW_AT_GNU_dwo_name, C.DW_AT_dwo_name):
             root[ROOT_SPLIT] = 1
         position = after
+    if unit[base + UNIT_TYPE] == C.DW_UT_skeleton:
+        root[ROOT_SPLIT] = 1
+    if unit[base + UNIT_KIND] == FULL:
+        root[ROOT_LINE] = unit[base + UNIT_LINE]
+        root[ROOT_ADDRESS_BASE] = unit[base + UNIT_ADDRESS_BASE]
+        root[ROOT_STRING_BASE] = unit[base + UNIT_STRING_BASE]
+        root[ROOT_RANGE_BASE] = unit[base + UNIT_RANGE_BASE]
+        root[ROOT_LOW] = unit[base + UNIT_LOW]
+        root[ROOT_LOW_FORM] = 0
+        root[ROOT_HIGH_FORM] = 0
+        root[ROOT_RANGES_FORM] = 0
+        return True
+    if unit[base + UNIT_KIND] == SHARED or abbreviations[shape + A.TAG] == C.DW_TAG_partial_unit:
+        root[ROOT_LINE] = -1  # what it names is for the units that import it, which have the same lines
     root[ROOT_DIRECTORY] = string_at(directory_form, directory, string_offsets, root[ROOT_STRING_BASE], offset_size)
     root[ROOT_LOW] = root[ROOT_LOW_RAW]
     if is_address_index(root[ROOT_LOW_FORM]):

@@ -34,8 +34,21 @@ from unwind.dwarf.range_scan import (
     read_ranges_4,
     read_ranges_5,
 )
+from unwind.dwarf.unit_header_scan import (
+    UNIT_ABBREVIATIONS,
+    UNIT_ADDRESS_SIZE,
+    UNIT_END,
+    UNIT_FIRST_ENTRY,
+    UNIT_OFFSET,
+    UNIT_OFFSET_SIZE,
+    UNIT_VERSION,
+)
 from unwind.symbolize.function_rows import emit_function, emit_unclaimed_lines
 from unwind.symbolize.unit_root import (
+    FULL as FULL_UNIT,
+)
+from unwind.symbolize.unit_root import (
+    LINKED,
     ROOT_ADDRESS_BASE,
     ROOT_DIRECTORY,
     ROOT_HIGH,
@@ -50,13 +63,11 @@ from unwind.symbolize.unit_root import (
     ROOT_RANGES_FORM,
     ROOT_SPLIT,
     ROOT_STRING_BASE,
-    UNIT_ABBREVIATIONS,
-    UNIT_ADDRESS_SIZE,
-    UNIT_END,
-    UNIT_FIRST_ENTRY,
-    UNIT_OFFSET,
-    UNIT_OFFSET_SIZE,
-    UNIT_VERSION,
+    UNIT_KIND,
+    UNIT_LOWEST,
+    UNIT_RANGES_4,
+    UNIT_TOLD,
+    UNIT_TOLD_COUNT,
     UNIT_WIDTH,
     read_root,
     string_at,
@@ -72,6 +83,8 @@ SECTIONS = (
     ".debug_rnglists",
 )
 """What `scan_units` reads, in the order in which it is given them."""
+PROGRAM_SECTIONS = (".debug_line", ".debug_addr", ".debug_ranges")
+"""Those that a split file leaves to the program."""
 
 # Columns of what is found out of a unit.
 DIRECTORY = 0
@@ -88,7 +101,7 @@ STATUS = 7
 PLACE = 8
 """Offset at which it was noticed."""
 SPLIT = 9
-"""1: the unit's entries are in a .dwo file."""
+"""1: it is a skeleton unit, and the unit that stands for it comes later."""
 FIRST_ROW = 10
 """Its first entry among all entries."""
 FACT_WIDTH = 11
@@ -118,9 +131,10 @@ CALL_FILE = 7
 CALL_LINE = 8
 CALL_COLUMN = 9
 START = 10
-"""Where a function is entered, 0 without code."""
+"""Where a function is entered, WITHOUT_CODE for what has none."""
 ENTRY_WIDTH = 11
 
+WITHOUT_CODE = -(1 << 63)
 ORIGIN_SHARED = -2
 ORIGIN_ELSEWHERE = -(1 << 60)
 
@@ -157,16 +171,22 @@ OUTPUT_FULL = 2
 
 @hot_loop
 def _read_row_ranges(
-    sections: Any, row: Any, at: int, version: int, address_size: int, offset_size: int, root: Any,
-    lows: Any, highs: Any, count: int,
+    sections: Any, row: Any, at: int, units: Any, base: int, root: Any, lows: Any, highs: Any, count: int,
 ) -> int:  # fmt: skip
     """Append the ranges of the scan row at `at`. Returns how many there are then, or one of range_scan's statuses."""
     _, _, _, addresses, _, ranges, range_lists = sections
+    version = 0 + units[base + UNIT_VERSION]
+    address_size = 0 + units[base + UNIT_ADDRESS_SIZE]
+    offset_size = 0 + units[base + UNIT_OFFSET_SIZE]
+    lowest = 0 + units[base + UNIT_LOWEST]
     form = 0 + row[at + F.RANGES_FORM]
     if form != 0:
         start = 0 + row[at + F.RANGES]
         if version < 5:
-            return read_ranges_4(ranges, start, address_size, root[ROOT_LOW], lows, highs, count)
+            if start < 0 or start > len(ranges):
+                return R.DAMAGED
+            start += units[base + UNIT_RANGES_4]
+            return read_ranges_4(ranges, start, address_size, root[ROOT_LOW], lowest, lows, highs, count)
         if form == C.DW_FORM_rnglistx:
             if start < 0 or start > len(range_lists):
                 return R.DAMAGED
@@ -175,8 +195,9 @@ def _read_row_ranges(
                 return R.DAMAGED
             start = root[ROOT_RANGE_BASE] + fixed_value(range_lists, place, offset_size)
         return read_ranges_5(
-            range_lists, start, address_size, root[ROOT_LOW], addresses, root[ROOT_ADDRESS_BASE], lows, highs, count
-        )
+            range_lists, start, address_size, root[ROOT_LOW], lowest, addresses, root[ROOT_ADDRESS_BASE], lows, highs,
+            count,
+        )  # fmt: skip
     form = 0 + row[at + F.LOW_FORM]
     if form == 0 or row[at + F.HIGH_FORM] == 0:
         return count
@@ -191,7 +212,7 @@ def _read_row_ranges(
         if high < 0 or high >= 1 << 48:
             return count
         high = low + high if low < (1 << 62) else low
-    if low < high and not is_discarded(low, address_size):
+    if low < high and not is_discarded(low, address_size, lowest):
         if count >= len(lows):
             return R.FULL
         lows[count] = low
@@ -212,9 +233,9 @@ def _entry_address(
     first: int,
     last: int,
 ) -> int:
-    """Where the function of the scan row at `at` is entered (DWARF 5 §2.18), 0 without code."""
+    """Where the function of the scan row at `at` is entered (DWARF 5 §2.18), WITHOUT_CODE for what has none."""
     if first >= last:
-        return 0
+        return WITHOUT_CODE
     form = 0 + row[at + F.ENTRY_FORM]
     if form != 0:
         entry: int = 0 + row[at + F.ENTRY]
@@ -231,8 +252,8 @@ def _entry_address(
 
 @hot_loop
 def _read_lines(
-    line: Any, sizes: Any, facts: Any, fact: int, offset: int, address_size: int, formats: Any, parameters: Any,
-    operands: Any, matrix: Any, sorting: Any, flat: Any, directories: Any, files: Any, counts: Any,
+    line: Any, sizes: Any, facts: Any, fact: int, offset: int, address_size: int, lowest: int, formats: Any,
+    parameters: Any, operands: Any, matrix: Any, sorting: Any, flat: Any, directories: Any, files: Any, counts: Any,
 ) -> int:  # fmt: skip
     """Read a unit's line number program into `flat`. Returns how many lines that has, or -1: an output is too small."""
     status = scan_line_header(
@@ -265,7 +286,7 @@ def _read_lines(
         facts[fact + STATUS] = DAMAGED_LINES
         facts[fact + PLACE] = position
     count = flatten_rows(
-        address, file, number, column, flags, spare, rows, address_size, keys, values, spare_keys, spare_values,
+        address, file, number, column, flags, spare, rows, address_size, lowest, keys, values, spare_keys, spare_values,
         places, flat_files, flat_lines, flat_columns,
     )  # fmt: skip
     for index in range(count):
@@ -336,8 +357,8 @@ def _close_rows(scanned: Any, count: int) -> None:
 
 @hot_loop
 def _scan_unit(
-    sections: Any, units: Any, unit: int, sizes: Any, scratch: Any, matrix: Any, sorting: Any, flat: Any, ranges: Any,
-    output: Any, facts: Any, counts: Any, abbreviation_count: int,
+    sections: Any, units: Any, told: Any, unit: int, sizes: Any, scratch: Any, matrix: Any, sorting: Any, flat: Any,
+    ranges: Any, output: Any, facts: Any, counts: Any, abbreviation_count: int,
 ) -> int:  # fmt: skip
     """Read one unit, whose abbreviations are in `scratch`. Returns 0, or what was too small."""
     info, _, line, addresses, string_offsets, _, _ = sections
@@ -346,7 +367,6 @@ def _scan_unit(
     range_first, lows, highs = ranges
     base = unit * UNIT_WIDTH
     fact = unit * FACT_WIDTH
-    version = 0 + units[base + UNIT_VERSION]
     address_size = 0 + units[base + UNIT_ADDRESS_SIZE]
     offset_size = 0 + units[base + UNIT_OFFSET_SIZE]
     if not read_root(info, units, base, abbreviations, abbreviation_count, attributes, addresses, string_offsets, root):
@@ -355,7 +375,9 @@ def _scan_unit(
         return 0
     facts[fact + LANGUAGE] = root[ROOT_LANGUAGE]
     facts[fact + DIRECTORY] = root[ROOT_DIRECTORY]
-    facts[fact + SPLIT] = root[ROOT_SPLIT]
+    if root[ROOT_SPLIT] != 0 and units[base + UNIT_KIND] == LINKED:
+        facts[fact + SPLIT] = 1
+        return 0
     count, status, position = scan_functions(
         info, units[base + UNIT_FIRST_ENTRY], units[base + UNIT_END], units[base + UNIT_OFFSET], offset_size,
         abbreviations, abbreviation_count, attributes, 0 if root[ROOT_LANGUAGE] in WITHOUT_SCOPES else 1, stack,
@@ -381,9 +403,7 @@ def _scan_unit(
         range_first[row] = found
         after = found
         if scanned[row * F.WIDTH + F.LOW_FORM] != 0 or scanned[row * F.WIDTH + F.RANGES_FORM] != 0:
-            after = _read_row_ranges(
-                sections, scanned, row * F.WIDTH, version, address_size, offset_size, root, lows, highs, found
-            )
+            after = _read_row_ranges(sections, scanned, row * F.WIDTH, units, base, root, lows, highs, found)
         if after == R.FULL:
             return SCRATCH_FULL
         if after == R.DAMAGED:
@@ -392,12 +412,19 @@ def _scan_unit(
                 facts[fact + PLACE] = scanned[row * F.WIDTH + F.OFFSET]
         else:
             found = after
+    if units[base + UNIT_KIND] == FULL_UNIT:
+        if found + units[base + UNIT_TOLD_COUNT] > len(lows):
+            return SCRATCH_FULL
+        for index in range(units[base + UNIT_TOLD], units[base + UNIT_TOLD] + units[base + UNIT_TOLD_COUNT]):
+            lows[found] = told[2 * index]
+            highs[found] = told[2 * index + 1]
+            found += 1
     range_first[count + 1] = found
     lines = 0
     if root[ROOT_LINE] >= 0:
         lines = _read_lines(
-            line, sizes, facts, fact, root[ROOT_LINE], address_size, formats, parameters, operands, matrix, sorting,
-            flat, directories, files, counts,
+            line, sizes, facts, fact, root[ROOT_LINE], address_size, units[base + UNIT_LOWEST], formats, parameters,
+            operands, matrix, sorting, flat, directories, files, counts,
         )  # fmt: skip
         if lines < 0:
             return OUTPUT_FULL
@@ -414,8 +441,8 @@ def _scan_unit(
             if not emit_function(scanned, row, first, ranges, flat, lines, sorting, owners, rows, runs, unit, counts):
                 return OUTPUT_FULL
     if lines > 0:
-        told = root[ROOT_RANGES_FORM] != 0 or root[ROOT_HIGH_FORM] != 0
-        if not emit_unclaimed_lines(scanned, count, told, ranges, flat, lines, sorting, rows, runs, unit, counts):
+        is_told = root[ROOT_RANGES_FORM] != 0 or root[ROOT_HIGH_FORM] != 0 or units[base + UNIT_TOLD_COUNT] > 0
+        if not emit_unclaimed_lines(scanned, count, is_told, ranges, flat, lines, sorting, rows, runs, unit, counts):
             return OUTPUT_FULL
     return 0
 
@@ -424,6 +451,7 @@ def _scan_unit(
 def scan_units(
     sections: Any,
     units: Any,
+    told: Any,
     first: int,
     last: int,
     sizes: Any,
@@ -437,6 +465,8 @@ def scan_units(
     counts: Any,
 ) -> tuple[int, int]:
     """Read the units `first` to `last`, and append what they hold to `output`; `counts` says how much there is.
+
+    `told` are the pairs of addresses that full units refer to.
 
     Returns the next unit to read, and 0, SCRATCH_FULL or OUTPUT_FULL: the caller then makes these arrays larger, keeps
     what `counts` covers, and goes on with that unit.
@@ -471,7 +501,7 @@ def scan_units(
         directories = 0 + counts[DIRECTORIES]
         files = 0 + counts[FILES]
         full = _scan_unit(
-            sections, units, unit, sizes, scratch, matrix, sorting, flat, ranges, output, facts, counts,
+            sections, units, told, unit, sizes, scratch, matrix, sorting, flat, ranges, output, facts, counts,
             abbreviation_count,
         )  # fmt: skip
         if full != 0:

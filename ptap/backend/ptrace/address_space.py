@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from typing import Final
 
 from ptap.backend.ptrace.memory_map import MapRow
 
-_INT3 = b"\xcc"
+INT3: Final = b"\xcc"
 _LONGEST_INSTRUCTION = 15
 
 
@@ -30,6 +31,11 @@ class Breakpoint:
     """The dynamic linker comes here whenever it has changed what is mapped."""
     awaited: int = 0
     """How many calls under way return here."""
+
+    @property
+    def taken(self) -> bool:
+        """Whether an int3 was here before ours: the program's own, or a breakpoint of somebody else."""
+        return self.code[:1] == INT3
 
     @property
     def permanent(self) -> bool:
@@ -71,7 +77,7 @@ class AddressSpace:
             copy.reinsert(address)
         for address, original in self.retired.items():
             copy.retired[address] = original
-            if copy.read_raw(address, 1) == _INT3:
+            if copy.read_raw(address, 1) == INT3:
                 copy.write(address, original)
         return copy
 
@@ -116,7 +122,7 @@ class AddressSpace:
         if point is not None:
             return point
         code = self.read(address, _LONGEST_INSTRUCTION)
-        if not code or not self.write(address, _INT3):
+        if not code or not self.write(address, INT3):
             return None
         point = self.breakpoints[address] = Breakpoint(address, code)
         self.retired.pop(address, None)
@@ -125,20 +131,20 @@ class AddressSpace:
 
     def lift(self, address: int) -> None:
         """Put the original byte back, as long as the program has not itself written something else there."""
-        if self.read_raw(address, 1) == _INT3:
+        if self.read_raw(address, 1) == INT3:
             self.write(address, self.breakpoints[address].code[:1])
 
     def reinsert(self, address: int) -> None:
         """Patch a known breakpoint in again, where the original byte shows."""
         if self.read_raw(address, 1) == self.breakpoints[address].code[:1]:
-            self.write(address, _INT3)
+            self.write(address, INT3)
 
     def remove(self, address: int) -> None:
         """Take a breakpoint out for good."""
         self.lift(address)
         original = self.breakpoints[address].code[:1]
         self.forget(address)
-        if original != _INT3:
+        if original != INT3:
             self.retired[address] = original
 
     def forget(self, address: int) -> None:
@@ -149,4 +155,4 @@ class AddressSpace:
 
     def trap_is_stale(self, address: int) -> bool:
         """Whether an int3 that a thread has run at `address` was one of ours, taken out since."""
-        return self.read_raw(address, 1) != _INT3
+        return self.read_raw(address, 1) != INT3

@@ -24,7 +24,7 @@ from functools import partial
 from ptap.backend.live_capture import CaptureError, CaptureLimits, ProbePlace, Target
 from ptap.backend.ptrace.address_space import AddressSpace, Breakpoint
 from ptap.backend.ptrace.creation import creation_flags
-from ptap.backend.ptrace.detach import detach_all
+from ptap.backend.ptrace.detach import await_stragglers, detach_all
 from ptap.backend.ptrace.launch import attach, launch
 from ptap.backend.ptrace.library_mapping import refresh
 from ptap.backend.ptrace.place_table import PlaceTable
@@ -90,7 +90,7 @@ class PtraceCapture:
         """First stops of threads whose creation has not been reported yet."""
         self._events: deque[Event] = deque()
         self._stopping = False
-        self._lifted = False
+        self._detached = False
 
     # --- the LiveCapture protocol
 
@@ -152,18 +152,25 @@ class PtraceCapture:
     def wait_for_command(self) -> int | None:
         """Wait for the end of the command after `stop` and `close`; its wait status, None without a command."""
         if self.child_pid is not None and self.exit_status is None:
+            await_stragglers(self._table, self._structural, self.child_pid)
+        if self.child_pid is not None and self.exit_status is None:
             with suppress(ChildProcessError):
                 self.exit_status = os.waitpid(self.child_pid, WALL)[1]
         return self.exit_status
 
     def shortcomings(self) -> list[str]:
         """What this capture could not do, each as a line for the user; to be asked after `close`."""
-        if not self.unwatched_returns:
-            return []
-        return [
-            f"{self.unwatched_returns} calls whose return could not be watched: "
-            "no breakpoint can be written where they return to"
+        lines = [
+            f"{path}+{offset:#x}: a breakpoint of somebody else was already there. A uprobe (perf, bpftrace, another "
+            "ptap) takes the hits from ptrace; end that one and trace again"
+            for path, offset in sorted(self._places.taken)
         ]
+        if self.unwatched_returns:
+            lines.append(
+                f"{self.unwatched_returns} calls whose return could not be watched: "
+                "no breakpoint of ours can be where they return to"
+            )
+        return lines
 
     # --- beginning and end
 
@@ -181,11 +188,13 @@ class PtraceCapture:
             raise CaptureError(f"process {pid} ended while it was attached to")
 
     def _detach(self) -> None:
-        detach_all(self._table, self._structural)
+        if not self._detached:
+            detach_all(self._table, self._structural)
+            self._detached = True
 
     def _structural(self, tid: int, status: int) -> bool:
         """Keep the tables right while everything is being stopped; True when there is nothing left to do."""
-        thread = self._table.threads.get(tid)
+        thread = self._table.reporter(tid, status)
         if thread is None or not os.WIFSTOPPED(status):
             self._dispatch(tid, status)
             return True
@@ -207,7 +216,7 @@ class PtraceCapture:
     # --- reports
 
     def _dispatch(self, tid: int, status: int) -> tuple[Thread, Breakpoint, list[int], Sample] | None:
-        thread = self._table.threads.get(tid)
+        thread = self._table.reporter(tid, status)
         if not os.WIFSTOPPED(status):
             self._ended(tid, thread, status)
             return None
@@ -330,7 +339,7 @@ class PtraceCapture:
         child.stopped = any(tid == child.tid for tid, _ in self._table.reports)
 
     def _execed(self, thread: Thread) -> Thread:
-        pid = thread.tid
+        pid = thread.pid
         former_tid = event_message(pid)
         table = self._table.threads
         execing = table.get(former_tid, thread)

@@ -32,10 +32,12 @@ def refresh(tid: int, space: AddressSpace, places: PlaceTable) -> list[Mapping]:
         if not row.executable or row in known or row.path == "[vsyscall]":
             continue
         added.append(row.mapping())
-        for address, entries, returns in places.addresses(tid, row):
-            point = space.insert(address)
+        for place in places.mapped(tid, row):
+            point = space.insert(place.address)
             if point is not None:
-                point.entry_places, point.return_places = entries, returns
+                point.entry_places, point.return_places = place.entries, place.returns
+                if point.taken:
+                    places.note_int3(place)
     if first_look:
         rendezvous = loader_breakpoint(tid, rows)
         point = space.insert(rendezvous) if rendezvous is not None else None

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ptap.backend.live_capture import CaptureError, PlaceKind, ProbePlace
+from ptap.backend.ptrace.address_space import INT3
 from ptap.backend.ptrace.memory_map import MapRow
 
 
@@ -26,6 +27,17 @@ class _FilePlaces:
     path: str
     identity: os.stat_result
     patches: dict[int, _Patch] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MappedPlace:
+    """Where an address space has the places of one file offset."""
+
+    address: int
+    path: str
+    file_offset: int
+    entries: tuple[int, ...]
+    returns: tuple[int, ...]
 
 
 class PlaceTable:
@@ -45,9 +57,11 @@ class PlaceTable:
             patch = entry.patches.setdefault(place.file_offset, _Patch())
             (patch.entries if place.kind is PlaceKind.ENTRY else patch.returns).append(index)
         self._files = list(by_path.values())
+        self.taken: set[tuple[str, int]] = set()
+        """Path and file offset of places where somebody else's breakpoint was before ours."""
 
-    def addresses(self, tid: int, row: MapRow) -> Iterator[tuple[int, tuple[int, ...], tuple[int, ...]]]:
-        """Address, entry places and return places of all that an executable mapping of `tid` holds."""
+    def mapped(self, tid: int, row: MapRow) -> Iterator[MappedPlace]:
+        """All that an executable mapping of `tid` holds."""
         if not row.inode:
             return
         for file in self._files:
@@ -56,7 +70,17 @@ class PlaceTable:
             for offset, patch in file.patches.items():
                 if 0 <= offset - row.file_offset < row.end - row.start:
                     address = row.start + offset - row.file_offset
-                    yield address, tuple(patch.entries), tuple(patch.returns)
+                    yield MappedPlace(address, file.path, offset, tuple(patch.entries), tuple(patch.returns))
+
+    def note_int3(self, place: MappedPlace) -> None:
+        """An int3 was at `place` before ours: somebody else's, when the file has another byte there."""
+        try:
+            with open(place.path, "rb") as file:
+                file.seek(place.file_offset)
+                if file.read(1) not in (INT3, b""):
+                    self.taken.add((place.path, place.file_offset))
+        except OSError:
+            return  # replaced or removed since: nothing can be said
 
 
 def _same_file(tid: int, row: MapRow, file: _FilePlaces) -> bool:

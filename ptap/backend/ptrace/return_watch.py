@@ -44,7 +44,7 @@ class ReturnWatch:
             if call.stack_pointer == stack_pointer and (call.return_address != return_address or call.places == places)
         ]
         point = space.insert(return_address)
-        if point is None:
+        if point is None or (point.taken and _is_trampoline(tid, return_address)):
             return False
         point.awaited += 1
         self.calls.append(_Call(stack_pointer, return_address, places))
@@ -94,3 +94,15 @@ class ReturnWatch:
         stack = next((row for row in rows if row.start <= stack_pointer - 8 < row.end), None)
         if stack is not None:
             self._drop(space, [call for call in below if stack.start <= call.stack_pointer - 8])
+
+
+def _is_trampoline(tid: int, address: int) -> bool:
+    """Whether a call returns to what the kernel's uretprobes have put in place of the return address.
+
+    That is an int3 too (kernel/events/uprobes.c), whose hits the kernel keeps to itself.
+    """
+    try:
+        rows, _ = read_memory_map(tid)
+    except OSError:
+        return False
+    return any(row.start <= address < row.end and row.path == "[uprobes]" for row in rows)

@@ -18,6 +18,7 @@ from ptap.backend.ptrace.syscalls import (
     INTERRUPT,
     LISTEN,
     WALL,
+    event_message,
     ptrace,
 )
 
@@ -45,6 +46,8 @@ class Thread:
     """A single step has taken it through a group stop, which it must enter again."""
     hit: int | None = None
     """It has run the int3 at this address and its pc is yet to be set back."""
+    trap_due: bool = False
+    """It has been let on to report the int3 that it has run; until then it is not to be interrupted."""
     returns: ReturnWatch = field(default_factory=ReturnWatch)
     comm: str = ""
     named_ns: int = 0
@@ -91,6 +94,17 @@ class ThreadTable:
         self.reports: deque[tuple[int, int]] = deque()
         """Thread ids and wait statuses that were fetched while something else was waited for."""
 
+    def reporter(self, tid: int, status: int) -> Thread | None:
+        """The thread that a report is about, None when it is not known.
+
+        An exec takes over the id of the process's first thread, which is unknown when it had ended before we attached.
+        """
+        thread = self.threads.get(tid)
+        if thread is None and os.WIFSTOPPED(status) and status >> 16 == EVENT_EXEC:
+            with suppress(ProcessLookupError):
+                thread = self.threads.get(event_message(tid))
+        return thread
+
     def sharing(self, space: AddressSpace) -> list[Thread]:
         """The threads that run in `space`."""
         return [thread for thread in self.threads.values() if thread.space is space]
@@ -113,7 +127,7 @@ class ThreadTable:
                 tid, status = os.waitpid(-1, WALL)
             except ChildProcessError:
                 break
-            thread = self.threads.get(tid)
+            thread = self.reporter(tid, status)
             if thread is not None and os.WIFSTOPPED(status):
                 thread.stopped = True
                 if status >> 16 == EVENT_EXIT:

@@ -1,6 +1,6 @@
-"""Packages of several Debian suites: names, downloads and contents, by an apt configuration of its own.
+"""Packages and sources of Debian's archive, fetched by an apt configuration that is this module's own.
 
-The mirrors are those of this machine's apt; what is installed and configured is not touched.
+The mirrors are those of this machine's apt; what is installed and configured here is neither read further nor changed.
 """
 
 from __future__ import annotations
@@ -8,37 +8,38 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_SUITES = ("bullseye-security", "bookworm-security", "bookworm-backports", "trixie", "trixie-backports")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _LISTS_HOLD = 3600  # seconds
 
 
-class NoPackage(Exception):
-    """Packages cannot be had; the text says why."""
+class NotInArchive(Exception):
+    """Something cannot be had from Debian's archive; the text says why."""
 
 
-class DebianPackages:
-    """apt-get and apt-cache on lists of their own, kept in `folder`. Raises NoPackage."""
+class DebianArchive:
+    """apt-get and apt-cache on lists of their own, which stay in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
-        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None or not _KEYRING.exists():
-            raise NoPackage("Debian packages are fetched by a Debian's apt-get, which is not here")
+    def __init__(self, folder: Path, suites: Sequence[str], sources: bool = False) -> None:
+        """Lists of `suites`: of packages, or of the sources of packages. Raises NotInArchive."""
+        if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None or not KEYRING.exists():
+            raise NotInArchive("packages are fetched by a Debian's apt-get, which is not here")
         self._folder = folder
         for name in ("state/lists/partial", "cache/archives/partial", "packages"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        sources = folder / "sources.list"
+        kept = folder / "sources.list"
         # Lists that are old name files which are gone.
-        if not sources.exists() or time.time() - sources.stat().st_mtime > _LISTS_HOLD:
+        if not kept.exists() or time.time() - kept.stat().st_mtime > _LISTS_HOLD:
             plain, security = self._mirrors()
-            how = f"deb [arch=amd64 signed-by={_KEYRING}]"
-            lines = [f"{how} {security if suite.endswith('security') else plain} {suite} main" for suite in _SUITES]
-            sources.write_text("\n".join(lines) + "\n")
+            how = f"deb-src [signed-by={KEYRING}]" if sources else f"deb [arch=amd64 signed-by={KEYRING}]"
+            lines = [f"{how} {security if suite.endswith('security') else plain} {suite} main" for suite in suites]
+            kept.write_text("\n".join(lines) + "\n")
             try:
                 self._run("apt-get", "update", "-q")
-            except NoPackage:
-                sources.unlink()
+            except NotInArchive:
+                kept.unlink()
                 raise
 
     @staticmethod
@@ -72,7 +73,7 @@ class DebianPackages:
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
         done = subprocess.run([command[0], *words, *command[1:]], cwd=folder, capture_output=True, text=True)
         if done.returncode:
-            raise NoPackage(f"{' '.join(command)} fails: {done.stderr.strip().splitlines()[-1:]}")
+            raise NotInArchive(f"{' '.join(command)} fails: {done.stderr.strip().splitlines()[-1:]}")
         return done.stdout
 
     def names(self, *prefixes: str) -> set[str]:
@@ -81,15 +82,27 @@ class DebianPackages:
 
     def download(self, packages: list[str]) -> list[Path]:
         """Files of packages, for the caller to delete."""
-        folder = self._folder / "packages"
-        shutil.rmtree(folder)
-        folder.mkdir()
+        folder = self._emptied()
         self._run("apt-get", "download", "-q", *packages, folder=folder)
         return sorted(folder.glob("*.deb"))
 
     def unpack(self, packages: list[str], folder: Path) -> None:
         """Download packages and lay their files under `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
         for path in self.download(packages):
             subprocess.run(["dpkg-deb", "-x", str(path), str(folder)], check=True)
             path.unlink()
+
+    def upstream_archive(self, package: str) -> Path:
+        """The tar file of a source package as its authors released it, checked by apt, for the caller to delete."""
+        folder = self._emptied()
+        self._run("apt-get", "source", "-q", "--download-only", package, folder=folder)
+        found = next(iter(folder.glob("*.orig.tar.*")), None)
+        if found is None:
+            raise NotInArchive(f"the source package {package} has no tar file of its authors'")
+        return found
+
+    def _emptied(self) -> Path:
+        folder = self._folder / "packages"
+        shutil.rmtree(folder)
+        folder.mkdir()
+        return folder
