@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: help setup demo test check bench generate clean
+.PHONY: help setup demo test kernel-test check bench generate clean
 
 help:
 	@echo "make demo    show live backtraces of the example programs"
 	@echo "make test    run the tests"
+	@echo "make kernel-test  run the kernel module in kernels of several releases, in QEMU"
 	@echo "make check   formatting, lint, types, generated files, C warnings"
 	@echo "make bench   measure against perf, in one run"
 	@echo "make clean   remove everything that was built"
@@ -29,7 +30,13 @@ test: setup
 		qemu-aarch64=qemu-user aarch64-linux-gnu-g++=g++-aarch64-linux-gnu g++-12 \
 		libclang-rt-14-dev libelf1 libpython3.11 libllvm14 libssl3 dwz=dwz debuginfod=debuginfod golang-go node=nodejs \
 		make=make tclsh=tcl
-	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/kernel
+
+# 1.3 GB of kernels are fetched, once.
+kernel-test: setup
+	@scripts/debian-packages gcc=gcc gcc-12=gcc-12 make=make strip=binutils qemu-system-x86_64=qemu-system-x86 \
+		busybox=busybox-static libelf1
+	@PTAP_TEST_LARGE_DOWNLOADS=1 $(BIN)/python -m pytest tests/kernel
 
 check: setup
 	@scripts/debian-packages gcc=gcc

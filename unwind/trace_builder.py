@@ -64,6 +64,7 @@ class TraceBuilder:
         self._argument_frames = argument_frames
         self._max_depth = max_depth
         self._kernel: KernelWalker | None = None
+        self._system_map: Kallsyms | None = None
         self.jit_names = JitNames()
         self._kallsyms: Kallsyms | None = None
         self._memory: dict[int, ModuleMemory] = {}
@@ -72,8 +73,9 @@ class TraceBuilder:
         """Follow a mapping, fork, exec, exit or name event."""
         self.spaces.apply(event)
 
-    def use_vmlinux(self, path: str, build_id: bytes | None) -> None:
-        """Walk and name the kernel's stacks that were recorded by this vmlinux."""
+    def use_vmlinux(self, path: str, build_id: bytes | None, system_map: str | None = None) -> None:
+        """Walk and name the kernel's stacks that were recorded by this vmlinux; `system_map` names what it does not."""
+        self._system_map = Kallsyms.open(system_map) if system_map else None
         self._kernel = KernelWalker(path, build_id, self.catalog, self._max_depth)
 
     def build(self, sample: Sample, hit: Hit | None) -> Trace:
@@ -115,6 +117,11 @@ class TraceBuilder:
         for frame in stack.frames:
             for trace_frame, _ in self._calls(frame, self._names(frame, None)):
                 trace_frame.space, trace_frame.module, trace_frame.signal = "kernel", "[kernel]", False
+                if trace_frame.function is None and self._system_map is not None:
+                    symbol = self._system_map.find(frame.lookup_address)
+                    if symbol is not None:
+                        trace_frame.function = symbol.name
+                        trace_frame.offset = symbol.offset + frame.pc - frame.bias - frame.lookup_address
                 frames.append(trace_frame)
         return Trace(
             probe=hit.probe if hit else None,

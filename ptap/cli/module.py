@@ -15,10 +15,13 @@ def command() -> None:
 @command.command("build", short_help="Write a session for another machine.")
 @click.option("--kernel-headers", metavar="DIR", required=True, help="What modules for that kernel are built with.")
 @click.option("--vmlinux", metavar="FILE", required=True, help="That kernel with its symbols and CFI or ORC.")
+@click.option("--system-map", metavar="FILE", help="Its symbols, where FILE of --vmlinux has none.")
 @click.option("-o", "--output", metavar="DIR", required=True, help="Where to write it; made when it is not there.")
 @click.option("--oracle", is_flag=True, hidden=True, help="Record the kernel's own stack traces, too.")
 @click.argument("probes", metavar="PROBE...", nargs=-1, required=True)
-def build(kernel_headers: str, vmlinux: str, output: str, oracle: bool, probes: tuple[str, ...]) -> None:
+def build(
+    kernel_headers: str, vmlinux: str, system_map: str | None, output: str, oracle: bool, probes: tuple[str, ...]
+) -> None:
     """Write to DIR a session that traces PROBE... in a kernel.
 
     DIR holds all that the traced machine needs, which needs Python, and neither a compiler nor debug files:
@@ -39,6 +42,7 @@ def build(kernel_headers: str, vmlinux: str, output: str, oracle: bool, probes: 
 
         points = [parse_kernel_point(text) for text in probes]
         options = RecordOptions(oracle=oracle)
-        for place in write_session(Path(kernel_headers), open_image(vmlinux), points, options, Path(output)):
+        image, folder = open_image(vmlinux), Path(output)
+        for place in write_session(Path(kernel_headers), image, points, options, folder, system_map):
             reached = place.symbol + (f"+{place.offset:#x}" if place.offset else "")
             click.echo(f"{place.name}  {reached}")

@@ -6,18 +6,25 @@ in another one is reached from the nearest name before it that is unique.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 
 from cfi_tables.elf_image import SHF_EXECINSTR, ElfImage
 from cfi_tables.symbol_table import SHN_UNDEF, STT_FUNC, symbols
 from ptap.kernel_module.kernel_point import KernelPoint
+from ptap.kernel_module.messages import ANCHORS
 from ptap.probe.resolve import ProbeNotFound
 
 _WILDCARDS = frozenset("*?[")
 _STT_NOTYPE = 0
+_LISTED = re.compile(r"([0-9a-f]{8,16}) (\w) (\S+)$")  # a symbol of a module names that behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +45,60 @@ class KernelPlace:
 
 
 class KernelSymbols:
-    """The code symbols of a vmlinux, sorted by address. Raises ProbeNotFound where there are none."""
+    """The symbols of a kernel: those of code sorted by address, and which names it has more than once."""
 
-    def __init__(self, image: ElfImage) -> None:
+    def __init__(self, path: str, code: Sequence[tuple[int, str]], functions: Container[int], others: dict[str, int]):
+        """`code` has (address, name); `functions` the addresses that can be probed as such; `others` data."""
+        self._path = path
+        rows = sorted(code, key=lambda row: row[0])
+        self._addresses = [row[0] for row in rows]
+        self._names = [row[1] for row in rows]
+        self._functions = functions
+        self._others = others
+        counts = Counter(self._names)
+        self._unique = {name for name, count in counts.items() if count == 1}
+
+    @classmethod
+    def of_vmlinux(cls, image: ElfImage) -> KernelSymbols:
+        """Those of its symbol table. Raises ProbeNotFound where there is none."""
         table = symbols(image)
         if table is None:
-            raise ProbeNotFound(f"{image.path} has no symbols: name the vmlinux of the kernel's -dbg package")
-        self._path = image.path
-        defined = table.section != SHN_UNDEF
-        self._all = table
-        code = [index for index, each in enumerate(image.section_list) if each.flags & SHF_EXECINSTR]
-        rows = np.flatnonzero(np.isin(table.section, code) & np.isin(table.type, (_STT_NOTYPE, STT_FUNC)) & defined)
-        rows = rows[np.argsort(table.value[rows], kind="stable")]
-        self._addresses = table.value[rows]
-        self._names = [table.name(row) for row in rows.tolist()]
-        self._is_function = table.type[rows] == STT_FUNC
-        names, counts = np.unique(np.array(self._names), return_counts=True)
-        self._unique = set(names[counts == 1].tolist())
+            raise ProbeNotFound(
+                f"{image.path} has no symbols: name the vmlinux of the kernel's -dbg package, or its System.map "
+                "(--system-map)"
+            )
+        inside = [index for index, each in enumerate(image.section_list) if each.flags & SHF_EXECINSTR]
+        is_code = np.isin(table.section, inside) & np.isin(table.type, (_STT_NOTYPE, STT_FUNC))
+        rows = np.flatnonzero(is_code & (table.section != SHN_UNDEF)).tolist()
+        code = [(int(table.value[row]), table.name(row)) for row in rows]
+        functions = {int(table.value[row]) for row in rows if table.type[row] == STT_FUNC}
+        others = {}
+        for name in ANCHORS:
+            values = {int(table.value[row]) for row in table.find(name).tolist() if table.section[row] != SHN_UNDEF}
+            if len(values) == 1:
+                others[name] = values.pop()
+        return cls(image.path, code, functions, others)
+
+    @classmethod
+    def of_system_map(cls, path: str) -> KernelSymbols:
+        """Those of a System.map, or of a /proc/kallsyms of the kernel where nothing moved it. Raises ProbeNotFound."""
+        code: list[tuple[int, str]] = []
+        others: dict[str, int] = {}
+        for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
+            match = _LISTED.match(line)
+            if match is not None and int(match[1], 16):
+                others.setdefault(match[3], int(match[1], 16))
+                if match[2] in "tTwW":
+                    code.append((int(match[1], 16), match[3]))
+        if not code:
+            raise ProbeNotFound(f"{path} lists no addresses of code; copy /proc/kallsyms as root")
+        return cls(path, code, {address for address, _ in code}, others)
 
     def address(self, name: str) -> int | None:
-        """The address of the one symbol of that name, of code or data; None when there are none or several."""
-        rows = [row for row in self._all.find(name).tolist() if self._all.section[row] != SHN_UNDEF]
-        return int(self._all.value[rows[0]]) if len(rows) == 1 else None
+        """The address of the one symbol of that name, of code or an anchor; None when there are none or several."""
+        if name in self._unique:
+            return self._addresses[self._names.index(name)]
+        return self._others.get(name)
 
     def places(self, point: KernelPoint) -> list[KernelPlace]:
         """The places of `point`, by address. Raises ProbeNotFound."""
@@ -67,9 +106,9 @@ class KernelSymbols:
             raise ProbeNotFound(f"{point.text}: functions of the kernel are not told apart by file in this version")
         wild = bool(_WILDCARDS & set(point.function))
         found = {
-            int(self._addresses[row]): name
-            for row, name in enumerate(self._names)
-            if self._is_function[row] and (fnmatchcase(name, point.function) if wild else name == point.function)
+            address: name
+            for address, name in zip(self._addresses, self._names, strict=True)
+            if (fnmatchcase(name, point.function) if wild else name == point.function) and address in self._functions
         }
         if not found:
             raise ProbeNotFound(
@@ -81,9 +120,9 @@ class KernelSymbols:
     def _place(self, point: KernelPoint, function: str, address: int) -> KernelPlace:
         if function in self._unique:
             return KernelPlace(point, function, address, function, 0)
-        row = int(np.searchsorted(self._addresses, np.uint64(address), side="right")) - 1
+        row = bisect_right(self._addresses, address) - 1
         while row >= 0 and self._names[row] not in self._unique:
             row -= 1
         if row < 0:
             raise ProbeNotFound(f"{point.text}: no symbol before {function} at {address:#x} has a name of its own")
-        return KernelPlace(point, function, address, self._names[row], address - int(self._addresses[row]))
+        return KernelPlace(point, function, address, self._names[row], address - self._addresses[row])

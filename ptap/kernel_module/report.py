@@ -25,7 +25,9 @@ class CaptureReport:
         self._builder = TraceBuilder(_MAXIMUM_DEPTH, ArgumentFrames.NONE)
         build_id = description["build_id"]
         self._builder.use_vmlinux(
-            str(Path(vmlinux or description["vmlinux"]).absolute()), bytes.fromhex(build_id) if build_id else None
+            str(Path(vmlinux or description["vmlinux"]).absolute()),
+            bytes.fromhex(build_id) if build_id else None,
+            description["system_map"],
         )
 
     def write(self, report: Report) -> None:

@@ -26,13 +26,18 @@ RUNNER = "run.pyz"
 
 
 def write_session(
-    headers: Path, vmlinux: ElfImage, points: Sequence[KernelPoint], options: RecordOptions, folder: Path
+    headers: Path,
+    vmlinux: ElfImage,
+    points: Sequence[KernelPoint],
+    options: RecordOptions,
+    folder: Path,
+    system_map: str | None = None,
 ) -> list[KernelPlace]:
-    """Write a session to `folder`, which is made; the places of its probes.
+    """Write a session to `folder`, which is made; the places of its probes. Symbols are vmlinux's or `system_map`'s.
 
     Raises ProbeNotFound, ModuleBuildError, ElfError and TableError.
     """
-    symbols = KernelSymbols(vmlinux)
+    symbols = KernelSymbols.of_system_map(system_map) if system_map else KernelSymbols.of_vmlinux(vmlinux)
     places = [place for point in points for place in symbols.places(point)]
     told = _messages(symbols, vmlinux, places, options)
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,6 +47,7 @@ def write_session(
         "format": FORMAT,
         "build_id": vmlinux.build_id.hex() if vmlinux.build_id else None,
         "vmlinux": str(Path(vmlinux.path).absolute()),
+        "system_map": str(Path(system_map).absolute()) if system_map else None,
         "probes": [{"name": place.name, "function": place.function, "address": place.address} for place in places],
         "messages": [{"what": what, "bytes": len(content)} for what, content in told],
     }

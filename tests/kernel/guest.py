@@ -52,9 +52,10 @@ def run_guest(
     folder: Path,
     *,
     processors: int = 2,
+    command_line: str = "",
     options: tuple[str, ...] = _ACCELERATOR,
 ) -> GuestRun:
-    """Boot `kernel` and run `script` (for busybox's sh) in /guest beside `files`. Raises GuestFailed and NotInArchive."""
+    """Boot `kernel` and run `script` (for busybox's sh) in /guest. Raises GuestFailed and NotInArchive."""
     if shutil.which(_QEMU) is None:
         raise NotInArchive(f"{_QEMU} is not installed (Debian: apt install qemu-system-x86)")
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def run_guest(
     initramfs.write_bytes(base_archive() + kernel_archive(kernel) + test_archive(files, script))
     command = [
         *(_QEMU, "-M", "q35", *options, "-cpu", "qemu64", "-smp", str(processors), "-m", "1G"),
-        *("-kernel", str(kernel.vmlinuz), "-initrd", str(initramfs), "-append", _COMMAND_LINE),
+        *("-kernel", str(kernel.vmlinuz), "-initrd", str(initramfs), "-append", f"{_COMMAND_LINE} {command_line}"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"),
         *("-serial", f"file:{console}"),
         *("-device", "virtio-serial-pci", "-chardev", f"file,id=results,path={archive}"),

@@ -105,7 +105,7 @@ def _debug_root(release: str) -> Path:
 
 
 def kernel_headers(release: str) -> Path:
-    """The folder that modules for the kernel that `kernel_package` gives are built by (`make -C`). Raises NotInArchive."""
+    """What modules for the kernel that `kernel_package` gives are built with (`make -C`). Raises NotInArchive."""
     build = kernel_package(release).build
     folder = cache_folder()
     root = folder.resolve() / f"{release}-headers"
