@@ -240,6 +240,10 @@ static int may_follow(const struct context *context, int64_t previous)
 		return 1;
 	if (context->cfa == previous)
 		return 0;
+	/* The kernel before 5.12 keeps the old stack in rbp: from one of its stacks to another one. */
+	if (rule->cfa_kind == PTAP_CFA_KIND_REGISTER_OFFSET)
+		return rule->cfa_register == PTAP_FRAME_POINTER && context->cfa < 0 &&
+		       context->cfa >> PTAP_KERNEL_STACK_BITS != previous >> PTAP_KERNEL_STACK_BITS;
 	return rule->cfa_kind == PTAP_CFA_KIND_EXPRESSION ||
 	       (rule->cfa_kind == PTAP_CFA_KIND_DEREF && rule->cfa_register == PTAP_STACK_POINTER);
 }

@@ -10,11 +10,15 @@
 #include "ptap_expression.h"
 
 /* x86-64's registers by DWARF number (System V ABI AMD64, figure 3.36). */
+#define PTAP_FRAME_POINTER 6
 #define PTAP_STACK_POINTER 7
 #define PTAP_RETURN_ADDRESS 16
 
 /* The value of `previous_cfa` before the first frame. */
 #define PTAP_NO_PREVIOUS_CFA INT64_MIN
+
+/* Of an address inside one of the kernel's stacks, which are aligned to their size (THREAD_SIZE of x86-64). */
+#define PTAP_KERNEL_STACK_BITS 14
 
 /* The result of a step that found the caller; any other is an enum ptap_stop_reason. */
 #define PTAP_GO_ON (-1)

@@ -12,6 +12,7 @@
 #include "ptap_probe.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
+#include "ptap_trampoline.h"
 
 /* Where a function begins with an instruction for indirect branches, kprobes go behind that one. */
 #define ENDBR_SIZE 4
@@ -36,6 +37,17 @@ static int entered(struct kprobe *kprobe, struct pt_regs *regs)
 }
 NOKPROBE_SYMBOL(entered);
 
+/* A function is entered whose return is probed; the stack pointer is at its return address. */
+static int awaited(struct kretprobe_instance *instance, struct pt_regs *regs)
+{
+	u64 *place = (u64 *)instance->data;
+
+	*place = regs->sp;
+	ptap_trampoline_note(*place, *(unsigned long *)regs->sp);
+	return 0;
+}
+NOKPROBE_SYMBOL(awaited);
+
 static int returned(struct kretprobe_instance *instance, struct pt_regs *regs)
 {
 #ifdef PTAP_HAS_KRETPROBE_OF_INSTANCE
@@ -49,6 +61,7 @@ static int returned(struct kretprobe_instance *instance, struct pt_regs *regs)
 	unsigned long pc = (unsigned long)instance->ret_addr;
 #endif
 
+	ptap_trampoline_forget(*(u64 *)instance->data);
 	if (kretprobe)
 		ptap_hit(container_of(kretprobe, struct ptap_probe, returned)->number, regs, pc,
 			 PTAP_HIT_FLAG_RETURN_PROBE);
@@ -83,7 +96,9 @@ int ptap_probe_add(const void *message, size_t size)
 	probe->returned.kp.pre_handler = entered;
 	if (told->kind == PTAP_PROBE_KIND_RETURN) {
 		probe->returned.kp.pre_handler = NULL;
+		probe->returned.entry_handler = awaited;
 		probe->returned.handler = returned;
+		probe->returned.data_size = sizeof(u64);
 		probe->returned.maxactive = MAXIMUM_ACTIVE;
 	}
 	ptap_session.probes[ptap_session.probe_count++] = probe;

@@ -22,6 +22,7 @@ from ptap.kernel_module.messages import RecordOptions
 from ptap.kernel_module.places import KernelPlace
 from ptap.kernel_module.session import write_session
 from relay_reader.module_capture import ModuleCapture
+from unwind.kallsyms import Kallsyms
 
 _HERE = Path(__file__).resolve().parent
 _BOOTED = pytest.StashKey[list[str]]()
@@ -48,6 +49,7 @@ class Booted:
     release: str
     package: KernelPackage
     vmlinux: Path
+    system_map: Path | None
     places: list[KernelPlace]
     """Of the session `stacks`, by probe number."""
     module_size: int
@@ -58,6 +60,13 @@ class Booted:
         """What guest_scenario.py has noted."""
         found: dict[str, Any] = json.loads((self.run.results / "results.json").read_text())
         return found
+
+    def name_at(self, address: int) -> str:
+        """The symbol that holds a link-time address, as the list of symbols has it; "" without a list."""
+        if self.system_map is None:
+            return ""
+        symbol = Kallsyms.open(self.system_map).find(address)
+        return symbol.name if symbol is not None else ""
 
     @cached_property
     def stacks(self) -> ModuleCapture:
@@ -101,4 +110,4 @@ def _boot(release: str, folder: Path) -> Booted:
     run = run_guest(package, files, "python3 guest_scenario.py /results\n", folder)
     assert run.status == 0, f"{run.output}\n{run.kernel_log[-4000:]}"
     size = os.stat(sessions / "stacks" / "ptap_kernel.ko").st_size
-    return Booted(release, package, vmlinux, places, size, run)
+    return Booted(release, package, vmlinux, system_map, places, size, run)
