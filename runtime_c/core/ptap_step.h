@@ -47,10 +47,22 @@ struct ptap_step {
 	uint32_t flags; /* PTAP_FRAME_SIGNAL, PTAP_FRAME_HAS_CFA */
 };
 
+#define PTAP_REMEMBERED_RULES 1024
+
+/* Rules that were looked up, by their address: of tables that stay as they are, for one user at a time. */
+struct ptap_remembered {
+	struct {
+		uint64_t pc;
+		const uint8_t *table;
+		int32_t rule; /* as ptap_find_rule has it */
+	} entries[PTAP_REMEMBERED_RULES];
+};
+
 /* Working memory, too large for a kernel's stack. */
 struct ptap_scratch {
+	struct ptap_remembered *remembered; /* or null: every rule is looked up */
 	int64_t stack[PTAP_EXPRESSION_DEPTH];
-	uint64_t caller[PTAP_REGISTER_COUNT];
+	uint64_t caller[PTAP_REGISTER_COUNT]; /* meaningful where the register list says so */
 };
 
 /*

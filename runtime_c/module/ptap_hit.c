@@ -29,7 +29,11 @@ struct walked {
 
 static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 {
-	const struct ptap_memory memory = { .read = ptap_stack_read, .context = &cpu->words };
+	const struct ptap_memory memory = {
+		.read = ptap_stack_read,
+		.context = &cpu->words,
+		.near = &cpu->words.windows[0].near,
+	};
 	struct ptap_walk walk = {
 		.mappings = ptap_session.mappings,
 		.mapping_count = ptap_session.mapping_count,
@@ -37,6 +41,7 @@ static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 		.frames = cpu->frames,
 		.room = ptap_session.maximum_frames,
 		.scratch = &cpu->scratch,
+		.without_registers = 1,
 	};
 
 	walked->stop = ptap_walk(&walk, &cpu->cursor);
@@ -83,6 +88,7 @@ static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u
 	u64 *words;
 
 	ptap_slices_begin(&cpu->words, (u64)(unsigned long)task_stack_page(current));
+	cpu->words.windows[0].near.except = ptap_session.trampoline;
 	ptap_cursor_at(&cpu->cursor, regs, pc);
 	walk_stack(cpu, &walked);
 	if (ptap_session.slices == PTAP_SLICES_WORDS)

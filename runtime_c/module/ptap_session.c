@@ -145,6 +145,7 @@ static int allocate_cpus(u32 ring_bytes)
 		if (!cpu)
 			return -ENOMEM;
 		ptap_session.cpus[number] = cpu;
+		cpu->scratch.remembered = &cpu->remembered;
 		if (ptap_ring_allocate(&cpu->ring, ring_bytes))
 			return -ENOMEM;
 	}

@@ -33,6 +33,7 @@ struct ptap_cpu {
 	u64 dropped;
 	struct ptap_cursor cursor;
 	struct ptap_scratch scratch;
+	struct ptap_remembered remembered;
 	struct ptap_stack_words words;
 	struct ptap_frame frames[PTAP_MAXIMUM_FRAMES];
 	unsigned long oracle[PTAP_ORACLE_FRAMES];

@@ -14,15 +14,17 @@
 
 static void begin_window(struct ptap_window *window, u64 start)
 {
-	u64 first = window->low / BITS_PER_LONG;
+	u64 first = window->near.low / BITS_PER_LONG;
 
 	/* What an earlier hit has marked. */
-	if (window->low < window->high)
+	if (window->near.low < window->near.high)
 		memset(window->marked + first, 0,
-		       (DIV_ROUND_UP(window->high, BITS_PER_LONG) - first) * sizeof(window->marked[0]));
-	window->start = start;
-	window->low = PTAP_WINDOW_WORDS;
-	window->high = 0;
+		       (DIV_ROUND_UP(window->near.high, BITS_PER_LONG) - first) * sizeof(window->marked[0]));
+	window->near.start = start;
+	window->near.low = PTAP_WINDOW_WORDS;
+	window->near.high = 0;
+	window->near.size = THREAD_SIZE;
+	window->near.marked = (u64 *)window->marked;
 }
 NOKPROBE_SYMBOL(begin_window);
 
@@ -44,7 +46,7 @@ static struct ptap_window *window_of(struct ptap_stack_words *words, u64 address
 
 	for (index = 0; index < words->window_count; index++) {
 		window = &words->windows[index];
-		if (address - window->start < THREAD_SIZE)
+		if (address - window->near.start < THREAD_SIZE)
 			return window;
 	}
 	if (index == PTAP_MAXIMUM_WINDOWS)
@@ -64,10 +66,10 @@ void ptap_slices_note(struct ptap_stack_words *words, u64 address)
 		words->left_out++;
 		return;
 	}
-	number = (address - window->start) / 8;
+	number = (address - window->near.start) / 8;
 	__set_bit(number, window->marked);
-	window->low = min(window->low, number);
-	window->high = max(window->high, number + 1);
+	window->near.low = min(window->near.low, number);
+	window->near.high = max(window->near.high, number + 1);
 }
 NOKPROBE_SYMBOL(ptap_slices_note);
 
@@ -84,17 +86,17 @@ NOKPROBE_SYMBOL(add_run);
 
 static void gather_window(struct ptap_stack_words *words, const struct ptap_window *window)
 {
-	unsigned long begin = find_next_bit(window->marked, window->high, window->low);
+	unsigned long begin = find_next_bit(window->marked, window->near.high, window->near.low);
 
-	while (begin < window->high) {
-		unsigned long end = find_next_zero_bit(window->marked, window->high, begin);
-		unsigned long next = find_next_bit(window->marked, window->high, end);
+	while (begin < window->near.high) {
+		unsigned long end = find_next_zero_bit(window->marked, window->near.high, begin);
+		unsigned long next = find_next_bit(window->marked, window->near.high, end);
 
-		while (next < window->high && next - end <= NEAR_WORDS) {
-			end = find_next_zero_bit(window->marked, window->high, next);
-			next = find_next_bit(window->marked, window->high, end);
+		while (next < window->near.high && next - end <= NEAR_WORDS) {
+			end = find_next_zero_bit(window->marked, window->near.high, next);
+			next = find_next_bit(window->marked, window->near.high, end);
 		}
-		add_run(words, window->start + 8 * begin, end - begin);
+		add_run(words, window->near.start + 8 * begin, end - begin);
 		begin = next;
 	}
 }

@@ -6,6 +6,8 @@
 #include <linux/thread_info.h>
 #include <linux/types.h>
 
+#include "ptap_memory.h"
+
 #define PTAP_WINDOW_WORDS (THREAD_SIZE / 8)
 #define PTAP_MAXIMUM_WINDOWS 4 /* a task's stack, an interrupt's, an exception's, and one more */
 #define PTAP_MAXIMUM_RUNS 256
@@ -18,9 +20,8 @@ struct ptap_run {
 
 /* A piece of memory as large as a stack and aligned like one, in which words were read. */
 struct ptap_window {
-	u64 start;
-	u64 low, high; /* numbers of the words that may be marked: [low, high) */
-	unsigned long marked[PTAP_WINDOW_WORDS / BITS_PER_LONG]; /* bit n: word n was read */
+	struct ptap_near near; /* its `marked` is this one's */
+	unsigned long marked[PTAP_WINDOW_WORDS / BITS_PER_LONG];
 };
 
 struct ptap_stack_words {
@@ -34,7 +35,7 @@ struct ptap_stack_words {
 
 static inline int ptap_slices_on_stack(const struct ptap_stack_words *words, u64 address)
 {
-	return address - words->windows[0].start < THREAD_SIZE;
+	return address - words->windows[0].near.start < THREAD_SIZE;
 }
 
 /* Begin with nothing read of the stack that begins at `stack`. */
