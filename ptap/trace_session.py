@@ -19,9 +19,9 @@ from ptap.backend.perf_events.extra_event import ExtraEvent, SamplingEvent, Trac
 from ptap.probe.point import ProbeKind, ProbePoint
 from ptap.probe.resolve import ResolvedPlace, Resolver
 from ptap.report.output import OutputError, Report
+from ptap.shortcomings import shortcomings
 from ptap.stop_signals import StopSignals
 from relay_reader.capture import RecordsLost, Sample
-from unwind.module import Module
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
 _SILENT_WAIT_S = 1.0
@@ -164,43 +164,7 @@ class TraceSession:
     def _finish_account(self) -> None:
         problems = self.account.problems
         problems += self._capture.shortcomings()
-        for module, frames in self._builder.frames_without_lines.most_common():
-            text = _missing_lines(module, frames)
-            if text is not None:
-                problems.append(text)
-        for module in self._builder.catalog.opened():
-            problems += _damage(module)
-        problems += self._builder.jit_names.problems
-        if self._builder.kernel_problem is not None:
-            problems.append(self._builder.kernel_problem)
-
-
-def _missing_lines(module: Module, frames: int) -> str | None:
-    """One line on a module whose frames have no lines, None when nothing would give them."""
-    count = f"{frames} frame" + ("" if frames == 1 else "s")
-    if module.symbols is None:
-        return f"{count} without names: {module.problem}" if module.problem is not None else None
-    missing = module.symbols.missing
-    if missing is None:
-        return None
-    build_id = f", build-id {missing.build_id}" if missing.build_id else ", no build-id"
-    return f"no line information for {module.path} ({count}{build_id}): {missing.remedy}"
-
-
-def _damage(module: Module) -> list[str]:
-    """One line for each kind of damage that was met in a module; the rest of it was used."""
-    lines = []
-    found = module.symbols.problems if "symbols" in module.__dict__ and module.symbols is not None else []
-    if found:
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        lines.append(f"{module.path}: debug information left out: {found[0]}{more}")
-    table = module.__dict__.get("table")
-    if table is not None and table.skipped_count:
-        lines.append(
-            f"{module.path}: {table.skipped_count} damaged entries of its call frame information were left out "
-            f"(see `ptap tables show {module.path}`)"
-        )
-    return lines
+        problems += shortcomings(self._builder)
 
 
 def _extra_event(point: ProbePoint) -> ExtraEvent:

@@ -149,5 +149,12 @@ class Sample:
     read_vector_registers: Callable[[], dict[int, bytes]] | None = None
     """xmm0-xmm15 by DWARF number (17-32), 16 bytes each; valid as long as `read_memory`. None: not captured."""
 
+    left_to_file: Callable[[int], bool] | None = None
+    """Whether memory at an address that `read_memory` does not have is as in the file that is mapped there, writable
+    or not. None: only what cannot be written is."""
+
+    signal: int = 0
+    """The number of the signal that ended the process in this thread, where a core file tells."""
+
 
 Event: TypeAlias = MappingAdded | ProcessForked | ProcessExeced | ThreadNamed | ThreadExited | RecordsLost | Sample

@@ -15,6 +15,8 @@ from unwind.address_space import AddressSpace
 from unwind.module import Module, ModuleCatalog
 
 _PF_W = 2
+_PAGE = 4096
+"""Whether memory was dumped is decided by pages at the finest."""
 
 
 class ModuleMemory:
@@ -37,10 +39,13 @@ class ModuleMemory:
         self._segments = sorted(segments.values(), key=lambda each: each[0])
         self._starts = [each[0] for each in self._segments]
 
-    def read(self, address: int, size: int) -> bytes:
-        """Up to `size` bytes at `address`, b"" where no read-only segment lies."""
+    def read(self, address: int, size: int, writable: bool = False) -> bytes:
+        """Up to `size` bytes at `address`, b"" where no read-only segment lies.
+
+        With `writable` those of a segment that could be written count: the caller knows that they were not.
+        """
         found = self._find(address)
-        if found is None or found[4]:
+        if found is None or (found[4] and not writable):
             return b""
         _, end, module, bias, _ = found
         if module.image is None:
@@ -80,6 +85,16 @@ class CapturedMemory:
                 if len(found) == size:
                     return found
                 return found + self.read(address + len(found), size - len(found))
-        if self._sample.read_memory is not None:
-            return self._sample.read_memory(address, size)
-        return self._modules.read(address, size)
+        if self._sample.read_memory is None:
+            return self._modules.read(address, size)
+        data = self._sample.read_memory(address, size)
+        left_to_file = self._sample.left_to_file
+        while left_to_file is not None and len(data) < size:
+            at = address + len(data)
+            end = min(address + size, (at // _PAGE + 1) * _PAGE)
+            found = self._modules.read(at, end - at, writable=left_to_file(at))
+            found = found or self._sample.read_memory(at, address + size - at)
+            if not found:
+                break
+            data += found
+        return data

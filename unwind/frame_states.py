@@ -60,6 +60,7 @@ class FrameStates:
                 in_prologue=lambda: self._in_prologue(index),
                 symbol=self._symbol,
                 definition=lambda name: self._definition(index, name),
+                variable=lambda name: self._variable(index, name),
             )
         return self._states[index]
 
@@ -78,3 +79,10 @@ class FrameStates:
         if module is None or module.symbols is None:
             return None
         return module.symbols.definition(name)
+
+    def _variable(self, index: int, name: str) -> int | None:
+        frame = self._frames[index]
+        if frame.module is None or frame.module.symbols is None:
+            return None
+        address = frame.module.symbols.symbol_names.object_named(name)
+        return None if address is None else address + frame.bias

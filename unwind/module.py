@@ -25,12 +25,18 @@ if TYPE_CHECKING:
 _PAGE = 4096
 _ENTRY_CODE_SIZE = 256
 """More than a dynamic linker's hand-written entry code has: 64 bytes in glibc (sysdeps/x86_64/dl-machine.h)."""
+_LIVE_REMEDY = "it was replaced after the program started: start the program again"
+
+OpenImage = Callable[[Mapping, int], ElfImage]
+"""Opens the file, or the vdso, behind a mapping of a process. Raises ElfError and OSError."""
 
 
 class Module:
     """One file that is mapped somewhere. `problem` says why `image` is None."""
 
-    def __init__(self, path: str, build_id: bytes | None, load: Callable[[], ElfImage]) -> None:
+    def __init__(
+        self, path: str, build_id: bytes | None, load: Callable[[], ElfImage], remedy: str = _LIVE_REMEDY
+    ) -> None:
         self.path = path
         self.image: ElfImage | None = None
         self.problem: str | None = None
@@ -38,8 +44,7 @@ class Module:
             image = load()
             if build_id and image.build_id and image.build_id != build_id:
                 self.problem = (
-                    f"{path}: build-id {image.build_id.hex()} on disk, but {build_id.hex()} was running; "
-                    "it was replaced after the program started: start the program again"
+                    f"{path}: build-id {image.build_id.hex()} on disk, but {build_id.hex()} was running; {remedy}"
                 )
             else:
                 self.image = image
@@ -118,10 +123,16 @@ class Module:
 
 
 class ModuleCatalog:
-    """All modules of a capture, by path and build-id."""
+    """All modules of a capture, by path and build-id.
 
-    def __init__(self) -> None:
+    `open_image` opens the files, those of this machine's processes by default; `remedy` tells what to do about a file
+    of another build.
+    """
+
+    def __init__(self, open_image: OpenImage | None = None, remedy: str = _LIVE_REMEDY) -> None:
         self._modules: dict[tuple[str, bytes | None], Module] = {}
+        self._open_image = open_image or _open_live
+        self._remedy = remedy
 
     def opened(self) -> list[Module]:
         """The modules that were asked for so far."""
@@ -132,17 +143,19 @@ class ModuleCatalog:
         key = (mapping.path, mapping.build_id)
         module = self._modules.get(key)
         if module is None:
-            if mapping.path == "[vdso]":
-                module = Module("[vdso]", mapping.build_id, lambda: read_vdso(pid, mapping))
-            elif mapping.path.startswith("/") and not mapping.path.startswith("//"):
-                module = Module(mapping.path, mapping.build_id, lambda: _open_mapped(mapping.path, pid))
-            else:
+            is_file = mapping.path.startswith("/") and not mapping.path.startswith("//")
+            if not is_file and mapping.path != "[vdso]":
                 return None
+            module = Module(mapping.path, mapping.build_id, lambda: self._open_image(mapping, pid), self._remedy)
             self._modules[key] = module
         return module
 
     def __iter__(self):  # type: ignore[no-untyped-def]
         return iter(self._modules.values())
+
+
+def _open_live(mapping: Mapping, pid: int) -> ElfImage:
+    return read_vdso(pid, mapping) if mapping.path == "[vdso]" else _open_mapped(mapping.path, pid)
 
 
 def _open_mapped(path: str, pid: int) -> ElfImage:

@@ -11,10 +11,16 @@ _REGISTER_NAMES = (
 )  # fmt: skip
 
 
-def stop_text(stack: WalkedStack, made_at_run_time: str | None = None) -> str | None:
+LIVE_MEMORY_REMEDY = "(another stack?): --backend ptrace reads it live"
+
+
+def stop_text(
+    stack: WalkedStack, made_at_run_time: str | None = None, memory_remedy: str = LIVE_MEMORY_REMEDY
+) -> str | None:
     """The sentence for a stack that was cut short; None for one that is whole.
 
-    `made_at_run_time` is the name of the outermost frame where a program that makes code has told it.
+    `made_at_run_time` is the name of the outermost frame where a program that makes code has told it, `memory_remedy`
+    follows "memory at ADDRESS was not captured".
     """
     last = stack.frames[-1] if stack.frames else None
     where = last.mapping.path if last is not None and last.mapping is not None else "an unknown module"
@@ -27,7 +33,7 @@ def stop_text(stack: WalkedStack, made_at_run_time: str | None = None) -> str | 
                 "--backend ptrace, which sees it whole"
             )
         case StopReason.MEMORY_NOT_CAPTURED:
-            return f"memory at {stack.detail:#x} was not captured (another stack?): --backend ptrace reads it live"
+            return f"memory at {stack.detail:#x} was not captured {memory_remedy}"
         case StopReason.NO_MAPPING:
             return f"{stack.detail:#x} lies in no executable mapping"
         case StopReason.NO_TABLE:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from cfi_tables.layout import StopReason
 from unwind.arguments.argument_reader import Argument
+from unwind.arguments.local_reader import Local
 
 
 @dataclass(slots=True)
@@ -26,6 +27,8 @@ class TraceFrame:
     column: int | None = None
     inlined: bool = False
     arguments: list[Argument] = field(default_factory=list)
+    locals: list[Local] | None = None
+    """Variables in scope, those of the innermost block first; None where they were not asked for."""
     signal: bool = False
     """A signal frame: what is called here is a signal handler."""
 
@@ -48,3 +51,5 @@ class Trace:
     """What a person needs to know when the stack was cut short: which module lacks what, and the remedy."""
     returned: Argument | None = None
     """For a return probe, what the probed function returned."""
+    signal: str | None = None
+    """The signal that ended the process in this thread ("SIGSEGV"), where a core file tells."""

@@ -6,6 +6,7 @@ any source in the order of their capture; gives `unwind.trace.Trace`.
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from cfi_tables.layout import StopReason
 from relay_reader.capture import Event, Sample
 from unwind.address_space import AddressSpaces
 from unwind.arguments.argument_reader import arguments_of
+from unwind.arguments.local_reader import locals_of
 from unwind.arguments.return_value import return_value
 from unwind.captured_memory import CapturedMemory, ModuleMemory
 from unwind.dwarf.die import Die
@@ -25,7 +27,7 @@ from unwind.kernel.kernel_walk import KernelWalker
 from unwind.late_mapping import executable_mapping
 from unwind.module import Module, ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
-from unwind.stop_text import stop_text
+from unwind.stop_text import LIVE_MEMORY_REMEDY, stop_text
 from unwind.symbolize.function_name import demangled
 from unwind.symbolize.symbol_frame import SymbolFrame
 from unwind.trace import Trace, TraceFrame
@@ -53,11 +55,24 @@ class Hit:
 
 
 class TraceBuilder:
-    """Turns the events of one capture into traces. `max_depth` limits the frames of a stack."""
+    """Turns the events of one capture into traces. `max_depth` limits the frames of a stack.
 
-    def __init__(self, max_depth: int, argument_frames: ArgumentFrames = ArgumentFrames.PROBED) -> None:
+    `locals_too`: those frames whose arguments are read show their local variables as well. `catalog` opens the files
+    of processes that have ended; without it they are live, and asked for what the capture does not tell.
+    `memory_remedy` is what to do where memory is missing.
+    """
+
+    def __init__(
+        self,
+        max_depth: int,
+        argument_frames: ArgumentFrames = ArgumentFrames.PROBED,
+        *,
+        locals_too: bool = False,
+        catalog: ModuleCatalog | None = None,
+        memory_remedy: str = LIVE_MEMORY_REMEDY,
+    ) -> None:
         self.spaces = AddressSpaces()
-        self.catalog = ModuleCatalog()
+        self.catalog = catalog or ModuleCatalog()
         self.frames_without_lines: Counter[Module] = Counter()
         """Frames named without debug information, by module: what a user could mend."""
         self._walker = StackWalker(self.catalog, max_depth)
@@ -65,7 +80,10 @@ class TraceBuilder:
         self._max_depth = max_depth
         self._kernel: KernelWalker | None = None
         self._system_map: Kallsyms | None = None
+        self._live = catalog is None
         self.jit_names = JitNames()
+        self._locals_too = locals_too
+        self._memory_remedy = memory_remedy
         self._kallsyms: Kallsyms | None = None
         self._memory: dict[int, ModuleMemory] = {}
 
@@ -107,8 +125,9 @@ class TraceBuilder:
             weight=sample.weight,
             stop=stack.stop,
             frames=frames,
-            stop_text=stop_text(stack, made_at_run_time),
+            stop_text=stop_text(stack, made_at_run_time, self._memory_remedy),
             returned=return_value(hit.returned, first) if hit and hit.returned and first else None,
+            signal=_signal_name(sample.signal) if sample.signal else None,
         )
 
     def _kernel_trace(self, sample: Sample, stack: WalkedStack, hit: Hit | None) -> Trace:
@@ -140,7 +159,7 @@ class TraceBuilder:
         """The user stack, through memory too that was mapped since the source last told of mappings."""
         space = self.spaces.of(sample.pid)
         stack = self._walker.walk(sample, space)
-        while stack.stop is StopReason.NO_MAPPING and sample.read_memory is not None:
+        while self._live and stack.stop is StopReason.NO_MAPPING and sample.read_memory is not None:
             mapping = executable_mapping(sample.pid, stack.detail)
             if mapping is None or space.find(stack.detail) is not None:
                 break
@@ -170,10 +189,14 @@ class TraceBuilder:
         frames: list[TraceFrame] = []
         for index, frame in enumerate(stack.frames):
             for trace_frame, symbol in self._calls(frame, names[index]):
+                if self._locals_too:
+                    trace_frame.locals = []
                 if symbol is not None and symbol.die is not None and self._wants_arguments(len(frames), hit):
                     state = states.state(index)
                     if state is not None:
                         trace_frame.arguments = arguments_of(symbol.die, state)
+                        if self._locals_too:
+                            trace_frame.locals = locals_of(symbol.die, state)
                 frames.append(trace_frame)
         return frames
 
@@ -220,6 +243,8 @@ class TraceBuilder:
 
         Such code lies in memory without a file, or with a file that is only memory (a memfd).
         """
+        if not self._live:
+            return None
         name = None
         made = {each.pc: each for each in stack.frames if each.module is None or each.module.image is None}
         for frame in frames:
@@ -276,6 +301,13 @@ def _ends_at_entry_point(stack: WalkedStack) -> bool:
         return False
     frame = stack.frames[-1]
     return frame.module is not None and frame.module.is_entry_code(frame.lookup_address)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal, or damage
+        return f"signal {number}"
 
 
 class _VectorRegisters(Mapping[int, bytes]):

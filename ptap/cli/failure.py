@@ -47,6 +47,8 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from ptap.probe.program_path import PathNotFound
     from ptap.probe.resolve import ProbeNotFound
     from ptap.report.output import OutputError
+    from ptap_target.session_folder import SessionError
+    from relay_reader.core_file import CoreFileError
     from relay_reader.module_capture import ModuleCaptureError
     from unwind.kernel.kernel_error import KernelError
     from unwind.symbolize.perf_map import PerfMapError
@@ -60,6 +62,7 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         CaptureError,
         ModuleBuildError,
         ModuleCaptureError,
+        SessionError,
         ProbeSyntaxError,
         PathNotFound,
         ProbeNotFound,
@@ -68,4 +71,5 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         BuildIdError,
         KernelError,
         PerfMapError,
+        CoreFileError,
     )

@@ -19,6 +19,7 @@ _COMMANDS = {
     "tables": "ptap.cli.tables",
     "symbolize": "ptap.cli.symbolize",
     "module": "ptap.cli.module",
+    "run": "ptap.cli.run",
     "report": "ptap.cli.report",
 }
 _OWN_OPTIONS = {"--help", "-h", "--version"}
@@ -61,6 +62,7 @@ def _ptap() -> None:
       ptap --backtrace 'process("./prog").function("work")' -- ./prog
       ptap --backtrace 'process("libc.so.6").function("malloc")' -p 1234
       ptap list 'process("./prog").function("*")'
+      ptap report core --locals
     """
 
 

@@ -1,36 +1,122 @@
-"""`ptap report`: the traces of a capture that was made by the kernel module."""
+"""`ptap report`: the stacks in a file that was captured elsewhere: a core file, or what the kernel module recorded."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from ptap.cli.failure import told_to_the_user
+from ptap.cli.output_stream import drop_unwritten, open_output
+
+if TYPE_CHECKING:
+    from ptap.report.output import Report
 
 
-@click.command("report", short_help="Print the traces of a capture.")
-@click.option("--vmlinux", metavar="FILE", help="The traced kernel; by default the one of the session.")
+@click.command("report", short_help="Show the stacks of a core file, or of a capture of the kernel module.")
+@click.argument("core", type=click.Path(), metavar="FILE")
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json: JSON Lines."
+    *("-e", "--exe", "program"),
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="PROGRAM",
+    help="The program that was running, where it is not at its old place.",
 )
-@click.option("--verbose", "-v", is_flag=True, help="Addresses, modules and whole names.")
-@click.argument("capture", metavar="CAPTURE")
-def command(capture: str, vmlinux: str | None, form: str, verbose: bool) -> None:
-    """Print the traces of CAPTURE, a file that a session of `ptap module build` has written.
+@click.option(
+    "--sysroot",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="DIR",
+    default="/",
+    show_default=True,
+    help="Where the files of the machine that the core file comes from lie.",
+)
+@click.option(
+    "--vmlinux",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="VMLINUX",
+    help="The kernel of a capture, where it is not at its old place.",
+)
+@click.option(
+    *("--format", "form"),
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json is JSON Lines: one object a thread.",
+)
+@click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write to FILE, not to standard output.")
+@click.option(
+    "--arguments", type=click.Choice(["all", "none"]), default="all", show_default=True, help="Show frames' arguments."
+)
+@click.option("--locals", "locals_too", is_flag=True, help="Show the local variables of every frame, too.")
+@click.option("--source", is_flag=True, help="Show each frame's source line (text only).")
+@click.option(
+    "--max-depth",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=100_000,
+    show_default=True,
+    help="Show at most N frames of a stack (calls inlined in them do not count).",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Addresses, modules, and whole names, values and reasons.")
+def command(
+    core: str,
+    program: str | None,
+    sysroot: str,
+    vmlinux: str | None,
+    form: str,
+    output: str | None,
+    arguments: str,
+    locals_too: bool,
+    source: bool,
+    max_depth: int,
+    verbose: bool,
+) -> None:
+    """Show the stack of every thread in a core file, the one that crashed first, or those that a capture holds.
+
+    FILE is a capture of the kernel module (see `ptap module build`), or an ELF core file of x86-64, written by the
+    kernel, gdb's gcore or systemd-coredump; a core file may be packed by gzip, zstd, xz or lz4. Files that were mapped
+    are found at their old places, or by -e and --sysroot; one of another build-id is refused. Values come from the
+    memory in the core file, and from those files for what is not written at run time.
 
     \b
-    Example:
+    Examples:
+      ptap report core
+      ptap report core.1234.zst -e ./server --locals
+      ptap report core --format json | jq .frames[0]
       ptap report reads.capture --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
     """
     with told_to_the_user():
-        import sys
-        from pathlib import Path
+        from ptap.kernel_module.report import CaptureReport, is_capture
 
-        from ptap.kernel_module.report import CaptureReport
+        if is_capture(core):
+            capture = CaptureReport(core, vmlinux)
+            stream = open_output(output)
+            try:
+                capture.write(_report(form, stream, source, verbose, times=True))
+            finally:
+                for line in capture.account.lines(True):
+                    click.echo(f"ptap: {line}", err=True)
+                drop_unwritten(stream)
+            return
+        from ptap.core_report import CoreOptions, CoreReport
+
+        session = CoreReport(
+            core, CoreOptions(program, sysroot, arguments == "all" or locals_too, locals_too, max_depth)
+        )
+        stream = open_output(output)
+        try:
+            session.run(_report(form, stream, source, verbose))
+        finally:
+            for line in session.closing_lines():
+                click.echo(f"ptap: {line}", err=True)
+            drop_unwritten(stream)
+            session.close()
+
+
+def _report(form: str, stream: TextIO, source: bool, verbose: bool, times: bool = False) -> Report:
+    if form == "json":
         from ptap.report.json_lines import JsonReport
-        from ptap.report.text import TextReport
 
-        report = JsonReport(sys.stdout) if form == "json" else TextReport(sys.stdout, verbose=verbose)
-        found = CaptureReport(Path(capture), vmlinux)
-        found.write(report)
-        for line in found.account.lines(True):
-            click.echo(f"ptap: {line}", err=True)
+        return JsonReport(stream)
+    from ptap.report.text import TextReport
+
+    return TextReport(stream, source=source, verbose=verbose, times=times)

@@ -27,7 +27,12 @@ _CHUNK = 1 << 20
     help="json is JSON Lines, a trace for each address.",
 )
 @click.option("--index", is_flag=True, help="Build the symbol index even for a few addresses; it is kept in the cache.")
-def command(addresses: tuple[str, ...], form: str, index: bool, **source: Any) -> None:
+@click.option(
+    "--arguments",
+    is_flag=True,
+    help="Tell each function's parameters with their types, and the values that are constant at the address.",
+)
+def command(addresses: tuple[str, ...], form: str, index: bool, arguments: bool, **source: Any) -> None:
     """Print the function and source line at each ADDRESS of a file, and the calls that were inlined there.
 
     Addresses are hexadecimal and as in the file (what nm and objdump print); without any they are read from standard
@@ -52,7 +57,7 @@ def command(addresses: tuple[str, ...], form: str, index: bool, **source: Any) -
         from ptap.report.symbol_lines import SymbolLines
 
         symbolizer = open_source(source, index)
-        lines = SymbolLines(symbolizer, form == "json")
+        lines = SymbolLines(symbolizer, form == "json", arguments)
         missed: Counter[str] = Counter()
         for batch in [addresses] if addresses else _read_batches():
             text, reasons = lines.of(batch)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from ptap.cli.failure import Failure, told_to_the_user
+from ptap.cli.output_stream import drop_unwritten, open_output
 
 if TYPE_CHECKING:
     from ptap.report.output import Report
@@ -138,7 +138,7 @@ def command(
             options,
             lambda text, detail: _say(text) if verbose or not detail else None,
         )
-        stream = _open_output(output)
+        stream = open_output(output)
         try:
             status = session.run(_report(form, stream, backtrace, source, verbose))
         except KeyboardInterrupt:
@@ -147,7 +147,7 @@ def command(
             if session.started:
                 for line in session.account.lines(backtrace):
                     _say(line)
-            _drop_unwritten(stream)
+            drop_unwritten(stream)
     sys.exit(status)
 
 
@@ -158,28 +158,6 @@ def _check_words(target: tuple[str, ...] | None, probes: tuple[str, ...], pids: 
         raise Failure("give either a command behind `--` or -p PID, not both")
     if not target and not pids:
         raise Failure("nothing to trace: give a command behind `--`, or -p PID")
-
-
-def _open_output(path: str | None) -> TextIO:
-    """The stream for traces. What its encoding lacks is written as an escape, never an error."""
-    if path is not None:
-        return open(path, "w", encoding="utf-8", errors="backslashreplace")
-    stdout: TextIO | None = sys.stdout  # None when it was closed by the caller (`>&-`)
-    if stdout is None:
-        return open(os.devnull, "w")
-    if hasattr(stdout, "reconfigure"):
-        stdout.reconfigure(errors="backslashreplace")
-    return stdout
-
-
-def _drop_unwritten(stream: TextIO) -> None:
-    """After a failed write the rest cannot be written either: the interpreter is not to try that at its end."""
-    try:
-        stream.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 def _report(form: str, stream: TextIO, backtrace: bool, source: bool, verbose: bool) -> Report:

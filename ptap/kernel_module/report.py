@@ -8,18 +8,24 @@ from cfi_tables.layout import StopReason
 from ptap.account import Account
 from ptap.report.output import Report
 from relay_reader.capture import RecordsLost, Sample
-from relay_reader.module_capture import ModuleCapture
+from relay_reader.module_capture import MAGIC, ModuleCapture
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
 _MAXIMUM_DEPTH = 1024
 
 
+def is_capture(path: str) -> bool:
+    """Whether the file at `path` is a capture of the kernel module. Raises OSError."""
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 class CaptureReport:
     """The traces of one capture file. Raises ModuleCaptureError and OSError."""
 
-    def __init__(self, path: Path, vmlinux: str | None) -> None:
+    def __init__(self, path: str | Path, vmlinux: str | None) -> None:
         """`vmlinux` is the traced kernel's; None for the one that the session was built with."""
-        self._capture = ModuleCapture(path)
+        self._capture = ModuleCapture(Path(path))
         self.account = Account()
         description = self._capture.description
         self._builder = TraceBuilder(_MAXIMUM_DEPTH, ArgumentFrames.NONE)

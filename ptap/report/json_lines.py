@@ -22,7 +22,11 @@ class JsonReport:
 
 
 def trace_object(trace: Trace) -> dict[str, Any]:
-    """The JSON object of a trace. `returned` is there for return probes only."""
+    """The JSON object of a trace.
+
+    `returned` is there for return probes only, `signal` for the thread that a signal ended, a frame's `locals` where
+    they were asked for.
+    """
     result: dict[str, Any] = {
         "probe": trace.probe,
         "time_ns": trace.time_ns,
@@ -35,12 +39,14 @@ def trace_object(trace: Trace) -> dict[str, Any]:
         "frames": [_frame_object(frame) for frame in trace.frames],
     }
     if trace.returned is not None:
-        result["returned"] = _argument_object(trace.returned)
+        result["returned"] = argument_object(trace.returned)
+    if trace.signal is not None:
+        result["signal"] = trace.signal
     return result
 
 
 def _frame_object(frame: TraceFrame) -> dict[str, Any]:
-    return {
+    result: dict[str, Any] = {
         "space": frame.space,
         "address": f"{frame.address:#x}",
         "module": frame.module,
@@ -51,9 +57,15 @@ def _frame_object(frame: TraceFrame) -> dict[str, Any]:
         "line": frame.line,
         "column": frame.column,
         "inlined": frame.inlined,
-        "arguments": [_argument_object(argument) for argument in frame.arguments],
+        "arguments": [argument_object(argument) for argument in frame.arguments],
     }
+    if frame.locals is not None:
+        result["locals"] = [
+            {**argument_object(local), "line": local.line, "shadowed": local.shadowed} for local in frame.locals
+        ]
+    return result
 
 
-def _argument_object(argument: Argument) -> dict[str, Any]:
+def argument_object(argument: Argument) -> dict[str, Any]:
+    """The JSON object of an argument."""
     return {"name": argument.name, "type": argument.type, "value": argument.value, "why": argument.why}

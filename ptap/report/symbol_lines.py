@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from ptap.report.short_text import printable
 from unwind.symbolize.address_source import AddressSource, ModuleLabel
 from unwind.symbolize.function_name import readable_name
 from unwind.symbolize.index_lookup import AddressFrames, Reason
+
+if TYPE_CHECKING:
+    from unwind.arguments.argument_reader import Argument
 
 _ADDRESS = re.compile(r"\s*(?:0[xX])?([0-9a-fA-F]{1,16})\s*")
 _NO_ADDRESS = "this is no hexadecimal address, such as 0x1139"
@@ -25,8 +29,9 @@ _KERNEL = 1 << 63
 class SymbolLines:
     """Lines for batches of addresses of one source. What a function is called is made text once."""
 
-    def __init__(self, symbolizer: AddressSource, as_json: bool) -> None:
+    def __init__(self, symbolizer: AddressSource, as_json: bool, with_arguments: bool = False) -> None:
         self._symbolizer = symbolizer
+        self._with_arguments = with_arguments
         self._as_json = as_json
         self._functions: dict[tuple[str, str], str] = {}
         self._modules: dict[ModuleLabel, str] = {}
@@ -77,34 +82,52 @@ class SymbolLines:
         ]
         return texts, inverse.tolist()
 
+    def _arguments(self, frames: AddressFrames, addresses: NDArray[np.uint64]) -> list[list[Argument]]:
+        """The parameters of every frame of the batch; none of any where they are not asked for."""
+        bounds = frames.offsets.tolist()
+        found: list[list[Argument]] = [[] for _ in range(bounds[-1])]
+        if not self._with_arguments:
+            return found
+        for address, low, high in zip(addresses.tolist(), bounds, bounds[1:], strict=False):
+            of_frames = self._symbolizer.arguments(address)
+            if len(of_frames) == high - low:
+                found[low:high] = of_frames
+        return found
+
     def _text(self, frames: AddressFrames, addresses: NDArray[np.uint64]) -> list[str]:
         if self._symbolizer.names_with_offsets:
-            return self._text_with_offsets(frames, addresses)
-        texts, which = self._function_texts(frames)
-        parts = [f"{texts[at]}{line or '?'}\n" for at, line in zip(which, frames.lines.tolist(), strict=True)]
+            parts = self._parts_with_offsets(frames, addresses)
+        else:
+            texts, which = self._function_texts(frames)
+            parts = [f"{texts[at]}{line or '?'}\n" for at, line in zip(which, frames.lines.tolist(), strict=True)]
+        if self._with_arguments:
+            parts = [
+                _with_arguments(part, frames.name_table[name], arguments)
+                for part, name, arguments in zip(
+                    parts, frames.names.tolist(), self._arguments(frames, addresses), strict=True
+                )
+            ]
         bounds = frames.offsets.tolist()
         return [
             " (inlined by) ".join(parts[low:high]) if high > low else _UNKNOWN
             for low, high in itertools.pairwise(bounds)
         ]
 
-    def _text_with_offsets(self, frames: AddressFrames, addresses: NDArray[np.uint64]) -> list[str]:
-        """As `_text`; a name that has no line has its offset, and code of a kernel module that module's name."""
+    def _parts_with_offsets(self, frames: AddressFrames, addresses: NDArray[np.uint64]) -> list[str]:
+        """A line for each frame; a name without a source line has its offset, code of a module that module's name."""
         texts, which = self._function_texts(frames)
         offsets = self._symbolizer.function_offsets(addresses).tolist()
         labels = self._symbolizer.labels(addresses)
         bounds, lines = frames.offsets.tolist(), frames.lines.tolist()
-        found = []
+        parts = []
         for index, (low, high) in enumerate(itertools.pairwise(bounds)):
             name = labels[index].name
             module = f" [{printable(name)}]" if "/" not in name and not name.startswith("[") else ""
-            parts = []
             for at in range(low, high):
                 shown = not lines[at] and offsets[index] >= 0 and not frames.inlined[at]
                 offset = f"+{offsets[index]:#x}" if shown else ""
                 parts.append(f"{texts[which[at]] % (offset + module)}{lines[at] or '?'}\n")
-            found.append(" (inlined by) ".join(parts) if parts else _UNKNOWN)
-        return found
+        return parts
 
     def _module(self, label: ModuleLabel) -> str:
         text = self._modules.get(label)
@@ -119,6 +142,7 @@ class SymbolLines:
         lines, columns, inlined = frames.lines.tolist(), frames.columns.tolist(), frames.inlined.tolist()
         bounds = frames.offsets.tolist()
         modules = [self._module(label) for label in self._symbolizer.labels(addresses)]
+        arguments = self._arguments(frames, addresses)
         found = []
         for index, address in enumerate(addresses.tolist()):
             space = "kernel" if address >= _KERNEL else "user"
@@ -129,7 +153,7 @@ class SymbolLines:
                 parts.append(
                     f'{head}{texts[which[at]] % offset}, "line": {lines[at] or "null"}, '
                     f'"column": {columns[at] or "null"}, "inlined": {"true" if inlined[at] else "false"}, '
-                    '"arguments": []}'
+                    f'"arguments": {_json_arguments(arguments[at])}}}'
                 )
             stop = "end_of_stack"
             if not parts:
@@ -146,3 +170,39 @@ class SymbolLines:
             '{"probe": null, "time_ns": 0, "cpu": 0, "pid": 0, "tid": 0, "comm": "", "weight": 1, '
             f'"stop": "{stop}", "frames": [{frames}]}}\n'
         )
+
+
+def _with_arguments(line: str, symbol: str, arguments: Sequence[Argument]) -> str:
+    """A frame's line with its parameters behind the function's name, instead of a demangled name's own."""
+    if not symbol:
+        return line
+    name = printable(readable_name(symbol))
+    rest = line.removeprefix(name)
+    listed = ", ".join(_argument_text(each) for each in arguments)
+    return f"{_without_parameters(name)}({listed}){rest}"
+
+
+def _without_parameters(name: str) -> str:
+    """`ns::f` of the demangled `ns::f(int, char*) const`; what is in parentheses elsewhere stays."""
+    end = name.rfind(")")
+    if end < 0 or name[end + 1 :].strip() not in ("", "const", "volatile", "const volatile", "&", "&&", "const &"):
+        return name
+    depth = 0
+    for at in range(end, -1, -1):
+        depth += {")": 1, "(": -1}.get(name[at], 0)
+        if depth == 0:
+            return name[:at] if at else name
+    return name
+
+
+def _argument_text(argument: Argument) -> str:
+    text = f"{argument.type} {argument.name}" if argument.type else argument.name
+    return printable(text if argument.value is None else f"{text}={argument.value}")
+
+
+def _json_arguments(arguments: Sequence[Argument]) -> str:
+    if not arguments:
+        return "[]"
+    from ptap.report.json_lines import argument_object
+
+    return json.dumps([argument_object(each) for each in arguments], ensure_ascii=False)

@@ -12,6 +12,7 @@ import click
 
 from ptap.report.short_text import printable, short_name, short_reason, short_value
 from unwind.arguments.argument_reader import Argument
+from unwind.arguments.local_reader import Local
 from unwind.trace import Trace, TraceFrame
 
 _PROBED_FUNCTION = re.compile(r'\.function\("([^"]*?)(?:@[^"@]*)?"\)\.return$')
@@ -20,11 +21,21 @@ _PROBED_FUNCTION = re.compile(r'\.function\("([^"]*?)(?:@[^"@]*)?"\)\.return$')
 class TextReport:
     """Writes traces to a stream as blocks, or as one line each when `stacks` is False.
 
-    `verbose` adds addresses and modules, and leaves names, values and reasons at full length.
+    `verbose` adds addresses and modules, and leaves names, values and reasons at full length. Without `times` the
+    traces have none.
     """
 
-    def __init__(self, stream: TextIO, *, stacks: bool = True, source: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        stacks: bool = True,
+        source: bool = False,
+        verbose: bool = False,
+        times: bool = True,
+    ) -> None:
         self._stream = stream
+        self._times = times
         self._stacks = stacks
         self._source = source
         self._verbose = verbose
@@ -51,16 +62,21 @@ class TextReport:
         elapsed = (trace.time_ns - (self._first_time or 0)) / 1e9
         who = f"{printable(trace.comm) or '?'} {trace.pid}" + ("" if trace.tid == trace.pid else f"/{trace.tid}")
         words = [
-            self._style(printable(trace.probe or "sample"), bold=True),
+            self._style(printable(trace.probe or self._event(trace)), bold=True),
             self._style(who, fg="cyan"),
-            self._style(f"+{elapsed:.6f}s", dim=True),
         ]
+        if self._times:
+            words.append(self._style(f"+{elapsed:.6f}s", dim=True))
         returned = _PROBED_FUNCTION.search(trace.probe or "")
         if returned is not None:
             words.insert(0, self._returned(returned[1], trace.returned))
         elif not self._stacks and trace.frames:
             words[0] += self._place_of_hit(trace)
         return "  ".join(words)
+
+    def _event(self, trace: Trace) -> str:
+        """What a trace without a probe stands for; those without a time are of a process that stands still."""
+        return trace.signal or ("sample" if self._times else "thread")
 
     def _returned(self, function: str, value: Argument | None) -> str:
         name = self._style(f"{self._name_text(function)}(...)", fg="yellow")
@@ -98,7 +114,17 @@ class TextReport:
             text = _source_line(frame.file, frame.line)
             if text is not None:
                 lines.append(f"  {'':{width}}     {self._style(printable(text), dim=True)}")
+        lines += [f"  {'':{width}}       {self._local(local, frame)}" for local in frame.locals or ()]
         return lines
+
+    def _local(self, local: Local, frame: TraceFrame) -> str:
+        text = f"{printable(local.name)} = {self._value(local)}"
+        if local.shadowed:
+            text += self._style(f" (of line {local.line or '?'}, shadowed)", dim=True)
+        elif local.line and frame.line and local.line > frame.line:
+            # It may hold whatever was there before; a loop may have set it in an earlier turn.
+            text += self._style(f" (of line {local.line}, further below)", dim=True)
+        return text
 
     def _name(self, frame: TraceFrame) -> str:
         if frame.function is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import json
 import os
 import re
@@ -95,6 +96,12 @@ class Program:
             die for unit in self.info.units for die in _below(unit.root) if die.tag == 0x2E and die.ranges()
         ]
 
+    @functools.cached_property
+    def variables(self) -> dict[str, int]:
+        """Addresses of symbols by their linkage names, by nm."""
+        text = subprocess.run(["nm", "--defined-only", self.path], check=True, capture_output=True, text=True).stdout
+        return {row[2]: int(row[0], 16) for line in text.splitlines() if len(row := line.split()) == 3}
+
     def chain(self, pc: int) -> list[Entry]:
         """The subprogram at `pc` and the inlined calls in it, outermost first."""
         for function in self.functions:
@@ -131,10 +138,15 @@ class Program:
             count += 1
         return found
 
-    def stops(self, addresses: Sequence[int], tmp: Path, hits: int = 2) -> Iterator[list[Frame]]:
-        """Every frame of the first `hits` stops at each address."""
-        for stop in self._dump(addresses, tmp, hits):
+    def stops(self, addresses: Sequence[int], tmp: Path, hits: int = 2, heap: int = 4096) -> Iterator[list[Frame]]:
+        """Every frame of the first `hits` stops at each address, with `heap` bytes of the heap."""
+        for stop in self._dump(addresses, tmp, hits, HEAP=str(heap)):
             yield list(self.frames(stop))
+
+    def calls_of(self, name: str, tmp: Path) -> Iterator[list[Frame]]:
+        """The frames below each call of a function."""
+        for frames in self.stops([self.variables[name]], tmp, hits=200, heap=1 << 20):
+            yield [frame for frame in frames if frame.level]
 
     def returns(self, addresses: Sequence[int], tmp: Path) -> Iterator[tuple[Entry, FrameState, str | None]]:
         """The function at each entry address, the state after its first return, what gdb says it returned."""
@@ -191,6 +203,7 @@ class Program:
                     vector_registers=vector if innermost else {},
                     symbol=lambda address: self.symbols.name(address - bias),
                     definition=self.definition,
+                    variable=lambda name: self.variables.get(name, -bias) + bias or None,
                 )
             )
         pending: list[tuple[int, dict]] = []  # type: ignore[type-arg]
@@ -239,7 +252,16 @@ def build(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-
         if key not in built:
             path = tmp_path_factory.mktemp("arguments") / "program"
             subprocess.run(
-                [compiler, "-w", *flags, HERE / "programs" / source, "-o", path], check=True, capture_output=True
+                [
+                    compiler,
+                    *(["-w"] if compiler != "rustc" else ["-A", "warnings"]),
+                    *flags,
+                    HERE / "programs" / source,
+                    "-o",
+                    path,
+                ],
+                check=True,
+                capture_output=True,
             )
             built[key] = Program(path)
         return built[key]

@@ -13,7 +13,7 @@ NAMES = ["rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n
 for setting in (
     "pagination off", "width 0", "confirm off", "breakpoint pending off", "print entry-values no",
     "print frame-arguments all", "print pretty off", "disable-randomization on",
-    "backtrace past-main on", "print static-members off", "startup-with-shell off",
+    "backtrace past-main on", "startup-with-shell off",
 ):  # fmt: skip
     gdb.execute("set " + setting)
 
@@ -113,7 +113,11 @@ def main():
     def memory_of(stack):
         ranges = [(stack - 4096, min(stack + 20000, top)) for _, top, _, name in image_base() if name == "[stack]"]
         ranges += [(s[0], s[1]) for s in own]
-        ranges += [(low, min(low + 4096, high)) for low, high, _, name in image_base() if name == "[heap]"]
+        ranges += [
+            (low, min(low + int(os.environ.get("HEAP", "4096")), high))
+            for low, high, _, name in image_base()
+            if name == "[heap]"
+        ]
         return [(low, bytes(inferior.read_memory(low, high - low)).hex()) for low, high in ranges]
 
     hits = {}

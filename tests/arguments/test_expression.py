@@ -8,12 +8,13 @@ import random
 import struct
 from dataclasses import dataclass, field
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 
 from unwind.arguments import floating_point
 from unwind.arguments.expression import evaluate
-from unwind.arguments.frame_state import FrameState
+from unwind.arguments.frame_state import FrameState, state_of_address
 from unwind.arguments.location import (
     Contents,
     MemoryLocation,
@@ -245,6 +246,113 @@ def test_branches_are_bounded():
     assert isinstance(run(Op.SKIP, b"\x40\0"), UnknownLocation)
     growing = bytes([Op.LIT0, Op.SKIP]) + (-4).to_bytes(2, "little", signed=True)
     assert isinstance(run(growing), UnknownLocation)
+
+
+def test_a_variables_value():
+    variable = StandInDie(0x150, Tag.VARIABLE, expression=bytes([Op.BREG0 + 3, 0]))
+    unit = StandInUnit(base(INT, 4, Encoding.SIGNED), variable)
+    variable.inherited_reference = lambda attribute: SimpleNamespace(
+        tag=Tag.BASE_TYPE, get=unit.dies[0x101].get, unit=unit, reference=lambda attribute: None
+    )
+    code = bytes([Op.GNU_VARIABLE_VALUE]) + (0x150).to_bytes(4, "little") + bytes([Op.STACK_VALUE])
+    for number in (5, -5):
+        there = state(read=lambda address, size, n=number: n.to_bytes(size, "little", signed=True))
+        assert evaluate(code, there, unit) == ValueLocation((number & MASK).to_bytes(8, "little"))
+
+
+def entry_value(*parts):
+    inner = b"".join(bytes([part]) if isinstance(part, int) else part for part in parts)
+    return bytes([Op.ENTRY_VALUE, len(inner)]) + inner
+
+
+def test_registers_that_calls_preserve_had_at_entry_what_the_caller_has():
+    caller = state(registers=[0x9000 + n for n in range(17)])
+    inside = state(caller=lambda: caller)
+    at_entry = {**dict.fromkeys((3, 6, 12, 13, 14, 15)), 7: 0x7000 - 8}
+    for register, told in at_entry.items():
+        location = run(entry_value(Op.REG0 + register), Op.STACK_VALUE, state=inside)
+        assert location == ValueLocation((told or 0x9000 + register).to_bytes(8, "little"))
+    computed = run(entry_value(Op.BREG0 + 3, 8, Op.BREG0 + 7, 0, Op.PLUS), Op.STACK_VALUE, state=inside)
+    assert computed == ValueLocation((0x9003 + 8 + 0x7000 - 8).to_bytes(8, "little"))
+    for unknown in (
+        run(entry_value(Op.REG0 + 5), state=inside),
+        run(entry_value(Op.REG0 + 3), state=state()),
+        run(entry_value(Op.BREG0 + 3, 8, Op.DEREF), state=inside),
+        run(entry_value(Op.BREG0 + 5, 8), state=inside),
+    ):
+        assert isinstance(unknown, UnknownLocation)
+
+
+def test_operations_that_contradict_their_types_are_refused():
+    assert isinstance(run(Op.BREG0, 0, Op.DEREF_TYPE, 8, INT), UnknownLocation)
+    assert value(Op.BREG0, 0, Op.DEREF_TYPE, 4, INT, size=4) == 0x03020100
+    not_zero = typed_constant(DOUBLE, struct.pack("<d", -0.0))
+    assert isinstance(run(Op.LIT0, not_zero, Op.BRA, b"\0\0"), UnknownLocation)
+
+
+def test_an_address_without_a_process_gives_constants_only():
+    nothing = state_of_address(0x400, None)
+    assert run(Op.LIT0 + 5, Op.STACK_VALUE, state=nothing) == ValueLocation((5).to_bytes(8, "little"))
+    for code in (
+        (Op.BREG0, 0), (Op.ADDR, bytes(8)), (Op.ADDRX, 1), (Op.CALL_FRAME_CFA,), (Op.LIT0, Op.DEREF),
+        (entry_value(Op.REG0 + 5),), (Op.REG0 + 17, Op.PIECE, 8, Op.BREG0, 0, Op.PIECE, 8),
+    ):  # fmt: skip
+        location = run(*code, state=nothing)
+        assert isinstance(location, UnknownLocation), code
+        assert location.why.reason is Reason.NO_PROCESS
+
+
+def plain_reading(code):
+    """The stack after stack and generic arithmetic operations, one by one as DWARF 5 §2.5.1 says them."""
+    stack, at = [], 0
+    while at < len(code):
+        op = code[at]
+        at += 1
+        if Op.LIT0 <= op <= Op.LIT31:
+            stack.append(op - Op.LIT0)
+        elif op == Op.CONST1S:
+            stack.append(signed(code[at], 8) & MASK)
+            at += 1
+        elif op == Op.PICK:
+            stack.append(stack[-1 - code[at]])
+            at += 1
+        elif op == Op.DUP:
+            stack.append(stack[-1])
+        elif op == Op.OVER:
+            stack.append(stack[-2])
+        elif op == Op.DROP:
+            stack.pop()
+        elif op == Op.SWAP:
+            stack[-2:] = [stack[-1], stack[-2]]
+        elif op == Op.ROT:
+            stack[-3:] = [stack[-1], stack[-3], stack[-2]]
+        else:
+            second, first = stack.pop(), stack.pop()
+            stack.append(GENERIC[op](first, second) & MASK)
+    return stack[-1]
+
+
+def test_random_programs_give_what_a_plain_reading_gives():
+    chance = random.Random(11)
+    operations = [*range(Op.LIT0, Op.LIT31 + 1), *[Op.CONST1S] * 8, Op.PICK, Op.DUP, Op.OVER, Op.DROP, Op.SWAP, Op.ROT]
+    operations += [*GENERIC] * 2
+    compared = 0
+    for _ in range(3_000):
+        code = bytearray()
+        for _ in range(chance.randrange(1, 30)):
+            op = chance.choice(operations)
+            code.append(op)
+            if op in (Op.CONST1S, Op.PICK):
+                code.append(chance.randrange(256 if op == Op.CONST1S else 3))
+        location = run(bytes(code))
+        try:
+            expected = plain_reading(bytes(code))
+        except (IndexError, ZeroDivisionError, ValueError):
+            assert isinstance(location, UnknownLocation), code.hex()
+            continue
+        assert location == MemoryLocation(expected), code.hex()
+        compared += 1
+    assert compared > 100
 
 
 def test_call_runs_another_entry_on_the_same_stack():

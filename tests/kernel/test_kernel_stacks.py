@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from collections import Counter
 
 from kernel.conftest import FUNCTIONS
@@ -93,6 +95,18 @@ def test_a_record_is_small(booted):
     calls = [(s, k) for s, k in _hits(booted) if booted.places[s.places[0]].function == "vfs_read"]
     sizes = [256 + 8 * len(s.kernel_chain) + sum(16 + len(each.data) for each in k.slices) for s, k in calls]
     assert sum(sizes) / len(sizes) <= 819
+
+
+def test_the_report_command(booted):
+    command = [sys.executable, "-m", "ptap", "report", str(booted.run.results / "reads"), "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    traces = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {trace["probe"] for trace in traces} == {'kernel.function("vfs_read")'}
+    for trace in traces:
+        kernel = [frame["function"] for frame in trace["frames"]]
+        assert kernel[0] == "vfs_read" and kernel[-1].startswith("entry_SYSCALL_64")
+        assert {frame["space"] for frame in trace["frames"]} == {"kernel"} and trace["stop"] == "end_of_stack"
+    assert f"{len(traces)} hits" in done.stderr and " 0 records lost" in done.stderr
 
 
 class _Kept:

@@ -144,6 +144,17 @@ def test_a_session_is_for_one_kernel(tmp_path):
         SessionFolder.open(tmp_path / "nothing")
 
 
+def test_a_run_on_another_kernel_ends_with_its_reason(tmp_path):
+    description = {"format": FORMAT, "build_id": "aa" * 20, "messages": [{"what": "stop", "bytes": 8}]}
+    (tmp_path / DESCRIPTION).write_text(json.dumps(description))
+    (tmp_path / MESSAGES).write_bytes(bytes(8))
+    for how in (["-m", "ptap", "run"], ["-m", "ptap_target"]):
+        command = [sys.executable, *how, str(tmp_path), "-o", str(tmp_path / "capture"), "--", "true"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 2 and "not the running one" in done.stderr
+    assert not (tmp_path / "capture").exists()
+
+
 def test_no_headers(tmp_path):
     with pytest.raises(ModuleBuildError, match="linux-headers"):
         built_module(tmp_path)

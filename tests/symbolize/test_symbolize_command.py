@@ -141,3 +141,34 @@ def test_the_index_is_kept_and_listed(build: Build, environment: dict[str, str])
     ).stdout
     build_id = ElfImage.open(path).build_id
     assert build_id is not None and build_id.hex() in listed and "symbols" in listed
+
+
+def test_arguments_are_those_of_gdb_without_a_process(
+    build: Build, environment: dict[str, str], tmp_path: Path, require_tool: Callable[[str, str], str]
+) -> None:
+    path = build("gcc", "-g", "-O2")
+    addresses = function_addresses(path, 3)
+    script = tmp_path / "parameters.py"
+    script.write_text(
+        f"import gdb, json\nfor at in {addresses}:\n"
+        "    block = gdb.block_for_pc(int(at, 16))\n    frames = []\n"
+        "    while block is not None and not block.is_static:\n"
+        "        if block.function is not None:\n"
+        "            frames.append([[s.name, str(s.type)] for s in block if s.is_argument])\n"
+        "        block = block.superblock\n    print(json.dumps(frames))\n"
+    )
+    gdb = require_tool("gdb", "gdb")
+    oracle = subprocess.run([gdb, "-nx", "-batch", "-x", script, path], capture_output=True, text=True, check=True)
+    expected = [json.loads(line) for line in oracle.stdout.splitlines()]
+    assert any(any(frame) for frames in expected for frame in frames)
+    result = run(environment, "-e", path, "--arguments", "--format", "json", *addresses)
+    for line, frames in zip(result.stdout.splitlines(), expected, strict=True):
+        shown = json.loads(line)["frames"]
+        told = [sorted([each["name"], each["type"]] for each in frame["arguments"]) for frame in shown]
+        assert told == [sorted(frame) for frame in frames]
+        assert all((each["value"] is None) != (each["why"] is None) for frame in shown for each in frame["arguments"])
+    text = run(environment, "-e", path, "--arguments", *addresses).stdout
+    for lines, frames in zip(traces(text), expected, strict=True):
+        for line, frame in zip(lines, frames, strict=True):
+            listed = line[line.index("(") : line.rindex(") at ")]
+            assert all(f"{type_} {name}" in listed for name, type_ in frame)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from unwind.arguments.constant import constant_data
 from unwind.arguments.entry_type import size_of, type_of
 from unwind.arguments.expression import evaluate
 from unwind.arguments.frame_state import FrameState
@@ -16,12 +17,12 @@ from unwind.arguments.location import Contents, OptimizedOut, UnknownLocation, V
 from unwind.arguments.operand_reader import OperandReader
 from unwind.arguments.type_name import type_name
 from unwind.arguments.unavailable import Reason, Unavailable, damage_as_unavailable, malformed, optimized_out
-from unwind.arguments.value import constant_data, format_value
+from unwind.arguments.value import format_value
 from unwind.dwarf.die import Die
 from unwind.dwarf.enumeration import At, Op, Tag
 
 _DEEPEST = 8
-_MOST_PARAMETERS = 1_000
+_MOST_ENTRIES = 1_000
 _RBP = 6
 _RSP = 7
 
@@ -44,45 +45,46 @@ def arguments_of(die: Die, state: FrameState) -> list[Argument]:
     arguments: list[Argument] = []
     try:
         with damage_as_unavailable():
-            for parameter in _parameters(die):
-                arguments.append(_argument(parameter, state, die.tag == Tag.INLINED_SUBROUTINE))
+            for parameter in declared(die, Tag.FORMAL_PARAMETER):
+                arguments.append(argument_of(parameter, state, die.tag == Tag.INLINED_SUBROUTINE))
     except Unavailable as why:
         arguments.append(Argument("...", "", None, str(why)))
     return arguments
 
 
-def _parameters(die: Die) -> Iterator[Die]:
-    """Parameter entries of a function; those that only its abstract instance has (optimized out) included."""
-    own = [child for child in _formal(die) if child.inherited(At.NAME)]
+def declared(die: Die, tag: Tag, depth: int = 0) -> Iterator[Die]:
+    """Named entries of kind `tag` in a function or block; those that only its abstract instance has (optimized out)
+    included."""
+    own = [child for child in _children(die, tag) if child.inherited(At.NAME)]
     origin = die.reference(At.ABSTRACT_ORIGIN)
-    if origin is None:
+    if origin is None or depth == _DEEPEST:
         yield from own
         return
     by_origin: dict[Die, Die] = {}
-    for parameter in own:
-        for abstract in _origins(parameter):
-            by_origin.setdefault(abstract, parameter)
+    for entry in own:
+        for abstract in _origins(entry):
+            by_origin.setdefault(abstract, entry)
     used: set[Die] = set()
-    for declared in _parameters(origin):
-        shown = by_origin.get(declared, declared)
+    for each in declared(origin, tag, depth + 1):
+        shown = by_origin.get(each, each)
         used.add(shown)
         yield shown
-    yield from (parameter for parameter in own if parameter not in used)
+    yield from (entry for entry in own if entry not in used)
 
 
-def _formal(die: Die) -> Iterator[Die]:
+def _children(die: Die, tag: Tag) -> Iterator[Die]:
     count = 0
     for child in die.children():
-        if child.tag == Tag.FORMAL_PARAMETER:
+        if child.tag == tag:
             yield child
             count += 1
-            if count == _MOST_PARAMETERS:
+            if count == _MOST_ENTRIES:
                 return
 
 
-def _origins(parameter: Die) -> Iterator[Die]:
-    """The entries that a concrete parameter stands for."""
-    current: Die | None = parameter
+def _origins(entry: Die) -> Iterator[Die]:
+    """The entries that a concrete parameter or variable stands for."""
+    current: Die | None = entry
     for _ in range(_DEEPEST):
         current = current.reference(At.ABSTRACT_ORIGIN) if current else None
         if current is None:
@@ -90,12 +92,13 @@ def _origins(parameter: Die) -> Iterator[Die]:
         yield current
 
 
-def _argument(parameter: Die, state: FrameState, inlined: bool) -> Argument:
-    name = str(parameter.inherited(At.NAME))
-    type_ = type_of(parameter)
+def argument_of(entry: Die, state: FrameState, inlined: bool) -> Argument:
+    """The parameter or variable that `entry` describes. `inlined`: it belongs to an inlined call."""
+    name = str(entry.inherited(At.NAME))
+    type_ = type_of(entry)
     try:
         with damage_as_unavailable():
-            value = format_value(type_, _contents(parameter, type_, state, inlined))
+            value = format_value(type_, _contents(entry, type_, state, inlined))
     except Unavailable as why:
         return Argument(name, type_name(type_), None, str(why))
     return Argument(name, type_name(type_), value, None)

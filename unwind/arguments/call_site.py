@@ -2,9 +2,10 @@
 4).
 
 A DW_OP_entry_value in a callee is answered by the DW_TAG_call_site of the caller whose return address is the
-one that the frame returns to. Tail calls make that wrong in two ways, and both are refused here as gdb
-refuses them: the call may have been meant for another function that jumped here, and this function may have
-jumped, possibly through others, back to itself.
+one that the frame returns to. Tail calls make that wrong in two ways: the call may have been meant for another
+function that jumped here, and this function may have jumped, possibly through others, back to itself. The second is
+refused, as gdb refuses it. The first is followed where the jumps can have gone one way only; each function that
+jumped has a state of its own, made of what its caller had.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ _PARAMETERS = (Tag.CALL_SITE_PARAMETER, Tag.GNU_CALL_SITE_PARAMETER)
 _SCOPES = (Tag.INLINED_SUBROUTINE, Tag.LEXICAL_BLOCK)
 _MOST_ENTRIES = 200_000
 _MOST_TAIL_CALLS = 1_000
+_CALLEE_SAVED = (1 << 3) | (1 << 6) | (0xF << 12)
+"""rbx, rbp, r12-r15 (System V ABI AMD64 §3.2.1)."""
+_JUMPED_HERE = "the call was for another function, which jumped here"
+
+UNKNOWN = "value at function entry is not known: "
+"""How the reasons of this kind begin."""
 
 Address = Callable[[bytes, FrameState, Die], int]
 """Evaluates an expression in a state, for an entry's unit, to a run-time address. Raises Unavailable."""
@@ -38,6 +45,8 @@ class CallSite:
 
 def call_site_of(state: FrameState, address_of: Address) -> CallSite:
     """The call site that entered `state`'s function, certain to be for it. Raises Unavailable."""
+    if state.entered_by is not None:
+        return state.entered_by
     caller = state.caller()
     if caller is None:
         raise _unknown("the caller's frame is not known")
@@ -50,8 +59,10 @@ def call_site_of(state: FrameState, address_of: Address) -> CallSite:
         raise _unknown("the function has no debug information")
     for site in call_sites(caller_function):
         if _return_pc(site) == return_pc:
-            _check_target(site, function, state, caller, address_of)
+            start = _called_first(site, function, state, caller, address_of)
             _check_no_self_tail_call(function, state)
+            if start is not None:
+                return _through_jumps(CallSite(site, caller), start, function, state)
             _check_no_clone_jump(site, function)
             return CallSite(site, caller)
     raise _unknown("the caller does not describe the call")
@@ -136,19 +147,23 @@ def _return_pc(site: Die) -> int | None:
 
 
 def _unknown(text: str) -> Unavailable:
-    return Unavailable(Reason.ENTRY_VALUE, f"value at function entry is not known: {text}")
+    return Unavailable(Reason.ENTRY_VALUE, UNKNOWN + text)
 
 
 def _origin(site: Die) -> Die | None:
     return site.reference(At.CALL_ORIGIN) or site.reference(At.ABSTRACT_ORIGIN)
 
 
-def _check_target(site: Die, function: Die, state: FrameState, caller: FrameState, address_of: Address) -> None:
+def _called_first(site: Die, function: Die, state: FrameState, caller: FrameState, address_of: Address) -> Die | None:
+    """The function that the call was for, where that is another one than `function`, which then jumped."""
     origin = _origin(site)
     if origin is not None:
-        if not same_function(origin, function):
-            raise _unknown("the call was for another function, which jumped here")
-        return
+        if same_function(origin, function):
+            return None
+        start = _sole_definition(origin, state) if caller.bias == state.bias else None
+        if start is None:
+            raise _unknown(_JUMPED_HERE)
+        return start
     target = _expression(site, At.CALL_TARGET, At.GNU_CALL_SITE_TARGET)
     if target is None:
         raise _unknown("the caller does not tell which function it called")
@@ -156,11 +171,81 @@ def _check_target(site: Die, function: Die, state: FrameState, caller: FrameStat
         address = address_of(target, caller, site)
     except Unavailable as why:
         raise _unknown(f"the target of the indirect call is not known ({why})") from None
-    entry = function.get(At.ENTRY_PC)
-    if not isinstance(entry, int):
-        entry = function.get(At.LOW_PC)
-    if not isinstance(entry, int) or address != entry + state.bias:
-        raise _unknown("the call was for another function, which jumped here")
+    entry = _entry_pc(function)
+    if entry is None or address != entry + state.bias:
+        raise _unknown(_JUMPED_HERE)
+    return None
+
+
+def _entry_pc(function: Die) -> int | None:
+    """Where a function is entered: at its first range's first byte, where nothing else is said (DWARF 5 §2.18)."""
+    for attribute in (At.ENTRY_PC, At.LOW_PC):
+        entry = function.get(attribute)
+        if isinstance(entry, int):
+            return entry
+    return next((low for low, _ in function.ranges()), None)
+
+
+def _through_jumps(entered: CallSite, start: Die, function: Die, state: FrameState) -> CallSite:
+    """The tail call that entered `function`, when only one chain of them leads there from `start`."""
+    chain = _only_chain(start, function, state)
+    for site, owner in chain:
+        entered = CallSite(site, _state_at_jump(owner, site, entered, state))
+    return entered
+
+
+def _only_chain(start: Die, function: Die, state: FrameState) -> list[tuple[Die, Die]]:
+    """The tail calls from `start` to `function`, each with the function that makes it. Raises Unavailable."""
+    found: list[list[tuple[Die, Die]]] = []
+    pending: list[tuple[Die, list[tuple[Die, Die]]]] = [(start, [])]
+    seen = {start}
+    while pending:
+        owner, path = pending.pop()
+        for site in call_sites(owner):
+            if not _is_tail_call(site):
+                continue
+            origin = _origin(site)
+            if origin is None:
+                raise _unknown("a function on the way makes an indirect tail call")
+            if same_function(origin, function):
+                _check_no_clone_jump(site, function)
+                found.append([*path, (site, owner)])
+                continue
+            target = _sole_definition(origin, state)
+            if target is None:
+                continue
+            if target in seen or len(seen) > _MOST_TAIL_CALLS:
+                raise _unknown(_JUMPED_HERE + ", perhaps on several ways")
+            seen.add(target)
+            pending.append((target, [*path, (site, owner)]))
+    if len(found) != 1:
+        raise _unknown(_JUMPED_HERE + (", on one of several ways" if found else ""))
+    return found[0]
+
+
+def _state_at_jump(owner: Die, site: Die, entered: CallSite, state: FrameState) -> FrameState:
+    """The state of `owner` as it jumped: its frame was gone, so callee-saved registers were its caller's again."""
+    pc = _return_pc(site)
+    if pc is None:
+        raise _unknown("a tail call without an address")
+    return FrameState(
+        registers=entered.caller.registers,
+        known=entered.caller.known & _CALLEE_SAVED,
+        cfa=state.cfa,
+        pc=pc - 1,
+        bias=state.bias,
+        read=state.read,
+        caller=lambda: entered.caller,
+        function=lambda: owner,
+        innermost=False,
+        symbol=state.symbol,
+        definition=state.definition,
+        entered_by=entered,
+    )
+
+
+def _is_tail_call(site: Die) -> bool:
+    return bool(site.get(At.CALL_TAIL_CALL) or site.get(At.GNU_TAIL_CALL))
 
 
 def _check_no_self_tail_call(function: Die, state: FrameState) -> None:
@@ -168,7 +253,7 @@ def _check_no_self_tail_call(function: Die, state: FrameState) -> None:
     pending, seen = [function], {function}
     while pending:
         for site in call_sites(pending.pop()):
-            if not (site.get(At.CALL_TAIL_CALL) or site.get(At.GNU_TAIL_CALL)):
+            if not _is_tail_call(site):
                 continue
             origin = _origin(site)
             if origin is None:
@@ -192,22 +277,31 @@ def _check_no_clone_jump(site: Die, function: Die) -> None:
     origin = _origin(site)
     if origin is None or origin == function:
         return
-    if any(makes_tail_call for copy, makes_tail_call in _copies(function) if copy != function):
+    if any(
+        makes_tail_call for copy, makes_tail_call in _copies(function.reference(At.ABSTRACT_ORIGIN)) if copy != function
+    ):
         raise _unknown("the call may have been for another copy of the function, which jumped here")
 
 
 @lru_cache(maxsize=1024)
-def _copies(function: Die) -> tuple[tuple[Die, bool], ...]:
+def _copies(abstract: Die | None) -> tuple[tuple[Die, bool], ...]:
     """The subprograms with machine code of one abstract instance, and whether each makes tail calls."""
-    abstract = function.reference(At.ABSTRACT_ORIGIN)
-    scope = function.parent()
-    if abstract is None or scope is None:
+    scope = abstract.parent() if abstract is not None else None
+    if scope is None:
         return ()
     return tuple(
-        (die, any(site.get(At.CALL_TAIL_CALL) or site.get(At.GNU_TAIL_CALL) for site in call_sites(die)))
+        (die, any(_is_tail_call(site) for site in call_sites(die)))
         for die in scope.children()
         if die.tag == Tag.SUBPROGRAM and die.reference(At.ABSTRACT_ORIGIN) == abstract
     )
+
+
+def _sole_definition(origin: Die, state: FrameState) -> Die | None:
+    """`_definition` where there is no other copy of it. Raises Unavailable."""
+    copies = () if origin.ranges() else _copies(origin)
+    if len(copies) > 1:
+        raise _unknown("the call was for another function, of which there are several copies, and which jumped here")
+    return copies[0][0] if copies else _definition(origin, state)
 
 
 def _definition(origin: Die, state: FrameState) -> Die | None:
@@ -216,7 +310,7 @@ def _definition(origin: Die, state: FrameState) -> Die | None:
     None when this module's debug information has none, as for a function of another module: like gdb, such a
     function is taken not to tail-call back.
     """
-    if isinstance(origin.get(At.LOW_PC), int):
+    if origin.ranges():
         return origin
     name = _linkage_name(origin)
     return state.definition(name) if name is not None else None

@@ -7,6 +7,7 @@ Control and unprintable characters are octal escapes, runs of more than ten equa
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 # gdb's defaults of `print elements` and `print repeats`.
 ELEMENT_LIMIT = 200
@@ -15,6 +16,19 @@ REPEAT_THRESHOLD = 10
 _ESCAPES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\033"}
 _CODECS = {1: "utf-8", 2: "utf-16-le", 4: "utf-32-le"}
 _LONGEST_CHARACTER = {1: 4, 2: 4, 4: 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Characters:
+    """A text of known length in memory."""
+
+    address: int
+    length: int
+    """Characters."""
+    width: int
+    """Bytes of each."""
+    prefix: str
+    """That of a literal of its type: "", "u", "U" or "L"."""
 
 
 def character(code: int, width: int, prefix: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unwind.arguments.unavailable import malformed
 from unwind.dwarf.die import Die
-from unwind.dwarf.enumeration import C_PLUS_PLUS_LANGUAGES, At, Encoding, Tag
+from unwind.dwarf.enumeration import C_PLUS_PLUS_LANGUAGES, ONE_BASED_LANGUAGES, RUST_LANGUAGE, At, Encoding, Tag
 
 QUALIFIERS = (Tag.CONST_TYPE, Tag.VOLATILE_TYPE, Tag.RESTRICT_TYPE, Tag.ATOMIC_TYPE)
 REFERENCES = (Tag.REFERENCE_TYPE, Tag.RVALUE_REFERENCE_TYPE)
@@ -27,6 +27,11 @@ def is_cplusplus(die: Die) -> bool:
     return die.unit.language in C_PLUS_PLUS_LANGUAGES
 
 
+def is_rust(die: Die) -> bool:
+    """Whether the entry's unit is Rust."""
+    return die.unit.language == RUST_LANGUAGE
+
+
 def stripped(type_: Die | None) -> Die | None:
     """The type under typedefs and qualifiers; None is void. Raises Unavailable on a cycle."""
     for _ in range(_DEEPEST):
@@ -36,8 +41,10 @@ def stripped(type_: Die | None) -> Die | None:
     raise malformed("a type refers to itself")
 
 
-def size_of(type_: Die | None) -> int:
+def size_of(type_: Die | None, depth: int = 0) -> int:
     """Size in bytes of an object of the type. Raises Unavailable when it has none."""
+    if depth > _DEEPEST:
+        raise malformed("a type refers to itself")
     type_ = stripped(type_)
     if type_ is None:
         raise malformed("an object of type void")
@@ -53,9 +60,9 @@ def size_of(type_: Die | None) -> int:
         count = 1
         for bound in array_bounds(type_):
             count *= bound or 0
-        return count * size_of(type_of(type_))
+        return count * size_of(type_of(type_), depth + 1)
     if type_.tag == Tag.ENUMERATION_TYPE and type_of(type_) is not None:
-        return size_of(type_of(type_))
+        return size_of(type_of(type_), depth + 1)
     raise malformed("a type has no size")
 
 
@@ -70,19 +77,36 @@ def member_pointer_size(type_: Die) -> int:
     return type_.unit.address_size * (2 if is_method_pointer(type_) else 1)
 
 
+def dimensions(array: Die) -> list[Die]:
+    """The entries of an array's dimensions. Raises Unavailable when there is no end of them."""
+    found = []
+    for child in array.children():
+        if child.tag in (Tag.SUBRANGE_TYPE, Tag.GENERIC_SUBRANGE):
+            found.append(child)
+            if len(found) > _DEEPEST:
+                raise malformed("an array of too many dimensions")
+    return found
+
+
+def default_lower_bound(array: Die) -> int:
+    """The index of the first element where nothing is said (DWARF 5 table 7.17)."""
+    return 1 if array.unit.language in ONE_BASED_LANGUAGES else 0
+
+
 def array_bounds(array: Die) -> list[int | None]:
     """Number of elements in each dimension; None where it is not a constant."""
     bounds: list[int | None] = []
-    for child in array.children():
-        if child.tag == Tag.SUBRANGE_TYPE:
-            count, upper = child.get(At.COUNT), child.get(At.UPPER_BOUND)
-            if type(count) is int:
-                bounds.append(count)
-            elif type(upper) is int:
-                # gcc writes the bound of `char a[0]` as -1, in whatever size of form.
-                bounds.append(0 if upper in (-1, 0xFFFF_FFFF, (1 << 64) - 1) else upper + 1)
-            else:
-                bounds.append(None)
+    for child in dimensions(array):
+        count, upper, lower = (child.get(which) for which in (At.COUNT, At.UPPER_BOUND, At.LOWER_BOUND))
+        first = lower if type(lower) is int else default_lower_bound(array)
+        if type(count) is int:
+            bounds.append(max(count, 0))
+        elif type(upper) is int:
+            # gcc writes the bound of `char a[0]` as -1, in whatever size of form.
+            none = first == 0 and upper in (-1, 0xFF, 0xFFFF_FFFF, (1 << 64) - 1)
+            bounds.append(0 if none else max(upper - first + 1, 0))
+        else:
+            bounds.append(None)
     return bounds
 
 

@@ -9,9 +9,10 @@ damage does too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from unwind.arguments import call_site, typed_value
+from unwind.arguments import typed_value
+from unwind.arguments.entry_type import encoding_of, size_of, stripped, type_of
+from unwind.arguments.entry_value import push_entry_value, push_parameter
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.location import (
     Contents,
@@ -25,8 +26,9 @@ from unwind.arguments.location import (
     UnknownLocation,
     ValueLocation,
 )
+from unwind.arguments.machine import Budget, Machine, base_type, die_at
 from unwind.arguments.operand_reader import OperandReader
-from unwind.arguments.typed_value import BaseType, TypedValue, typed
+from unwind.arguments.typed_value import BaseType, TypedValue, sign_extended, typed
 from unwind.arguments.unavailable import (
     Reason,
     Unavailable,
@@ -38,48 +40,15 @@ from unwind.arguments.unavailable import (
 from unwind.dwarf.die import Die, Unit
 from unwind.dwarf.enumeration import At, Encoding, Op, Tag
 
-_MOST_STEPS = 10_000
-_MOST_STACK = 1_000
 _MOST_PIECES = 4_096
 _DEEPEST = 24
+_LARGEST_VALUE = 64
+"""Bytes of a variable whose value an expression takes."""
 
 _FIXED_CONSTANTS = {
     Op.CONST1U: (1, False), Op.CONST1S: (1, True), Op.CONST2U: (2, False), Op.CONST2S: (2, True),
     Op.CONST4U: (4, False), Op.CONST4S: (4, True), Op.CONST8U: (8, False), Op.CONST8S: (8, True),
 }  # fmt: skip
-
-
-@dataclass(slots=True)
-class _Budget:
-    """What is left to spend on one outermost expression, shared with those that it calls."""
-
-    steps: int = _MOST_STEPS
-    depth: int = 0
-
-
-@dataclass(slots=True)
-class _Machine:
-    """One expression being run."""
-
-    state: FrameState
-    unit: Unit
-    reader: OperandReader
-    budget: _Budget
-    object_address: int | None = None
-    stack: list[TypedValue] = field(default_factory=list)
-    place: Location | None = None
-    """Set by an operation that names the whole location at once; only a piece may follow it."""
-    pieces: list[Piece] = field(default_factory=list)
-
-    def push(self, value: TypedValue | int) -> None:
-        if len(self.stack) >= _MOST_STACK:
-            raise malformed("an expression's stack grows without bound")
-        self.stack.append(typed(value) if isinstance(value, int) else value)
-
-    def pop(self) -> TypedValue:
-        if not self.stack:
-            raise malformed("an expression takes from an empty stack")
-        return self.stack.pop()
 
 
 def evaluate(
@@ -96,7 +65,7 @@ def evaluate(
     """
     try:
         with damage_as_unavailable():
-            return _evaluate(expression, state, unit, _Budget(), initial, object_address)
+            return _evaluate(expression, state, unit, Budget(), initial, object_address)
     except Unavailable as why:
         return OptimizedOut() if why.reason is Reason.OPTIMIZED_OUT else UnknownLocation(why)
 
@@ -105,13 +74,13 @@ def _evaluate(
     expression: bytes,
     state: FrameState,
     unit: Unit,
-    budget: _Budget,
+    budget: Budget,
     initial: Sequence[int] = (),
     object_address: int | None = None,
 ) -> Location:
     if not expression:
         return OptimizedOut()
-    machine = _Machine(state, unit, OperandReader(expression, unit), budget, object_address)
+    machine = Machine(state, unit, OperandReader(expression, unit), budget, object_address)
     for value in initial:
         machine.push(value)
     _run(machine)
@@ -122,7 +91,7 @@ def _evaluate(
     return _place(machine)
 
 
-def _run(machine: _Machine) -> None:
+def _run(machine: Machine) -> None:
     """Run the machine's whole expression on its stack."""
     budget = machine.budget
     budget.depth += 1
@@ -139,7 +108,7 @@ def _run(machine: _Machine) -> None:
     budget.depth -= 1
 
 
-def _place(machine: _Machine) -> Location:
+def _place(machine: Machine) -> Location:
     """The location so far: what an operation named, else the address on top of the stack."""
     if machine.place is not None:
         return machine.place
@@ -149,7 +118,7 @@ def _place(machine: _Machine) -> Location:
     return MemoryLocation(top.bits & 0xFFFF_FFFF_FFFF_FFFF)
 
 
-def _step(machine: _Machine, op: int) -> None:
+def _step(machine: Machine, op: int) -> None:
     for group in (
         _constant,
         _register,
@@ -166,7 +135,7 @@ def _step(machine: _Machine, op: int) -> None:
     raise unsupported(f"DWARF operation {op:#x}")
 
 
-def _constant(machine: _Machine, op: int) -> bool:
+def _constant(machine: Machine, op: int) -> bool:
     reader = machine.reader
     if Op.LIT0 <= op <= Op.LIT31:
         machine.push(op - Op.LIT0)
@@ -178,8 +147,10 @@ def _constant(machine: _Machine, op: int) -> bool:
     elif op == Op.CONSTS:
         machine.push(reader.sleb128())
     elif op == Op.ADDR:
+        machine.state.needs_process()
         machine.push(reader.fixed(machine.unit.address_size) + machine.state.bias)
     elif op in (Op.ADDRX, Op.GNU_ADDR_INDEX):
+        machine.state.needs_process()
         machine.push(machine.unit.addrx(reader.uleb128()) + machine.state.bias)
     elif op in (Op.CONSTX, Op.GNU_CONST_INDEX):
         # The same table, but the value is not an address that moves with the module (§2.5.1.1).
@@ -189,7 +160,7 @@ def _constant(machine: _Machine, op: int) -> bool:
     return True
 
 
-def _register(machine: _Machine, op: int) -> bool:
+def _register(machine: Machine, op: int) -> bool:
     reader, state = machine.reader, machine.state
     if Op.REG0 <= op <= Op.REG31:
         machine.place = RegisterLocation(op - Op.REG0)
@@ -204,6 +175,7 @@ def _register(machine: _Machine, op: int) -> bool:
         offset = reader.sleb128()
         machine.push(_frame_base(machine) + offset)
     elif op == Op.CALL_FRAME_CFA:
+        state.needs_process()
         if state.cfa is None:
             raise Unavailable(Reason.FRAME, "the canonical frame address of this frame is not known")
         machine.push(state.cfa)
@@ -212,7 +184,7 @@ def _register(machine: _Machine, op: int) -> bool:
     return True
 
 
-def _frame_base(machine: _Machine) -> int:
+def _frame_base(machine: Machine) -> int:
     function = machine.state.function()
     if function is None:
         raise Unavailable(Reason.FRAME, "the frame base is not known: the function has no debug information")
@@ -225,7 +197,7 @@ def _frame_base(machine: _Machine) -> int:
     return Contents(place, machine.state).bits(64)
 
 
-def _stack_operation(machine: _Machine, op: int) -> bool:
+def _stack_operation(machine: Machine, op: int) -> bool:
     stack = machine.stack
     if op in (Op.DUP, Op.OVER, Op.PICK):
         depth = {Op.DUP: 0, Op.OVER: 1}.get(Op(op))
@@ -246,7 +218,7 @@ def _stack_operation(machine: _Machine, op: int) -> bool:
     return True
 
 
-def _arithmetic(machine: _Machine, op: int) -> bool:
+def _arithmetic(machine: Machine, op: int) -> bool:
     if op in typed_value.BINARY_OPERATIONS:
         second, first = machine.pop(), machine.pop()
         machine.push(typed_value.binary(op, first, second))
@@ -261,7 +233,7 @@ def _arithmetic(machine: _Machine, op: int) -> bool:
     return True
 
 
-def _control(machine: _Machine, op: int) -> bool:
+def _control(machine: Machine, op: int) -> bool:
     reader = machine.reader
     if op in (Op.NOP, Op.GNU_UNINIT):
         pass
@@ -269,10 +241,15 @@ def _control(machine: _Machine, op: int) -> bool:
         reader.jump(reader.fixed(2, signed=True))
     elif op == Op.BRA:
         distance = reader.fixed(2, signed=True)
-        if machine.pop().bits:
+        condition = machine.pop()
+        if condition.type is not None and condition.type.is_float:
+            raise malformed("a branch on a floating-point value")
+        if condition.bits:
             reader.jump(distance)
     elif op in (Op.CALL2, Op.CALL4, Op.CALL_REF):
-        size = {Op.CALL2: 2, Op.CALL4: 4}.get(Op(op), machine.unit.offset_size)
+        # A reference had the size of an address in DWARF 2 (DWARF 3 §7.5.4, DW_FORM_ref_addr).
+        whole = machine.unit.address_size if machine.unit.version == 2 else machine.unit.offset_size
+        size = {Op.CALL2: 2, Op.CALL4: 4}.get(Op(op), whole)
         base = 0 if op == Op.CALL_REF else machine.unit.offset
         _call(machine, base + reader.fixed(size))
     else:
@@ -280,9 +257,9 @@ def _control(machine: _Machine, op: int) -> bool:
     return True
 
 
-def _call(machine: _Machine, offset: int) -> None:
+def _call(machine: Machine, offset: int) -> None:
     """Run another entry's DW_AT_location on this stack (§2.5.1.5); without one it has no effect."""
-    die = _die_at(machine.unit, offset)
+    die = die_at(machine.unit, offset)
     expression = die.locations(At.LOCATION, machine.state.pc)
     if not expression:
         return
@@ -292,14 +269,7 @@ def _call(machine: _Machine, offset: int) -> None:
     machine.reader, machine.unit = caller, caller_unit
 
 
-def _die_at(unit: Unit, offset: int) -> Die:
-    die = unit.die_at(offset)
-    if die is None:
-        raise malformed(f"no entry at {offset:#x}")
-    return die
-
-
-def _memory(machine: _Machine, op: int) -> bool:
+def _memory(machine: Machine, op: int) -> bool:
     if op in (Op.DEREF, Op.DEREF_SIZE):
         size = machine.reader.fixed(1) if op == Op.DEREF_SIZE else machine.unit.address_size
         if size > 8:
@@ -318,19 +288,19 @@ def _memory(machine: _Machine, op: int) -> bool:
     return True
 
 
-def _read(machine: _Machine, size: int) -> int:
+def _read(machine: Machine, size: int) -> int:
     return int.from_bytes(machine.state.memory(machine.pop().bits & 0xFFFF_FFFF_FFFF_FFFF, size), "little")
 
 
-def _typed(machine: _Machine, op: int) -> bool:
+def _typed(machine: Machine, op: int) -> bool:
     reader = machine.reader
     if op in (Op.CONST_TYPE, Op.GNU_CONST_TYPE):
-        type_ = _base_type(machine)
+        type_ = base_type(machine)
         data = reader.block(reader.fixed(1))
         machine.push(TypedValue(int.from_bytes(_exactly(data, type_), "little"), type_))
     elif op in (Op.REGVAL_TYPE, Op.GNU_REGVAL_TYPE):
         register = reader.uleb128()
-        type_ = _base_type(machine)
+        type_ = base_type(machine)
         data = machine.state.register_bytes(register)
         size = type_.size if type_ else 8
         if size > len(data):
@@ -338,32 +308,17 @@ def _typed(machine: _Machine, op: int) -> bool:
         machine.push(TypedValue(int.from_bytes(data[:size], "little"), type_))
     elif op in (Op.DEREF_TYPE, Op.GNU_DEREF_TYPE):
         size = reader.fixed(1)
-        type_ = _base_type(machine)
+        type_ = base_type(machine)
+        if size != (type_.size if type_ else 8):
+            raise malformed("DW_OP_deref_type of another size than its type's")
         machine.push(typed(_read(machine, size), type_))
     elif op in (Op.CONVERT, Op.GNU_CONVERT):
-        machine.push(typed_value.converted(machine.pop(), _base_type(machine)))
+        machine.push(typed_value.converted(machine.pop(), base_type(machine)))
     elif op in (Op.REINTERPRET, Op.GNU_REINTERPRET):
-        machine.push(typed_value.reinterpreted(machine.pop(), _base_type(machine)))
+        machine.push(typed_value.reinterpreted(machine.pop(), base_type(machine)))
     else:
         return False
     return True
-
-
-def _base_type(machine: _Machine) -> BaseType | None:
-    """The type that an operand names by its offset in the unit; 0 is the generic type."""
-    return _base_type_at(machine.unit, machine.reader.uleb128())
-
-
-def _base_type_at(unit: Unit, offset: int) -> BaseType | None:
-    if not offset:
-        return None
-    die = _die_at(unit, unit.offset + offset)
-    size, encoding = die.get(At.BYTE_SIZE), die.get(At.ENCODING)
-    if die.tag != Tag.BASE_TYPE or type(size) is not int or type(encoding) is not int or not 0 < size <= 64:
-        raise malformed("an operand names no base type")
-    if encoding in (Encoding.COMPLEX_FLOAT,):
-        raise unsupported("complex arithmetic in an expression")
-    return BaseType(size, encoding)
 
 
 def _exactly(data: bytes, type_: BaseType | None) -> bytes:
@@ -372,7 +327,7 @@ def _exactly(data: bytes, type_: BaseType | None) -> bytes:
     return data
 
 
-def _location(machine: _Machine, op: int) -> bool:
+def _location(machine: Machine, op: int) -> bool:
     reader = machine.reader
     if op == Op.STACK_VALUE:
         value = machine.pop()
@@ -381,7 +336,7 @@ def _location(machine: _Machine, op: int) -> bool:
         machine.place = ValueLocation(reader.block(reader.uleb128()))
     elif op in (Op.IMPLICIT_POINTER, Op.GNU_IMPLICIT_POINTER):
         size = machine.unit.address_size if machine.unit.version == 2 else machine.unit.offset_size
-        target = _die_at(machine.unit, reader.fixed(size))
+        target = die_at(machine.unit, reader.fixed(size))
         machine.place = ImplicitPointerLocation(target, reader.sleb128())
     elif op == Op.PIECE:
         _add_piece(machine, 8 * reader.uleb128(), 0)
@@ -393,7 +348,7 @@ def _location(machine: _Machine, op: int) -> bool:
     return True
 
 
-def _add_piece(machine: _Machine, bit_size: int, bit_offset: int) -> None:
+def _add_piece(machine: Machine, bit_size: int, bit_offset: int) -> None:
     if len(machine.pieces) >= _MOST_PIECES:
         raise malformed("an object of too many pieces")
     if machine.place is None and not machine.stack:
@@ -404,90 +359,61 @@ def _add_piece(machine: _Machine, bit_size: int, bit_offset: int) -> None:
     machine.place = None
 
 
-def _entry(machine: _Machine, op: int) -> bool:
+def _entry(machine: Machine, op: int) -> bool:
     reader = machine.reader
     if op in (Op.ENTRY_VALUE, Op.GNU_ENTRY_VALUE):
-        block = reader.block(reader.uleb128())
-        _push_entry_value(machine, block)
+        push_entry_value(machine, reader.block(reader.uleb128()), _evaluate_value)
     elif op == Op.GNU_PARAMETER_REF:
-        formal_parameter = _die_at(machine.unit, machine.unit.offset + reader.fixed(4))
-        site = _call_site(machine)
-        parameter = call_site.parameter_for_entry(site.die, formal_parameter)
-        _push_passed(machine, site, call_site.passed_value(parameter), parameter)
+        push_parameter(machine, reader.fixed(4), _evaluate_value)
+    elif op == Op.GNU_VARIABLE_VALUE:
+        size = machine.unit.address_size if machine.unit.version == 2 else machine.unit.offset_size
+        machine.push(_value_of(die_at(machine.unit, reader.fixed(size)), machine))
     else:
         return False
     return True
 
 
-def _push_entry_value(machine: _Machine, block: bytes) -> None:
-    """DW_OP_entry_value of a register, or of what a register pointed to (§2.5.1.7)."""
-    inner = OperandReader(block, machine.unit)
-    op = inner.fixed(1)
-    size: int | None = None
-    type_: BaseType | None = None
-    if Op.REG0 <= op <= Op.REG31:
-        register = op - Op.REG0
-    elif op == Op.REGX:
-        register = inner.uleb128()
-    elif op in (Op.REGVAL_TYPE, Op.GNU_REGVAL_TYPE):
-        register = inner.uleb128()
-        type_ = _base_type_at(machine.unit, inner.uleb128())
-    elif Op.BREG0 <= op <= Op.BREG31:
-        register = op - Op.BREG0
-        if inner.sleb128() != 0:
-            raise unsupported("DW_OP_entry_value of an address that is not a register's value")
-        dereference = inner.fixed(1)
-        if dereference not in (Op.DEREF, Op.DEREF_SIZE):
-            raise unsupported("such a DW_OP_entry_value")
-        size = inner.fixed(1) if dereference == Op.DEREF_SIZE else machine.unit.address_size
+def _value_of(variable: Die, machine: Machine) -> int:
+    """The integer or address that a variable holds in this frame (a GNU extension; no section of DWARF 5)."""
+    type_ = stripped(type_of(variable))
+    if type_ is None or type_.tag not in (Tag.BASE_TYPE, Tag.POINTER_TYPE, Tag.ENUMERATION_TYPE):
+        raise unsupported("an expression on a variable that is no integer")
+    size = size_of(type_)
+    if not 0 < size <= _LARGEST_VALUE:
+        raise malformed("an operand names no integer")
+    expression = variable.locations(At.LOCATION, machine.state.pc)
+    if expression is None:
+        constant = variable.inherited(At.CONST_VALUE)
+        if type(constant) is not int:
+            raise optimized_out()
+        bits = constant & ((1 << 8 * size) - 1)
     else:
-        raise unsupported("such a DW_OP_entry_value")
-    if not inner.at_end:
-        raise unsupported("such a DW_OP_entry_value")
-    site = _call_site(machine)
-    parameter = call_site.parameter_for_register(site.die, register)
-    value = call_site.passed_value if size is None else call_site.passed_data_value
-    _push_passed(machine, site, value(parameter), parameter, size, type_)
+        bits = Contents(_evaluate(expression, machine.state, variable.unit, machine.budget), machine.state).bits(
+            8 * size
+        )
+    signed = type_.tag == Tag.BASE_TYPE and encoding_of(type_) in (Encoding.SIGNED, Encoding.SIGNED_CHAR)
+    return sign_extended(bits, 8 * size) if signed else bits
 
 
-def _call_site(machine: _Machine) -> call_site.CallSite:
-    budget = machine.budget
-
-    def address_of(expression: bytes, state: FrameState, site: Die) -> int:
-        return _evaluate_value(expression, state, site.unit, budget).bits
-
-    return call_site.call_site_of(machine.state, address_of)
+def evaluate_value(expression: bytes, state: FrameState, unit: Unit, object_address: int | None = None) -> TypedValue:
+    """The value, not a location, that an attribute's expression gives (§2.19). Raises Unavailable."""
+    with damage_as_unavailable():
+        return _evaluate_value(expression, state, unit, Budget(), object_address)
 
 
-def _push_passed(
-    machine: _Machine,
-    site: call_site.CallSite,
-    expression: bytes | None,
-    parameter: Die | None,
-    size: int | None = None,
-    type_: BaseType | None = None,
-) -> None:
-    if expression is None or parameter is None:
-        raise Unavailable(Reason.ENTRY_VALUE, "value at function entry is not known: the caller does not describe it")
-    value = _evaluate_value(expression, site.caller, parameter.unit, machine.budget)
-    if type_ is not None and value.type != type_:
-        if value.size != type_.size:
-            raise malformed("a value at function entry is not of its type's size")
-        value = TypedValue(value.bits, type_)
-    machine.push(value if size is None else value.bits & ((1 << 8 * size) - 1))
-
-
-def _evaluate_value(expression: bytes, state: FrameState, unit: Unit, budget: _Budget) -> TypedValue:
+def _evaluate_value(
+    expression: bytes, state: FrameState, unit: Unit, budget: Budget, object_address: int | None = None
+) -> TypedValue:
     """What a DWARF expression that gives a value, not a location, leaves on top of the stack (§2.5).
 
     gcc also writes whole locations there: a register stands for its content, an implicit value for itself.
     """
     if not expression:
         raise optimized_out()
-    machine = _Machine(state, unit, OperandReader(expression, unit), budget)
+    machine = Machine(state, unit, OperandReader(expression, unit), budget, object_address)
     _run(machine)
     if machine.pieces:
-        raise unsupported("a value at function entry in pieces")
+        raise unsupported("a value in pieces")
     place = machine.place
     if place is None:
         return machine.pop()

@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from relay_reader.capture import MemoryReader
 from unwind.arguments.unavailable import Reason, Unavailable
 from unwind.dwarf.die import Die
+
+if TYPE_CHECKING:
+    from unwind.arguments.call_site import CallSite
 
 # DWARF register numbers of x86-64 (System V ABI AMD64, figure 3.36).
 REGISTER_NAMES = (
@@ -37,6 +41,14 @@ def _past_prologue() -> bool:
 
 
 def _no_symbol(address: int) -> str | None:
+    return None
+
+
+def _no_memory(address: int, size: int) -> bytes:
+    return b""
+
+
+def _no_variable(name: str) -> int | None:
     return None
 
 
@@ -82,6 +94,13 @@ class FrameState:
     definition: Callable[[str], Die | None] = _no_definition
     """The subprogram with machine code that has this linkage name (or DW_AT_name in C), for tail calls that
     leave the unit; None when the module has no debug information for it."""
+    entered_by: CallSite | None = None
+    """The call site where it is known: of a function that has jumped on, whose frame is gone."""
+
+    of_process: bool = True
+    """False where only an address is known: there are no registers and no memory, and nothing was loaded anywhere."""
+    variable: Callable[[str], int | None] = _no_variable
+    """The run-time address of the data symbol of this (linkage) name; None when the module has not exactly one."""
 
     @property
     def return_pc(self) -> int | None:
@@ -90,6 +109,7 @@ class FrameState:
 
     def register(self, number: int) -> int:
         """General register `number`, 64-bit unsigned. Raises Unavailable."""
+        self.needs_process()
         if not 0 <= number < len(self.registers):
             raise Unavailable(Reason.REGISTER, f"DWARF register {number} is not captured")
         if not self.known >> number & 1 and not (self.carried >> number & 1 and self._calls_keep_locations()):
@@ -117,6 +137,7 @@ class FrameState:
     def register_bytes(self, number: int) -> bytes:
         """A register's content, little-endian: 8 bytes, 16 of a vector register. Raises Unavailable."""
         if FIRST_VECTOR_REGISTER <= number < FIRST_VECTOR_REGISTER + VECTOR_REGISTER_COUNT:
+            self.needs_process()
             content = self.vector_registers.get(number)
             if content is None:
                 raise Unavailable(Reason.VECTOR_REGISTER)
@@ -128,7 +149,28 @@ class FrameState:
 
     def memory(self, address: int, size: int) -> bytes:
         """Exactly `size` bytes at the run-time `address`. Raises Unavailable."""
+        self.needs_process()
         data = self.read(address, size) if size else b""
         if len(data) < size:
             raise Unavailable(Reason.MEMORY, f"memory at {address + len(data):#x} not captured")
         return bytes(data[:size])
+
+    def needs_process(self) -> None:
+        """Raise Unavailable where only an address is known."""
+        if not self.of_process:
+            raise Unavailable(Reason.NO_PROCESS)
+
+
+def state_of_address(address: int, function: Die | None) -> FrameState:
+    """What is known at an address (file virtual) of `function` without a process: only what is constant there."""
+    return FrameState(
+        registers=(),
+        known=0,
+        cfa=None,
+        pc=address,
+        bias=0,
+        read=_no_memory,
+        interrupted=True,
+        function=lambda: function,
+        of_process=False,
+    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from unwind.arguments import floating_point
-from unwind.arguments.character_text import ELEMENT_LIMIT, character, string
+from unwind.arguments.character_text import ELEMENT_LIMIT, Characters, character, string
 from unwind.arguments.entry_type import (
     character_prefix,
     encoding_of,
     is_cplusplus,
+    is_rust,
     size_of,
     stripped,
     type_of,
@@ -43,6 +44,7 @@ def base_value(declared: Die, bits: int, width: int) -> str:
         return {0: "false", 1: "true"}.get(bits) or str(bits)
     prefix = character_prefix(declared)
     if prefix is not None:
+        prefix = "" if is_rust(type_) else prefix
         number = signed if encoding in (Encoding.SIGNED, Encoding.SIGNED_CHAR) else bits
         return f"{number} {character(signed & ((1 << 8 * size) - 1) if number < 0 else bits, size, prefix)}"
     if encoding == Encoding.SIGNED:
@@ -92,6 +94,8 @@ def _enumerator_name(type_: Die, member: Die) -> str:
     name = member.get(At.NAME)
     if not isinstance(name, str):
         return "?"
+    if is_rust(type_):
+        return f"{qualified_name(type_)}::{name}"
     if not is_cplusplus(type_):
         return name
     # A scoped enumeration is a scope of its own; the names of others belong to what holds them.
@@ -131,6 +135,19 @@ def _text_at(address: int, width: int, prefix: str, state: FrameState) -> str:
         return string(data[: ELEMENT_LIMIT * width], width, prefix, cut=True)
     missing = f"<memory at {address + whole:#x} not captured>"
     return f"{string(data[:whole], width, prefix, cut=True)} {missing}" if whole else missing
+
+
+def text_of_length(text: Characters, state: FrameState) -> str:
+    """A text whose length is known: as much of it as gdb shows. Raises Unavailable when none of it is there."""
+    shown = min(text.length, ELEMENT_LIMIT)
+    data = _readable(text.address, shown * text.width, state)
+    whole = len(data) // text.width * text.width
+    if whole < shown * text.width:
+        missing = f"memory at {text.address + whole:#x} not captured"
+        if not whole:
+            raise Unavailable(Reason.MEMORY, missing)
+        return f"{string(data[:whole], text.width, text.prefix, cut=True)} <{missing}>"
+    return string(data, text.width, text.prefix, cut=text.length > shown)
 
 
 def _readable(address: int, size: int, state: FrameState) -> bytes:

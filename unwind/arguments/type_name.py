@@ -8,14 +8,17 @@ leaves out the keywords and qualifies names with their namespaces and classes. A
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from functools import lru_cache
 
-from unwind.arguments.entry_type import CLASSES, array_bounds, complete, is_cplusplus, type_of
+from unwind.arguments.entry_type import CLASSES, array_bounds, complete, dimensions, is_cplusplus, is_rust, type_of
+from unwind.arguments.unavailable import Unavailable
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.die import Die
 from unwind.dwarf.enumeration import At, Tag
 
 _DEEPEST = 40
+_MOST_TYPES = 1_000
 _KEYWORDS = {
     Tag.STRUCTURE_TYPE: "struct",
     Tag.CLASS_TYPE: "class",
@@ -38,41 +41,72 @@ _INTEGER_WORDS = re.compile(rf"\b{_WORD}(?: {_WORD})*\b(?! double)")
 _SCOPES = (Tag.NAMESPACE, *CLASSES)
 
 
+@dataclass(slots=True)
+class _Level:
+    """How deep a type is in others, and what the whole name may still cost: damage nests without end."""
+
+    depth: int = 0
+    left: list[int] = field(default_factory=lambda: [_MOST_TYPES])
+
+    def deeper(self) -> _Level:
+        return _Level(self.depth + 1, self.left)
+
+    def exhausted(self) -> bool:
+        self.left[0] -= 1
+        return self.depth > _DEEPEST or self.left[0] < 0
+
+
 @lru_cache(maxsize=4096)
 def type_name(type_: Die | None) -> str:
     """The name of a type; None is `void`. Never fails: what is too deep or damaged is `...` or `?`."""
     try:
-        return _declaration(type_, "", 0)
-    except DwarfError:
+        return _declaration(type_, "", _Level())
+    except (DwarfError, Unavailable):
         return "?"
 
 
-def _declaration(type_: Die | None, declarator: str, depth: int) -> str:
+def _declaration(type_: Die | None, declarator: str, level: _Level) -> str:
     """A declaration of `declarator` (which may be empty) with the type, read from the inside out."""
-    if depth > _DEEPEST:
+    if level.exhausted():
         return "..."
+    if type_ is not None and is_rust(type_):
+        return _rust_name(type_, level)
     qualifiers: list[str] = []
-    while type_ is not None and type_.tag in _QUALIFIER_WORDS:
+    for _ in range(_DEEPEST):
+        if type_ is None or type_.tag not in _QUALIFIER_WORDS:
+            break
         word = _QUALIFIER_WORDS[Tag(type_.tag)]
         if word not in qualifiers:
             qualifiers.append(word)
         type_ = type_of(type_)
-        if len(qualifiers) > len(_QUALIFIER_WORDS):
-            return "..."
+    else:
+        return "..."
     # gdb prints const before volatile, whatever their order in the debug information.
     prefix = " ".join(sorted(qualifiers, key=list(_QUALIFIER_WORDS.values()).index))
     if type_ is not None and type_.tag in (*_POINTERS, Tag.PTR_TO_MEMBER_TYPE):
-        return _pointer(type_, prefix, declarator, depth)
+        return _pointer(type_, prefix, declarator, level)
     if type_ is not None and type_.tag == Tag.ARRAY_TYPE:
-        return _array(type_, prefix, declarator, depth)
+        return _array(type_, prefix, declarator, level)
     if type_ is not None and type_.tag == Tag.SUBROUTINE_TYPE:
-        return _declaration(type_of(type_), f"{declarator}({_parameters(type_, depth)})", depth + 1)
-    name = "void" if type_ is None else _own_name(type_, depth)
+        return _declaration(type_of(type_), f"{declarator}({_parameters(type_, level)})", level.deeper())
+    name = "void" if type_ is None else _own_name(type_, level)
     text = f"{prefix} {name}" if prefix else name
     return f"{text} {declarator}" if declarator else text
 
 
-def _pointer(type_: Die, qualifiers: str, declarator: str, depth: int) -> str:
+def _rust_name(type_: Die, level: _Level) -> str:
+    """Rust's types have the names that Rust gives them, pointers too; all but arrays."""
+    name = type_.get(At.NAME)
+    if type_.tag == Tag.ARRAY_TYPE:
+        bounds = array_bounds(type_)
+        return f"[{_declaration(type_of(type_), '', level.deeper())}; {bounds[0] if bounds else '?'}]"
+    if not isinstance(name, str):
+        return "<unknown type>"
+    nested = type_.tag in CLASSES or type_.tag == Tag.ENUMERATION_TYPE
+    return qualified_name(type_) if nested and not name.startswith(("(", "&")) else name
+
+
+def _pointer(type_: Die, qualifiers: str, declarator: str, level: _Level) -> str:
     target = type_of(type_)
     if type_.tag == Tag.PTR_TO_MEMBER_TYPE:
         owner = complete(type_.reference(At.CONTAINING_TYPE))
@@ -91,24 +125,31 @@ def _pointer(type_: Die, qualifiers: str, declarator: str, depth: int) -> str:
         bare = type_of(bare)
     if bare is not None and bare.tag in (Tag.ARRAY_TYPE, Tag.SUBROUTINE_TYPE):
         declarator = f"({declarator})"
-    return _declaration(target, declarator, depth + 1)
+    return _declaration(target, declarator, level.deeper())
 
 
-def _array(type_: Die, qualifiers: str, declarator: str, depth: int) -> str:
+def _array(type_: Die, qualifiers: str, declarator: str, level: _Level) -> str:
     bounds = array_bounds(type_)
     if type_.get(At.GNU_VECTOR):
         suffix = f" __attribute__ ((vector_size({bounds[0] if bounds else ''})))"
     else:
-        suffix = "".join(f"[{'' if bound is None else bound}]" for bound in bounds)
-    element = _declaration(type_of(type_), f"{declarator}{suffix}".strip(), depth + 1)
+        suffix = "".join(f"[{_length(bound, at)}]" for bound, at in zip(bounds, dimensions(type_), strict=True))
+    element = _declaration(type_of(type_), f"{declarator}{suffix}".strip(), level.deeper())
     return f"{qualifiers} {element}" if qualifiers else element
 
 
-def _parameters(function: Die, depth: int) -> str:
+def _length(bound: int | None, dimension: Die) -> str:
+    if bound is not None:
+        return str(bound)
+    # The bound of a variable length array is there, as an expression or a reference; only the frame can tell it.
+    return "variable length" if any(dimension.has(each) for each in (At.COUNT, At.UPPER_BOUND)) else ""
+
+
+def _parameters(function: Die, level: _Level) -> str:
     names: list[str] = []
     for child in function.children():
         if child.tag == Tag.FORMAL_PARAMETER:
-            names.append(_declaration(type_of(child), "", depth + 1))
+            names.append(_declaration(type_of(child), "", level.deeper()))
         elif child.tag == Tag.UNSPECIFIED_PARAMETERS:
             # An unprototyped `int f()` has nothing but the dots.
             if not names and not function.get(At.PROTOTYPED) and not is_cplusplus(function):
@@ -135,7 +176,7 @@ def _short_integer(match: re.Match[str]) -> str:
     return " ".join(sign + (size or ["int"]))
 
 
-def _own_name(type_: Die, depth: int) -> str:
+def _own_name(type_: Die, level: _Level) -> str:
     keyword = _KEYWORDS.get(Tag(type_.tag)) if type_.tag in _KEYWORDS else None
     name = type_.inherited(At.NAME)
     if keyword is None:

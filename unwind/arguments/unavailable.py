@@ -25,6 +25,7 @@ class Reason(Enum):
     THREAD_LOCAL = "thread-local storage is not reachable"
     UNSUPPORTED = "a DWARF feature that is not supported"
     MALFORMED = "the debug information contradicts itself"
+    NO_PROCESS = "only a process has it: an address tells no registers and no memory"
     VOID = "void"
 
 
@@ -53,8 +54,10 @@ def unsupported(what: str) -> Unavailable:
 
 @contextmanager
 def damage_as_unavailable() -> Iterator[None]:
-    """Damaged DWARF met inside costs the value at hand: DwarfError becomes Unavailable."""
+    """Damaged DWARF met inside costs the value at hand: DwarfError becomes Unavailable, endless recursion too."""
     try:
         yield
     except DwarfError as error:
         raise malformed(str(error)) from None
+    except RecursionError:
+        raise malformed("entries that refer to themselves") from None

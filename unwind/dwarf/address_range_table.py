@@ -1,4 +1,4 @@
-"""Which unit has code at an address: .debug_aranges where it speaks, the units' own ranges elsewhere.
+"""Which unit has code at an address: .debug_aranges and .gdb_index where they speak, the units' own ranges elsewhere.
 
 DWARF 5 §6.1.2. A producer need not write .debug_aranges, and files are linked of objects with and without
 it, so a
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from unwind.dwarf import constants as C
 from unwind.dwarf.damage import DwarfError, DwarfReason
+from unwind.dwarf.gdb_index import read_code_ranges
 from unwind.dwarf.integer import read_unsigned
 
 if TYPE_CHECKING:
@@ -72,6 +73,14 @@ def read_address_ranges(info: DebugInfo) -> AddressRanges:
                 owner.append(np.full(len(pairs), index, dtype=np.int64))
     except DwarfError as error:
         info.note_problem(error.problem)
+    indexed = None if len(mentioned) == len(index_of) else read_code_ranges(info)
+    if indexed is not None:
+        # One that misses a unit's range would be believed, so each unit's are taken from one place.
+        indexed = indexed[~np.isin(indexed[:, 2], np.array(sorted(mentioned), dtype=np.uint64))]
+        mentioned |= set(indexed[:, 2].tolist())
+        low.append(indexed[:, 0])
+        high.append(indexed[:, 1])
+        owner.append(indexed[:, 2].astype(np.int64))
     own: list[tuple[int, int, int]] = []
     for index, unit in enumerate(info.units):
         if index in mentioned or unit.unit_type not in (C.DW_UT_compile, C.DW_UT_skeleton):

@@ -55,6 +55,9 @@ class Die(Protocol):
     def get(self, attribute: int) -> int | bool | str | bytes | None:
         """The value of DW_AT `attribute` of this entry alone, None when it is not there."""
 
+    def has(self, attribute: int) -> bool:
+        """Whether this entry alone has DW_AT `attribute`, of whatever class."""
+
     def reference(self, attribute: int) -> Die | None:
         """The entry that a reference-class attribute names, in whatever unit or file it lies."""
 
@@ -69,6 +72,9 @@ class Die(Protocol):
 
     def children(self) -> Iterator[Die]:
         """Child entries in order."""
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """The file virtual addresses [low, high) of the entry's code; [] when it has none."""
 
     def locations(self, attribute: int, pc: int) -> bytes | None:
         """The expression in force at `pc` (a file virtual address) of an exprloc or loclist attribute.

@@ -33,6 +33,11 @@ class Tag(IntEnum):
     INLINED_SUBROUTINE = C.DW_TAG_inlined_subroutine
     PTR_TO_MEMBER_TYPE = 0x1F
     SUBRANGE_TYPE = 0x21
+    TEMPLATE_TYPE_PARAMETER = 0x2F
+    TEMPLATE_VALUE_PARAMETER = 0x30
+    VARIANT = 0x19
+    VARIANT_PART = 0x33
+    GENERIC_SUBRANGE = 0x45
     BASE_TYPE = 0x24
     CONST_TYPE = 0x26
     ENUMERATOR = 0x28
@@ -46,6 +51,7 @@ class Tag(IntEnum):
     ATOMIC_TYPE = 0x47
     CALL_SITE = 0x48
     CALL_SITE_PARAMETER = 0x49
+    GNU_TEMPLATE_PARAMETER_PACK = 0x4107
     GNU_CALL_SITE = 0x4109
     GNU_CALL_SITE_PARAMETER = 0x410A
 
@@ -60,12 +66,21 @@ class At(IntEnum):
     BIT_SIZE = 0x0D
     LOW_PC = C.DW_AT_low_pc
     CONST_VALUE = 0x1C
+    DISCR = 0x15
+    DISCR_VALUE = 0x16
+    LOWER_BOUND = 0x22
+    BIT_STRIDE = 0x2E
+    DISCR_LIST = 0x3D
+    DATA_LOCATION = 0x50
+    BYTE_STRIDE = 0x51
+    ALIGNMENT = 0x88
     UPPER_BOUND = 0x2F
     PROTOTYPED = 0x27
     ABSTRACT_ORIGIN = C.DW_AT_abstract_origin
     ARTIFICIAL = 0x34
     COUNT = 0x37
     DATA_MEMBER_LOCATION = C.DW_AT_data_member_location
+    DECL_LINE = C.DW_AT_decl_line
     DECLARATION = C.DW_AT_declaration
     ENCODING = 0x3E
     EXTERNAL = 0x3F
@@ -206,3 +221,9 @@ class Op(IntEnum):
 
 # DW_LANG codes of C++ (DWARF 5 table 7.17 and its registered additions).
 C_PLUS_PLUS_LANGUAGES = frozenset({0x04, 0x19, 0x1A, 0x21, 0x2A, 0x2B})
+RUST_LANGUAGE = 0x1C
+# Languages whose arrays begin at 1 where nothing else is said (DWARF 5 table 7.17): Ada, Cobol, Fortran, Pascal,
+# Modula, PL/I and Julia.
+ONE_BASED_LANGUAGES = frozenset(
+    {0x03, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x0D, 0x0E, 0x0F, 0x17, 0x1F, 0x22, 0x23, 0x2D, 0x2E, 0x2F}
+)

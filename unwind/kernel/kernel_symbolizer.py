@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from unwind.symbolize.address_source import ModuleLabel
 from unwind.symbolize.frame_columns import chosen_frames, joined_frames, named_frames
 from unwind.symbolize.index_lookup import AddressFrames
 from unwind.symbolize.symbolizer import Symbolizer
+
+if TYPE_CHECKING:
+    from unwind.arguments.argument_reader import Argument
 
 Int64s = NDArray[np.int64]
 Uint64s = NDArray[np.uint64]
@@ -197,6 +201,16 @@ class KernelSymbolizer:
     def function_offsets(self, addresses: Uint64s) -> Int64s:
         """How far each address lies behind its function's entry, -1 where that is not known."""
         return self._answer(addresses).offsets
+
+    def arguments(self, address: int) -> list[list[Argument]]:
+        """The parameters of each frame at an address, see `Symbolizer.arguments`."""
+        addresses = np.array([address], dtype=np.uint64)
+        owners, names = self._owners(addresses, self._kallsyms.rows_at(addresses))
+        if owners[0] < 0:
+            return []
+        owner = int(owners[0])
+        symbolizer, in_file, inside = self._in_file(owner, names[owner], addresses)
+        return symbolizer.arguments(int(in_file[0])) if symbolizer is not None and inside[0] else []
 
     def labels(self, addresses: Uint64s) -> list[ModuleLabel]:
         """`[kernel]` or the module's name, and the build-id of the file that was used."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unwind.symbolize.index_lookup import AddressFrames
+
+if TYPE_CHECKING:
+    from unwind.arguments.argument_reader import Argument
 
 
 class ModuleLabel(NamedTuple):
@@ -35,6 +38,9 @@ class AddressSource(Protocol):
 
     def function_offsets(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
         """How far each address lies behind its function's entry, -1 where that is not known."""
+
+    def arguments(self, address: int) -> list[list[Argument]]:
+        """The parameters of each frame at an address, innermost first; [] where nothing is known of them."""
 
     def labels(self, addresses: NDArray[np.uint64]) -> list[ModuleLabel]:
         """What each address belongs to."""

@@ -61,6 +61,18 @@ def name_matcher(pattern: str) -> Callable[[str], bool]:
     return matches
 
 
+def longest_piece(pattern: str) -> str:
+    """The longest part of `pattern` that occurs in every name, plain or mangled, that `name_matcher` finds by it.
+
+    A mangled name has the function's own name in it as it is, but neither scopes (`std` is `St`) nor parameters.
+    "" when there is none.
+    """
+    own = re.split(r"[(<]", pattern, maxsplit=1)[0].rpartition("::")[2]
+    if "operator" in own or "[" in own:  # mangled by what it does; any of some characters
+        return ""
+    return max(re.findall(r"\w+", own, re.ASCII), key=len, default="")
+
+
 class FunctionIndex:
     """The rows of all units; `tables` in the order of .debug_info."""
 

@@ -7,6 +7,7 @@ statements through the line tables. Data comes from a ModuleSymbols; nothing is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -19,8 +20,9 @@ from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.die import Die
 from unwind.dwarf.entry import Entry
 from unwind.dwarf.line_program import FLAG_END_SEQUENCE, FLAG_IS_STMT, INTERPRETED_RATE, LineTable
+from unwind.dwarf.name_index import NameIndex, read_name_index
 from unwind.symbolize.function_entry import after_prologue, is_optimized
-from unwind.symbolize.function_index import FunctionIndex, name_matcher
+from unwind.symbolize.function_index import FunctionIndex, longest_piece, name_matcher
 from unwind.symbolize.function_name import demangled, is_cold_part
 from unwind.symbolize.function_table import FunctionTable
 from unwind.symbolize.module_symbols import ModuleSymbols
@@ -94,9 +96,40 @@ class FunctionSearch:
                 tables.setdefault(table.unit.info, []).append(table)
         return [FunctionIndex(each, found) for each, found in tables.items()]
 
+    @cached_property
+    def _name_index(self) -> NameIndex | None:
+        """The module's .debug_names; None too where it would not tell of split or shared files."""
+        info = self.symbols.debug_info
+        if info is None or info.alternate is not None or any(unit.is_skeleton for unit in info.units):
+            return None
+        return read_name_index(info)
+
     def _matching_code(self, pattern: str) -> Iterator[tuple[FunctionTable, int]]:
-        for index in self._indexes:
+        indexes = None if "_indexes" in self.__dict__ else self._indexes_by_name(pattern)
+        for index in self._indexes if indexes is None else indexes:
             yield from index.matching_code(pattern)
+
+    def _indexes_by_name(self, pattern: str) -> list[FunctionIndex] | None:
+        """Of those units alone that have such a name, and of what they refer to; None when that cannot be told."""
+        piece, info = longest_piece(pattern), self.symbols.debug_info
+        if info is None or not piece or self._name_index is None:
+            return None
+        named = self._name_index.units_naming(piece.encode())
+        if named is None:
+            return None
+        covered = self._name_index.covered
+        asked = {unit.offset for unit in info.units if unit.offset in named or unit.offset not in covered}
+        tables: dict[int, FunctionTable] = {}
+        while asked:
+            for unit in (info.unit_at(offset) for offset in asked):
+                table = None if unit.is_type else self.symbols.function_table(unit)
+                if table is not None:
+                    tables[unit.offset] = table
+            # An inlined function's name may stand in another unit (after link-time optimization).
+            asked = {
+                each for offset in asked & tables.keys() for each in _units_referred(tables[offset])
+            } - tables.keys()
+        return [FunctionIndex(info, [tables[offset] for offset in sorted(tables)])]
 
     # --- functions
 
@@ -376,3 +409,15 @@ def _declared_at(file: str | None, line: int | None, pattern: str | None, wanted
     if wanted is not None and line != wanted:
         return False
     return pattern is None or (file is not None and path_matches(file, pattern))
+
+
+def _units_referred(table: FunctionTable) -> set[int]:
+    """Offsets of the units in which the origins of a unit's functions and calls stand; its own is not among them."""
+    unit = table.unit
+    origins = table.rows[table.rows[:, F.ORIGIN_FORM] != 0, F.ORIGIN]
+    outside = origins[(origins < unit.offset) | (origins >= unit.end)]
+    found = set()
+    for offset in set(outside.tolist()):
+        with suppress(DwarfError):
+            found.add(unit.info.unit_at(offset).offset)
+    return found

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from unwind.symbolize.address_source import ModuleLabel
 from unwind.symbolize.frame_columns import named_frames
 from unwind.symbolize.function_name import demangled
 from unwind.symbolize.index_lookup import AddressFrames
+
+if TYPE_CHECKING:
+    from unwind.arguments.argument_reader import Argument
 
 _LIMIT = 1 << 30
 """Bytes of a file that are read: more than any program's code comes to."""
@@ -112,6 +116,10 @@ class PerfMap:
         """How far each address lies behind where its code begins, -1 where the map has none."""
         found = [self.find(address) for address in addresses.tolist()]
         return np.array([symbol.offset if symbol else -1 for symbol in found], dtype=np.int64)
+
+    def arguments(self, address: int) -> list[list[Argument]]:
+        """None: a map has names alone."""
+        return []
 
     def labels(self, addresses: NDArray[np.uint64]) -> list[ModuleLabel]:
         """The map, for each address."""

@@ -204,6 +204,20 @@ class SymbolNames:
         first = int(np.searchsorted(start, start[last], side="left"))
         return _plain(self._table[1].name(int(rows[first]))), int(start[last])
 
+    @cached_property
+    def _object_rows(self) -> dict[str, set[int]]:
+        found: dict[str, set[int]] = {}
+        if self._objects is not None and self._table is not None:
+            start, _, rows = self._objects
+            for address, row in zip(start.tolist(), rows.tolist(), strict=True):
+                found.setdefault(_plain(self._table[1].name(row)), set()).add(address)
+        return found
+
+    def object_named(self, name: str) -> int | None:
+        """The address of the data symbol with exactly this name; None when there is none, or several places."""
+        addresses = self._object_rows.get(name, set())
+        return next(iter(addresses)) if len(addresses) == 1 else None
+
     def all(self) -> list[FunctionSymbol]:
         """Every code symbol with a name, by address; of those with no type only the ones seen from outside."""
         return self._all

@@ -20,6 +20,7 @@ from unwind.symbolize.index_cache import cached_index, keep_index
 from unwind.symbolize.index_lookup import AddressFrames, IndexLookup
 
 if TYPE_CHECKING:
+    from unwind.arguments.argument_reader import Argument
     from unwind.symbolize.module_symbols import ModuleSymbols
 
 FEW = 16
@@ -111,6 +112,18 @@ class Symbolizer:
         """The file, for each address."""
         build_id = self.image.build_id
         return [ModuleLabel(self.image.path, build_id.hex() if build_id else None)] * len(addresses)
+
+    def arguments(self, address: int) -> list[list[Argument]]:
+        """The parameters of each frame at an address, innermost first, read from the unit that it lies in.
+
+        Of their values only constants are known; the others say why they are not. [] where DWARF knows no function.
+        """
+        from unwind.arguments.argument_reader import arguments_of
+        from unwind.arguments.frame_state import state_of_address
+
+        frames = self._symbols.frames_at(address)
+        state = state_of_address(address, frames[-1].die if frames else None)
+        return [[] if frame.die is None else arguments_of(frame.die, state) for frame in frames]
 
     def function_offsets(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
         """How far each address lies behind its function's entry, -1 where that is not known (as in cold parts)."""

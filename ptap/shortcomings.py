@@ -1,0 +1,49 @@
+"""What traces lack, module by module, in sentences that say what would mend it."""
+
+from __future__ import annotations
+
+from unwind.module import Module
+from unwind.trace_builder import TraceBuilder
+
+
+def shortcomings(builder: TraceBuilder) -> list[str]:
+    """What was missing or damaged for the traces that `builder` made, the most missed first."""
+    problems: list[str] = []
+    for module, frames in builder.frames_without_lines.most_common():
+        text = _missing_lines(module, frames)
+        if text is not None:
+            problems.append(text)
+    for module in builder.catalog.opened():
+        problems += _damage(module)
+    problems += builder.jit_names.problems
+    if builder.kernel_problem is not None:
+        problems.append(builder.kernel_problem)
+    return problems
+
+
+def _missing_lines(module: Module, frames: int) -> str | None:
+    """One line on a module whose frames have no lines, None when nothing would give them."""
+    count = f"{frames} frame" + ("" if frames == 1 else "s")
+    if module.symbols is None:
+        return f"{count} without names: {module.problem}" if module.problem is not None else None
+    missing = module.symbols.missing
+    if missing is None:
+        return None
+    build_id = f", build-id {missing.build_id}" if missing.build_id else ", no build-id"
+    return f"no line information for {module.path} ({count}{build_id}): {missing.remedy}"
+
+
+def _damage(module: Module) -> list[str]:
+    """One line for each kind of damage that was met in a module; the rest of it was used."""
+    lines = []
+    found = module.symbols.problems if "symbols" in module.__dict__ and module.symbols is not None else []
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        lines.append(f"{module.path}: debug information left out: {found[0]}{more}")
+    table = module.__dict__.get("table")
+    if table is not None and table.skipped_count:
+        lines.append(
+            f"{module.path}: {table.skipped_count} damaged entries of its call frame information were left out "
+            f"(see `ptap tables show {module.path}`)"
+        )
+    return lines
