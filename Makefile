@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: help setup demo test kernel-test check bench generate clean
+.PHONY: help setup demo test kernel-test check bench bench-kernel generate clean
 
 help:
 	@echo "make demo    show live backtraces of the example programs"
@@ -12,6 +12,7 @@ help:
 	@echo "make kernel-test  run the kernel module in kernels of several releases, in QEMU"
 	@echo "make check   formatting, lint, types, generated files, C warnings"
 	@echo "make bench   measure against perf, in one run"
+	@echo "make bench-kernel  count the instructions of a kernel probe's hit"
 	@echo "make clean   remove everything that was built"
 
 setup:
@@ -35,7 +36,7 @@ test: setup
 # 1.3 GB of kernels are fetched, once.
 kernel-test: setup
 	@scripts/debian-packages gcc=gcc gcc-12=gcc-12 make=make strip=binutils qemu-system-x86_64=qemu-system-x86 \
-		busybox=busybox-static libelf1
+		busybox=busybox-static sparse=sparse libelf1
 	@PTAP_TEST_LARGE_DOWNLOADS=1 $(BIN)/python -m pytest tests/kernel
 
 check: setup
@@ -56,6 +57,11 @@ generate: setup
 bench: setup
 	@scripts/debian-packages gcc=gcc g++=g++ make=make tclsh=tcl perf=linux-perf llvm-symbolizer-14=llvm-14 python3.11-dbg
 	$(BIN)/python -m bench
+
+bench-kernel: setup
+	@scripts/debian-packages gcc=gcc gcc-12=gcc-12 make=make strip=binutils qemu-system-x86_64=qemu-system-x86 \
+		busybox=busybox-static libelf1
+	@PTAP_TEST_LARGE_DOWNLOADS=1 $(BIN)/python -m bench.kernel
 
 clean:
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out ./*.egg-info

@@ -61,7 +61,7 @@ def test_the_walk_at_the_probe_is_the_kernels_own(booted):
         # A return probe's first frame is the caller already, of which the kernel has the address, too.
         chain = sample.kernel_chain if stack.flags & HitFlag.RETURN_PROBE else sample.kernel_chain[1:]
         found[_difference(booted, stack, chain)] += 1
-    assert found["code made at run time"] < 0.02 * found.total()
+    assert found["code made at run time"] < 0.05 * found.total()
     assert booted.release == "5.10" or not found["the kernel's unwinder ends at the trampoline"]
 
 
@@ -87,7 +87,9 @@ def test_interrupts_are_walked_through(booted):
     ticks = [(sample, stack) for sample, stack in _hits(booted) if sample.places[0] == number]
     assert not any(stack.flags & HitFlag.WORDS_LEFT_OUT for _, stack in ticks)
     on_two = [stack for _, stack in ticks if len({each.address >> 14 for each in stack.slices}) > 1]
-    assert on_two and all(stack.stop == StopReason.END_OF_STACK for stack in on_two)
+    # An interrupt of the function tracer's own code, which is made at run time, is followed up to there.
+    stops = {stack.stop for stack in on_two}
+    assert StopReason.END_OF_STACK in stops and stops <= {StopReason.END_OF_STACK, StopReason.NO_MAPPING}
 
 
 def test_a_record_is_small(booted):
