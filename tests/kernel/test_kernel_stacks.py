@@ -86,10 +86,13 @@ def test_interrupts_are_walked_through(booted):
     number = next(n for n, place in enumerate(booted.places) if place.function == "hrtimer_interrupt")
     ticks = [(sample, stack) for sample, stack in _hits(booted) if sample.places[0] == number]
     assert not any(stack.flags & HitFlag.WORDS_LEFT_OUT for _, stack in ticks)
-    on_two = [stack for _, stack in ticks if len({each.address >> 14 for each in stack.slices}) > 1]
-    # An interrupt of the function tracer's own code, which is made at run time, is followed up to there.
-    stops = {stack.stop for stack in on_two}
-    assert StopReason.END_OF_STACK in stops and stops <= {StopReason.END_OF_STACK, StopReason.NO_MAPPING}
+    on_two = [tick for tick in ticks if len({each.address >> 14 for each in tick[1].slices}) > 1]
+    assert any(stack.stop == StopReason.END_OF_STACK for _, stack in on_two)
+    for sample, stack in on_two:
+        # One of the function tracer's own code, which is made at run time, is followed up to there; one of the code
+        # that takes a function's return on 5.10 as far as the kernel itself can follow it.
+        unknown = stack.stop == StopReason.NO_ROW and stack.oracle[-1] == sample.kernel_chain[-1]
+        assert unknown or stack.stop in (StopReason.END_OF_STACK, StopReason.NO_MAPPING)
 
 
 def test_a_record_is_small(booted):
