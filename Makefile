@@ -4,13 +4,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PYTHON
 
-.PHONY: help setup demo test check bench generate clean
+.PHONY: help setup demo test kernel-test check bench bench-kernel generate clean
 
 help:
 	@echo "make demo    show live backtraces of the example programs"
 	@echo "make test    run the tests"
+	@echo "make kernel-test  run the kernel module in kernels of several releases, in QEMU"
 	@echo "make check   formatting, lint, types, generated files, C warnings"
 	@echo "make bench   measure against perf, in one run"
+	@echo "make bench-kernel  count the instructions of a kernel probe's hit"
 	@echo "make clean   remove everything that was built"
 
 setup:
@@ -29,7 +31,13 @@ test: setup
 		qemu-aarch64=qemu-user aarch64-linux-gnu-g++=g++-aarch64-linux-gnu g++-12 \
 		libclang-rt-14-dev libelf1 libpython3.11 libllvm14 libssl3 dwz=dwz debuginfod=debuginfod golang-go node=nodejs \
 		make=make tclsh=tcl
-	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/kernel
+
+# 1.3 GB of kernels are fetched, once.
+kernel-test: setup
+	@scripts/debian-packages gcc=gcc gcc-12=gcc-12 make=make strip=binutils qemu-system-x86_64=qemu-system-x86 \
+		busybox=busybox-static sparse=sparse libelf1
+	@PTAP_TEST_LARGE_DOWNLOADS=1 $(BIN)/python -m pytest tests/kernel
 
 check: setup
 	@scripts/debian-packages gcc=gcc
@@ -37,16 +45,23 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m cfi_tables.generate --check
+	$(BIN)/python -m relay_reader.generate --check
 	gcc -std=c11 -Wall -Wextra -Werror -Wconversion -ffreestanding -fsyntax-only runtime_c/core/*.c
 	gcc -std=c11 -Wall -Wextra -Werror -Wconversion -fsyntax-only runtime_c/host/*.c tests/runtime_c/*.c
 	gcc -std=gnu11 -Wall -Wextra -Werror -fsyntax-only tests/shadow_stack/*.c
 
 generate: setup
 	$(BIN)/python -m cfi_tables.generate
+	$(BIN)/python -m relay_reader.generate
 
 bench: setup
 	@scripts/debian-packages gcc=gcc g++=g++ make=make tclsh=tcl perf=linux-perf llvm-symbolizer-14=llvm-14 python3.11-dbg
 	$(BIN)/python -m bench
+
+bench-kernel: setup
+	@scripts/debian-packages gcc=gcc gcc-12=gcc-12 make=make strip=binutils qemu-system-x86_64=qemu-system-x86 \
+		busybox=busybox-static libelf1
+	@PTAP_TEST_LARGE_DOWNLOADS=1 $(BIN)/python -m bench.kernel
 
 clean:
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/out ./*.egg-info

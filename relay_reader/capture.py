@@ -102,6 +102,26 @@ MemoryReader: TypeAlias = Callable[[int, int], bytes]
 """`read(address, size)` gives up to `size` bytes of the sampled thread's memory, b"" where it cannot be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class KernelStack:
+    """The kernel's stack at a hit, as the kernel module has recorded it."""
+
+    registers: tuple[int, ...]
+    """X86_64_REGISTER_COUNT values in DWARF order; the pc was interrupted there."""
+    known: int
+    """Bit r set: `registers[r]` is known."""
+    slices: list[StackSlice]
+    slide: int
+    """Run-time address of the kernel's code less that in vmlinux."""
+    stop: int
+    """Why the walk at the probe ended (the table schema's StopReason)."""
+    stop_detail: int
+    flags: int
+    """The record schema's HitFlag."""
+    oracle: tuple[int, ...] = ()
+    """What the kernel's own unwinder says, the module's own frames innermost; where a test asked for it."""
+
+
 @dataclass(slots=True)
 class Sample:
     """One hit of a probe, or one tick of a sampling event."""
@@ -119,6 +139,8 @@ class Sample:
     slices: list[StackSlice] = field(default_factory=list)
     kernel_chain: tuple[int, ...] = ()
     """Kernel addresses, innermost first: the interrupted pc, then return addresses."""
+    kernel_stack: KernelStack | None = None
+    """What the kernel's chain can be walked again from."""
     weight: int = 1
     read_memory: MemoryReader | None = None
     """Reads more of the stopped thread's memory; valid only until the next event is asked for. None for a source

@@ -23,6 +23,7 @@ from unwind.dwarf.die import Die
 from unwind.frame_states import FrameStates
 from unwind.jit_names import JitNames
 from unwind.kallsyms import Kallsyms
+from unwind.kernel.kernel_walk import KernelWalker
 from unwind.late_mapping import executable_mapping
 from unwind.module import Module, ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
@@ -76,6 +77,9 @@ class TraceBuilder:
         """Frames named without debug information, by module: what a user could mend."""
         self._walker = StackWalker(self.catalog, max_depth)
         self._argument_frames = argument_frames
+        self._max_depth = max_depth
+        self._kernel: KernelWalker | None = None
+        self._system_map: Kallsyms | None = None
         self._live = catalog is None
         self.jit_names = JitNames()
         self._locals_too = locals_too
@@ -87,8 +91,15 @@ class TraceBuilder:
         """Follow a mapping, fork, exec, exit or name event."""
         self.spaces.apply(event)
 
+    def use_vmlinux(self, path: str, build_id: bytes | None, system_map: str | None = None) -> None:
+        """Walk and name the kernel's stacks that were recorded by this vmlinux; `system_map` names what it does not."""
+        self._system_map = Kallsyms.open(system_map) if system_map else None
+        self._kernel = KernelWalker(path, build_id, self.catalog, self._max_depth)
+
     def build(self, sample: Sample, hit: Hit | None) -> Trace:
         """The trace of `sample`; `hit` is the probe it belongs to, None for a sampling event."""
+        if sample.kernel_stack is not None and self._kernel is not None:
+            return self._kernel_trace(sample, self._kernel.walk(sample, sample.kernel_stack), hit)
         stack = self._walk(sample)
         if _ends_at_entry_point(stack):
             stack.stop = StopReason.END_OF_STACK
@@ -117,6 +128,31 @@ class TraceBuilder:
             stop_text=stop_text(stack, made_at_run_time, self._memory_remedy),
             returned=return_value(hit.returned, first) if hit and hit.returned and first else None,
             signal=_signal_name(sample.signal) if sample.signal else None,
+        )
+
+    def _kernel_trace(self, sample: Sample, stack: WalkedStack, hit: Hit | None) -> Trace:
+        """The trace of a sample whose kernel stack was recorded, and no other."""
+        frames = []
+        for frame in stack.frames:
+            for trace_frame, _ in self._calls(frame, self._names(frame, None)):
+                trace_frame.space, trace_frame.module, trace_frame.signal = "kernel", "[kernel]", False
+                if trace_frame.function is None and self._system_map is not None:
+                    symbol = self._system_map.find(frame.lookup_address)
+                    if symbol is not None:
+                        trace_frame.function = symbol.name
+                        trace_frame.offset = symbol.offset + frame.pc - frame.bias - frame.lookup_address
+                frames.append(trace_frame)
+        return Trace(
+            probe=hit.probe if hit else None,
+            time_ns=sample.time_ns,
+            cpu=sample.cpu,
+            pid=sample.pid,
+            tid=sample.tid,
+            comm=self.spaces.comm(sample.pid, sample.tid),
+            weight=sample.weight,
+            stop=stack.stop,
+            frames=frames,
+            stop_text=stop_text(stack),
         )
 
     def _walk(self, sample: Sample) -> WalkedStack:

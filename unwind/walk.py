@@ -46,6 +46,7 @@ from unwind.expression import EVALUATED, MEMORY_MISSING, REGISTER_UNKNOWN, STACK
 from unwind.memory import BEYOND_CUT, READ, read_integer
 
 REGISTER_COUNT = 17
+FRAME_POINTER = 6
 STACK_POINTER = 7
 RETURN_ADDRESS = 16
 
@@ -67,6 +68,8 @@ STATE_CARRIED = 23
 STATE_WIDTH = 24
 
 NO_PREVIOUS_CFA = -(1 << 63)
+KERNEL_STACK_BITS = 14
+"""Of an address inside one of the kernel's stacks (THREAD_SIZE of x86-64)."""
 
 # Columns of the mapping array (int64), one group an executable mapping, sorted by start.
 MAPPING_START = 0
@@ -302,14 +305,17 @@ def _step_registers(
 
 
 @hot_loop
-def _may_switch_stack(arena: FlatArray, rule: int) -> bool:
+def _may_switch_stack(arena: FlatArray, rule: int, cfa: int, previous: int) -> bool:
     """Whether the rule finds the CFA in a way that code which switches stacks declares it.
 
     That is in memory at the new stack's pointer, or by an expression. (A realigned frame keeps its CFA in memory too,
-    but below its frame pointer.)
+    but below its frame pointer.) The kernel before 5.12 keeps the old stack in rbp: from one of its stacks, which are
+    aligned to their size, to another one.
     """
     kind: int = arena[rule] + 0
     register: int = arena[rule + RULE_CFA_REGISTER] + 0
+    if kind == CFA_KIND_REGISTER_OFFSET:
+        return register == FRAME_POINTER and cfa < 0 and cfa >> KERNEL_STACK_BITS != previous >> KERNEL_STACK_BITS
     return kind == CFA_KIND_EXPRESSION or (kind == CFA_KIND_DEREF and register == STACK_POINTER)
 
 
@@ -397,7 +403,7 @@ def walk(
         # The CFA of a signal frame is the interrupted stack pointer, which lies anywhere when the handler has a
         # stack of its own; every other frame lies above the one that it called.
         if status == _GO_ON and not signal and cfa <= state[STATE_PREVIOUS_CFA]:
-            if cfa == state[STATE_PREVIOUS_CFA] or not _may_switch_stack(arena, rule):
+            if cfa == state[STATE_PREVIOUS_CFA] or not _may_switch_stack(arena, rule, cfa, state[STATE_PREVIOUS_CFA]):
                 status = STOP_REASON_BAD_CFA
         known = 0
         if status == _GO_ON:

@@ -42,11 +42,14 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from cfi_tables.readelf_rows import ReadelfError
     from cfi_tables.table import TableError
     from ptap.backend.live_capture import CaptureError
+    from ptap.kernel_module.build import ModuleBuildError
     from ptap.probe.point import ProbeSyntaxError
     from ptap.probe.program_path import PathNotFound
     from ptap.probe.resolve import ProbeNotFound
     from ptap.report.output import OutputError
+    from ptap_target.session_folder import SessionError
     from relay_reader.core_file import CoreFileError
+    from relay_reader.module_capture import ModuleCaptureError
     from unwind.kernel.kernel_error import KernelError
     from unwind.symbolize.perf_map import PerfMapError
     from unwind.symbolize.symbol_index import SymbolIndexError
@@ -57,6 +60,9 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         ReadelfError,
         ObjtoolError,
         CaptureError,
+        ModuleBuildError,
+        ModuleCaptureError,
+        SessionError,
         ProbeSyntaxError,
         PathNotFound,
         ProbeNotFound,

@@ -18,6 +18,8 @@ _COMMANDS = {
     "doctor": "ptap.cli.doctor",
     "tables": "ptap.cli.tables",
     "symbolize": "ptap.cli.symbolize",
+    "module": "ptap.cli.module",
+    "run": "ptap.cli.run",
     "report": "ptap.cli.report",
 }
 _OWN_OPTIONS = {"--help", "-h", "--version"}

@@ -1,4 +1,4 @@
-"""`ptap report`: the stacks in a file that was captured elsewhere."""
+"""`ptap report`: the stacks in a file that was captured elsewhere: a core file, or what the kernel module recorded."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ptap.report.output import Report
 
 
-@click.command("report", short_help="Show every thread of a core file, with arguments and locals.")
-@click.argument("core", type=click.Path(), metavar="CORE")
+@click.command("report", short_help="Show the stacks of a core file, or of a capture of the kernel module.")
+@click.argument("core", type=click.Path(), metavar="FILE")
 @click.option(
     *("-e", "--exe", "program"),
     type=click.Path(exists=True, dir_okay=False),
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     default="/",
     show_default=True,
     help="Where the files of the machine that the core file comes from lie.",
+)
+@click.option(
+    "--vmlinux",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="VMLINUX",
+    help="The kernel of a capture, where it is not at its old place.",
 )
 @click.option(
     *("--format", "form"),
@@ -55,6 +61,7 @@ def command(
     core: str,
     program: str | None,
     sysroot: str,
+    vmlinux: str | None,
     form: str,
     output: str | None,
     arguments: str,
@@ -63,19 +70,33 @@ def command(
     max_depth: int,
     verbose: bool,
 ) -> None:
-    """Show the stack of every thread in CORE, the one that crashed first.
+    """Show the stack of every thread in a core file, the one that crashed first, or those that a capture holds.
 
-    CORE is an ELF core file of x86-64, written by the kernel, gdb's gcore or systemd-coredump; it may be packed by
-    gzip, zstd, xz or lz4. Files that were mapped are found at their old places, or by -e and --sysroot; one of another
-    build-id is refused. Values come from the memory in CORE, and from those files for what is not written at run time.
+    FILE is a capture of the kernel module (see `ptap module build`), or an ELF core file of x86-64, written by the
+    kernel, gdb's gcore or systemd-coredump; a core file may be packed by gzip, zstd, xz or lz4. Files that were mapped
+    are found at their old places, or by -e and --sysroot; one of another build-id is refused. Values come from the
+    memory in the core file, and from those files for what is not written at run time.
 
     \b
     Examples:
       ptap report core
       ptap report core.1234.zst -e ./server --locals
       ptap report core --format json | jq .frames[0]
+      ptap report reads.capture --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
     """
     with told_to_the_user():
+        from ptap.kernel_module.report import CaptureReport, is_capture
+
+        if is_capture(core):
+            capture = CaptureReport(core, vmlinux)
+            stream = open_output(output)
+            try:
+                capture.write(_report(form, stream, source, verbose, times=True))
+            finally:
+                for line in capture.account.lines(True):
+                    click.echo(f"ptap: {line}", err=True)
+                drop_unwritten(stream)
+            return
         from ptap.core_report import CoreOptions, CoreReport
 
         session = CoreReport(
@@ -91,11 +112,11 @@ def command(
             session.close()
 
 
-def _report(form: str, stream: TextIO, source: bool, verbose: bool) -> Report:
+def _report(form: str, stream: TextIO, source: bool, verbose: bool, times: bool = False) -> Report:
     if form == "json":
         from ptap.report.json_lines import JsonReport
 
         return JsonReport(stream)
     from ptap.report.text import TextReport
 
-    return TextReport(stream, source=source, verbose=verbose, times=False)
+    return TextReport(stream, source=source, verbose=verbose, times=times)

@@ -47,7 +47,7 @@ static int memory_reason(enum ptap_read status)
 static enum ptap_read read_word(const struct context *context, int64_t address, int64_t *value)
 {
 	uint64_t loaded = 0;
-	enum ptap_read status = context->memory->read(context->memory->context, (uint64_t)address, 8, &loaded);
+	enum ptap_read status = ptap_read_word(context->memory, (uint64_t)address, &loaded);
 
 	*value = (int64_t)loaded;
 	return status;
@@ -189,17 +189,19 @@ static int is_fatal(const struct context *context, uint8_t number, int reason)
 	return number == PTAP_RETURN_ADDRESS || (missing && context->cursor->on_demand);
 }
 
-/* Put the caller's registers into the scratch; PTAP_GO_ON, or a stop reason with its detail. */
-static int step_registers(const struct context *context, uint32_t *known, uint32_t *carried, int64_t *detail)
+/*
+ * Put the caller's registers that the rule gives into the scratch, their numbers into `given`; PTAP_GO_ON, or a stop
+ * reason with its detail.
+ */
+static int step_registers(const struct context *context, uint32_t *known, uint32_t *carried, uint32_t *given,
+			  int64_t *detail)
 {
 	const struct ptap_cursor *cursor = context->cursor;
 	uint64_t *caller = context->scratch->caller;
 
 	*known = (cursor->known & CALLEE_SAVED) | 1u << PTAP_STACK_POINTER;
 	*carried = (cursor->known | cursor->carried) & ~CALLEE_SAVED & ~(1u << PTAP_RETURN_ADDRESS);
-	for (int number = 0; number < PTAP_REGISTER_COUNT; number++)
-		caller[number] = cursor->registers[number];
-	caller[PTAP_STACK_POINTER] = (uint64_t)context->cfa;
+	*given = 0;
 	for (int index = 0; index < context->list[0]; index++) {
 		struct entry entry = entry_at(context, index);
 		int64_t value;
@@ -212,6 +214,7 @@ static int step_registers(const struct context *context, uint32_t *known, uint32
 		if (status == PTAP_GO_ON) {
 			caller[entry.number] = (uint64_t)value;
 			*known |= 1u << entry.number;
+			*given |= 1u << entry.number;
 			continue;
 		}
 		*detail = value;
@@ -240,15 +243,35 @@ static int may_follow(const struct context *context, int64_t previous)
 		return 1;
 	if (context->cfa == previous)
 		return 0;
+	/* The kernel before 5.12 keeps the old stack in rbp: from one of its stacks to another one. */
+	if (rule->cfa_kind == PTAP_CFA_KIND_REGISTER_OFFSET)
+		return rule->cfa_register == PTAP_FRAME_POINTER && context->cfa < 0 &&
+		       context->cfa >> PTAP_KERNEL_STACK_BITS != previous >> PTAP_KERNEL_STACK_BITS;
 	return rule->cfa_kind == PTAP_CFA_KIND_EXPRESSION ||
 	       (rule->cfa_kind == PTAP_CFA_KIND_DEREF && rule->cfa_register == PTAP_STACK_POINTER);
+}
+
+/* ptap_find_rule, once for an address where the scratch remembers: stacks have few, which come again and again. */
+static int32_t remembered_rule(const struct context *context, uint64_t pc)
+{
+	struct ptap_remembered *remembered = context->scratch->remembered;
+	uint32_t place = (uint32_t)(pc ^ pc >> 10) & (PTAP_REMEMBERED_RULES - 1);
+
+	if (!remembered)
+		return ptap_find_rule(context->table, context->size, pc);
+	if (remembered->entries[place].pc != pc || remembered->entries[place].table != context->table) {
+		remembered->entries[place].rule = ptap_find_rule(context->table, context->size, pc);
+		remembered->entries[place].pc = pc;
+		remembered->entries[place].table = context->table;
+	}
+	return remembered->entries[place].rule;
 }
 
 /* Find the rule at `pc` and its register list; 0 when there is none. */
 static int find_rule(struct context *context, uint64_t pc)
 {
 	const struct ptap_header *header = (const void *)context->table;
-	int32_t offset = ptap_find_rule(context->table, context->size, pc);
+	int32_t offset = remembered_rule(context, pc);
 	uint32_t list;
 
 	if (offset < 0)
@@ -265,7 +288,7 @@ int ptap_step(const uint8_t *table, uint32_t size, uint64_t pc, const struct pta
 	      struct ptap_cursor *cursor, struct ptap_step *step, struct ptap_scratch *scratch)
 {
 	struct context context = { .table = table, .size = size, .memory = memory, .cursor = cursor, .scratch = scratch };
-	uint32_t known, carried;
+	uint32_t known, carried, given;
 	int64_t detail;
 	int status;
 
@@ -285,14 +308,17 @@ int ptap_step(const uint8_t *table, uint32_t size, uint64_t pc, const struct pta
 	if (status == PTAP_GO_ON) {
 		step->cfa = context.cfa;
 		step->flags |= PTAP_FRAME_HAS_CFA;
-		status = step_registers(&context, &known, &carried, &detail);
+		status = step_registers(&context, &known, &carried, &given, &detail);
 	}
 	if (status != PTAP_GO_ON) {
 		cursor->detail = (uint64_t)detail;
 		return status;
 	}
-	for (int number = 0; number < PTAP_REGISTER_COUNT; number++)
-		cursor->registers[number] = scratch->caller[number];
+	cursor->registers[PTAP_STACK_POINTER] = (uint64_t)context.cfa;
+	for (int number = 0; given; number++, given >>= 1) {
+		if (given & 1)
+			cursor->registers[number] = scratch->caller[number];
+	}
 	cursor->known = known;
 	cursor->carried = carried;
 	cursor->exact = step->flags & PTAP_FRAME_SIGNAL ? 1 : 0;

@@ -10,11 +10,15 @@
 #include "ptap_expression.h"
 
 /* x86-64's registers by DWARF number (System V ABI AMD64, figure 3.36). */
+#define PTAP_FRAME_POINTER 6
 #define PTAP_STACK_POINTER 7
 #define PTAP_RETURN_ADDRESS 16
 
 /* The value of `previous_cfa` before the first frame. */
 #define PTAP_NO_PREVIOUS_CFA INT64_MIN
+
+/* Of an address inside one of the kernel's stacks, which are aligned to their size (THREAD_SIZE of x86-64). */
+#define PTAP_KERNEL_STACK_BITS 14
 
 /* The result of a step that found the caller; any other is an enum ptap_stop_reason. */
 #define PTAP_GO_ON (-1)
@@ -43,10 +47,22 @@ struct ptap_step {
 	uint32_t flags; /* PTAP_FRAME_SIGNAL, PTAP_FRAME_HAS_CFA */
 };
 
+#define PTAP_REMEMBERED_RULES 1024
+
+/* Rules that were looked up, by their address: of tables that stay as they are, for one user at a time. */
+struct ptap_remembered {
+	struct {
+		uint64_t pc;
+		const uint8_t *table;
+		int32_t rule; /* as ptap_find_rule has it */
+	} entries[PTAP_REMEMBERED_RULES];
+};
+
 /* Working memory, too large for a kernel's stack. */
 struct ptap_scratch {
+	struct ptap_remembered *remembered; /* or null: every rule is looked up */
 	int64_t stack[PTAP_EXPRESSION_DEPTH];
-	uint64_t caller[PTAP_REGISTER_COUNT];
+	uint64_t caller[PTAP_REGISTER_COUNT]; /* meaningful where the register list says so */
 };
 
 /*

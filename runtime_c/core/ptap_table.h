@@ -3,11 +3,7 @@
 #ifndef PTAP_TABLE_H
 #define PTAP_TABLE_H
 
-#ifdef __KERNEL__
-#include <linux/types.h>
-#else
-#include <stdint.h>
-#endif
+#include "ptap_integers.h"
 
 #define PTAP_TABLE_MAGIC 0x42544650
 #define PTAP_FORMAT_VERSION 0x2

@@ -21,6 +21,12 @@ static int32_t find_mapping(const struct ptap_mapping *mappings, uint32_t count,
 	return (int32_t)low - 1;
 }
 
+static void put_registers(struct ptap_frame *frame, const struct ptap_cursor *cursor)
+{
+	for (int number = 0; number < PTAP_REGISTER_COUNT; number++)
+		frame->registers[number] = cursor->registers[number];
+}
+
 static void put_frame(struct ptap_frame *frame, const struct ptap_cursor *cursor, int32_t mapping)
 {
 	frame->pc = cursor->registers[PTAP_RETURN_ADDRESS];
@@ -29,8 +35,6 @@ static void put_frame(struct ptap_frame *frame, const struct ptap_cursor *cursor
 	frame->flags = cursor->exact ? PTAP_FRAME_EXACT : 0;
 	frame->known = cursor->known;
 	frame->carried = cursor->carried;
-	for (int number = 0; number < PTAP_REGISTER_COUNT; number++)
-		frame->registers[number] = cursor->registers[number];
 }
 
 /* One frame from where `cursor` is; PTAP_GO_ON, or why the walk ends. */
@@ -55,6 +59,8 @@ static int walk_frame(struct ptap_walk *walk, struct ptap_cursor *cursor)
 		return PTAP_STOP_REASON_TOO_DEEP;
 	frame = &walk->frames[walk->count];
 	put_frame(frame, cursor, index);
+	if (!walk->without_registers)
+		put_registers(frame, cursor);
 	mapping = &walk->mappings[index < 0 ? 0 : index];
 	if (index >= 0 && mapping->kind == PTAP_MAPPING_TRAMPOLINE)
 		return PTAP_STOP_REASON_RETURN_TRAMPOLINE;

@@ -38,6 +38,7 @@ struct ptap_walk {
 	struct ptap_frame *frames;
 	uint32_t room; /* of `frames` */
 	uint32_t count; /* out: frames found */
+	uint32_t without_registers; /* leave those of the frames alone */
 	struct ptap_scratch *scratch;
 };
 

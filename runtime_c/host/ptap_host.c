@@ -103,7 +103,7 @@ static void give_frames(uint32_t count, int64_t *frames, int64_t *frame_register
 int ptap_host_walk(const struct ptap_host_input *input, int64_t *state, int64_t *frames, int64_t *frame_registers,
 		   uint64_t room, uint64_t *count)
 {
-	struct ptap_memory memory = { read_slices, (void *)input };
+	struct ptap_memory memory = { .read = read_slices, .context = (void *)input };
 	struct ptap_walk walk = { .mappings = mappings, .mapping_count = (uint32_t)input->mapping_count, .memory = &memory,
 				  .frames = walked, .room = (uint32_t)room, .scratch = &scratch };
 	struct ptap_cursor cursor;
@@ -122,7 +122,7 @@ int ptap_host_walk(const struct ptap_host_input *input, int64_t *state, int64_t 
 int ptap_host_evaluate(const struct ptap_host_input *input, const int64_t *state, const uint8_t *code, uint32_t length,
 		       const int64_t *initial, int64_t *value)
 {
-	struct ptap_memory memory = { read_slices, (void *)input };
+	struct ptap_memory memory = { .read = read_slices, .context = (void *)input };
 	struct ptap_cursor cursor;
 	struct ptap_expression expression = { .code = code, .length = length, .registers = cursor.registers,
 					      .known = (uint32_t)state[KNOWN], .memory = &memory, .stack = scratch.stack };

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from kernel_package import KERNELS, KernelPackage, NoKernelPackage, debug_kernel_files, kernel_package
+from kernel.kernel_package import KERNELS, KernelPackage, debug_kernel_files, kernel_package
+from programs.debian_archive import NotInArchive
 
 PROGRAM = r"""
 #include <setjmp.h>
@@ -164,7 +161,7 @@ def debug_kernel() -> tuple[Path, Path]:
     """A Debian kernel's vmlinux and a module with their symbols, .debug_frame and ORC."""
     try:
         return debug_kernel_files(_DEBUG_KERNEL)
-    except NoKernelPackage as error:
+    except NotInArchive as error:
         pytest.skip(str(error))
 
 
@@ -172,5 +169,5 @@ def _kernel(release: str) -> KernelPackage:
     pytest.importorskip("lz4.block", reason="Debian's kernels are compressed by lz4: pip install lz4")
     try:
         return kernel_package(release)
-    except NoKernelPackage as error:
+    except NotInArchive as error:
         pytest.skip(str(error))

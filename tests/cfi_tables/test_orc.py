@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernel_package import KernelPackage
+from kernel.kernel_package import KernelPackage
 
 from cfi_tables import layout
 from cfi_tables.elf_image import ElfError, ElfImage

@@ -9,13 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kernel.kernel_package import debug_kernel_files, kernel_package
+from loaded_kernel import LoadedKernel, LoadedModule
+from programs.debian_archive import NotInArchive
 
 TESTS = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TESTS / "cfi_tables"))
-
-from kernel_package import NoKernelPackage, debug_kernel_files, kernel_package  # noqa: E402
-from loaded_kernel import LoadedKernel, LoadedModule  # noqa: E402
-
 RELEASE = "6.1"
 SLIDE = 0x1A60_0000
 MODULE_START = 0xFFFF_FFFF_C0A1_5000
@@ -29,7 +27,7 @@ def debug_files() -> tuple[Path, Path]:
     pytest.importorskip("lz4.block", reason="Debian's kernels are compressed by lz4: pip install lz4")
     try:
         return debug_kernel_files(RELEASE)
-    except NoKernelPackage as error:
+    except NotInArchive as error:
         pytest.skip(str(error))
 
 

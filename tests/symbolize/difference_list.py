@@ -44,8 +44,7 @@ def python_program() -> Path:
 
 def kernel_program() -> Path:
     """A Debian kernel with DWARF, of which `.text` is 14 MB. Raises NotInArchive."""
-    sys.path.append(str(Path(__file__).resolve().parents[1] / "cfi_tables"))
-    from kernel_package import debug_kernel_files
+    from kernel.kernel_package import debug_kernel_files
 
     return debug_kernel_files("6.1")[0]
 

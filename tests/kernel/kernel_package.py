@@ -1,7 +1,7 @@
 """Debian kernels of several releases with the objtool that belongs to each, downloaded and unpacked once.
 
-Owns the choice. Packages come from the suites of Debian that have the kernels, and stay in a cache folder for the
-next run; who wants newer ones deletes it.
+Owns what is fetched. Packages come from the suites of Debian that have the kernels, are found by query, and stay in a
+cache folder for the next run; who wants newer ones deletes it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ KERNELS = {
 }
 """Release -> what Debian calls its builds, a regular expression: one of each layout of ORC that Debian has."""
 
-
-NoKernelPackage = NotInArchive
-"""The packages cannot be had; the text says why."""
+_DEBUG_MODULES = {"6.1": ("kernel/arch/x86/kvm/kvm.ko",)}
+"""Modules with DWARF that tests read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def cache_folder() -> Path:
 
 
 def kernel_package(release: str) -> KernelPackage:
-    """The newest cloud kernel of a release in KERNELS (20-40 MB, the smallest builds). Raises NoKernelPackage."""
+    """The newest cloud kernel of a release in KERNELS (20-40 MB, the smallest builds). Raises NotInArchive."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
@@ -69,7 +68,7 @@ def kernel_package(release: str) -> KernelPackage:
     # Newer packages have one for each architecture behind a program that chooses.
     objtool = next((path for path in objtools if path.name.endswith("x86")), None) or next(iter(objtools), None)
     if vmlinuz is None or objtool is None:
-        raise NoKernelPackage(f"the packages of kernel {release} hold no vmlinuz or no objtool; delete {root}")
+        raise NotInArchive(f"the packages of kernel {release} hold no vmlinuz or no objtool; delete {root}")
     return KernelPackage(
         build=(root / "build").read_text(),
         vmlinuz=vmlinuz,
@@ -81,8 +80,18 @@ def kernel_package(release: str) -> KernelPackage:
 def debug_kernel_files(release: str) -> tuple[Path, Path]:
     """(vmlinux, a module), both with DWARF, of the kernel that `kernel_package` gives: 280 MB, 600 MB unpacked.
 
-    Raises NoKernelPackage.
+    Raises NotInArchive.
     """
+    return debug_vmlinux(release), next(_debug_root(release).glob("**/kvm.ko"))
+
+
+def debug_vmlinux(release: str) -> Path:
+    """vmlinux with DWARF of the kernel that `kernel_package` gives: 350 MB, 600 MB unpacked. Raises NotInArchive."""
+    found = _debug_root(release).glob("**/vmlinux*")
+    return next(path for path in found if path.is_file() and not path.is_symlink())
+
+
+def _debug_root(release: str) -> Path:
     build = kernel_package(release).build
     folder = cache_folder()
     root = folder / f"{release}-debug"
@@ -90,11 +99,49 @@ def debug_kernel_files(release: str) -> tuple[Path, Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             if not os.environ.get("CI") and not os.environ.get("PTAP_TEST_LARGE_DOWNLOADS"):
-                raise NoKernelPackage(
-                    "a kernel with DWARF is 280 MB: set PTAP_TEST_LARGE_DOWNLOADS=1 to have it fetched"
-                )
-            _fetch_debug_kernel(DebianArchive(folder / "apt", _SUITES), build, root)
-    return root / "usr/lib/debug/boot" / f"vmlinux-{build}-cloud-amd64", next(root.glob("**/kvm.ko"))
+                raise NotInArchive("a kernel with DWARF is 280 MB: set PTAP_TEST_LARGE_DOWNLOADS=1 to have it fetched")
+            _fetch_debug_kernel(DebianArchive(folder / "apt", _SUITES), release, build, root)
+    return root
+
+
+def kernel_headers(release: str) -> Path:
+    """What modules for the kernel that `kernel_package` gives are built with (`make -C`). Raises NotInArchive."""
+    build = kernel_package(release).build
+    folder = cache_folder()
+    root = folder.resolve() / f"{release}-headers"
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            _fetch_headers(DebianArchive(folder / "apt", _SUITES), build, folder / release, root)
+    return root / "usr/src" / f"linux-headers-{build}-cloud-amd64"
+
+
+def _fetch_headers(apt: DebianArchive, build: str, kernel: Path, root: Path) -> None:
+    """Headers with the kbuild programs of `kernel`, to be used where they lie: Debian's Makefile has absolute paths."""
+    unpacked = root.with_name(f"{root.name}.unpacking")
+    shutil.rmtree(unpacked, ignore_errors=True)
+    apt.unpack([f"linux-headers-{build}-cloud-amd64", f"linux-headers-{build}-common"], unpacked)
+    for kbuild in kernel.glob("usr/lib/linux-kbuild-*"):
+        shutil.copytree(kbuild, unpacked / "usr/lib" / kbuild.name, symlinks=True)
+    makefile = unpacked / "usr/src" / f"linux-headers-{build}-cloud-amd64" / "Makefile"
+    makefile.write_text(makefile.read_text().replace("/usr/src/", f"{root}/usr/src/"))
+    loader = _loader(kernel)
+    if loader:
+        for program in sorted(unpacked.glob("usr/lib/linux-kbuild-*/**/*")):
+            if program.is_file() and not program.is_symlink() and program.read_bytes()[:4] == b"\x7fELF":
+                _run_by(loader, program, root / program.relative_to(unpacked))
+    unpacked.rename(root)
+
+
+def _run_by(loader: tuple[str, ...], program: Path, final: Path) -> None:
+    """Have `program`, which will lie at `final`, run by a loader of another C library."""
+    if ".real-" in program.name:
+        return
+    # A program that chooses between those of several machines is replaced by the choice.
+    chosen = [path for path in program.parent.glob(f"{program.name}.real-*") if path.name.endswith(("x86", "lsb-64"))]
+    real = chosen[0] if chosen else program.rename(program.with_name(f"{program.name}.real-own"))
+    program.write_text(f'#!/bin/sh\nexec {" ".join(loader)} {final.with_name(real.name)} "$@"\n')
+    program.chmod(0o755)
 
 
 def _fetch_kernel(apt: DebianArchive, release: str, root: Path) -> None:
@@ -109,7 +156,7 @@ def _fetch_kernel(apt: DebianArchive, release: str, root: Path) -> None:
                 found.append(([int(number) for number in re.findall(r"\d+", match[1])], match[1], kbuild))
                 break
     if not found:
-        raise NoKernelPackage(f"apt has no cloud kernel {release} with its linux-kbuild")
+        raise NotInArchive(f"apt has no cloud kernel {release} with its linux-kbuild")
     _, build, kbuild = max(found)
     # From 6.17 on the kernel and its modules have packages of their own.
     parts = [f"linux-{part}-{build}-cloud-amd64" for part in ("binary", "modules")]
@@ -138,11 +185,14 @@ def _loader(root: Path) -> tuple[str, ...]:
     return str(loader), "--library-path", f"{loader.parent}:/usr/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu"
 
 
-def _fetch_debug_kernel(apt: DebianArchive, build: str, root: Path) -> None:
+def _fetch_debug_kernel(apt: DebianArchive, release: str, build: str, root: Path) -> None:
     (package,) = apt.download([f"linux-image-{build}-cloud-amd64-dbg"])
     folder = "./usr/lib/debug"
-    module = f"{folder}/lib/modules/{build}-cloud-amd64/kernel/arch/x86/kvm/kvm.ko"
-    members = [f"{folder}/boot/vmlinux-{build}-cloud-amd64", module]
+    modules = f"{folder}/lib/modules/{build}-cloud-amd64"
+    # Newer packages have it beside the modules, and the older name for a link.
+    beside = (root.with_name(release) / "usr/lib/modules").is_dir()
+    members = [f"{modules}/vmlinux" if beside else f"{folder}/boot/vmlinux-{build}-cloud-amd64"]
+    members += [f"{modules}/{path}" for path in _DEBUG_MODULES.get(release, ())]
     unpacked = root.with_name(f"{root.name}.unpacking")
     shutil.rmtree(unpacked, ignore_errors=True)
     unpacked.mkdir()
@@ -155,5 +205,5 @@ def _fetch_debug_kernel(apt: DebianArchive, build: str, root: Path) -> None:
         archive.kill()
     package.unlink()
     if done.returncode:
-        raise NoKernelPackage(f"{package.name} does not hold {members}")
+        raise NotInArchive(f"{package.name} does not hold {members}")
     unpacked.rename(root)

@@ -1,0 +1,48 @@
+"""`ptap module`: sessions of the kernel module for other machines."""
+
+from __future__ import annotations
+
+import click
+
+from ptap.cli.failure import told_to_the_user
+
+
+@click.group("module", short_help="Make sessions of the kernel module.")
+def command() -> None:
+    """Probes in a kernel by a module of its own, made on one machine and run on another."""
+
+
+@command.command("build", short_help="Write a session for another machine.")
+@click.option("--kernel-headers", metavar="DIR", required=True, help="What modules for that kernel are built with.")
+@click.option("--vmlinux", metavar="FILE", required=True, help="That kernel with its symbols and CFI or ORC.")
+@click.option("--system-map", metavar="FILE", help="Its symbols, where FILE of --vmlinux has none.")
+@click.option("-o", "--output", metavar="DIR", required=True, help="Where to write it; made when it is not there.")
+@click.option("--oracle", is_flag=True, hidden=True, help="Record the kernel's own stack traces, too.")
+@click.argument("probes", metavar="PROBE...", nargs=-1, required=True)
+def build(
+    kernel_headers: str, vmlinux: str, system_map: str | None, output: str, oracle: bool, probes: tuple[str, ...]
+) -> None:
+    """Write to DIR a session that traces PROBE... in a kernel.
+
+    DIR holds all that the traced machine needs, which needs Python, and neither a compiler nor debug files:
+    `python3 DIR/run.pyz DIR -o CAPTURE -- CMD` there as root. `ptap report CAPTURE` here prints the traces.
+
+    \b
+    Example:
+      ptap module build --kernel-headers /usr/src/linux-headers-6.1.0-56-amd64 \\
+        --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64 -o reads 'kernel.function("vfs_read")'
+    """
+    with told_to_the_user():
+        from pathlib import Path
+
+        from cfi_tables.image_file import open_image
+        from ptap.kernel_module.kernel_point import parse_kernel_point
+        from ptap.kernel_module.messages import RecordOptions
+        from ptap.kernel_module.session import write_session
+
+        points = [parse_kernel_point(text) for text in probes]
+        options = RecordOptions(oracle=oracle)
+        image, folder = open_image(vmlinux), Path(output)
+        for place in write_session(Path(kernel_headers), image, points, options, folder, system_map):
+            reached = place.symbol + (f"+{place.offset:#x}" if place.offset else "")
+            click.echo(f"{place.name}  {reached}")

@@ -1,0 +1,85 @@
+"""What the module is told, as the bytes of messages (relay_reader/record_schema.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from relay_reader import record_layout as layout
+from relay_reader import record_schema as schema
+
+ANCHORS = ("init_task", "register_kprobe", "schedule", "vfree")
+"""Symbols whose run-time address the module knows."""
+TRAMPOLINES = ("arch_rethook_trampoline", "__kretprobe_trampoline", "kretprobe_trampoline")
+"""What return probes put in place of return addresses, by the kernel's release."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOptions:
+    """How the module records."""
+
+    ring_bytes: int = 4 << 20
+    """A CPU, a power of two."""
+    maximum_frames: int = layout.MAXIMUM_FRAMES
+    slices: layout.Slices = layout.Slices.WORDS
+    oracle: bool = False
+    """Record what the kernel's own unwinder says, too: for tests."""
+
+
+def message(kind: layout.MessageKind, body: bytes = b"") -> bytes:
+    """A message with what its kind has behind it."""
+    head: bytes = schema.MESSAGE_HEADER.build(
+        {"magic": layout.MESSAGE_MAGIC, "version": layout.RECORD_VERSION, "kind": int(kind)}
+    )
+    return head + body
+
+
+def anchor(symbol: str, address: int) -> bytes:
+    """Where vmlinux has a symbol."""
+    return message(layout.MessageKind.ANCHOR, _build(schema.ANCHOR_MESSAGE, address=address, symbol=symbol))
+
+
+def table(start: int, end: int, content: bytes) -> bytes:
+    """A compact table for the code in [start, end)."""
+    return message(layout.MessageKind.TABLE, _build(schema.TABLE_MESSAGE, start=start, end=end) + content)
+
+
+def trampoline(address: int) -> bytes:
+    """Where vmlinux has the trampoline of return probes."""
+    return message(layout.MessageKind.TRAMPOLINE, _build(schema.TRAMPOLINE_MESSAGE, address=address))
+
+
+def probe(number: int, kind: layout.ProbeKind, symbol: str, offset: int, address: int) -> bytes:
+    """A probe at an offset from a symbol, which has to be where vmlinux has `address`."""
+    body = _build(schema.PROBE_MESSAGE, address=address, offset=offset, number=number, kind=int(kind), symbol=symbol)
+    return message(layout.MessageKind.PROBE, body)
+
+
+def start(options: RecordOptions) -> bytes:
+    """Begin to record."""
+    body = _build(
+        schema.START_MESSAGE,
+        ring_bytes=options.ring_bytes,
+        maximum_frames=options.maximum_frames,
+        slices=int(options.slices),
+        flags=layout.START_FLAG_ORACLE if options.oracle else 0,
+    )
+    return message(layout.MessageKind.START, body)
+
+
+def stop() -> bytes:
+    """Stop recording."""
+    return message(layout.MessageKind.STOP)
+
+
+def _build(structure: Any, **values: Any) -> bytes:
+    """The structure's bytes; names are padded to their field, which ends with a zero."""
+    for field in structure.subcons:
+        value = values[field.name]
+        if isinstance(value, str):
+            encoded = value.encode()
+            if len(encoded) >= field.sizeof():
+                raise ValueError(f"{value}: a name of more than {field.sizeof() - 1} bytes")
+            values[field.name] = encoded.ljust(field.sizeof(), b"\0")
+    built: bytes = structure.build(values)
+    return built

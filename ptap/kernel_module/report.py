@@ -1,0 +1,64 @@
+"""From a capture of the kernel module to traces: its events, the vmlinux of its session, and the account."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cfi_tables.layout import StopReason
+from ptap.account import Account
+from ptap.report.output import Report
+from relay_reader.capture import RecordsLost, Sample
+from relay_reader.module_capture import MAGIC, ModuleCapture
+from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
+
+_MAXIMUM_DEPTH = 1024
+
+
+def is_capture(path: str) -> bool:
+    """Whether the file at `path` is a capture of the kernel module. Raises OSError."""
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+class CaptureReport:
+    """The traces of one capture file. Raises ModuleCaptureError and OSError."""
+
+    def __init__(self, path: str | Path, vmlinux: str | None) -> None:
+        """`vmlinux` is the traced kernel's; None for the one that the session was built with."""
+        self._capture = ModuleCapture(Path(path))
+        self.account = Account()
+        description = self._capture.description
+        self._builder = TraceBuilder(_MAXIMUM_DEPTH, ArgumentFrames.NONE)
+        build_id = description["build_id"]
+        self._builder.use_vmlinux(
+            str(Path(vmlinux or description["vmlinux"]).absolute()),
+            bytes.fromhex(build_id) if build_id else None,
+            description["system_map"],
+        )
+
+    def write(self, report: Report) -> None:
+        """Write every trace in time order."""
+        probes = [probe["name"] for probe in self._capture.description["probes"]]
+        for event in self._capture.events():
+            if isinstance(event, RecordsLost):
+                self.account.lost += event.count
+            elif isinstance(event, Sample):
+                self._write_sample(event, probes, report)
+            else:
+                self._builder.apply(event)
+        self.account.problems += [module.problem for module in self._builder.catalog.opened() if module.problem]
+        missed = sum(each.missed for each in self._capture.accounts)
+        if missed:
+            self.account.problems.append(
+                f"{missed} hits were left out by the kernel itself: they came while another probe was handled"
+            )
+        if not self._capture.accounts:
+            self.account.problems.append("the capture ends before its run did: hits at its end are missing")
+
+    def _write_sample(self, sample: Sample, probes: list[str], report: Report) -> None:
+        self.account.hits += 1
+        trace = self._builder.build(sample, Hit(probes[sample.places[0]]))
+        report.write(trace)
+        self.account.traces += 1
+        if trace.stop is not StopReason.END_OF_STACK:
+            self.account.cut_short[trace.stop] += 1

@@ -1,0 +1,90 @@
+"""Collecting: from the module's files into one capture file, until the traced command ends or the user has enough.
+
+A capture is the line CAPTURE_MAGIC, a line of JSON (the session's description), and then the records of all CPUs as
+they were read, each of them whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from ptap_target.kernel_module import KernelModule
+from ptap_target.session_folder import SessionFolder
+
+CAPTURE_MAGIC = b"ptap kernel capture 1\n"
+_READ_BYTES = 1 << 20
+_IDLE_S = 0.02
+
+
+class Collector:
+    """One run of a session."""
+
+    def __init__(self, session: SessionFolder, module: KernelModule, output: BinaryIO) -> None:
+        self._module = module
+        self._session = session
+        self._output = output
+        self._files = module.record_files()
+        self._enough = False
+        output.write(CAPTURE_MAGIC)
+        output.write(json.dumps(session.description).encode() + b"\n")
+
+    def run(self, command: list[str], duration: float | None) -> int:
+        """Start the probes, run `command` (or wait), stop them and read what is left; the command's status."""
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for message in self._session.messages:
+                self._module.send(message)
+            status = self._until_done(command, duration)
+            self._module.send(self._session.stop)
+            while self._read_all():
+                pass
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            for file in self._files:
+                os.close(file)
+        return status
+
+    def _stop(self, *_: object) -> None:
+        self._enough = True
+
+    def _until_done(self, command: list[str], duration: float | None) -> int:
+        end = time.monotonic() + duration if duration is not None else None
+        child = subprocess.Popen(command) if command else None
+        while not self._enough and (end is None or time.monotonic() < end):
+            if child is not None and child.poll() is not None:
+                break
+            if not self._read_all():
+                time.sleep(_IDLE_S)
+        if child is None:
+            return 0
+        if child.poll() is None:
+            child.terminate()
+        return child.wait()
+
+    def _read_all(self) -> int:
+        """Read each CPU's file once; the bytes that there were."""
+        size = 0
+        for file in self._files:
+            content = os.read(file, _READ_BYTES)
+            self._output.write(content)
+            size += len(content)
+        return size
+
+
+def run_session(folder: Path, output: Path, command: list[str], duration: float | None = None) -> tuple[int, list[str]]:
+    """Run the session of `folder` into the capture file `output`: the command's status, the module's last words.
+
+    Raises SessionError, and unloads the module in any case.
+    """
+    session = SessionFolder.open(folder)
+    session.check_kernel()
+    with KernelModule(session.module) as module, open(output, "wb") as file:
+        status = Collector(session, module, file).run(command, duration)
+        return status, module.status()

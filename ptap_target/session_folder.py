@@ -1,0 +1,71 @@
+"""The folder that `ptap module build` has written, as the traced machine reads it.
+
+`session.json` says for which kernel it is and what stands in `messages.bin`; the module lies beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+DESCRIPTION = "session.json"
+MESSAGES = "messages.bin"
+MODULE = "ptap_kernel.ko"
+
+
+class SessionError(Exception):
+    """What makes a run impossible; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message to the module."""
+
+    what: str
+    """For people, when it is refused."""
+    content: bytes
+
+
+@dataclass(frozen=True)
+class SessionFolder:
+    """A session that is ready to run."""
+
+    module: Path
+    description: dict[str, Any]
+    """As in session.json."""
+    messages: list[Message]
+    """In order; the last one starts the probes."""
+    stop: Message
+
+    @classmethod
+    def open(cls, folder: Path) -> SessionFolder:
+        """Read `folder`. Raises SessionError."""
+        try:
+            description = json.loads((folder / DESCRIPTION).read_text())
+            content = (folder / MESSAGES).read_bytes()
+        except (OSError, ValueError) as error:
+            raise SessionError(f"{folder} is no folder of `ptap module build`: {error}") from None
+        if description.get("format") != FORMAT:
+            raise SessionError(f"{folder} was made by another version of ptap; make it again with `ptap module build`")
+        messages = []
+        at = 0
+        for entry in description["messages"]:
+            messages.append(Message(entry["what"], content[at : at + entry["bytes"]]))
+            at += entry["bytes"]
+        return cls(folder / MODULE, description, messages[:-1], messages[-1])
+
+    def check_kernel(self, notes: Path = Path("/sys/kernel/notes")) -> None:
+        """Raise SessionError when the running kernel is another one than the folder was made for."""
+        wanted = self.description["build_id"]
+        try:
+            running = notes.read_bytes()
+        except OSError:
+            return  # the module and its symbols are compared by the kernel itself, too
+        if wanted is not None and bytes.fromhex(wanted) not in running:
+            raise SessionError(
+                f"this session was made for a kernel with the build-id {wanted}, which is not the running one; "
+                "make it again from the running kernel's vmlinux"
+            )

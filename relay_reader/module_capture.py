@@ -1,0 +1,139 @@
+"""Capture files of the kernel module: the records of every CPU → the events of the Capture model.
+
+Data comes from the bytes of a file that the program on the traced machine has written (`ptap_target.collector`).
+What is damaged is an error; what was dropped is an event.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relay_reader import record_layout as layout
+from relay_reader.capture import Event, KernelStack, RecordsLost, Sample, StackSlice, ThreadNamed
+
+MAGIC = b"ptap kernel capture 1\n"
+
+
+class ModuleCaptureError(Exception):
+    """The file is no capture, or damaged; the text says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class CpuAccount:
+    """What one CPU's last record says."""
+
+    cpu: int
+    hits: int
+    """All of them."""
+    dropped: int
+    """Of those, how many have no record."""
+    missed: int
+    """Hits that the kernel has left out itself, as inside of another probe: of all CPUs, told by one of them."""
+
+
+class ModuleCapture:
+    """One capture file, decoded. Raises ModuleCaptureError and OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        content = path.read_bytes()
+        end = content.find(b"\n", len(MAGIC))
+        if not content.startswith(MAGIC) or end < 0:
+            raise ModuleCaptureError(f"{path}: no capture of the kernel module")
+        self.description: dict[str, Any] = json.loads(content[len(MAGIC) : end])
+        """The session's."""
+        self.accounts: list[CpuAccount] = []
+        """Of the CPUs whose records are all there: it is one a CPU, where the run has come to its end."""
+        self._samples: list[tuple[int, str, int, Sample]] = []
+        self._read(memoryview(content)[end + 1 :])
+
+    def _read(self, records: memoryview) -> None:
+        at = 0
+        while at < len(records):
+            head = self._head(records, at)
+            length = int(head["length"])
+            if head["kind"] == layout.RECORD_KIND_HIT:
+                self._samples.append(self._hit(head, records[at + layout.HIT_SIZE : at + length], at))
+            elif head["kind"] == layout.RECORD_KIND_FINISHED:
+                counts = (int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail"))
+                self.accounts.append(CpuAccount(*counts))
+            at += length
+
+    def _head(self, records: memoryview, at: int) -> Any:
+        if len(records) - at < layout.HIT_SIZE:
+            raise ModuleCaptureError(f"{self._path}: the record at byte {at} is cut off")
+        head = np.frombuffer(records, dtype=layout.HIT_DTYPE, count=1, offset=at)[0]
+        length = int(head["length"])
+        sound = head["magic"] == layout.RECORD_MAGIC and head["version"] == layout.RECORD_VERSION
+        if not sound or not layout.HIT_SIZE <= length <= len(records) - at or length % 8:
+            raise ModuleCaptureError(f"{self._path}: the record at byte {at} is damaged, or of another version of ptap")
+        return head
+
+    def _hit(self, head: Any, payload: memoryview, at: int) -> tuple[int, str, int, Sample]:
+        """(its CPU's drops until then, comm, sequence, the sample) of one HIT record."""
+        frames_end = 8 * int(head["frame_count"])
+        slices, oracle_start = _slices(payload, frames_end, int(head["slice_count"]))
+        if oracle_start + 8 * int(head["oracle_count"]) != len(payload):
+            raise ModuleCaptureError(f"{self._path}: the parts of the record at byte {at} do not fill it")
+        stack = KernelStack(
+            registers=tuple(head["registers"].tolist()),
+            known=int(head["known"]),
+            slices=slices,
+            slide=int(head["slide"]),
+            stop=int(head["stop"]),
+            stop_detail=int(head["stop_detail"]),
+            flags=int(head["flags"]),
+            oracle=_words(payload[oracle_start:]),
+        )
+        sample = Sample(
+            time_ns=int(head["time_ns"]),
+            cpu=int(head["cpu"]),
+            pid=int(head["pid"]),
+            tid=int(head["tid"]),
+            places=(int(head["probe"]),),
+            registers=(),
+            known=0,
+            kernel_chain=_words(payload[:frames_end]),
+            kernel_stack=stack,
+        )
+        comm = bytes(head["comm"]).split(b"\0")[0].decode("utf-8", "backslashreplace")
+        return int(head["dropped"]), comm, int(head["sequence"]), sample
+
+    def events(self) -> Iterator[Event]:
+        """Every hit in time order; names of threads and losses come before the hit that tells of them."""
+        dropped: dict[int, int] = {}
+        names: dict[int, str] = {}
+        for count, comm, _, sample in sorted(self._samples, key=lambda each: (each[3].time_ns, each[2])):
+            if count > dropped.get(sample.cpu, 0):
+                yield RecordsLost(sample.time_ns, sample.cpu, count - dropped.get(sample.cpu, 0))
+                dropped[sample.cpu] = count
+            if names.get(sample.tid) != comm:
+                names[sample.tid] = comm
+                yield ThreadNamed(sample.time_ns, sample.pid, sample.tid, comm)
+            yield sample
+        for account in self.accounts:
+            if account.dropped > dropped.get(account.cpu, 0):
+                yield RecordsLost(0, account.cpu, account.dropped - dropped.get(account.cpu, 0))
+
+
+def _words(content: memoryview) -> tuple[int, ...]:
+    return tuple(np.frombuffer(content, dtype="<u8").tolist())
+
+
+def _slices(payload: memoryview, at: int, count: int) -> tuple[list[StackSlice], int]:
+    """The slices from byte `at` on, and the byte behind them; one that is cut off ends behind the payload."""
+    slices: list[StackSlice] = []
+    for _ in range(count):
+        if at + layout.SLICE_SIZE > len(payload):
+            return slices, len(payload) + 1
+        head = np.frombuffer(payload, dtype=layout.SLICE_DTYPE, count=1, offset=at)[0]
+        begin = at + layout.SLICE_SIZE
+        at = begin + int(head["copied"])
+        slices.append(StackSlice(int(head["address"]), bytes(payload[begin:at])))
+    return slices, at

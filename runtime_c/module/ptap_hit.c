@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The hit of a probe. It runs with preemption off, in any context: it takes no lock, allocates nothing, calls nothing
+ * that may sleep, and every loop is bounded.
+ */
+
+#include <linux/kprobes.h>
+#include <linux/sched.h>
+#include <linux/sched/task_stack.h>
+#include <linux/smp.h>
+#include <linux/stacktrace.h>
+#include <linux/string.h>
+#include <linux/timekeeping.h>
+
+#include "ptap_hit.h"
+#include "ptap_record.h"
+#include "ptap_session.h"
+#include "ptap_slices.h"
+#include "ptap_stack.h"
+#include "ptap_x86_64.h"
+
+/* What the walk of one hit came to. */
+struct walked {
+	int stop;
+	u64 detail;
+	u32 frames;
+	u32 flags;
+};
+
+static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
+{
+	const struct ptap_memory memory = {
+		.read = ptap_stack_read,
+		.context = &cpu->words,
+		.near = &cpu->words.windows[0].near,
+	};
+	struct ptap_walk walk = {
+		.mappings = ptap_session.mappings,
+		.mapping_count = ptap_session.mapping_count,
+		.memory = &memory,
+		.frames = cpu->frames,
+		.room = ptap_session.maximum_frames,
+		.scratch = &cpu->scratch,
+		.without_registers = 1,
+	};
+
+	walked->stop = ptap_walk(&walk, &cpu->cursor);
+	walked->detail = cpu->cursor.detail;
+	walked->frames = walk.count;
+	/* Behind the registers that were saved when the kernel was entered comes the code that entered it. */
+	if (walked->stop == PTAP_STOP_REASON_NO_MAPPING && walk.count && ptap_is_user_pc(walked->detail)) {
+		walked->stop = PTAP_STOP_REASON_END_OF_STACK;
+		walked->flags |= PTAP_HIT_FLAG_REACHED_USER;
+	}
+}
+NOKPROBE_SYMBOL(walk_stack);
+
+static void fill_header(struct ptap_hit *hit, const struct ptap_cpu *cpu, u32 probe, const struct walked *walked)
+{
+	hit->magic = PTAP_RECORD_MAGIC;
+	hit->version = PTAP_RECORD_VERSION;
+	hit->kind = PTAP_RECORD_KIND_HIT;
+	hit->cpu = smp_processor_id();
+	hit->sequence = cpu->hits;
+	hit->dropped = cpu->dropped;
+	hit->time_ns = ktime_get_mono_fast_ns();
+	hit->pid = current->tgid;
+	hit->tid = current->pid;
+	hit->probe = probe;
+	hit->flags = walked->flags | (cpu->words.left_out ? PTAP_HIT_FLAG_WORDS_LEFT_OUT : 0);
+	hit->stop = walked->stop;
+	hit->stop_detail = walked->detail;
+	hit->slide = ptap_session.slide;
+	hit->frame_count = walked->frames;
+	hit->slice_count = cpu->words.run_count;
+	hit->bytes_asked = 8 * cpu->words.run_words;
+	hit->reserved = 0;
+	memcpy(hit->comm, current->comm, sizeof(hit->comm));
+}
+NOKPROBE_SYMBOL(fill_header);
+
+/* Walk and record; 0 when there is no room for the record, and nothing was written. */
+static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
+{
+	struct walked walked = { .flags = flags };
+	u32 slices = 0, oracle = 0, index, size;
+	struct ptap_hit *hit;
+	u64 *words;
+
+	ptap_slices_begin(&cpu->words, (u64)(unsigned long)task_stack_page(current));
+	cpu->words.windows[0].near.except = ptap_session.trampoline;
+	ptap_cursor_at(&cpu->cursor, regs, pc);
+	walk_stack(cpu, &walked);
+	if (ptap_session.slices == PTAP_SLICES_WORDS)
+		slices = ptap_slices_gather(&cpu->words);
+	if (ptap_session.flags & PTAP_START_FLAG_ORACLE)
+		oracle = stack_trace_save(cpu->oracle, PTAP_ORACLE_FRAMES, 0);
+	size = sizeof(*hit) + 8 * walked.frames + slices + 8 * oracle;
+	hit = ptap_ring_reserve(&cpu->ring, size);
+	if (!hit)
+		return 0;
+	fill_header(hit, cpu, probe, &walked);
+	/* The walk has moved the cursor on. */
+	ptap_cursor_at(&cpu->cursor, regs, pc);
+	hit->known = cpu->cursor.known;
+	memcpy(hit->registers, cpu->cursor.registers, sizeof(hit->registers));
+	words = (u64 *)(hit + 1);
+	for (index = 0; index < walked.frames; index++)
+		*words++ = cpu->frames[index].pc;
+	hit->bytes_copied = ptap_slices_write(&cpu->words, words);
+	words = (u64 *)((u8 *)words + hit->slice_count * sizeof(struct ptap_slice) + hit->bytes_copied);
+	for (index = 0; index < oracle; index++)
+		*words++ = cpu->oracle[index];
+	hit->oracle_count = oracle;
+	/* Less than was reserved where memory could not be read again. */
+	hit->length = (u8 *)words - (u8 *)hit;
+	ptap_ring_commit(&cpu->ring, hit->length);
+	return 1;
+}
+NOKPROBE_SYMBOL(record);
+
+void ptap_hit(u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
+{
+	struct ptap_cpu *cpu;
+
+	if (current->tgid == ptap_session.owner)
+		return;
+	preempt_disable_notrace();
+	cpu = ptap_session.cpus[smp_processor_id()];
+	/* An interrupt that comes in between leaves these as it found them, or counts further: no hit is lost uncounted. */
+	cpu->hits++;
+	if (cpu->busy++ || !record(cpu, probe, regs, pc, flags))
+		cpu->dropped++;
+	cpu->busy--;
+	preempt_enable_notrace();
+}
+NOKPROBE_SYMBOL(ptap_hit);

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* Loading and unloading. */
+
+#include <linux/init.h>
+#include <linux/module.h>
+
+#include "ptap_control.h"
+#include "ptap_session.h"
+
+static int __init ptap_init(void)
+{
+	return ptap_control_create();
+}
+
+static void __exit ptap_exit(void)
+{
+	ptap_control_remove();
+	ptap_session_free();
+}
+
+module_init(ptap_init);
+module_exit(ptap_exit);
+MODULE_LICENSE("Dual BSD/GPL");
+MODULE_DESCRIPTION("Stack traces by compact unwind tables");

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The session: what messages make of it. All of this runs in process context, under its lock. */
+
+#include <linux/kernel.h>
+#include <linux/kprobes.h>
+#include <linux/log2.h>
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/vmalloc.h>
+
+#include "ptap_check.h"
+#include "ptap_probe.h"
+#include "ptap_record.h"
+#include "ptap_session.h"
+
+struct ptap_session ptap_session = {
+	.lock = __MUTEX_INITIALIZER(ptap_session.lock),
+};
+
+int ptap_refuse(int error, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vscnprintf(ptap_session.error, sizeof(ptap_session.error), format, arguments);
+	va_end(arguments);
+	return error;
+}
+
+/*
+ * Symbols whose run-time address the linker of modules puts here: with where vmlinux has them, they tell how far the
+ * kernel was moved.
+ */
+static const struct {
+	const char *name;
+	const void *address;
+} known_symbols[] = {
+	{ "init_task", &init_task },
+	{ "register_kprobe", register_kprobe },
+	{ "schedule", schedule },
+	{ "vfree", vfree },
+};
+
+int ptap_session_add_anchor(const void *message, size_t size)
+{
+	const struct ptap_anchor_message *anchor = message;
+	u64 slide;
+	size_t index;
+
+	if (size != sizeof(*anchor) || strnlen(anchor->symbol, sizeof(anchor->symbol)) == sizeof(anchor->symbol))
+		return ptap_refuse(-EINVAL, "an anchor of %zu bytes", size);
+	for (index = 0; index < ARRAY_SIZE(known_symbols); index++) {
+		if (!strcmp(known_symbols[index].name, anchor->symbol))
+			break;
+	}
+	if (index == ARRAY_SIZE(known_symbols))
+		return ptap_refuse(-ENOENT, "no anchor of the name %s", anchor->symbol);
+	slide = (u64)(unsigned long)known_symbols[index].address - anchor->address;
+	if ((ptap_session.anchors && slide != ptap_session.slide) || slide % PAGE_SIZE)
+		return ptap_refuse(-EXDEV, "vmlinux is of another kernel: %s does not lie where the other symbols say",
+				   anchor->symbol);
+	ptap_session.slide = slide;
+	ptap_session.anchors++;
+	return 0;
+}
+
+/* Tables come in any order, mappings are sorted. */
+static void insert_mapping(const struct ptap_mapping *mapping)
+{
+	u32 index = ptap_session.mapping_count++;
+
+	for (; index > 0 && ptap_session.mappings[index - 1].start > mapping->start; index--)
+		ptap_session.mappings[index] = ptap_session.mappings[index - 1];
+	ptap_session.mappings[index] = *mapping;
+}
+
+int ptap_session_add_table(const void *message, size_t size)
+{
+	const struct ptap_table_message *range = message;
+	struct ptap_mapping mapping = { .bias = ptap_session.slide, .kind = PTAP_MAPPING_MODULE };
+	enum ptap_table_fault fault;
+	void *table;
+
+	if (size <= sizeof(*range) || size > S32_MAX || range->start >= range->end)
+		return ptap_refuse(-EINVAL, "a table of %zu bytes", size);
+	if (!ptap_session.anchors)
+		return ptap_refuse(-EINVAL, "a table before any anchor");
+	if (ptap_session.mapping_count == PTAP_MAXIMUM_TABLES)
+		return ptap_refuse(-E2BIG, "more than %d tables", PTAP_MAXIMUM_TABLES);
+	mapping.table_size = size - sizeof(*range);
+	mapping.start = range->start + mapping.bias;
+	mapping.end = range->end + mapping.bias;
+	/* A copy of its own, at the alignment that lookups need. */
+	table = kvmalloc(mapping.table_size, GFP_KERNEL);
+	if (!table)
+		return ptap_refuse(-ENOMEM, "no memory for a table of %u bytes", mapping.table_size);
+	memcpy(table, range + 1, mapping.table_size);
+	fault = ptap_check_table(table, mapping.table_size);
+	if (fault != PTAP_TABLE_SOUND) {
+		kvfree(table);
+		return ptap_refuse(-EBADMSG, "a damaged table: fault %d", fault);
+	}
+	mapping.table = table;
+	insert_mapping(&mapping);
+	return 0;
+}
+
+int ptap_session_add_trampoline(const void *message, size_t size)
+{
+	const struct ptap_trampoline_message *trampoline = message;
+
+	if (size != sizeof(*trampoline) || !ptap_session.anchors)
+		return ptap_refuse(-EINVAL, "a trampoline of %zu bytes, or before any anchor", size);
+	ptap_session.trampoline = trampoline->address + ptap_session.slide;
+	return 0;
+}
+
+static void free_cpus(void)
+{
+	unsigned int number;
+
+	if (!ptap_session.cpus)
+		return;
+	for (number = 0; number < nr_cpu_ids; number++) {
+		if (ptap_session.cpus[number])
+			ptap_ring_free(&ptap_session.cpus[number]->ring);
+		kvfree(ptap_session.cpus[number]);
+	}
+	kfree(ptap_session.cpus);
+	ptap_session.cpus = NULL;
+}
+
+static int allocate_cpus(u32 ring_bytes)
+{
+	unsigned int number;
+
+	ptap_session.cpus = kcalloc(nr_cpu_ids, sizeof(*ptap_session.cpus), GFP_KERNEL);
+	if (!ptap_session.cpus)
+		return -ENOMEM;
+	for_each_possible_cpu(number) {
+		struct ptap_cpu *cpu = kvzalloc(sizeof(*cpu), GFP_KERNEL);
+
+		if (!cpu)
+			return -ENOMEM;
+		ptap_session.cpus[number] = cpu;
+		cpu->scratch.remembered = &cpu->remembered;
+		if (ptap_ring_allocate(&cpu->ring, ring_bytes))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+int ptap_session_start(const void *message, size_t size)
+{
+	const struct ptap_start_message *start = message;
+	int error;
+
+	if (size != sizeof(*start) || start->maximum_frames < 1 || start->maximum_frames > PTAP_MAXIMUM_FRAMES ||
+	    start->ring_bytes < PTAP_MINIMUM_RING_BYTES || start->ring_bytes > PTAP_MAXIMUM_RING_BYTES ||
+	    !is_power_of_2(start->ring_bytes) || start->slices > PTAP_SLICES_WORDS)
+		return ptap_refuse(-EINVAL, "a start of %zu bytes, or with settings out of bounds", size);
+	if (ptap_session.state != PTAP_CONFIGURING)
+		return ptap_refuse(-EBUSY, "the session was started before; load the module again");
+	ptap_session.maximum_frames = start->maximum_frames;
+	ptap_session.slices = start->slices;
+	ptap_session.flags = start->flags;
+	ptap_session.owner = current->tgid;
+	error = allocate_cpus(start->ring_bytes);
+	if (error) {
+		free_cpus();
+		return ptap_refuse(error, "no memory for %u bytes a CPU", start->ring_bytes);
+	}
+	error = ptap_probe_register_all();
+	if (error) {
+		free_cpus();
+		return error;
+	}
+	ptap_session.state = PTAP_STARTED;
+	return 0;
+}
+
+void ptap_session_stop(void)
+{
+	unsigned int number;
+	u64 missed;
+
+	if (ptap_session.state != PTAP_STARTED)
+		return;
+	/* Returns when no handler runs any more. */
+	ptap_probe_unregister_all();
+	missed = ptap_probe_missed();
+	for (number = 0; number < nr_cpu_ids; number++) {
+		struct ptap_cpu *cpu = ptap_session.cpus[number];
+
+		if (!cpu)
+			continue;
+		ptap_ring_finish(&cpu->ring, number, cpu->hits, cpu->dropped, missed);
+		missed = 0;
+	}
+	ptap_session.state = PTAP_STOPPED;
+}
+
+void ptap_session_free(void)
+{
+	u32 index;
+
+	ptap_session_stop();
+	free_cpus();
+	ptap_probe_free_all();
+	for (index = 0; index < ptap_session.mapping_count; index++)
+		kvfree(ptap_session.mappings[index].table);
+	ptap_session.mapping_count = 0;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Reading the kernel's stacks from a probe, with no way to fault. */
+#ifndef PTAP_STACK_H
+#define PTAP_STACK_H
+
+#include "ptap_memory.h"
+
+struct ptap_stack_words;
+
+/*
+ * The word at `address`, with the real return address where a return probe has put its own in its place; 0 where it
+ * cannot be read, which `readable` tells.
+ */
+u64 ptap_stack_word(const struct ptap_stack_words *words, u64 address, int *readable);
+
+/* The ptap_memory of a walk; `context` is a struct ptap_stack_words, which notes what was read. */
+enum ptap_read ptap_stack_read(void *context, uint64_t address, uint32_t size, uint64_t *value);
+
+#endif

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* x86-64 (System V ABI AMD64, figure 3.36). */
+
+#include <linux/kprobes.h>
+
+#include "ptap_x86_64.h"
+
+void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc)
+{
+	u64 *registers = cursor->registers;
+
+	registers[0] = regs->ax;
+	registers[1] = regs->dx;
+	registers[2] = regs->cx;
+	registers[3] = regs->bx;
+	registers[4] = regs->si;
+	registers[5] = regs->di;
+	registers[6] = regs->bp;
+	registers[7] = regs->sp;
+	registers[8] = regs->r8;
+	registers[9] = regs->r9;
+	registers[10] = regs->r10;
+	registers[11] = regs->r11;
+	registers[12] = regs->r12;
+	registers[13] = regs->r13;
+	registers[14] = regs->r14;
+	registers[15] = regs->r15;
+	registers[PTAP_RETURN_ADDRESS] = pc;
+	cursor->known = (1u << PTAP_REGISTER_COUNT) - 1;
+	cursor->carried = 0;
+	cursor->previous_cfa = PTAP_NO_PREVIOUS_CFA;
+	cursor->detail = 0;
+	cursor->frames = 0;
+	cursor->exact = 1;
+	cursor->on_demand = 0;
+}
+NOKPROBE_SYMBOL(ptap_cursor_at);

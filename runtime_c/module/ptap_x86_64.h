@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What depends on the architecture: registers by their DWARF numbers, user addresses, frames of return probes. */
+#ifndef PTAP_X86_64_H
+#define PTAP_X86_64_H
+
+#include <linux/ptrace.h>
+
+#include "ptap_step.h"
+
+/* The cursor of a walk that begins where `regs` stand, at `pc`. */
+void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc);
+
+/* Whether `pc` is code of user space. */
+static inline int ptap_is_user_pc(u64 pc)
+{
+	return pc >> 63 == 0;
+}
+
+/* Bytes from the pc that an interrupt has saved to the stack pointer that it has saved (struct pt_regs). */
+#define PTAP_SAVED_STACK_POINTER (offsetof(struct pt_regs, sp) - offsetof(struct pt_regs, ip))
+
+/* Where on the stack the return address stood of which the kernel notes `frame` (rethook_node.frame). */
+static inline u64 ptap_rethook_place(u64 frame)
+{
+	/* arch_rethook_prepare notes the stack pointer at the function's first instruction. */
+	return frame;
+}
+
+#endif

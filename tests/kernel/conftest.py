@@ -1,0 +1,113 @@
+"""One boot of each kernel, in which all that the tests look at is done: a boot costs more than everything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kernel.bare_kernel import bare_kernel
+from kernel.guest import GuestRun, run_guest
+from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, kernel_package
+from programs.debian_archive import NotInArchive
+
+from cfi_tables.image_file import open_image
+from ptap.kernel_module.kernel_point import parse_kernel_point
+from ptap.kernel_module.messages import RecordOptions
+from ptap.kernel_module.places import KernelPlace
+from ptap.kernel_module.session import write_session
+from relay_reader.module_capture import ModuleCapture
+from unwind.kallsyms import Kallsyms
+
+_HERE = Path(__file__).resolve().parent
+_BOOTED = pytest.StashKey[list[str]]()
+
+FUNCTIONS = {
+    "vfs_read": "",
+    "vfs_write": ".return",
+    "wake_up_process": "",
+    "raise_softirq": "",
+    "hrtimer_interrupt": "",
+    "handle_mm_fault": ".return",
+    "do_wait": "",
+    "pipe_poll": "",
+    "c_start": "",
+    "copy_page_range": "",
+}
+"""What is probed, entry or return: `c_start` is the name of several functions."""
+
+
+@dataclass(frozen=True)
+class Booted:
+    """A kernel with what was done in its one boot."""
+
+    release: str
+    package: KernelPackage
+    vmlinux: Path
+    system_map: Path | None
+    places: list[KernelPlace]
+    """Of the session `stacks`, by probe number."""
+    module_size: int
+    run: GuestRun
+
+    @cached_property
+    def seen(self) -> dict[str, Any]:
+        """What guest_scenario.py has noted."""
+        found: dict[str, Any] = json.loads((self.run.results / "results.json").read_text())
+        return found
+
+    def name_at(self, address: int) -> str:
+        """The symbol that holds a link-time address, as the list of symbols has it; "" without a list."""
+        if self.system_map is None:
+            return ""
+        symbol = Kallsyms.open(self.system_map).find(address)
+        return symbol.name if symbol is not None else ""
+
+    @cached_property
+    def stacks(self) -> ModuleCapture:
+        """The capture with the kernel's own traces."""
+        return ModuleCapture(self.run.results / "stacks")
+
+
+@pytest.fixture(scope="session", params=["5.10", "6.1", "6.12", "7.x"])
+def booted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Booted:
+    """Each kernel, booted once."""
+    try:
+        found = _boot(request.param, tmp_path_factory.mktemp(f"kernel-{request.param}"))
+    except NotInArchive as error:
+        pytest.skip(str(error))
+    request.config.stash.setdefault(_BOOTED, []).append(f"{found.package.build}, {len(found.places)} probes")
+    return found
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Name each kernel that was booted."""
+    for line in config.stash.get(_BOOTED, []):
+        terminalreporter.write_line(f"booted: {line}")
+
+
+def _boot(release: str, folder: Path) -> Booted:
+    package, headers = kernel_package(release), kernel_headers(release)
+    # Of 5.10 the archive lists a build with DWARF and has it no more.
+    vmlinux, system_map = bare_kernel(release) if release == "5.10" else (debug_vmlinux(release), None)
+    listed = str(system_map) if system_map else None
+    image = open_image(vmlinux)
+    sessions = folder / "sessions"
+    points = [parse_kernel_point(f'kernel.function("{name}"){how}') for name, how in FUNCTIONS.items()]
+    places = write_session(headers, image, points, RecordOptions(oracle=True), sessions / "stacks", listed)
+    reads = [parse_kernel_point('kernel.function("vfs_read")')]
+    write_session(headers, image, reads, RecordOptions(), sessions / "reads", listed)
+    write_session(headers, image, reads, RecordOptions(ring_bytes=1 << 18), sessions / "small", listed)
+    workload = folder / "workload"
+    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
+    subprocess.run(["gcc", *flags, "-o", str(workload), str(_HERE / "workload.c")], check=True)
+    files = {"sessions": sessions, "workload": workload, "guest_scenario.py": _HERE / "guest_scenario.py"}
+    run = run_guest(package, files, "python3 guest_scenario.py /results\n", folder)
+    assert run.status == 0, f"{run.output}\n{run.kernel_log[-4000:]}"
+    size = os.stat(sessions / "stacks" / "ptap_kernel.ko").st_size
+    return Booted(release, package, vmlinux, system_map, places, size, run)

@@ -1,0 +1,87 @@
+"""A kernel booted in QEMU, without acceleration, to run a script and give back what it wrote.
+
+Results leave the guest through a virtio port as one tar archive; the console is kept for when there are none.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernel.initramfs import base_archive, kernel_archive, test_archive
+from kernel.kernel_package import KernelPackage
+from programs.debian_archive import NotInArchive
+
+_QEMU = "qemu-system-x86_64"
+_COMMAND_LINE = "console=ttyS0 panic=-1 oops=panic quiet loglevel=4"
+_ACCELERATOR = ("-accel", "tcg,thread=single")
+"""One thread for all processors. With one each, QEMU before 8.1 can keep a translation of code that another processor
+has changed meanwhile: a breakpoint that is long gone is hit, which the kernel takes for a probe's."""
+_TIMEOUT = 400
+"""Seconds: a boot takes ten, and many times that on a machine that is busy."""
+
+
+class GuestFailed(Exception):
+    """The guest gave no results; the text ends with its console's last lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRun:
+    """What a guest has left."""
+
+    results: Path
+    """The folder with what the script has written to /results."""
+    status: int
+    """Of the script."""
+    output: str
+    console: str
+
+    @property
+    def kernel_log(self) -> str:
+        """What dmesg says."""
+        return (self.results / "dmesg").read_text(errors="replace")
+
+
+def run_guest(
+    kernel: KernelPackage,
+    files: dict[str, Path],
+    script: str,
+    folder: Path,
+    *,
+    processors: int = 2,
+    command_line: str = "",
+    options: tuple[str, ...] = _ACCELERATOR,
+) -> GuestRun:
+    """Boot `kernel` and run `script` (for busybox's sh) in /guest. Raises GuestFailed and NotInArchive."""
+    if shutil.which(_QEMU) is None:
+        raise NotInArchive(f"{_QEMU} is not installed (Debian: apt install qemu-system-x86)")
+    folder.mkdir(parents=True, exist_ok=True)
+    initramfs, archive, console = folder / "initramfs", folder / "results.tar", folder / "console"
+    initramfs.write_bytes(base_archive() + kernel_archive(kernel) + test_archive(files, script))
+    command = [
+        *(_QEMU, "-M", "q35", *options, "-cpu", "qemu64", "-smp", str(processors), "-m", "1G"),
+        *("-kernel", str(kernel.vmlinuz), "-initrd", str(initramfs), "-append", f"{_COMMAND_LINE} {command_line}"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"),
+        *("-serial", f"file:{console}"),
+        *("-device", "virtio-serial-pci", "-chardev", f"file,id=results,path={archive}"),
+        *("-device", "virtserialport,chardev=results,name=results"),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
+        problem = done.stderr.strip()
+    except subprocess.TimeoutExpired:
+        problem = f"no end after {_TIMEOUT} s"
+    initramfs.unlink()
+    said = console.read_text(errors="replace") if console.exists() else ""
+    results = folder / "results"
+    try:
+        with tarfile.open(archive) as packed:
+            packed.extractall(results, filter="data")
+        status = int((results / "status").read_text())
+    except (OSError, ValueError, tarfile.TarError):
+        last = "\n".join(said.splitlines()[-40:])
+        raise GuestFailed(f"kernel {kernel.build} gave no results: {problem}\n{last}") from None
+    return GuestRun(results, status, (results / "output").read_text(errors="replace"), said)
