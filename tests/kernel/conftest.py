@@ -74,7 +74,7 @@ class Booted:
         return ModuleCapture(self.run.results / "stacks")
 
 
-@pytest.fixture(scope="session", params=["5.10", "6.1", "6.12", "7.x"])
+@pytest.fixture(scope="session", params=os.environ.get("PTAP_TEST_KERNELS", "5.10 6.1 6.12 7.x").split())
 def booted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Booted:
     """Each kernel, booted once."""
     try:
