@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,10 +77,11 @@ def run_guest(
     said = console.read_text(errors="replace") if console.exists() else ""
     results = folder / "results"
     try:
-        with tarfile.open(archive) as packed:
-            packed.extractall(results, filter="data")
+        # tarfile's filters came in the middle of Python 3.11.
+        results.mkdir()
+        subprocess.run(["tar", "-xf", archive, "-C", results], check=True, capture_output=True)
         status = int((results / "status").read_text())
-    except (OSError, ValueError, tarfile.TarError):
+    except (OSError, ValueError, subprocess.CalledProcessError):
         last = "\n".join(said.splitlines()[-40:])
         raise GuestFailed(f"kernel {kernel.build} gave no results: {problem}\n{last}") from None
     return GuestRun(results, status, (results / "output").read_text(errors="replace"), said)
