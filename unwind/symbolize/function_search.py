@@ -100,9 +100,13 @@ class FunctionSearch:
     def _name_index(self) -> NameIndex | None:
         """The module's .debug_names; None too where it would not tell of split or shared files."""
         info = self.symbols.debug_info
-        if info is None or info.alternate is not None or any(unit.is_skeleton for unit in info.units):
+        if info is None or not info.sections.get(".debug_names") or info.alternate is not None:
             return None
-        return read_name_index(info)
+        try:
+            split = any(unit.is_skeleton for unit in info.units)
+        except DwarfError:  # told when the unit is read
+            return None
+        return None if split else read_name_index(info)
 
     def _matching_code(self, pattern: str) -> Iterator[tuple[FunctionTable, int]]:
         indexes = None if "_indexes" in self.__dict__ else self._indexes_by_name(pattern)
