@@ -122,8 +122,9 @@ def _agrees(ours: str, text: str) -> bool:
         return ours == text
     # gdb loses the character before bytes that begin a character which is not complete (its own x/b shows it).
     first, *rest = text.split(_INCOMPLETE)
+    lost = r"(?:\\[0-7]{3}|\\?.)?"
     pattern = re.escape(first) + "".join(
-        ".?" + re.escape(piece.partition(">")[0]) + '"' + re.escape(piece.partition(">")[2]) for piece in rest
+        lost + re.escape(piece.partition(">")[0]) + '"' + re.escape(piece.partition(">")[2]) for piece in rest
     )
     return re.fullmatch(pattern, ours, re.DOTALL) is not None
 
