@@ -85,7 +85,8 @@ def _compare(bench: Bench, name: str, path: Path, symbolizer: str) -> list[Compa
     batch = (sys.executable, "-m", "bench.symbolize_batch", str(path))
     llvm = (symbolizer, "--inlines", "-e", str(path))
     lines = {count: output_of([*batch, str(count), "--addresses"]) for count in (_SOME // 10, _SOME, 2 * _SOME)}
-    output_of([*batch, str(_SOME)])  # compiles the hot loops, and builds the index
+    _from_nothing([*batch, str(_SOME)])  # compiles the hot loops
+    output_of([*batch, str(_SOME)])  # builds the index
     warm = bench.median(lambda: float(output_of([*batch, str(_MANY)]).split()[1]))
     theirs = {count: bench.median(lambda text=text: _run(llvm, text)[0]) for count, text in lines.items()}
     a_lookup = max(1e-9, (theirs[2 * _SOME] - theirs[_SOME // 10]) / (2 * _SOME - _SOME // 10))
