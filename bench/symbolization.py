@@ -68,14 +68,15 @@ def run(bench: Bench) -> Result:
         raise Unavailable("no file with debugging information (Debian: apt install python3.11-dbg)")
     for name, path in chosen.items():
         comparisons += _compare(bench, name, path, symbolizer) + _compare_indices(bench, name, path, remarks)
-    first = next(iter(chosen.values()))
+    first, home = next(iter(chosen.values())), Path.home()
+    shown = f"~/{first.relative_to(home)}" if first.is_relative_to(home) else str(first)
     return Result(
         "Symbolization",
         "Addresses uniform over all code, with inlined calls; columns in and out, hot loops compiled before.",
         comparisons,
         [
-            f"python -m bench.symbolize_batch {first} {_MANY}",
-            f"python -m bench.symbolize_batch {first} {_SOME} --addresses | {symbolizer} --inlines -e {first}",
+            f"python -m bench.symbolize_batch {shown} {_MANY}",
+            f"python -m bench.symbolize_batch {shown} {_SOME} --addresses | {symbolizer} --inlines -e {shown}",
         ],
         remarks,
     )

@@ -115,20 +115,10 @@ class TraceBuilder:
         frames = self._kernel_frames(sample.kernel_chain) + self._user_frames(stack, names, states, hit)
         made_at_run_time = self._name_jit_frames(stack, frames, sample.pid)
         first = states.state(0)
-        return Trace(
-            probe=hit.probe if hit else None,
-            time_ns=sample.time_ns,
-            cpu=sample.cpu,
-            pid=sample.pid,
-            tid=sample.tid,
-            comm=self.spaces.comm(sample.pid, sample.tid),
-            weight=sample.weight,
-            stop=stack.stop,
-            frames=frames,
-            stop_text=stop_text(stack, made_at_run_time, self._memory_remedy),
-            returned=return_value(hit.returned, first) if hit and hit.returned and first else None,
-            signal=_signal_name(sample.signal) if sample.signal else None,
-        )
+        trace = self._trace(sample, hit, stack, frames, stop_text(stack, made_at_run_time, self._memory_remedy))
+        trace.returned = return_value(hit.returned, first) if hit and hit.returned and first else None
+        trace.signal = _signal_name(sample.signal) if sample.signal else None
+        return trace
 
     def _kernel_trace(self, sample: Sample, stack: WalkedStack, hit: Hit | None) -> Trace:
         """The trace of a sample whose kernel stack was recorded, and no other."""
@@ -142,6 +132,12 @@ class TraceBuilder:
                         trace_frame.function = symbol.name
                         trace_frame.offset = symbol.offset + frame.pc - frame.bias - frame.lookup_address
                 frames.append(trace_frame)
+        return self._trace(sample, hit, stack, frames, stop_text(stack))
+
+    def _trace(
+        self, sample: Sample, hit: Hit | None, stack: WalkedStack, frames: list[TraceFrame], text: str | None
+    ) -> Trace:
+        """What every trace tells of its sample, and why it stops."""
         return Trace(
             probe=hit.probe if hit else None,
             time_ns=sample.time_ns,
@@ -152,7 +148,7 @@ class TraceBuilder:
             weight=sample.weight,
             stop=stack.stop,
             frames=frames,
-            stop_text=stop_text(stack),
+            stop_text=text,
         )
 
     def _walk(self, sample: Sample) -> WalkedStack:
