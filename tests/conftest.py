@@ -68,9 +68,10 @@ def _lock_of(item: pytest.Item) -> int | None:
     at that place of the same file, as ptrace and gdb do in libc and in the test programs, misses hits.
     """
     folder = item.path.relative_to(Path(__file__).resolve().parent).parts[0]
-    if folder in ("backend_ptrace", "cores", "oracles", "shadow_stack"):
+    if folder in ("arguments", "backend_ptrace", "cores", "oracles", "shadow_stack"):
         return fcntl.LOCK_SH
-    if folder in ("backend_perf", "end_to_end"):
+    live = "ptap_run" in getattr(item, "fixturenames", ())
+    if folder in ("backend_perf", "end_to_end") or live:
         parameters = getattr(item, "callspec", None)
         return fcntl.LOCK_SH if parameters and parameters.params.get("backend") == "ptrace" else fcntl.LOCK_EX
     return None

@@ -243,11 +243,11 @@ def ptap_run(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("back_end", ["ptrace", "perf"])
-def test_several_probes_and_two_at_one_address(programs, ptap_run, back_end):
+@pytest.mark.parametrize("backend", ["ptrace", "perf"])
+def test_several_probes_and_two_at_one_address(programs, ptap_run, backend):
     from ptap.backend.choice import BACK_ENDS
 
-    if reason := BACK_ENDS[back_end]():
+    if reason := BACK_ENDS[backend]():
         pytest.skip(reason)
     program = programs.build("orders")
     (place,) = resolve(f'process("{program}").function("apply_discount")')
@@ -256,7 +256,7 @@ def test_several_probes_and_two_at_one_address(programs, ptap_run, back_end):
         f"process.statement({place.address:#x})",
         'process.function("main")',
     ]
-    traces = ptap_run(probes, program, "--backend", back_end)
+    traces = ptap_run(probes, program, "--backend", backend)
     kinds = [re.sub(r".*\)\.(\w+)\(\"?(\w+).*", r"\1 \2", trace["probe"]) for trace in traces]
     assert kinds[0] == "function main" and kinds.count("function main") == 1
     functions = [each for each in kinds if each == "function apply_discount"]
