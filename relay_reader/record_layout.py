@@ -155,6 +155,8 @@ RECORD_KIND_FINISHED = 2
 HIT_FLAG_REACHED_USER = 1
 HIT_FLAG_WORDS_LEFT_OUT = 2
 HIT_FLAG_RETURN_PROBE = 4
+HIT_FLAG_UNDECIDED = 64
+HIT_FLAG_WANTED = 128
 
 MESSAGE_KIND_ANCHOR = 1
 MESSAGE_KIND_TABLE = 2
@@ -162,6 +164,7 @@ MESSAGE_KIND_TRAMPOLINE = 3
 MESSAGE_KIND_PROBE = 4
 MESSAGE_KIND_START = 5
 MESSAGE_KIND_STOP = 6
+MESSAGE_KIND_PREDICATE = 9
 
 PROBE_KIND_ENTRY = 1
 PROBE_KIND_RETURN = 2
@@ -178,7 +181,7 @@ class RecordKind(IntEnum):
     HIT = 1
     """A probe was hit."""
     FINISHED = 2
-    """A CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out."""
+    """A CPU's last: its hits, those without record, (stop_detail) those that the kernel left out, and (slide) those whose stacks were not wanted."""
 
 
 class HitFlag(IntEnum):
@@ -190,6 +193,10 @@ class HitFlag(IntEnum):
     """The walk read more memory than a record has room for."""
     RETURN_PROBE = 4
     """The function has returned: the pc is its caller's."""
+    UNDECIDED = 64
+    """What is known at the probe does not tell whether the stack is wanted."""
+    WANTED = 128
+    """The predicate holds."""
 
 
 class MessageKind(IntEnum):
@@ -207,6 +214,8 @@ class MessageKind(IntEnum):
     """Register the probes; nothing more can be added."""
     STOP = 6
     """Unregister the probes; what was recorded can still be read."""
+    PREDICATE = 9
+    """A program that tells which stacks are wanted (predicate_schema.py)."""
 
 
 class ProbeKind(IntEnum):

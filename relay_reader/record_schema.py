@@ -96,12 +96,19 @@ STRUCTURES = {
 # Each enum: name, (member, value, meaning).
 RECORD_KIND = (
     ("HIT", 1, "a probe was hit"),
-    ("FINISHED", 2, "a CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out"),
+    (
+        "FINISHED",
+        2,
+        "a CPU's last: its hits, those without record, (stop_detail) those that the kernel left out, and (slide) those "
+        "whose stacks were not wanted",
+    ),
 )
 HIT_FLAG = (
     ("REACHED_USER", 1, "the walk came to the code that entered the kernel: the kernel's stack is whole"),
     ("WORDS_LEFT_OUT", 2, "the walk read more memory than a record has room for"),
     ("RETURN_PROBE", 4, "the function has returned: the pc is its caller's"),
+    ("UNDECIDED", 64, "what is known at the probe does not tell whether the stack is wanted"),
+    ("WANTED", 128, "the predicate holds"),
 )
 MESSAGE_KIND = (
     ("ANCHOR", 1, "where a symbol was linked to: they tell the slide, and have to agree"),
@@ -110,6 +117,7 @@ MESSAGE_KIND = (
     ("PROBE", 4, "a probe"),
     ("START", 5, "register the probes; nothing more can be added"),
     ("STOP", 6, "unregister the probes; what was recorded can still be read"),
+    ("PREDICATE", 9, "a program that tells which stacks are wanted (predicate_schema.py)"),
 )
 PROBE_KIND = (
     ("ENTRY", 1, "an instruction of the kernel"),

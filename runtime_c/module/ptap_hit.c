@@ -17,6 +17,7 @@
 #include "ptap_session.h"
 #include "ptap_slices.h"
 #include "ptap_stack.h"
+#include "ptap_when.h"
 #include "ptap_x86_64.h"
 
 /* What the walk of one hit came to. */
@@ -79,7 +80,7 @@ static void fill_header(struct ptap_hit *hit, const struct ptap_cpu *cpu, u32 pr
 }
 NOKPROBE_SYMBOL(fill_header);
 
-/* Walk and record; 0 when there is no room for the record, and nothing was written. */
+/* Walk and record what is wanted; 0 when there is no room for the record, and nothing was written. */
 static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 {
 	struct walked walked = { .flags = flags };
@@ -87,10 +88,14 @@ static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u
 	struct ptap_hit *hit;
 	u64 *words;
 
+	if (ptap_when_refuses_task(cpu))
+		return 1;
 	ptap_slices_begin(&cpu->words, (u64)(unsigned long)task_stack_page(current));
 	cpu->words.windows[0].near.except = ptap_session.trampoline;
 	ptap_cursor_at(&cpu->cursor, regs, pc);
 	walk_stack(cpu, &walked);
+	if (ptap_when_refuses_stack(cpu, walked.frames, walked.stop, &walked.flags))
+		return 1;
 	if (ptap_session.slices == PTAP_SLICES_WORDS)
 		slices = ptap_slices_gather(&cpu->words);
 	if (ptap_session.flags & PTAP_START_FLAG_ORACLE)

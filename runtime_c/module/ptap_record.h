@@ -15,13 +15,15 @@
 
 enum ptap_record_kind {
 	PTAP_RECORD_KIND_HIT = 1, /* a probe was hit */
-	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out */
+	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: its hits, those without record, (stop_detail) those that the kernel left out, and (slide) those whose stacks were not wanted */
 };
 
 enum ptap_hit_flag {
 	PTAP_HIT_FLAG_REACHED_USER = 1, /* the walk came to the code that entered the kernel: the kernel's stack is whole */
 	PTAP_HIT_FLAG_WORDS_LEFT_OUT = 2, /* the walk read more memory than a record has room for */
 	PTAP_HIT_FLAG_RETURN_PROBE = 4, /* the function has returned: the pc is its caller's */
+	PTAP_HIT_FLAG_UNDECIDED = 64, /* what is known at the probe does not tell whether the stack is wanted */
+	PTAP_HIT_FLAG_WANTED = 128, /* the predicate holds */
 };
 
 enum ptap_message_kind {
@@ -31,6 +33,7 @@ enum ptap_message_kind {
 	PTAP_MESSAGE_KIND_PROBE = 4, /* a probe */
 	PTAP_MESSAGE_KIND_START = 5, /* register the probes; nothing more can be added */
 	PTAP_MESSAGE_KIND_STOP = 6, /* unregister the probes; what was recorded can still be read */
+	PTAP_MESSAGE_KIND_PREDICATE = 9, /* a program that tells which stacks are wanted (predicate_schema.py) */
 };
 
 enum ptap_probe_kind {
