@@ -16,12 +16,15 @@ from ptap.account import Account
 from ptap.backend.choice import choose_back_end, open_capture
 from ptap.backend.live_capture import CaptureLimits, LiveCapture, PlaceKind, Target
 from ptap.backend.perf_events.extra_event import ExtraEvent, SamplingEvent, TracepointEvent
+from ptap.predicate.expression import Predicate
+from ptap.predicate.wanted import WantedTraces
 from ptap.probe.point import ProbeKind, ProbePoint
 from ptap.probe.resolve import ResolvedPlace, Resolver
 from ptap.report.output import OutputError, Report
 from ptap.shortcomings import shortcomings
 from ptap.stop_signals import StopSignals
 from relay_reader.capture import RecordsLost, Sample
+from unwind.trace import Trace
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
 _SILENT_WAIT_S = 1.0
@@ -38,6 +41,10 @@ class TraceOptions:
     duration: float | None = None
     max_depth: int = 100_000
     user_stack: int = 65_528
+    when: Predicate | None = None
+    """Which traces are wanted; None for all."""
+    innermost_only: bool = False
+    """Show the innermost frame, whatever was walked to decide that."""
 
 
 class TraceSession:
@@ -54,6 +61,8 @@ class TraceSession:
         self._options = options
         self._tell = tell
         self.account = Account()
+        self._wanted = WantedTraces(self.account, options.when)
+        self._hits_shown = 0
         self.started = False
         """Whether anything was armed: there is an account to give."""
         resolver = Resolver(target.command, target.pids)
@@ -123,8 +132,14 @@ class TraceSession:
     def _hit(self, sample: Sample, report: Report) -> bool:
         """Report a hit; True when it was the last one asked for."""
         self.account.hits += 1
+        shown = False
         for place in sample.places:
-            trace = self._builder.build(sample, self._hits[place])
+            hit = self._hits[place]
+            trace = self._builder.build(sample, hit)
+            if not self._wanted.is_wanted(trace, sample, hit):
+                continue
+            if self._options.innermost_only:
+                _keep_innermost(trace)
             try:
                 report.write(trace)
             except BrokenPipeError:
@@ -134,7 +149,9 @@ class TraceSession:
             self.account.traces += 1
             if trace.stop is not StopReason.END_OF_STACK:
                 self.account.cut_short[trace.stop] += 1
-        return self._options.count is not None and self.account.hits >= self._options.count
+            shown = True
+        self._hits_shown += shown
+        return self._options.count is not None and self._hits_shown >= self._options.count
 
     def _wait_for_command(self, capture: LiveCapture, signals: StopSignals) -> int:
         """The traced command's exit status as a shell gives it, once it has ended."""
@@ -165,6 +182,16 @@ class TraceSession:
         problems = self.account.problems
         problems += self._capture.shortcomings()
         problems += shortcomings(self._builder)
+
+
+def _keep_innermost(trace: Trace) -> None:
+    """Leave of the user's frames the innermost one, with the calls that are inlined in it."""
+    for index, frame in enumerate(trace.frames):
+        if frame.space == "user" and not frame.inlined:
+            if index + 1 < len(trace.frames):
+                del trace.frames[index + 1 :]
+                trace.stop, trace.stop_text = StopReason.TOO_DEEP, None
+            return
 
 
 def _extra_event(point: ProbePoint) -> ExtraEvent:

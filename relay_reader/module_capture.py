@@ -35,6 +35,8 @@ class CpuAccount:
     """Of those, how many have no record."""
     missed: int
     """Hits that the kernel has left out itself, as inside of another probe: of all CPUs, told by one of them."""
+    unwanted: int
+    """Hits whose stacks the session's predicate refused."""
 
 
 class ModuleCapture:
@@ -61,7 +63,7 @@ class ModuleCapture:
             if head["kind"] == layout.RECORD_KIND_HIT:
                 self._samples.append(self._hit(head, records[at + layout.HIT_SIZE : at + length], at))
             elif head["kind"] == layout.RECORD_KIND_FINISHED:
-                counts = (int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail"))
+                counts = (int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail", "slide"))
                 self.accounts.append(CpuAccount(*counts))
             at += length
 

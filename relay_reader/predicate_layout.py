@@ -17,13 +17,15 @@ FILE_KERNEL = 0
 FILE_OTHER = 0xFFFFFFFF
 FILE_UNKNOWN = 0xFFFFFFFE
 
-PREDICATE_PROGRAM_SIZE = 32
+PREDICATE_PROGRAM_SIZE = 40
 PREDICATE_PROGRAM_KNOWN_START = 0
 PREDICATE_PROGRAM_KNOWN_END = 8
 PREDICATE_PROGRAM_FILE_COUNT = 16
 PREDICATE_PROGRAM_INSTRUCTION_COUNT = 20
 PREDICATE_PROGRAM_SET_COUNT = 24
 PREDICATE_PROGRAM_RANGE_COUNT = 28
+PREDICATE_PROGRAM_INSIDE = 32
+PREDICATE_PROGRAM_RESERVED = 36
 PREDICATE_PROGRAM_DTYPE = np.dtype(
     [
         ("known_start", "<u8"),
@@ -32,6 +34,8 @@ PREDICATE_PROGRAM_DTYPE = np.dtype(
         ("instruction_count", "<u4"),
         ("set_count", "<u4"),
         ("range_count", "<u4"),
+        ("inside", "<u4"),
+        ("reserved", "<u4"),
     ]
 )
 
@@ -98,6 +102,7 @@ OPERATION_COMM = 6
 OPERATION_AND = 7
 OPERATION_OR = 8
 OPERATION_NOT = 9
+OPERATION_UNDECIDABLE = 10
 
 MEASURE_DEPTH = 1
 MEASURE_KERNEL_DEPTH = 2
@@ -149,6 +154,8 @@ class Operation(IntEnum):
     """Either."""
     NOT = 9
     """The opposite."""
+    UNDECIDABLE = 10
+    """Never known at a probe."""
 
 
 class Measure(IntEnum):

@@ -6,7 +6,8 @@ A program is a PREDICATE_PROGRAM, then its files, instructions, sets and ranges,
 instructions are postfix: each takes its operands off a stack of verdicts and puts its own onto it; one is left at the
 end. A verdict is UNKNOWN where the frames do not tell: the logic is Kleene's, in which FALSE and UNKNOWN is FALSE.
 
-Addresses are link-time ones, those of return addresses minus one. A set is of one file: sorted ranges that do not touch.
+Addresses are link-time ones, those of return addresses minus one. A set is of one file: ranges in order, with
+gaps between them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ PREDICATE_PROGRAM = Struct(
     "instruction_count" / Int32ul,
     "set_count" / Int32ul,
     "range_count" / Int32ul,
+    "inside" / Int32ul,  # 1: probed places may lie in inlined calls, whose callers are in the probed frame itself
+    "reserved" / Int32ul,
 )
 
 PREDICATE_FILE = Struct(
@@ -70,6 +73,7 @@ OPERATION = (
     ("AND", 7, "both"),
     ("OR", 8, "either"),
     ("NOT", 9, "the opposite"),
+    ("UNDECIDABLE", 10, "never known at a probe"),
 )
 MEASURE = (
     ("DEPTH", 1, "frames of the whole stack"),

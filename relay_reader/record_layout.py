@@ -181,7 +181,7 @@ class RecordKind(IntEnum):
     HIT = 1
     """A probe was hit."""
     FINISHED = 2
-    """A CPU's last: its hits, those without record, (stop_detail) those that the kernel left out, and (slide) those whose stacks were not wanted."""
+    """A CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide)."""
 
 
 class HitFlag(IntEnum):

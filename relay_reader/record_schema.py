@@ -96,12 +96,7 @@ STRUCTURES = {
 # Each enum: name, (member, value, meaning).
 RECORD_KIND = (
     ("HIT", 1, "a probe was hit"),
-    (
-        "FINISHED",
-        2,
-        "a CPU's last: its hits, those without record, (stop_detail) those that the kernel left out, and (slide) those "
-        "whose stacks were not wanted",
-    ),
+    ("FINISHED", 2, "a CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide)"),
 )
 HIT_FLAG = (
     ("REACHED_USER", 1, "the walk came to the code that entered the kernel: the kernel's stack is whole"),

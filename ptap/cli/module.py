@@ -17,10 +17,17 @@ def command() -> None:
 @click.option("--vmlinux", metavar="FILE", required=True, help="That kernel with its symbols and CFI or ORC.")
 @click.option("--system-map", metavar="FILE", help="Its symbols, where FILE of --vmlinux has none.")
 @click.option("-o", "--output", metavar="DIR", required=True, help="Where to write it; made when it is not there.")
+@click.option("--when", metavar="PREDICATE", help="Record only stacks of which this holds, decided at the probe.")
 @click.option("--oracle", is_flag=True, hidden=True, help="Record the kernel's own stack traces, too.")
 @click.argument("probes", metavar="PROBE...", nargs=-1, required=True)
 def build(
-    kernel_headers: str, vmlinux: str, system_map: str | None, output: str, oracle: bool, probes: tuple[str, ...]
+    kernel_headers: str,
+    vmlinux: str,
+    system_map: str | None,
+    output: str,
+    when: str | None,
+    oracle: bool,
+    probes: tuple[str, ...],
 ) -> None:
     """Write to DIR a session that traces PROBE... in a kernel.
 
@@ -31,6 +38,15 @@ def build(
     Example:
       ptap module build --kernel-headers /usr/src/linux-headers-6.1.0-56-amd64 \\
         --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64 -o reads 'kernel.function("vfs_read")'
+
+    \b
+    PREDICATE is made of these, `and`, `or`, `not` and parentheses:
+      caller("NAME[@FILE]"[, N])        NAME stands above the probed function, at most N frames
+      direct_caller("NAME[@FILE]")      it is the next one above
+      called_from("FILE")               a frame lies in this program, library or kernel module
+      user_caller(["FILE",] "NAME"[, N])
+      depth() > N, kernel_depth(), user_depth(), pid(), tid(), comm() == "NAME"
+    What the probe cannot decide is recorded, and decided by `ptap report`.
     """
     with told_to_the_user():
         from pathlib import Path
@@ -39,10 +55,16 @@ def build(
         from ptap.kernel_module.kernel_point import parse_kernel_point
         from ptap.kernel_module.messages import RecordOptions
         from ptap.kernel_module.session import write_session
+        from ptap.kernel_module.wanted_stacks import wanted_stacks
 
         points = [parse_kernel_point(text) for text in probes]
         options = RecordOptions(oracle=oracle)
         image, folder = open_image(vmlinux), Path(output)
-        for place in write_session(Path(kernel_headers), image, points, options, folder, system_map):
+        wanted = None
+        if when is not None:
+            wanted, notes = wanted_stacks(when, image, system_map)
+            for note in notes:
+                click.echo(f"ptap: {note}", err=True)
+        for place in write_session(Path(kernel_headers), image, points, options, folder, system_map, wanted):
             reached = place.symbol + (f"+{place.offset:#x}" if place.offset else "")
             click.echo(f"{place.name}  {reached}")

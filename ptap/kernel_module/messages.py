@@ -55,6 +55,11 @@ def probe(number: int, kind: layout.ProbeKind, symbol: str, offset: int, address
     return message(layout.MessageKind.PROBE, body)
 
 
+def predicate(program: bytes) -> bytes:
+    """Which stacks are wanted."""
+    return message(layout.MessageKind.PREDICATE, program)
+
+
 def start(options: RecordOptions) -> bytes:
     """Begin to record."""
     body = _build(

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from cfi_tables.layout import StopReason
 from ptap.account import Account
+from ptap.predicate.expression import Predicate
+from ptap.predicate.parse import parse_predicate
+from ptap.predicate.wanted import WantedTraces
 from ptap.report.output import Report
 from relay_reader.capture import RecordsLost, Sample
 from relay_reader.module_capture import MAGIC, ModuleCapture
@@ -23,11 +26,16 @@ def is_capture(path: str) -> bool:
 class CaptureReport:
     """The traces of one capture file. Raises ModuleCaptureError and OSError."""
 
-    def __init__(self, path: str | Path, vmlinux: str | None) -> None:
-        """`vmlinux` is the traced kernel's; None for the one that the session was built with."""
+    def __init__(self, path: str | Path, vmlinux: str | None, when: Predicate | None = None) -> None:
+        """`vmlinux` is the traced kernel's; None for the one that the session was built with.
+
+        `when` tells which traces to show, of those that the session's own predicate left.
+        """
         self._capture = ModuleCapture(Path(path))
         self.account = Account()
         description = self._capture.description
+        at_probe = description.get("when")
+        self._wanted = WantedTraces(self.account, when, parse_predicate(at_probe) if at_probe else None)
         self._builder = TraceBuilder(_MAXIMUM_DEPTH, ArgumentFrames.NONE)
         build_id = description["build_id"]
         self._builder.use_vmlinux(
@@ -47,6 +55,10 @@ class CaptureReport:
             else:
                 self._builder.apply(event)
         self.account.problems += [module.problem for module in self._builder.catalog.opened() if module.problem]
+        refused = sum(each.unwanted for each in self._capture.accounts)
+        self.account.hits += refused
+        if self.account.unwanted is not None:
+            self.account.unwanted += refused
         missed = sum(each.missed for each in self._capture.accounts)
         if missed:
             self.account.problems.append(
@@ -57,7 +69,10 @@ class CaptureReport:
 
     def _write_sample(self, sample: Sample, probes: list[str], report: Report) -> None:
         self.account.hits += 1
-        trace = self._builder.build(sample, Hit(probes[sample.places[0]]))
+        hit = Hit(probes[sample.places[0]])
+        trace = self._builder.build(sample, hit)
+        if not self._wanted.is_wanted(trace, sample, hit):
+            return
         report.write(trace)
         self.account.traces += 1
         if trace.stop is not StopReason.END_OF_STACK:

@@ -17,6 +17,7 @@ from ptap.kernel_module.build import built_module
 from ptap.kernel_module.kernel_point import KernelPoint
 from ptap.kernel_module.messages import RecordOptions
 from ptap.kernel_module.places import KernelPlace, KernelSymbols
+from ptap.kernel_module.wanted_stacks import WantedStacks
 from ptap.probe.point import ProbeKind
 from ptap.probe.resolve import ProbeNotFound
 from ptap_target.session_folder import DESCRIPTION, FORMAT, MESSAGES, MODULE
@@ -32,6 +33,7 @@ def write_session(
     options: RecordOptions,
     folder: Path,
     system_map: str | None = None,
+    when: WantedStacks | None = None,
 ) -> list[KernelPlace]:
     """Write a session to `folder`, which is made; the places of its probes. Symbols are vmlinux's or `system_map`'s.
 
@@ -39,7 +41,7 @@ def write_session(
     """
     symbols = KernelSymbols.of_system_map(system_map) if system_map else KernelSymbols.of_vmlinux(vmlinux)
     places = [place for point in points for place in symbols.places(point)]
-    told = _messages(symbols, vmlinux, places, options)
+    told = _messages(symbols, vmlinux, places, options, when)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(built_module(headers), folder / MODULE)
     (folder / MESSAGES).write_bytes(b"".join(content for _, content in told))
@@ -49,6 +51,7 @@ def write_session(
         "vmlinux": str(Path(vmlinux.path).absolute()),
         "system_map": str(Path(system_map).absolute()) if system_map else None,
         "probes": [{"name": place.name, "function": place.function, "address": place.address} for place in places],
+        "when": when.text if when is not None else None,
         "messages": [{"what": what, "bytes": len(content)} for what, content in told],
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
@@ -57,7 +60,11 @@ def write_session(
 
 
 def _messages(
-    symbols: KernelSymbols, vmlinux: ElfImage, places: list[KernelPlace], options: RecordOptions
+    symbols: KernelSymbols,
+    vmlinux: ElfImage,
+    places: list[KernelPlace],
+    options: RecordOptions,
+    when: WantedStacks | None,
 ) -> list[tuple[str, bytes]]:
     """(what it is, the bytes) of each message; the last one stops."""
     told = []
@@ -76,6 +83,8 @@ def _messages(
     for number, place in enumerate(places):
         kind = layout.ProbeKind.RETURN if place.point.kind is ProbeKind.RETURN else layout.ProbeKind.ENTRY
         told.append((place.name, messages.probe(number, kind, place.symbol, place.offset, place.address)))
+    if when is not None:
+        told.append((f"--when {when.text!r}", messages.predicate(when.program)))
     return [*told, ("the start", messages.start(options)), ("the end", messages.stop())]
 
 

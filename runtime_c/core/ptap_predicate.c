@@ -70,7 +70,8 @@ static enum ptap_verdict caller(const struct ptap_predicate *predicate, const st
 	if (is_of_other_side(set, input))
 		return PTAP_VERDICT_UNKNOWN;
 	/* A call that is inlined in the probed frame may be the probed function itself. */
-	if (input->inside && index == 0 && end > 0 && in_set(predicate, set, input->frames) != PTAP_VERDICT_FALSE)
+	if (predicate->program->inside && index == 0 && end > 0 &&
+	    in_set(predicate, set, input->frames) != PTAP_VERDICT_FALSE)
 		found = PTAP_VERDICT_UNKNOWN;
 	for (index = index < input->first ? input->first : index; index < end; index++) {
 		if (limit && index - input->first >= limit)
@@ -96,7 +97,7 @@ static enum ptap_verdict direct_caller(const struct ptap_predicate *predicate, c
 	uint32_t begin, end;
 	enum ptap_side side = frames_of(set, input, &begin, &end);
 
-	if (is_of_other_side(set, input) || input->inside)
+	if (is_of_other_side(set, input) || predicate->program->inside)
 		return PTAP_VERDICT_UNKNOWN;
 	if (input->first >= unbroken(input))
 		return input->whole & side && input->whole & PTAP_SIDE_KERNEL ? PTAP_VERDICT_FALSE :
@@ -220,6 +221,8 @@ static enum ptap_verdict term(const struct ptap_predicate *predicate, const stru
 		return elsewhere(input, instruction->operand);
 	case PTAP_OPERATION_COMM:
 		return verdict_of(same_name(input->comm, instruction->text));
+	case PTAP_OPERATION_UNDECIDABLE:
+		return PTAP_VERDICT_UNKNOWN;
 	default:
 		return measure(input, instruction);
 	}

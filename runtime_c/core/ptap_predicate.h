@@ -42,7 +42,6 @@ struct ptap_predicate_input {
 	uint32_t count; /* of all frames */
 	uint32_t whole; /* enum ptap_side: where no frame is missing */
 	uint32_t first; /* the first frame that is above the probed function: 0 at its return, else 1 */
-	uint32_t inside; /* the probed place may lie in an inlined call: its callers may be in frame 0, too */
 	uint32_t pid;
 	uint32_t tid;
 	const uint8_t *comm; /* 16 bytes */

@@ -33,6 +33,7 @@ static int has_operand(const struct ptap_predicate_program *program,
 		       instruction->comparison >= PTAP_COMPARISON_EQUAL &&
 		       instruction->comparison <= PTAP_COMPARISON_GREATER_OR_EQUAL;
 	case PTAP_OPERATION_COMM:
+	case PTAP_OPERATION_UNDECIDABLE:
 	case PTAP_OPERATION_AND:
 	case PTAP_OPERATION_OR:
 	case PTAP_OPERATION_NOT:

@@ -29,6 +29,7 @@ enum ptap_operation {
 	PTAP_OPERATION_AND = 7, /* both */
 	PTAP_OPERATION_OR = 8, /* either */
 	PTAP_OPERATION_NOT = 9, /* the opposite */
+	PTAP_OPERATION_UNDECIDABLE = 10, /* never known at a probe */
 };
 
 enum ptap_measure {
@@ -61,8 +62,10 @@ struct ptap_predicate_program {
 	uint32_t instruction_count;
 	uint32_t set_count;
 	uint32_t range_count;
+	uint32_t inside;
+	uint32_t reserved;
 };
-_Static_assert(sizeof(struct ptap_predicate_program) == 32, "ptap_predicate_program");
+_Static_assert(sizeof(struct ptap_predicate_program) == 40, "ptap_predicate_program");
 
 struct ptap_predicate_file {
 	uint8_t build_id[20];

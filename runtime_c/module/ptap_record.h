@@ -15,7 +15,7 @@
 
 enum ptap_record_kind {
 	PTAP_RECORD_KIND_HIT = 1, /* a probe was hit */
-	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: its hits, those without record, (stop_detail) those that the kernel left out, and (slide) those whose stacks were not wanted */
+	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide) */
 };
 
 enum ptap_hit_flag {

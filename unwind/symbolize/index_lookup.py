@@ -5,7 +5,7 @@ What comes out is columns (`AddressFrames`); what no frame is found for has a re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
@@ -70,6 +70,10 @@ class Strings(Sequence[str]):
         begin = int(self._begins[block])
         end = int(self._begins[block + 1]) if block + 1 < len(self._begins) else len(self._data)
         return self._data[begin:end].tobytes().split(b"\0")[within].decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._data.tobytes().split(b"\0")[: self._count]:
+            yield name.decode("utf-8", "surrogateescape")
 
 
 @dataclass(slots=True)
@@ -203,6 +207,14 @@ class IndexLookup:
         for column, values in zip(found, (scopes, lines, columns), strict=True):
             column[inside] = values[place[inside]]
         return found
+
+    def scope_rows(self) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+        """(address, scope) of every row, by address: a scope holds up to the next row. Raises SymbolIndexError."""
+        try:
+            begins, scopes, _, _ = self._kept_rows or self._all_rows()
+        except (ValueError, IndexError) as error:
+            raise self.index.refuse(f"its parts do not agree ({error})") from None
+        return begins, scopes
 
     def _all_rows(self) -> _Rows:
         begins = self._addresses("delta", "block_address", None)
