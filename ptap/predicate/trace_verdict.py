@@ -80,10 +80,10 @@ class _TraceTerms:
         """
         kernel_whole = self._knowledge.is_whole(Side.KERNEL)
         found = []
-        known = 0  # distance up to which no frame is missing
+        known = 0  # what is missing of the space is farther out than this
         for distance, frame in self._with_distance():
             certain = kernel_whole or frame.space == _KERNEL
-            known = distance if certain else known
+            known = distance if frame.space in (space, _KERNEL) else known
             if limit is not None and distance > limit:
                 break
             if frame.space == space:

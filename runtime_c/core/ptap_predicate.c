@@ -85,8 +85,8 @@ static enum ptap_verdict caller(const struct ptap_predicate *predicate, const st
 		if (here == PTAP_VERDICT_UNKNOWN)
 			found = here;
 	}
-	/* What is missing is farther out than the frames that are asked for. */
-	if (limit && certain >= input->first && certain - input->first >= limit)
+	/* What is missing of a side is farther out than what is there of it. */
+	if (limit && end >= input->first && end - input->first >= limit)
 		return found;
 	return input->whole & side ? found : PTAP_VERDICT_UNKNOWN;
 }

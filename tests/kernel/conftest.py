@@ -21,6 +21,7 @@ from ptap.kernel_module.kernel_point import parse_kernel_point
 from ptap.kernel_module.messages import RecordOptions
 from ptap.kernel_module.places import KernelPlace
 from ptap.kernel_module.session import write_session
+from ptap.kernel_module.wanted_stacks import wanted_stacks
 from relay_reader.module_capture import ModuleCapture
 from unwind.kallsyms import Kallsyms
 
@@ -40,6 +41,16 @@ FUNCTIONS = {
     "copy_page_range": "",
 }
 """What is probed, entry or return: `c_start` is the name of several functions."""
+
+
+PREDICATES = {
+    "caller": 'caller("*_pread64")',
+    "direct": 'not direct_caller("ksys_read") and comm() == "workload"',
+    "depth": "kernel_depth() > 2 and kernel_depth() < 100",
+    "task": 'comm() == "nobody" or pid() == 0x7fffffff',
+    "undecided": 'user_caller("main") or caller("ksys_read", 2) and kernel_depth() >= 100',
+}
+"""By their sessions, which probe vfs_read."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,9 @@ def _boot(release: str, folder: Path) -> Booted:
     reads = [parse_kernel_point('kernel.function("vfs_read")')]
     write_session(headers, image, reads, RecordOptions(), sessions / "reads", listed)
     write_session(headers, image, reads, RecordOptions(ring_bytes=1 << 18), sessions / "small", listed)
+    for name, when in PREDICATES.items():
+        wanted, _ = wanted_stacks(when, image, listed)
+        write_session(headers, image, reads, RecordOptions(), sessions / f"when {name}", listed, wanted)
     workload = folder / "workload"
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(workload), str(_HERE / "workload.c")], check=True)
