@@ -106,7 +106,8 @@ def main():
     seen["read status"] = read_status
     seen["when"] = {}
     for folder in sorted(SESSIONS.glob("when *")):
-        _, seen["when"][folder.name] = run_session(folder, results / folder.name, [WORKLOAD, "0", str(READS), str(PREADS)])
+        command = [WORKLOAD, "0", str(READS), str(PREADS)]
+        _, seen["when"][folder.name] = run_session(folder, results / folder.name, command)
     seen["cycles"] = cycles(SessionFolder.open(SESSIONS / "reads"))
     seen["left"] = Path("/proc/ptap_kernel").exists() or "ptap_kernel" in Path("/proc/modules").read_text()
     (results / "results.json").write_text(json.dumps(seen))
