@@ -15,7 +15,7 @@ from unwind.trace_builder import Hit
 
 
 class WantedTraces:
-    """Decides trace by trace, and counts in `account`; what stays undecided is wanted.
+    """Decides trace by trace, and counts in `account`; what stays undecided is wanted, and marked.
 
     `predicate` is decided here. `at_probe` was decided by the kernel module, but for the records that say otherwise.
     """
@@ -36,6 +36,7 @@ class WantedTraces:
             self._account.unwanted = (self._account.unwanted or 0) + 1
         elif verdict is Verdict.UNKNOWN:
             self._account.undecided += 1
+            trace.undecided = True
         return verdict is not Verdict.FALSE
 
     def _verdict(self, trace: Trace, sample: Sample, knowledge: Knowledge) -> Verdict:

@@ -48,7 +48,7 @@ PREDICATES = {
     "direct": 'not direct_caller("ksys_read") and comm() == "workload"',
     "depth": "kernel_depth() > 2 and kernel_depth() < 100",
     "task": 'comm() == "nobody" or pid() == 0x7fffffff',
-    "undecided": 'user_caller("main") or caller("ksys_read", 2) and kernel_depth() >= 100',
+    "undecided": 'user_caller("no_such_function") or caller("ksys_read", 2) and kernel_depth() >= 100',
 }
 """By their sessions, which probe vfs_read."""
 

@@ -82,6 +82,16 @@ def _report(booted, name: str, *options: str) -> tuple[list[dict], str]:
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
+def test_what_the_report_cannot_decide_either_is_marked(booted):
+    """No stack has that caller; where user frames are missing, nobody knows."""
+    traces, told = _report(booted, "undecided")
+    hits, not_wanted, undecided = map(
+        int, re.search(r"(\d+) hits, .*, (\d+) not wanted, (\d+) undecided", told).groups()
+    )
+    assert hits == not_wanted + undecided >= _READS + _PREADS
+    assert undecided == len(traces) and all(trace["undecided"] for trace in traces)
+
+
 def test_the_report_decides_as_the_probe(booted):
     """The names in the traces of all hits say what the probe said by addresses."""
     traces, told = _report(booted, "depth", "--when", PREDICATES["caller"])
