@@ -143,7 +143,7 @@ class Operation(IntEnum):
     IN_FILE = 3
     """Any frame lies in the file."""
     ELSEWHERE = 4
-    """Never true, unknown where a frame of the sides lies in code that no set speaks of."""
+    """Never true, unknown where a frame of the sides lies in no file of the program."""
     COMPARE = 5
     """The measure compares so with `value`."""
     COMM = 6

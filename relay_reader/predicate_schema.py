@@ -67,7 +67,7 @@ OPERATION = (
     ("CALLER", 1, "a frame above the probed one lies in the set; `value` 0, or how many frames above are looked at"),
     ("DIRECT_CALLER", 2, "the frame above the probed one lies in the set"),
     ("IN_FILE", 3, "any frame lies in the file"),
-    ("ELSEWHERE", 4, "never true, unknown where a frame of the sides lies in code that no set speaks of"),
+    ("ELSEWHERE", 4, "never true, unknown where a frame of the sides lies in no file of the program"),
     ("COMPARE", 5, "the measure compares so with `value`"),
     ("COMM", 6, "the thread is called `text`"),
     ("AND", 7, "both"),

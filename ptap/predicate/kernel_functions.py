@@ -51,12 +51,7 @@ class KernelFunctions:
                 return None
             ranges = self._listed.code_of(name_matcher(pattern))
             return FunctionCode(ranges, ranges)  # calls that are inlined have no symbols
-        if file is not None and not self._symbolizer.has_debug_information:
-            return None
-        found = self._symbolizer.function_ranges(pattern, file)
-        if found is None:
-            return None
-        return FunctionCode(_pairs(found.anywhere), _pairs(found.innermost))
+        return code_of(self._symbolizer, pattern, file)
 
     @cached_property
     def _symbolizer(self) -> Symbolizer:
@@ -73,6 +68,16 @@ class KernelFunctions:
         """Names of functions that may have been meant."""
         names = self._listed.names() if self._listed is not None else self._symbolizer.function_names()
         return nearest_names(pattern, names)
+
+
+def code_of(symbolizer: Symbolizer, pattern: str, file: str | None) -> FunctionCode | None:
+    """Where a file's functions of that name are; None where source files, or any names, cannot be told."""
+    if file is not None and not symbolizer.has_debug_information:
+        return None
+    found = symbolizer.function_ranges(pattern, file)
+    if found is None:
+        return None
+    return FunctionCode(_pairs(found.anywhere), _pairs(found.innermost))
 
 
 def _pairs(ranges: NDArray[np.uint64]) -> list[Range]:

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ptap.predicate.expression import And, Caller, CommIs, InModule, Measured, Not, Or, Predicate, Term
+from ptap.predicate.expression import And, Caller, CommIs, InModule, Measured, Not, Or, Predicate, Term, UserCaller
 from ptap.predicate.kernel_functions import FunctionCode, Range
 from ptap.predicate.trace_verdict import module_matches
 from relay_reader import predicate_schema as schema
 from relay_reader.predicate_layout import (
     FILE_KERNEL,
     PREDICATE_DEPTH,
+    PREDICATE_FILES,
     PREDICATE_INSTRUCTIONS,
     PREDICATE_RANGES,
     Comparison,
@@ -42,6 +43,21 @@ class Functions(Protocol):
 
     def nearest(self, pattern: str) -> list[str]:
         """Names that may have been meant."""
+
+
+class UserFile(Protocol):
+    """A program or library whose frames the probe can tell (`UserFunctions`)."""
+
+    @property
+    def path(self) -> str:
+        """Where it is mapped from."""
+
+    @property
+    def build_id(self) -> bytes:
+        """By which the probe knows it."""
+
+    def find(self, pattern: str, file: str | None) -> FunctionCode | None:
+        """Its functions of a name; None where that cannot be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +123,17 @@ class CompiledPredicate:
     """Sentences for people: what was not found, or is left to be decided afterwards."""
 
 
-def compile_predicate(predicate: Predicate, functions: Functions, inside: bool = False) -> CompiledPredicate:
+def compile_predicate(
+    predicate: Predicate, functions: Functions, inside: bool = False, files: Sequence[UserFile] = ()
+) -> CompiledPredicate:
     """The program for probes in the kernel; `inside` when not all of them are where functions begin or return.
 
-    Raises ProgramError and what `functions` raises.
+    `files` are those whose tables the probe has: no frame of another one is known there. Raises ProgramError and what
+    `functions` and `files` raise.
     """
-    compiler = _Compiler(functions)
+    if len(files) > PREDICATE_FILES:
+        raise ProgramError(f"--when: stacks through more than {PREDICATE_FILES} programs and libraries")
+    compiler = _Compiler(functions, files)
     compiler.program.inside = inside
     compiler.put(predicate, 0)
     program = compiler.program
@@ -126,16 +147,16 @@ def compile_predicate(predicate: Predicate, functions: Functions, inside: bool =
 class _Compiler:
     """Puts one predicate into one program."""
 
-    def __init__(self, functions: Functions) -> None:
+    def __init__(self, functions: Functions, files: Sequence[UserFile]) -> None:
         self._functions = functions
-        self.program = Program(functions.known)
+        self._files = files
+        self.program = Program(functions.known, files=[file.build_id for file in files])
         self.notes: list[str] = []
         self._sets: dict[tuple[str, str | None, bool], int | None] = {}
 
     def put(self, predicate: Predicate, below: int) -> None:
         """Append the instructions that leave the verdict of `predicate` on a stack with `below` others."""
-        if below >= PREDICATE_DEPTH:
-            raise ProgramError(f"--when has more than {PREDICATE_DEPTH} parentheses in one another")
+        self._check_depth(below)
         if isinstance(predicate, Not):
             self.put(predicate.part, below)
             self._append(Instruction(Operation.NOT))
@@ -143,28 +164,68 @@ class _Compiler:
             self.put(predicate.left, below)
             self.put(predicate.right, below + 1)
             self._append(Instruction(Operation.AND if isinstance(predicate, And) else Operation.OR))
+        elif isinstance(predicate, UserCaller) and predicate.module is None:
+            # To look for the function in every file would take long: whoever reads the records has the names.
+            self._append(Instruction(Operation.UNDECIDABLE))
+            self._check_depth(below + 1)
+            self._append(Instruction(Operation.COMPARE, Measure.USER_DEPTH, 0, Comparison.GREATER))
+            self._append(Instruction(Operation.AND))
         else:
-            self._append(self._term(predicate))
+            for number, instruction in enumerate(self._term(predicate)):
+                self._append(instruction)
+                if number > 0:
+                    self._check_depth(below + 1)
+                    self._append(Instruction(Operation.OR))
+
+    @staticmethod
+    def _check_depth(below: int) -> None:
+        if below >= PREDICATE_DEPTH:
+            raise ProgramError(f"--when has more than {PREDICATE_DEPTH} parentheses in one another")
 
     def _append(self, instruction: Instruction) -> None:
         self.program.instructions.append(instruction)
 
-    def _term(self, term: Term) -> Instruction:
+    def _term(self, term: Term) -> list[Instruction]:
+        """Of which any has to hold."""
         if isinstance(term, Caller):
             number = self._set(term)
             if number is None:
-                return Instruction(Operation.UNDECIDABLE)
+                return [Instruction(Operation.UNDECIDABLE)]
             operation = Operation.DIRECT_CALLER if term.direct else Operation.CALLER
-            return Instruction(operation, number, value=term.limit or 0)
+            return [Instruction(operation, number, value=term.limit or 0)]
         if isinstance(term, Measured):
-            return Instruction(Operation.COMPARE, term.measure, term.value, term.comparison)
+            return [Instruction(Operation.COMPARE, term.measure, term.value, term.comparison)]
         if isinstance(term, CommIs):
-            return Instruction(Operation.COMM, text=term.name.encode())
-        if isinstance(term, InModule):
-            if module_matches("[kernel]", term.module):
-                return Instruction(Operation.COMPARE, Measure.KERNEL_DEPTH, 0, Comparison.GREATER)
-            return Instruction(Operation.ELSEWHERE, Side.BOTH)
-        return Instruction(Operation.ELSEWHERE, Side.USER)
+            return [Instruction(Operation.COMM, text=term.name.encode())]
+        return self._in_module(term) if isinstance(term, InModule) else self._user_caller(term)
+
+    def _in_module(self, term: InModule) -> list[Instruction]:
+        if module_matches("[kernel]", term.module):
+            return [Instruction(Operation.COMPARE, Measure.KERNEL_DEPTH, 0, Comparison.GREATER)]
+        found = [Instruction(Operation.IN_FILE, number) for number in self._files_of(term.module)]
+        found = found or [Instruction(Operation.ELSEWHERE, Side.USER)]
+        # Frames that are not of vmlinux are of a module, of which the probe does not know the name.
+        if "/" not in term.module and ".so" not in term.module:
+            found.append(Instruction(Operation.ELSEWHERE, Side.KERNEL))
+        return found
+
+    def _user_caller(self, term: UserCaller) -> list[Instruction]:
+        assert term.module is not None
+        found = []
+        for number in self._files_of(term.module):
+            code = self._files[number - 1].find(term.function, term.file)
+            if code is None:
+                return [Instruction(Operation.UNDECIDABLE)]
+            found.append(Instruction(Operation.CALLER, self._add_set(number, code.anywhere), value=term.limit or 0))
+        return found or [Instruction(Operation.ELSEWHERE, Side.USER)]
+
+    def _files_of(self, name: str) -> list[int]:
+        """The numbers of the files that `name` means."""
+        return [number for number, file in enumerate(self._files, 1) if module_matches(file.path, name)]
+
+    def _add_set(self, file: int, ranges: Sequence[Range]) -> int:
+        self.program.sets.append((file, ranges))
+        return len(self.program.sets) - 1
 
     def _set(self, term: Caller) -> int | None:
         """The number of the set of a caller's code; None where it cannot be told."""
@@ -186,5 +247,4 @@ class _Compiler:
                 f"--when: vmlinux has no function {name}: only in modules can there be one"
                 + (f"; the nearest names: {', '.join(nearest)}" if nearest else "")
             )
-        self.program.sets.append((FILE_KERNEL, ranges))
-        return len(self.program.sets) - 1
+        return self._add_set(FILE_KERNEL, ranges)

@@ -120,12 +120,19 @@ static enum ptap_verdict in_file(const struct ptap_predicate_input *input, uint3
 	return found;
 }
 
-static enum ptap_verdict elsewhere(const struct ptap_predicate_input *input, uint32_t sides)
+static enum ptap_verdict elsewhere(const struct ptap_predicate *predicate, const struct ptap_predicate_input *input,
+				   uint32_t sides)
 {
-	if ((input->whole & sides) != sides || (sides & PTAP_SIDE_USER && input->count > input->kernel_count))
+	uint32_t begin = sides & PTAP_SIDE_KERNEL ? 0 : input->kernel_count;
+	uint32_t end = sides & PTAP_SIDE_USER ? input->count : input->kernel_count;
+
+	if ((input->whole & sides) != sides)
 		return PTAP_VERDICT_UNKNOWN;
-	for (uint32_t index = 0; sides & PTAP_SIDE_KERNEL && index < input->kernel_count; index++) {
-		if (input->frames[index].file != PTAP_FILE_KERNEL)
+	for (uint32_t index = begin; index < end; index++) {
+		uint32_t file = input->frames[index].file;
+
+		if ((file == PTAP_FILE_KERNEL) != (index < input->kernel_count) ||
+		    file > predicate->program->file_count)
 			return PTAP_VERDICT_UNKNOWN;
 	}
 	return PTAP_VERDICT_FALSE;
@@ -218,7 +225,7 @@ static enum ptap_verdict term(const struct ptap_predicate *predicate, const stru
 	case PTAP_OPERATION_IN_FILE:
 		return in_file(input, instruction->operand);
 	case PTAP_OPERATION_ELSEWHERE:
-		return elsewhere(input, instruction->operand);
+		return elsewhere(predicate, input, instruction->operand);
 	case PTAP_OPERATION_COMM:
 		return verdict_of(same_name(input->comm, instruction->text));
 	case PTAP_OPERATION_UNDECIDABLE:

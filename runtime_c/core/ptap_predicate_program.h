@@ -23,7 +23,7 @@ enum ptap_operation {
 	PTAP_OPERATION_CALLER = 1, /* a frame above the probed one lies in the set; `value` 0, or how many frames above are looked at */
 	PTAP_OPERATION_DIRECT_CALLER = 2, /* the frame above the probed one lies in the set */
 	PTAP_OPERATION_IN_FILE = 3, /* any frame lies in the file */
-	PTAP_OPERATION_ELSEWHERE = 4, /* never true, unknown where a frame of the sides lies in code that no set speaks of */
+	PTAP_OPERATION_ELSEWHERE = 4, /* never true, unknown where a frame of the sides lies in no file of the program */
 	PTAP_OPERATION_COMPARE = 5, /* the measure compares so with `value` */
 	PTAP_OPERATION_COMM = 6, /* the thread is called `text` */
 	PTAP_OPERATION_AND = 7, /* both */

@@ -72,8 +72,9 @@ def _possible(program: Program, term: Instruction, stack: Stack) -> set[bool]:
         return {False} if stack.whole_on(Side.USER) and FILE_UNKNOWN not in files else {True, False}
     if term.operation is Operation.ELSEWHERE:
         in_kernel = {file for _, file in stack.frames[: stack.kernel_count]} if term.operand & Side.KERNEL else set()
-        of_user = stack.frames[stack.kernel_count :] if term.operand & Side.USER else []
-        known = stack.whole_on(term.operand) and in_kernel <= {FILE_KERNEL} and not of_user
+        of_user = {file for _, file in stack.frames[stack.kernel_count :]} if term.operand & Side.USER else set()
+        told = set(range(1, len(program.files) + 1))
+        known = stack.whole_on(term.operand) and in_kernel <= {FILE_KERNEL} and of_user <= told
         return {False} if known else {True, False}
     file, ranges = program.sets[term.operand]
     if file == FILE_KERNEL and stack.kernel_count == 0:

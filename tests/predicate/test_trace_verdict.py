@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from program_twin import Stack, evaluate
 
 from cfi_tables.layout import StopReason
+from ptap.predicate.expression import UserCaller, terms
 from ptap.predicate.kernel_functions import FunctionCode
 from ptap.predicate.knowledge import Knowledge
 from ptap.predicate.parse import parse_predicate
 from ptap.predicate.program import compile_predicate
 from ptap.predicate.trace_verdict import module_matches, trace_verdict
-from relay_reader.predicate_layout import FILE_KERNEL, FILE_OTHER, Side, Verdict
+from relay_reader.predicate_layout import FILE_KERNEL, FILE_UNKNOWN, Side, Verdict
 from unwind.trace import Trace, TraceFrame
 
 # A kernel of six functions of 10 bytes; in the last three of each f, g is inlined, and h in the last of those.
@@ -29,9 +30,13 @@ def _chain(address: int) -> list[str]:
 
 
 class _Functions:
-    """Where they are, found by asking of each address."""
+    """Where they are, found by asking of each address: of the kernel, or of a file that has the same code."""
 
     known = (0, 10 * len(_NAMES))
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+        self.build_id = path.encode()
 
     def find(self, pattern: str, file: str | None) -> FunctionCode | None:
         chains = [[fnmatchcase(name, pattern) for name in _chain(address)] for address in range(*self.known)]
@@ -46,22 +51,29 @@ def _runs(wanted: list[bool]) -> list[tuple[int, int]]:
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
-def _trace(addresses: list[int], user: list[str]) -> Trace:
+_FILES = ("/usr/lib/libc.so.6", "/opt/prog", "/opt/other")
+"""The last one's table the probe does not have."""
+
+
+def _trace(addresses: list[int], user: list[tuple[int, int]]) -> Trace:
     frames = []
-    for address in addresses:
+    for space, module, address in [("kernel", "[kernel]", address) for address in addresses] + [
+        ("user", _FILES[file], address) for address, file in user
+    ]:
         chain = _chain(address)
-        frames += [
-            TraceFrame("kernel", address, "[kernel]", function=name, inlined=name != chain[-1]) for name in chain
-        ]
-    frames += [TraceFrame("user", 1, "/usr/lib/libc.so.6", function=name) for name in user]
+        frames += [TraceFrame(space, address, module, function=name, inlined=name != chain[-1]) for name in chain]
     return Trace("probe", 0, 0, 5, 6, "comm", 1, StopReason.END_OF_STACK, frames)
 
 
 _functions = st.sampled_from([*_NAMES, "g", "h", "f*", "nothing"])
+_modules = st.sampled_from(["libc.so.6", "prog", "opt/*", "none"])
 _limits = st.sampled_from(["", ", 1", ", 2", ", 3"])
 _terms = st.one_of(
     st.builds('caller("{}"{})'.format, _functions, _limits),
     st.builds('direct_caller("{}")'.format, _functions),
+    st.builds('user_caller("{}", "{}"{})'.format, _modules, _functions, _limits),
+    st.builds('user_caller("{}"{})'.format, _functions, _limits),
+    st.builds('called_from("{}")'.format, st.sampled_from(["libc.so.6", "prog", "/opt/*", "kernel", "none.so"])),
     st.builds("{}() {} {}".format, st.sampled_from(["depth", "kernel_depth", "user_depth", "pid", "tid"]),
               st.sampled_from(["==", "!=", "<", "<=", ">", ">="]), st.integers(0, 8)),
     st.builds('comm() == "{}"'.format, st.sampled_from(["comm", "other"])),
@@ -81,20 +93,29 @@ _texts = st.recursive(
 @given(
     text=_texts,
     addresses=st.lists(st.integers(0, 10 * len(_NAMES) - 1), min_size=1, max_size=6),
-    user=st.lists(st.sampled_from(["u", "fa"]), max_size=3),
+    user=st.lists(st.tuples(st.integers(0, 10 * len(_NAMES) - 1), st.integers(0, 2)), max_size=4),
     whole=st.sampled_from([Side.KERNEL, Side.BOTH, None]),
     is_return=st.booleans(),
 )
 def test_names_and_addresses_tell_the_same(text, addresses, user, whole, is_return):
-    """By the trace's names, and by the program for the probe; both know which frames are missing."""
+    """By the trace's names, and by the program for the probe; both know which frames are missing.
+
+    The probe may know less: of files whose tables it does not have, and of functions without a file.
+    """
     predicate = parse_predicate(text)
     if not is_return:
         addresses[0] -= addresses[0] % 10  # a function's first instruction
-    program = compile_predicate(predicate, _Functions()).program
-    frames = [(address, FILE_KERNEL) for address in addresses] + [(1, FILE_OTHER) for _ in user]
+    files = [_Functions(path) for path in _FILES[:-1]]
+    program = compile_predicate(predicate, _Functions(), files=files).program
+    frames = [(address, FILE_KERNEL) for address in addresses]
+    frames += [(address, file + 1 if file < len(files) else FILE_UNKNOWN) for address, file in user]
     stack = Stack(frames, len(addresses), int(whole or 0), 0 if is_return else 1, 5, 6, b"comm")
     knowledge = Knowledge(whole, 0, 1) if is_return else Knowledge(whole, 1)
-    assert trace_verdict(predicate, _trace(addresses, user), knowledge) == evaluate(program, stack)
+    at_probe, afterwards = evaluate(program, stack), trace_verdict(predicate, _trace(addresses, user), knowledge)
+    callers = [term.module for term in terms(predicate) if isinstance(term, UserCaller)]
+    is_told = all(module and any(module_matches(file.path, module) for file in files) for module in callers)
+    knows_less = not is_told or any(file == len(files) for _, file in user)
+    assert at_probe == afterwards or (knows_less and at_probe is Verdict.UNKNOWN)
 
 
 def _user_trace(*frames: tuple[str | None, str | None, bool]) -> Trace:
