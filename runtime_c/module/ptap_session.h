@@ -14,6 +14,7 @@
 #include "ptap_record.h"
 #include "ptap_ring.h"
 #include "ptap_slices.h"
+#include "ptap_user_walk.h"
 #include "ptap_walk.h"
 
 #define PTAP_MAXIMUM_TABLES 64
@@ -37,6 +38,7 @@ struct ptap_cpu {
 	struct ptap_stack_words words;
 	struct ptap_frame frames[PTAP_MAXIMUM_FRAMES];
 	unsigned long oracle[PTAP_ORACLE_FRAMES];
+	struct ptap_user_walk user;
 };
 
 struct ptap_probe;
@@ -55,6 +57,7 @@ struct ptap_session {
 	u32 maximum_frames;
 	u32 slices;
 	u32 flags;
+	u32 flat_bytes;
 	struct ptap_cpu **cpus; /* by number; null for one that is not possible */
 	char error[200]; /* why the last message was refused, for people */
 };
