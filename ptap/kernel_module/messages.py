@@ -13,6 +13,9 @@ ANCHORS = ("init_task", "register_kprobe", "schedule", "vfree")
 TRAMPOLINES = ("arch_rethook_trampoline", "__kretprobe_trampoline", "kretprobe_trampoline")
 """What return probes put in place of return addresses, by the kernel's release."""
 
+DEFAULT_FLAT_BYTES = 8192
+"""As much as perf copies of a stack when nothing else is said."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordOptions:
@@ -22,6 +25,8 @@ class RecordOptions:
     """A CPU, a power of two."""
     maximum_frames: int = layout.MAXIMUM_FRAMES
     slices: layout.Slices = layout.Slices.WORDS
+    flat_bytes: int = DEFAULT_FLAT_BYTES
+    """Of a user stack that is copied as it is, at the most; a multiple of 8."""
     oracle: bool = False
     """Record what the kernel's own unwinder says, too: for tests."""
 
@@ -63,6 +68,8 @@ def start(options: RecordOptions) -> bytes:
         maximum_frames=options.maximum_frames,
         slices=int(options.slices),
         flags=layout.START_FLAG_ORACLE if options.oracle else 0,
+        flat_bytes=options.flat_bytes,
+        reserved=0,
     )
     return message(layout.MessageKind.START, body)
 
