@@ -63,11 +63,12 @@ class Collector:
     def _until_done(self, command: list[str], duration: float | None) -> int:
         end = time.monotonic() + duration if duration is not None else None
         child = subprocess.Popen(command) if command else None
-        if child is not None:
-            self._follower.tell(child.pid)
+        told = child is None
         while not self._enough and (end is None or time.monotonic() < end):
             if child is not None and child.poll() is not None:
                 break
+            # Between exec and the first instruction a process has no mappings yet.
+            told = told or (child is not None and self._follower.tell(child.pid))
             if not self._read_all():
                 time.sleep(_IDLE_S)
         if child is None:

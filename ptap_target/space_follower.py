@@ -67,9 +67,8 @@ class SpaceFollower:
         """Tell the module of the mappings of process `pid`; False when it is gone, or changes too fast."""
         for _ in range(_TRIES):
             try:
-                start_stack = _start_stack(pid)
-                mappings = self._mappings(pid)
-                if not mappings or _start_stack(pid) != start_stack:
+                start_stack, mappings = self._mappings_of(pid)
+                if not mappings:
                     continue
             except (OSError, ValueError, IndexError):
                 return False  # it has ended meanwhile
@@ -99,6 +98,12 @@ class SpaceFollower:
             images = {identity.build_id or "": content}
             self._vdso = identity, ""
         self._write(space_record(time.monotonic_ns(), pid, self._generation, start_stack, mappings, images))
+
+    def _mappings_of(self, pid: int) -> tuple[int, list[SpaceMapping]]:
+        """Where the program's stack began, and its mappings; none where it was replaced meanwhile."""
+        start_stack = _start_stack(pid)
+        mappings = self._mappings(pid)
+        return start_stack, mappings if _start_stack(pid) == start_stack else []
 
     def _mappings(self, pid: int) -> list[SpaceMapping]:
         """The executable mappings, sorted. Raises OSError and ValueError when the process goes meanwhile."""

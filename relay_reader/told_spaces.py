@@ -1,7 +1,7 @@
 """The mappings of processes as a capture of the kernel module tells them, and which of them hold for a hit.
 
-A hit names the mappings that it was walked by, by their generation. Where it had none, those that were told of the same
-program of the same process hold, the last ones before it, else the first ones after it. A process that ended before
+A hit names the mappings that it was walked by, by their generation. Where it had none, what was told of the same program
+of the same process holds: the first mappings after it and, where those leave room, the last ones before it. A process that ended before
 anybody looked has those of the process that it was forked from, if that is known: it began with the same mappings, and
 what tells one program's run from another, where its stack began, is the same, too.
 """
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay_reader.capture import Event, Mapping, MappingAdded, ProcessExeced, Sample
+from relay_reader.capture import Event, Mapping, MappingAdded, ProcessExeced, Sample, UserStack
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class ToldSpaces:
     _by_program: dict[tuple[int, int], list[ToldSpace]] = field(default_factory=dict)
     """(pid, start of the stack) -> in order of time."""
     _by_stack: dict[int, list[ToldSpace]] = field(default_factory=dict)
-    _applied: dict[int, int] = field(default_factory=dict)
-    """pid -> generation."""
+    _applied: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """pid -> generations."""
 
     def add(self, time_ns: int, pid: int, content: bytes) -> None:
         """Take a SPACE record, `content` is what follows its fixed part. Raises ValueError when it is damaged."""
@@ -63,24 +63,28 @@ class ToldSpaces:
             known.append(space)
             known.sort(key=lambda each: each.time_ns)
 
+    def all(self) -> list[ToldSpace]:
+        """Everything that was told, by generation."""
+        return [space for _, space in sorted(self._by_generation.items())]
+
     def events_for(self, sample: Sample, comm: str) -> Iterator[Event]:
         """What makes the mappings of the sample's process those that hold for it."""
-        space = self._space_of(sample)
-        generation = space.generation if space is not None else 0
-        if self._applied.get(sample.pid, 0) == generation:
+        if sample.user_stack is None:
             return
-        self._applied[sample.pid] = generation
+        spaces = self._spaces_of(sample, sample.user_stack)
+        generations = tuple(each.generation for each in spaces)
+        if self._applied.get(sample.pid, ()) == generations:
+            return
+        self._applied[sample.pid] = generations
         yield ProcessExeced(sample.time_ns, sample.pid, comm)
-        for mapping in space.mappings if space is not None else ():
-            yield MappingAdded(sample.time_ns, sample.pid, mapping)
+        for space in spaces:
+            for mapping in space.mappings:
+                yield MappingAdded(sample.time_ns, sample.pid, mapping)
 
-    def _space_of(self, sample: Sample) -> ToldSpace | None:
-        stack = sample.user_stack
-        if stack is None:
-            return self._by_generation.get(self._applied.get(sample.pid, 0))
+    def _spaces_of(self, sample: Sample, stack: UserStack) -> list[ToldSpace]:
+        """What holds for the hit; a later one counts where they differ."""
         if stack.generation in self._by_generation:
-            return self._by_generation[stack.generation]
-        known = self._by_program.get((sample.pid, stack.start_stack)) or self._by_stack.get(stack.start_stack)
-        if not known:
-            return None
-        return known[max(bisect_right(known, sample.time_ns, key=lambda each: each.time_ns) - 1, 0)]
+            return [self._by_generation[stack.generation]]
+        known = self._by_program.get((sample.pid, stack.start_stack)) or self._by_stack.get(stack.start_stack, [])
+        after = bisect_right(known, sample.time_ns, key=lambda each: each.time_ns)
+        return known[max(after - 1, 0) : after + 1]

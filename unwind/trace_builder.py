@@ -31,6 +31,7 @@ from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
 from unwind.stop_text import LIVE_MEMORY_REMEDY, stop_text
 from unwind.symbolize.function_name import demangled
 from unwind.symbolize.symbol_frame import SymbolFrame
+from unwind.told_chain import told_stack
 from unwind.trace import Trace, TraceFrame
 
 
@@ -166,6 +167,9 @@ class TraceBuilder:
     def _walk(self, sample: Sample) -> WalkedStack:
         """The user stack, through memory too that was mapped since the source last told of mappings."""
         space = self.spaces.of(sample.pid)
+        told = sample.user_stack
+        if told is not None and not sample.slices:
+            return told_stack(told.chain, told.stop, told.stop_detail, space, self.catalog, sample.pid)
         stack = self._walker.walk(sample, space)
         while self._live and stack.stop is StopReason.NO_MAPPING and sample.read_memory is not None:
             mapping = executable_mapping(sample.pid, stack.detail)

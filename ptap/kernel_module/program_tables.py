@@ -12,7 +12,7 @@ from typing import Any
 
 from cfi_tables.cache import table_for
 from cfi_tables.debug_file import find_debug_file
-from cfi_tables.elf_image import EM_X86_64, ElfError, ElfImage
+from cfi_tables.elf_image import EM_X86_64, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, ElfError, ElfImage
 from cfi_tables.table import CompactTable, TableError
 from ptap.probe.program_path import library_closure
 
@@ -60,16 +60,23 @@ def _table(image: ElfImage) -> CompactTable | None:
 
 def _vdsos(vmlinux: ElfImage) -> Iterator[ElfImage]:
     """The images in the kernel that it maps into every process; it holds them as they are, at the start of a page."""
-    content = vmlinux.data.tobytes()
-    at = content.find(_ELF)
-    while at >= 0:
-        piece = content[at : at + _LARGEST_VDSO]
-        if at and _VDSO_NAME in piece:
-            try:
-                image = ElfImage.from_bytes(piece, "[vdso]")
-            except ElfError:
-                pass
-            else:
-                if image.machine == EM_X86_64:
-                    yield image
-        at = content.find(_ELF, at + len(_ELF))
+    for section in vmlinux.section_list:
+        if not section.flags & SHF_ALLOC or section.flags & SHF_EXECINSTR or section.type == SHT_NOBITS:
+            continue
+        content = vmlinux.contents(section).tobytes()
+        at = content.find(_ELF)
+        while at >= 0:
+            image = _vdso(content[at : at + _LARGEST_VDSO])
+            if image is not None:
+                yield image
+            at = content.find(_ELF, at + len(_ELF))
+
+
+def _vdso(content: bytes) -> ElfImage | None:
+    if _VDSO_NAME not in content:
+        return None
+    try:
+        image = ElfImage.from_bytes(content, "[vdso]")
+    except ElfError:
+        return None
+    return image if image.machine == EM_X86_64 else None

@@ -96,7 +96,8 @@ static void retire(void *memory, struct mm_struct *mm)
 	retired[retired_count++].mm = mm;
 }
 
-static struct user_table *find_table(u64 id)
+/* The place of the first table whose id is not less. */
+static struct user_table *table_place(u64 id)
 {
 	u32 low = 0, high = table_count;
 
@@ -111,6 +112,13 @@ static struct user_table *find_table(u64 id)
 	return tables + low;
 }
 
+static const struct user_table *find_table(u64 id)
+{
+	const struct user_table *table = table_place(id);
+
+	return table < tables + table_count && table->id == id ? table : NULL;
+}
+
 int ptap_space_add_table(const void *message, size_t size)
 {
 	const struct ptap_user_table_message *told = message;
@@ -123,8 +131,8 @@ int ptap_space_add_table(const void *message, size_t size)
 		tables = kvcalloc(PTAP_MAXIMUM_USER_TABLES, sizeof(*tables), GFP_KERNEL);
 	if (!tables)
 		return ptap_refuse(-ENOMEM, "no memory for user tables");
-	place = find_table(told->id);
-	if (place < tables + table_count && place->id == told->id)
+	place = table_place(told->id);
+	if (find_table(told->id))
 		return ptap_refuse(-EEXIST, "a second user table of the id %llu", told->id);
 	if (table_count == PTAP_MAXIMUM_USER_TABLES)
 		return ptap_refuse(-E2BIG, "more than %d user tables", PTAP_MAXIMUM_USER_TABLES);
@@ -157,20 +165,25 @@ static u64 inode_number(const struct vm_area_struct *area)
 #endif
 }
 
-/* Whether `mm`, which is locked, has just this mapping. */
-static int is_mapped(struct mm_struct *mm, const struct ptap_space_mapping *told)
+/* Whether `mm`, which is locked, has just this mapping; adds its pages to those that mm->exec_vm counts. */
+static int is_mapped(struct mm_struct *mm, const struct ptap_space_mapping *told, unsigned long *pages)
 {
 	const struct vm_area_struct *area = find_vma(mm, told->start);
 
-	return area && area->vm_start == told->start && area->vm_end == told->end && (area->vm_flags & VM_EXEC) &&
-	       inode_number(area) == told->inode &&
-	       (!area->vm_file || (u64)area->vm_pgoff << PAGE_SHIFT == told->file_offset);
+	if (!area || area->vm_start != told->start || area->vm_end != told->end || !(area->vm_flags & VM_EXEC) ||
+	    inode_number(area) != told->inode ||
+	    (area->vm_file && (u64)area->vm_pgoff << PAGE_SHIFT != told->file_offset))
+		return 0;
+	if ((area->vm_flags & (VM_EXEC | VM_WRITE | VM_STACK)) == VM_EXEC)
+		*pages += (told->end - told->start) >> PAGE_SHIFT;
+	return 1;
 }
 
-/* Fill `space` by what is told, where all of it is true. */
+/* Fill `space` by what is told, where all of it is true and nothing is missing. */
 static int fill_space(struct ptap_space *space, const struct ptap_space_message *told)
 {
 	const struct ptap_space_mapping *mapping = (const void *)(told + 1);
+	unsigned long pages = 0;
 	u64 before = 0;
 	u32 index;
 
@@ -181,9 +194,9 @@ static int fill_space(struct ptap_space *space, const struct ptap_space_message 
 
 		if (mapping->start < before || mapping->start >= mapping->end)
 			return ptap_refuse(-EINVAL, "mappings that are not sorted");
-		if (table && (table == tables + table_count || table->id != mapping->table))
+		if (mapping->table && !table)
 			return ptap_refuse(-ENOENT, "no user table of the id %llu", mapping->table);
-		if (!is_mapped(space->mm, mapping))
+		if (!is_mapped(space->mm, mapping, &pages))
 			return ptap_refuse(-ESTALE, "process %u has no mapping at %#llx as told", told->pid,
 					   mapping->start);
 		before = mapping->end;
@@ -196,9 +209,11 @@ static int fill_space(struct ptap_space *space, const struct ptap_space_message 
 			.kind = table ? PTAP_MAPPING_MODULE : PTAP_MAPPING_NO_TABLE,
 		};
 	}
+	if (pages != space->mm->exec_vm)
+		return ptap_refuse(-ESTALE, "process %u has more mappings than were told", told->pid);
 	space->generation = told->generation;
 	space->mapping_count = told->mapping_count;
-	space->executable_pages = space->mm->exec_vm;
+	space->executable_pages = pages;
 	return 0;
 }
 

@@ -113,7 +113,7 @@ NOKPROBE_SYMBOL(part_size);
 u32 ptap_user_walk(struct ptap_user_walk *walk, const struct pt_regs *regs)
 {
 	const struct pt_regs *user = user_registers(regs);
-	const struct ptap_space *space = NULL;
+	const struct ptap_space *space;
 
 	walk->flags = 0;
 	if (!user)
@@ -134,9 +134,9 @@ u32 ptap_user_walk(struct ptap_user_walk *walk, const struct pt_regs *regs)
 		walk->frame_count = 0;
 		return part_size(walk);
 	}
-	if (ptap_session.slices != PTAP_SLICES_FLAT)
-		space = trusted_space(walk);
-	walk_frames(walk, space);
+	/* Asked for in any case: whoever follows the processes hears from it. */
+	space = trusted_space(walk);
+	walk_frames(walk, ptap_session.slices == PTAP_SLICES_FLAT ? NULL : space);
 	if (can_be_finished(walk->stop) && ptap_session.slices != PTAP_SLICES_NONE) {
 		walk->flags |= PTAP_HIT_FLAG_USER_FLAT;
 		walk->flat_address = walk->cursor.registers[PTAP_STACK_POINTER] & ~7ull;

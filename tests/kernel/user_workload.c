@@ -128,25 +128,44 @@ APART void forked(void)
 	LEAVE();
 }
 
-/* user_workload NOTES ROUNDS [exec]: with exec, run itself again at the end, in the same process. */
+static void one_round(void)
+{
+	narrow("deep", 60);
+	narrow("shallow", 3);
+	sorted();
+	signalled();
+	forked();
+}
+
+/* Wait until the file is there. */
+static int await(const char *path)
+{
+	for (int tries = 0; tries < 6000 && access(path, F_OK); tries++)
+		usleep(10000);
+	return access(path, F_OK);
+}
+
+/*
+ * user_workload NOTES TOLD ROUNDS [exec]: one round, then, once the file TOLD is there, so many more. With exec, remove
+ * the file and begin anew, as another program of the same process.
+ */
 int main(int argc, char **argv)
 {
-	int rounds = argc > 2 ? atoi(argv[2]) : 1;
+	int rounds = argc > 3 ? atoi(argv[3]) : 1;
 
 	notes = fopen(argv[1], "a");
 	zeroes = open("/dev/zero", O_RDONLY);
 	if (!notes || zeroes < 0)
 		return 1;
 	signal(SIGUSR1, handler);
-	while (rounds-- > 0) {
-		narrow("deep", 60);
-		narrow("shallow", 3);
-		sorted();
-		signalled();
-		forked();
-		usleep(20000);
+	one_round();
+	if (await(argv[2]))
+		return 1;
+	while (rounds-- > 0)
+		one_round();
+	if (argc > 4) {
+		unlink(argv[2]);
+		execv("/proc/self/exe", (char *[]){ argv[0], argv[1], argv[2], argv[3], NULL });
 	}
-	if (argc > 3)
-		execv("/proc/self/exe", (char *[]){ argv[0], argv[1], argv[2], NULL });
 	return 0;
 }
