@@ -38,7 +38,9 @@ struct ptap_walk {
 	struct ptap_frame *frames;
 	uint32_t room; /* of `frames` */
 	uint32_t count; /* out: frames found */
-	uint32_t without_registers; /* leave those of the frames alone */
+	uint32_t without_registers; /* leave those of the frames alone, and their `known` and `carried` */
+	uint32_t generation; /* a number that no other mappings or earlier state of these has; 0: remember no plans */
+	uint32_t unwanted; /* bit r: register r need not be recovered (ptap_registers_needed); one value a generation */
 	struct ptap_scratch *scratch;
 };
 
