@@ -105,7 +105,8 @@ int ptap_make_plan(const uint8_t *table, uint32_t size, int32_t rule, uint32_t u
 	plan->rule = rule;
 	plan->cfa_register = record->cfa_register;
 	plan->cfa_offset = record->cfa_value;
-	plan->is_signal = table[list + 1] & PTAP_RULE_FLAG_SIGNAL_FRAME;
+	plan->is_signal = table[list + 1] & PTAP_RULE_FLAG_SIGNAL_FRAME ? 1 : 0;
+	plan->frame_flags = PTAP_FRAME_HAS_CFA | (plan->is_signal ? PTAP_FRAME_SIGNAL : 0);
 	plan->is_simple = record->cfa_kind == PTAP_CFA_KIND_REGISTER_OFFSET &&
 			  record->cfa_register < PTAP_REGISTER_COUNT && is_simple(plan, table + list, wanted);
 	return 1;

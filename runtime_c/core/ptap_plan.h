@@ -18,7 +18,13 @@
 /* rbx, rbp, r12-r15: preserved across calls (System V ABI AMD64 §3.2.1), so unchanged where no rule names them. */
 #define PTAP_CALLEE_SAVED (1u << 3 | 1u << 6 | 0xfu << 12)
 
-#define PTAP_PLAN_SLOTS 9
+enum ptap_frame_flag {
+	PTAP_FRAME_EXACT = 1, /* the pc was interrupted; else it is a return address */
+	PTAP_FRAME_SIGNAL = 2, /* a signal frame, whose caller was interrupted */
+	PTAP_FRAME_HAS_CFA = 4,
+};
+
+#define PTAP_PLAN_SLOTS 8
 #define PTAP_REMEMBERED_BITS 10
 #define PTAP_REMEMBERED_PLANS (1 << PTAP_REMEMBERED_BITS)
 
@@ -46,10 +52,12 @@ struct ptap_plan {
 	int16_t low; /* bytes from the CFA to the lowest word that is read */
 	uint16_t span; /* bytes from there to behind the highest one */
 	uint8_t is_simple;
-	uint8_t is_signal; /* the caller was interrupted */
+	uint8_t is_signal; /* 1: the caller was interrupted */
+	uint8_t frame_flags; /* what enum ptap_frame_flag says of it */
 	uint8_t cfa_register;
 	uint8_t return_word; /* of the return address, from `low` on */
 	uint8_t slot_count;
+	uint8_t unused[2];
 	struct ptap_slot slots[PTAP_PLAN_SLOTS];
 };
 _Static_assert(sizeof(struct ptap_plan) == 64, "ptap_plan");

@@ -18,12 +18,6 @@
 /* The result of a step that found the caller; any other is an enum ptap_stop_reason. */
 #define PTAP_GO_ON (-1)
 
-enum ptap_frame_flag {
-	PTAP_FRAME_EXACT = 1, /* the pc was interrupted; else it is a return address */
-	PTAP_FRAME_SIGNAL = 2, /* a signal frame, whose caller was interrupted */
-	PTAP_FRAME_HAS_CFA = 4,
-};
-
 /* Where a walk is: the registers of the current frame, whose pc is in the return address column. */
 struct ptap_cursor {
 	uint64_t registers[PTAP_REGISTER_COUNT];

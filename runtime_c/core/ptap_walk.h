@@ -44,6 +44,9 @@ struct ptap_walk {
 	struct ptap_scratch *scratch;
 };
 
+/* The index of the mapping that holds `address`, -1 for none. */
+int32_t ptap_find_mapping(const struct ptap_mapping *mappings, uint32_t count, uint64_t address);
+
 /*
  * Walk from `cursor`, innermost frame first, and put the frames into `walk->frames`; the enum ptap_stop_reason.
  *
