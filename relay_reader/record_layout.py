@@ -170,6 +170,7 @@ SLICES_NONE = 0
 SLICES_WORDS = 1
 
 START_FLAG_ORACLE = 1
+START_FLAG_FORGET = 256
 
 
 class RecordKind(IntEnum):
@@ -232,3 +233,5 @@ class StartFlag(IntEnum):
 
     ORACLE = 1
     """Record what the kernel's own unwinder says, too."""
+    FORGET = 256
+    """Look up every address anew at each hit, to measure what that costs."""

@@ -119,7 +119,10 @@ SLICES = (
     ("NONE", 0, "registers and addresses only"),
     ("WORDS", 1, "the words that the walk read"),
 )
-START_FLAG = (("ORACLE", 1, "record what the kernel's own unwinder says, too"),)
+START_FLAG = (
+    ("ORACLE", 1, "record what the kernel's own unwinder says, too"),
+    ("FORGET", 256, "look up every address anew at each hit, to measure what that costs"),
+)
 ENUMS = {
     "record_kind": RECORD_KIND,
     "hit_flag": HIT_FLAG,

@@ -17,7 +17,7 @@ struct place {
 };
 
 /* Fill `plan`, the one place for `pc`, with what the tables say of that; 0 when they have nothing. */
-static __attribute__((noinline)) int remember(const struct ptap_walk *walk, uint64_t pc, struct ptap_plan *plan)
+static __attribute__((__noinline__)) int remember(const struct ptap_walk *walk, uint64_t pc, struct ptap_plan *plan)
 {
 	int32_t rule, index = ptap_find_mapping(walk->mappings, walk->mapping_count, pc);
 	const struct ptap_mapping *mapping = &walk->mappings[index < 0 ? 0 : index];
@@ -34,7 +34,7 @@ static __attribute__((noinline)) int remember(const struct ptap_walk *walk, uint
 	return 1;
 }
 
-static __attribute__((noinline)) void put_registers(struct ptap_frame *frame, const struct place *place,
+static __attribute__((__noinline__)) void put_registers(struct ptap_frame *frame, const struct place *place,
 						    const uint64_t *registers)
 {
 	frame->known = place->known;
@@ -57,7 +57,8 @@ static inline int is_plain(const struct ptap_plan *plan, const struct ptap_near 
 
 const struct ptap_plan *ptap_follow(struct ptap_walk *walk, struct ptap_cursor *cursor)
 {
-	const struct ptap_near *const near = walk->memory->near;
+	static const struct ptap_near nothing = { .size = 0 };
+	const struct ptap_near *const near = walk->memory->near ? walk->memory->near : &nothing;
 	struct place place = { .previous_cfa = cursor->previous_cfa, .known = cursor->known, .carried = cursor->carried,
 			       .exact = cursor->exact };
 	struct ptap_frame *frame = walk->frames + walk->count, *const first = frame, *const last = walk->frames + walk->room;

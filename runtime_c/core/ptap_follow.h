@@ -13,10 +13,10 @@
  */
 const struct ptap_plan *ptap_follow(struct ptap_walk *walk, struct ptap_cursor *cursor);
 
-/* Whether `walk` has what it takes. */
+/* Whether `walk` remembers anything. Without near memory it gives plans, and follows none. */
 static inline int ptap_may_follow(const struct ptap_walk *walk)
 {
-	return walk->generation && walk->memory->near && walk->scratch->remembered;
+	return walk->generation && walk->scratch->remembered;
 }
 
 #endif

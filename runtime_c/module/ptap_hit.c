@@ -42,7 +42,9 @@ static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 		.room = ptap_session.maximum_frames,
 		.scratch = &cpu->scratch,
 		.without_registers = 1,
-		.generation = ptap_session.generation,
+		/* A number that was not used before has nothing remembered of it. */
+		.generation = ptap_session.flags & PTAP_START_FLAG_FORGET ? ptap_next_generation() :
+									    ptap_session.generation,
 		.unwanted = ~ptap_session.needed,
 	};
 
@@ -71,7 +73,6 @@ static void fill_header(struct ptap_hit *hit, const struct ptap_cpu *cpu, u32 pr
 	hit->probe = probe;
 	hit->flags = walked->flags | (cpu->words.noted.left_out ? PTAP_HIT_FLAG_WORDS_LEFT_OUT : 0);
 	hit->stop = walked->stop;
-	hit->known = PTAP_ALL_REGISTERS;
 	hit->stop_detail = walked->detail;
 	hit->slide = ptap_session.slide;
 	hit->frame_count = walked->frames;
@@ -105,7 +106,9 @@ static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u
 		return 0;
 	fill_header(hit, cpu, probe, &walked);
 	/* The walk has moved the cursor on. */
-	ptap_registers_of(regs, pc, hit->registers);
+	ptap_cursor_at(&cpu->cursor, regs, pc);
+	hit->known = cpu->cursor.known;
+	memcpy(hit->registers, cpu->cursor.registers, sizeof(hit->registers));
 	words = (u64 *)(hit + 1);
 	for (index = 0; index < walked.frames; index++)
 		*words++ = cpu->frames[index].pc;

@@ -73,6 +73,7 @@ u32 ptap_next_generation(void)
 
 	return atomic_inc_return(&last);
 }
+NOKPROBE_SYMBOL(ptap_next_generation);
 
 /* Tables come in any order, mappings are sorted. */
 static void insert_mapping(const struct ptap_mapping *mapping)

@@ -5,8 +5,10 @@
 
 #include "ptap_x86_64.h"
 
-void ptap_registers_of(const struct pt_regs *regs, u64 pc, u64 *registers)
+void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc)
 {
+	u64 *registers = cursor->registers;
+
 	registers[0] = regs->ax;
 	registers[1] = regs->dx;
 	registers[2] = regs->cx;
@@ -24,5 +26,12 @@ void ptap_registers_of(const struct pt_regs *regs, u64 pc, u64 *registers)
 	registers[14] = regs->r14;
 	registers[15] = regs->r15;
 	registers[PTAP_RETURN_ADDRESS] = pc;
+	cursor->known = (1u << PTAP_REGISTER_COUNT) - 1;
+	cursor->carried = 0;
+	cursor->previous_cfa = PTAP_NO_PREVIOUS_CFA;
+	cursor->detail = 0;
+	cursor->frames = 0;
+	cursor->exact = 1;
+	cursor->on_demand = 0;
 }
-NOKPROBE_SYMBOL(ptap_registers_of);
+NOKPROBE_SYMBOL(ptap_cursor_at);

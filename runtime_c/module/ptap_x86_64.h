@@ -7,23 +7,8 @@
 
 #include "ptap_step.h"
 
-#define PTAP_ALL_REGISTERS ((1u << PTAP_REGISTER_COUNT) - 1)
-
-/* The PTAP_REGISTER_COUNT registers of a walk that begins where `regs` stand, at `pc`: all are known. */
-void ptap_registers_of(const struct pt_regs *regs, u64 pc, u64 *registers);
-
-/* The cursor of such a walk. */
-static inline void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc)
-{
-	ptap_registers_of(regs, pc, cursor->registers);
-	cursor->known = PTAP_ALL_REGISTERS;
-	cursor->carried = 0;
-	cursor->previous_cfa = PTAP_NO_PREVIOUS_CFA;
-	cursor->detail = 0;
-	cursor->frames = 0;
-	cursor->exact = 1;
-	cursor->on_demand = 0;
-}
+/* The cursor of a walk that begins where `regs` stand, at `pc`. */
+void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc);
 
 /* Whether `pc` is code of user space. */
 static inline int ptap_is_user_pc(u64 pc)

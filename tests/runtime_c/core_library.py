@@ -23,10 +23,8 @@ Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 _ROOT = Path(__file__).resolve().parents[2] / "runtime_c"
-SOURCES = [
-    _ROOT / "core" / name
-    for name in ("ptap_check.c", "ptap_lookup.c", "ptap_expression.c", "ptap_plan.c", "ptap_step.c", "ptap_follow.c", "ptap_walk.c")
-] + [_ROOT / "host" / "ptap_host.c"]
+_PARTS = ("check", "lookup", "expression", "plan", "step", "follow", "walk")
+SOURCES = [*(_ROOT / "core" / f"ptap_{part}.c" for part in _PARTS), _ROOT / "host" / "ptap_host.c"]
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wconversion"]
 
 
