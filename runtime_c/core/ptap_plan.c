@@ -58,9 +58,9 @@ static int put_slots(struct ptap_plan *plan, const struct listing *listing, uint
 	uint32_t left = listing->saved & wanted & ~(1u << PTAP_RETURN_ADDRESS);
 
 	plan->slot_count = 0;
-	for (uint8_t number = 0; left; number++, left >>= 1) {
-		if (!(left & 1))
-			continue;
+	for (; left; left &= left - 1) {
+		uint8_t number = (uint8_t)__builtin_ctz(left);
+
 		if (plan->slot_count == PTAP_PLAN_SLOTS)
 			return 0;
 		plan->slots[plan->slot_count].number = number;
@@ -72,9 +72,12 @@ static int put_slots(struct ptap_plan *plan, const struct listing *listing, uint
 
 static int is_simple(struct ptap_plan *plan, const uint8_t *list, uint32_t wanted)
 {
-	struct listing listing = { .words = 0 };
+	struct listing listing;
 	uint32_t lost;
 
+	/* All but `at`, of which there is a lot. */
+	listing.listed = listing.saved = listing.same = listing.words = 0;
+	listing.low = listing.high = 0;
 	for (uint32_t index = 0; index < list[0]; index++) {
 		if (!take_entry(&listing, read_u32(list + 4 + 4 * index)))
 			return 0;
