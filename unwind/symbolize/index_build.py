@@ -29,15 +29,15 @@ from unwind.dwarf import constants as C
 from unwind.dwarf.line_header_scan import STRING_SECTIONS
 from unwind.dwarf.line_program import INTERPRETED_RATE
 from unwind.symbolize import index_encoding, symbol_index
+from unwind.symbolize import scan_columns as U
 from unwind.symbolize import scope_rows as S
-from unwind.symbolize import unit_scan as U
 from unwind.symbolize.address_pieces import disjoint_pieces, uncovered
 from unwind.symbolize.index_encoding import EncodedRows
 from unwind.symbolize.index_lookup import IndexLookup
 from unwind.symbolize.name_table import NameTable
 from unwind.symbolize.symbol_index import SymbolIndex
 from unwind.symbolize.symbol_pieces import symbol_pieces
-from unwind.symbolize.unit_scan import SECTIONS
+from unwind.symbolize.unit_scan import SECTIONS, scan_units
 
 if TYPE_CHECKING:
     from unwind.dwarf.debug_info import DebugInfo
@@ -78,7 +78,7 @@ def build_lookup(symbols: ModuleSymbols, plain: bool | None = None) -> IndexLook
     """
     info = symbols.debug_info
     if plain is None:
-        plain = info is None or not compiled_pays(U.scan_units, _size(info) / INTERPRETED_RATE)
+        plain = info is None or not compiled_pays(scan_units, _size(info) / INTERPRETED_RATE)
     data, rows = _Build(symbols, plain).encoded()
     lookup = IndexLookup(SymbolIndex(data, f"symbol index of {symbols.image.path}", sound=True))
     lookup.keep_rows(rows.addresses, rows.scopes, rows.values)

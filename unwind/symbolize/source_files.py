@@ -14,7 +14,7 @@ from cfi_tables.hot_loop import hot_loop, run_hot
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.line_header import base_directory, source_path
 from unwind.dwarf.line_header_scan import STRING_SECTIONS
-from unwind.symbolize import unit_scan as U
+from unwind.symbolize import scan_columns as U
 from unwind.symbolize.name_table import NameTable
 
 if TYPE_CHECKING:
