@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.distinct_values import distinct_values
 from cfi_tables.hot_loop import hot_loop, run_hot
 from unwind.dwarf import constants as C
 from unwind.dwarf.damage import DwarfError
@@ -103,7 +104,7 @@ class EntryNames:
         slow = has_code & (found[:, _KEY] >= 0)
         linked = np.flatnonzero(has_code & ~slow & (found[:, _LINKAGE] >= 0))
         languages = self._rows.facts[:, U.LANGUAGE]
-        with_scopes = [each for each in np.unique(languages).tolist() if has_scopes(each)]
+        with_scopes = [each for each in distinct_values(languages).tolist() if has_scopes(each)]
         scoped = has_code & ~slow & (found[:, _LINKAGE] < 0) & (found[:, _NAME] >= 0)
         in_scopes = np.isin(languages, with_scopes)[entries[:, U.UNIT]] if len(entries) else scoped
         plain = np.flatnonzero(scoped & ~in_scopes)

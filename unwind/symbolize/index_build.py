@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.distinct_values import distinct_values
 from cfi_tables.elf_image import (
     ET_REL,
     PF_X,
@@ -211,7 +212,7 @@ class _Build:
         entries[:, (S.ENTRY_OUTER, S.ENTRY_SCOPE)] = -1
         entries[1:, S.ENTRY_NAME] = self.names.number_of([symbol.name for symbol in named.symbols])
         line_low, line_high = unclaimed[:, S.PIECE_LOW], unclaimed[:, S.PIECE_HIGH]
-        cuts = np.unique(np.concatenate([line_low, line_high, named.low, named.high]))
+        cuts = distinct_values(np.concatenate([line_low, line_high, named.low, named.high]))
         begins, ends = cuts[:-1], cuts[1:]
         line = _covering(line_low, line_high, begins)
         symbol = _covering(named.low, named.high, begins)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.distinct_values import distinct_values
 from cfi_tables.hot_loop import run_hot
 from unwind.dwarf import constants as C
 from unwind.dwarf.abbreviation_scan import completes_elsewhere
@@ -135,7 +136,7 @@ class ScanSources:
         bases = np.array(self._bases, dtype=np.int64)
         source = np.searchsorted(bases, references >> 3, side="right") - 1
         group = source * len(STRING_SECTIONS) + (references & 7)
-        for each in np.unique(group).tolist():
+        for each in distinct_values(group).tolist():
             chosen = np.flatnonzero(group == each)
             member, kind = divmod(each, len(STRING_SECTIONS))
             data = self.all[member].info.sections.get(STRING_SECTIONS[kind])

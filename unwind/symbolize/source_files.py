@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.distinct_values import distinct_values
 from cfi_tables.hot_loop import hot_loop, run_hot
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.line_header import base_directory, source_path
@@ -75,7 +76,7 @@ class SourceFiles:
 
     def _read_strings(self, sources: ScanSources, references: NDArray[np.int64]) -> None:
         """Read all strings that are referred to; line number programs refer to those of the module's own file."""
-        distinct = np.unique(references[references >= 0])
+        distinct = distinct_values(references[references >= 0])
         table = NameTable(sources.plain, len(distinct))
         numbers = np.zeros(len(distinct), dtype=np.int64)
         for kind, section in enumerate(STRING_SECTIONS):
