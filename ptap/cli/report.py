@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     default="/",
     show_default=True,
-    help="Where the files of the machine that the core file comes from lie.",
+    help="Where the files of the machine that FILE comes from lie.",
 )
 @click.option(
     "--vmlinux",
@@ -92,7 +92,7 @@ def command(
 
         predicate = parse_predicate(when) if when is not None else None
         if is_capture(core):
-            capture = CaptureReport(core, vmlinux, predicate)
+            capture = CaptureReport(core, vmlinux, sysroot, predicate)
             stream = open_output(output)
             try:
                 capture.write(_report(form, stream, source, verbose, times=True))

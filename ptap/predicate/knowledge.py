@@ -50,6 +50,10 @@ def knowledge_of(trace: Trace, sample: Sample, hit: Hit | None) -> Knowledge:
 def _whole(trace: Trace, sample: Sample) -> Side | None:
     ended = trace.stop is StopReason.END_OF_STACK
     stack = sample.kernel_stack
+    if stack is not None and sample.user_stack is not None:
+        if not stack.flags & HitFlag.REACHED_USER:
+            return None
+        return Side.BOTH if ended else Side.KERNEL
     if stack is not None:
         if not ended:
             return None

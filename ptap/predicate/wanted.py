@@ -41,8 +41,8 @@ class WantedTraces:
 
     def _verdict(self, trace: Trace, sample: Sample, knowledge: Knowledge) -> Verdict:
         found = Verdict.TRUE
-        stack = sample.kernel_stack
-        if self._at_probe is not None and not (stack is not None and stack.flags & HitFlag.WANTED):
+        recorded = sample.kernel_stack or sample.user_stack
+        if self._at_probe is not None and not (recorded is not None and recorded.flags & HitFlag.WANTED):
             found = trace_verdict(self._at_probe, trace, knowledge)
         if self._predicate is not None:
             found = both(found, trace_verdict(self._predicate, trace, knowledge))

@@ -15,6 +15,7 @@
 #include "ptap_record.h"
 #include "ptap_ring.h"
 #include "ptap_slices.h"
+#include "ptap_user_walk.h"
 #include "ptap_walk.h"
 
 #define PTAP_MAXIMUM_TABLES 64
@@ -38,8 +39,9 @@ struct ptap_cpu {
 	struct ptap_remembered remembered;
 	struct ptap_stack_words words;
 	struct ptap_frame frames[PTAP_MAXIMUM_FRAMES];
-	struct ptap_predicate_frame seen[PTAP_MAXIMUM_FRAMES]; /* the same, for the predicate */
+	struct ptap_predicate_frame seen[PTAP_MAXIMUM_FRAMES + PTAP_MAXIMUM_USER_FRAMES]; /* for the predicate */
 	unsigned long oracle[PTAP_ORACLE_FRAMES];
+	struct ptap_user_walk user;
 };
 
 struct ptap_probe;
@@ -52,12 +54,15 @@ struct ptap_session {
 	u32 anchors; /* that agree on the slide */
 	struct ptap_mapping mappings[PTAP_MAXIMUM_TABLES];
 	u32 mapping_count;
+	u32 generation; /* of the mappings: another number when they change, so that no plan of theirs is used again */
+	u32 needed; /* the registers that walks through them need */
 	u64 trampoline; /* run-time address, 0 for none */
 	struct ptap_probe **probes;
 	u32 probe_count;
 	u32 maximum_frames;
 	u32 slices;
 	u32 flags;
+	u32 flat_bytes;
 	struct ptap_cpu **cpus; /* by number; null for one that is not possible */
 	char error[200]; /* why the last message was refused, for people */
 };
@@ -75,6 +80,9 @@ void ptap_session_stop(void);
 
 /* Forget everything. */
 void ptap_session_free(void);
+
+/* A number for mappings that have changed, or are new, of the kernel or of a process: no others have had it. */
+u32 ptap_next_generation(void);
 
 /* Note for people why something was refused, and return `error`. */
 __printf(2, 3) int ptap_refuse(int error, const char *format, ...);

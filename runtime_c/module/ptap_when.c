@@ -9,6 +9,7 @@
 #include "ptap_predicate.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
+#include "ptap_space.h"
 #include "ptap_when.h"
 
 static struct {
@@ -78,7 +79,7 @@ bool ptap_when_refuses_task(struct ptap_cpu *cpu)
 }
 NOKPROBE_SYMBOL(ptap_when_refuses_task);
 
-/* The frames of the kernel as its predicate sees them. Code outside of vmlinux may be any function of a module. */
+/* The frames of the kernel as predicates see them. Code outside of vmlinux may be any function of a module. */
 static void take_kernel_frames(struct ptap_cpu *cpu, u32 count)
 {
 	const struct ptap_predicate_program *program = when.predicate.program;
@@ -97,28 +98,102 @@ static void take_kernel_frames(struct ptap_cpu *cpu, u32 count)
 }
 NOKPROBE_SYMBOL(take_kernel_frames);
 
-bool ptap_when_refuses_stack(struct ptap_cpu *cpu, u32 count, int stop, u32 *flags)
+/* The number of the file among the program's whose unwind table this is; PTAP_FILE_UNKNOWN for any other. */
+static u32 file_of_table(const u8 *table)
 {
-	struct ptap_predicate_input input = {
-		.frames = cpu->seen,
-		.kernel_count = count,
-		.count = count,
-		.first = *flags & PTAP_HIT_FLAG_RETURN_PROBE ? 0 : 1,
-	};
+	const struct ptap_predicate_program *program = when.predicate.program;
+	const struct ptap_header *header = (const void *)table;
+	u32 index;
+
+	for (index = 0; table && index < program->file_count; index++) {
+		const struct ptap_predicate_file *file = &when.predicate.files[index];
+
+		if (file->build_id_size == header->build_id_size &&
+		    !memcmp(file->build_id, header->build_id, sizeof(file->build_id)))
+			return index + 1;
+	}
+	return PTAP_FILE_UNKNOWN;
+}
+NOKPROBE_SYMBOL(file_of_table);
+
+/* Behind `count` frames of the kernel the user's, as predicates see them; how many these are. */
+static u32 take_user_frames(struct ptap_cpu *cpu, u32 count)
+{
+	const struct ptap_user_walk *walk = &cpu->user;
+	const struct ptap_space *space = current->mm ? ptap_space_of(current->mm) : NULL;
+	u32 index, file = PTAP_FILE_UNKNOWN;
+	s32 mapping = -1;
+
+	/* Told anew since the walk: its mappings are others. */
+	if (space && space->generation != walk->generation)
+		space = NULL;
+	for (index = 0; index < walk->frame_count; index++) {
+		const struct ptap_frame *frame = &walk->frames[index];
+		struct ptap_predicate_frame *seen = &cpu->seen[count + index];
+		u64 before = frame->flags & (PTAP_FRAME_EXACT | PTAP_FRAME_SIGNAL) ? 0 : 1;
+		bool known = space && frame->mapping >= 0 && frame->mapping < space->mapping_count;
+
+		/* Frames side by side are often of one file. */
+		if (known && frame->mapping != mapping) {
+			mapping = frame->mapping;
+			file = file_of_table(space->mappings[mapping].table);
+		}
+		seen->file = known ? file : PTAP_FILE_UNKNOWN;
+		seen->address = frame->pc - before - (known ? space->mappings[frame->mapping].bias : 0);
+	}
+	return index;
+}
+NOKPROBE_SYMBOL(take_user_frames);
+
+static bool refuses(struct ptap_cpu *cpu, struct ptap_predicate_input *input, u32 *flags)
+{
 	enum ptap_verdict verdict;
+
+	input->frames = cpu->seen;
+	input->first = *flags & PTAP_HIT_FLAG_RETURN_PROBE ? 0 : 1;
+	verdict = verdict_on(input);
+	if (verdict == PTAP_VERDICT_FALSE)
+		cpu->unwanted++;
+	else if (verdict == PTAP_VERDICT_TRUE)
+		*flags |= PTAP_HIT_FLAG_WANTED;
+	return verdict == PTAP_VERDICT_FALSE;
+}
+NOKPROBE_SYMBOL(refuses);
+
+bool ptap_when_refuses_kernel(struct ptap_cpu *cpu, u32 count, int stop, u32 *flags)
+{
+	struct ptap_predicate_input input = { .kernel_count = count, .count = count };
 
 	if (!when.program)
 		return false;
 	take_kernel_frames(cpu, count);
-	/* A stack that ends in the kernel has no frames of a user. */
 	if (stop == PTAP_STOP_REASON_END_OF_STACK)
-		input.whole = *flags & PTAP_HIT_FLAG_REACHED_USER ? PTAP_SIDE_KERNEL : PTAP_SIDE_BOTH;
-	verdict = verdict_on(&input);
-	if (verdict == PTAP_VERDICT_FALSE) {
-		cpu->unwanted++;
-		return true;
+		input.whole = PTAP_SIDE_KERNEL;
+	return refuses(cpu, &input, flags);
+}
+NOKPROBE_SYMBOL(ptap_when_refuses_kernel);
+
+bool ptap_when_refuses_stack(struct ptap_cpu *cpu, u32 count, int stop, u32 *flags)
+{
+	struct ptap_predicate_input input = { .kernel_count = count, .count = count };
+
+	if (!when.program || *flags & PTAP_HIT_FLAG_WANTED)
+		return false;
+	if (stop == PTAP_STOP_REASON_END_OF_STACK)
+		input.whole = PTAP_SIDE_KERNEL;
+	if (!(*flags & PTAP_HIT_FLAG_USER_STACK)) {
+		/* A task that never was in user space has no frames there; behind any other the rest is not known. */
+		if (!(*flags & PTAP_HIT_FLAG_REACHED_USER))
+			input.whole |= PTAP_SIDE_USER;
+	} else {
+		input.count += take_user_frames(cpu, count);
+		if (cpu->user.stop == PTAP_STOP_REASON_END_OF_STACK)
+			input.whole |= PTAP_SIDE_USER;
 	}
-	*flags |= verdict == PTAP_VERDICT_TRUE ? PTAP_HIT_FLAG_WANTED : PTAP_HIT_FLAG_UNDECIDED;
+	if (refuses(cpu, &input, flags))
+		return true;
+	if (!(*flags & PTAP_HIT_FLAG_WANTED))
+		*flags |= PTAP_HIT_FLAG_UNDECIDED;
 	return false;
 }
 NOKPROBE_SYMBOL(ptap_when_refuses_stack);

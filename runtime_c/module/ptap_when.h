@@ -16,8 +16,14 @@ void ptap_when_free(void);
 bool ptap_when_refuses_task(struct ptap_cpu *cpu);
 
 /*
- * Whether the stack of the `count` frames that were walked is not wanted, which is counted then. Else `flags`, the
- * hit's, get PTAP_HIT_FLAG_WANTED or PTAP_HIT_FLAG_UNDECIDED where there is a predicate. At a probe.
+ * Whether the `count` frames of the kernel, where the walk ended with `stop`, tell that the stack is not wanted, which is
+ * counted then. Where they tell that it is, `flags`, the hit's, get PTAP_HIT_FLAG_WANTED. At a probe.
+ */
+bool ptap_when_refuses_kernel(struct ptap_cpu *cpu, u32 count, int stop, u32 *flags);
+
+/*
+ * The same by all frames, when the user's were walked: those that are wanted get PTAP_HIT_FLAG_WANTED, and where that
+ * is not known, PTAP_HIT_FLAG_UNDECIDED.
  */
 bool ptap_when_refuses_stack(struct ptap_cpu *cpu, u32 count, int stop, u32 *flags);
 

@@ -21,7 +21,6 @@ from ptap.kernel_module.kernel_point import parse_kernel_point
 from ptap.kernel_module.messages import RecordOptions
 from ptap.kernel_module.places import KernelPlace
 from ptap.kernel_module.session import write_session
-from ptap.kernel_module.wanted_stacks import wanted_stacks
 from relay_reader.module_capture import ModuleCapture
 from unwind.kallsyms import Kallsyms
 
@@ -115,8 +114,7 @@ def _boot(release: str, folder: Path) -> Booted:
     write_session(headers, image, reads, RecordOptions(), sessions / "reads", listed)
     write_session(headers, image, reads, RecordOptions(ring_bytes=1 << 18), sessions / "small", listed)
     for name, when in PREDICATES.items():
-        wanted, _ = wanted_stacks(when, image, listed)
-        write_session(headers, image, reads, RecordOptions(), sessions / f"when {name}", listed, wanted)
+        write_session(headers, image, reads, RecordOptions(), sessions / f"when {name}", listed, (), when)
     workload = folder / "workload"
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(workload), str(_HERE / "workload.c")], check=True)
