@@ -25,7 +25,7 @@ Bytes = npt.NDArray[np.uint8]
 _ROOT = Path(__file__).resolve().parents[2] / "runtime_c"
 SOURCES = [
     _ROOT / "core" / name
-    for name in ("ptap_check.c", "ptap_lookup.c", "ptap_expression.c", "ptap_step.c", "ptap_walk.c")
+    for name in ("ptap_check.c", "ptap_checksum.c", "ptap_lookup.c", "ptap_expression.c", "ptap_step.c", "ptap_walk.c")
 ] + [_ROOT / "host" / "ptap_host.c"]
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wconversion"]
 
