@@ -5,6 +5,7 @@ Results leave the guest through a virtio port as one tar archive; the console is
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ _ACCELERATOR = ("-accel", "tcg,thread=single")
 has changed meanwhile: a breakpoint that is long gone is hit, which the kernel takes for a probe's."""
 _TIMEOUT = 400
 """Seconds: a boot takes ten, and many times that on a machine that is busy."""
+_COMPLAINT = re.compile(
+    r"BUG|WARNING|Oops|Call Trace|soft lockup|rcu.*(stall|kthread starved)|KASAN: |UBSAN: |INFO: (task|trying)|"
+    r"suspicious RCU|general protection|unable to handle|hung task|kmemleak: [1-9]"
+)
 
 
 class GuestFailed(Exception):
@@ -42,6 +47,11 @@ class GuestRun:
     def kernel_log(self) -> str:
         """What dmesg says."""
         return (self.results / "dmesg").read_text(errors="replace")
+
+
+def complaints(kernel_log: str) -> list[str]:
+    """Lines of dmesg that tell of something wrong, by any of the kernel's own checks."""
+    return [line for line in kernel_log.splitlines() if _COMPLAINT.search(line)]
 
 
 def run_guest(
