@@ -249,6 +249,7 @@ SLICES_FRAMES = 2
 SLICES_FLAT = 3
 
 START_FLAG_ORACLE = 1
+START_FLAG_FORGET = 256
 
 
 class RecordKind(IntEnum):
@@ -331,3 +332,5 @@ class StartFlag(IntEnum):
 
     ORACLE = 1
     """Record what the kernel's own unwinder says, too."""
+    FORGET = 256
+    """Look up every address anew at each hit, to measure what that costs."""

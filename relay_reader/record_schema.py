@@ -169,7 +169,10 @@ SLICES = (
     ("FRAMES", 2, "both ends of every frame of the user, too"),
     ("FLAT", 3, "the user's stack as it is, as far as the limit, without a walk at the probe"),
 )
-START_FLAG = (("ORACLE", 1, "record what the kernel's own unwinder says, too"),)
+START_FLAG = (
+    ("ORACLE", 1, "record what the kernel's own unwinder says, too"),
+    ("FORGET", 256, "look up every address anew at each hit, to measure what that costs"),
+)
 ENUMS = {
     "record_kind": RECORD_KIND,
     "hit_flag": HIT_FLAG,

@@ -29,6 +29,13 @@ class RecordOptions:
     """Of a user stack that is copied as it is, at the most; a multiple of 8."""
     oracle: bool = False
     """Record what the kernel's own unwinder says, too: for tests."""
+    forget: bool = False
+    """Remember no address from hit to hit: to measure what that costs."""
+
+    @property
+    def flags(self) -> int:
+        """Of enum ptap_start_flag."""
+        return (layout.START_FLAG_ORACLE if self.oracle else 0) | (layout.START_FLAG_FORGET if self.forget else 0)
 
 
 def message(kind: layout.MessageKind, body: bytes = b"") -> bytes:
@@ -67,7 +74,7 @@ def start(options: RecordOptions) -> bytes:
         ring_bytes=options.ring_bytes,
         maximum_frames=options.maximum_frames,
         slices=int(options.slices),
-        flags=layout.START_FLAG_ORACLE if options.oracle else 0,
+        flags=options.flags,
         flat_bytes=options.flat_bytes,
         reserved=0,
     )

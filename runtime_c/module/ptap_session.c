@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The session: what messages make of it. All of this runs in process context, under its lock. */
 
+#include <linux/atomic.h>
 #include <linux/kernel.h>
 #include <linux/kprobes.h>
 #include <linux/log2.h>
@@ -68,6 +69,14 @@ int ptap_session_add_anchor(const void *message, size_t size)
 	return 0;
 }
 
+u32 ptap_next_generation(void)
+{
+	static atomic_t last = ATOMIC_INIT(0);
+
+	return atomic_inc_return(&last);
+}
+NOKPROBE_SYMBOL(ptap_next_generation);
+
 /* Tables come in any order, mappings are sorted. */
 static void insert_mapping(const struct ptap_mapping *mapping)
 {
@@ -76,6 +85,8 @@ static void insert_mapping(const struct ptap_mapping *mapping)
 	for (; index > 0 && ptap_session.mappings[index - 1].start > mapping->start; index--)
 		ptap_session.mappings[index] = ptap_session.mappings[index - 1];
 	ptap_session.mappings[index] = *mapping;
+	ptap_session.generation = ptap_next_generation();
+	ptap_session.needed |= ptap_registers_needed(mapping->table);
 }
 
 int ptap_session_add_table(const void *message, size_t size)

@@ -51,6 +51,8 @@ struct ptap_session {
 	u32 anchors; /* that agree on the slide */
 	struct ptap_mapping mappings[PTAP_MAXIMUM_TABLES];
 	u32 mapping_count;
+	u32 generation; /* of the mappings: another number when they change, so that no plan of theirs is used again */
+	u32 needed; /* the registers that walks through them need */
 	u64 trampoline; /* run-time address, 0 for none */
 	struct ptap_probe **probes;
 	u32 probe_count;
@@ -75,6 +77,9 @@ void ptap_session_stop(void);
 
 /* Forget everything. */
 void ptap_session_free(void);
+
+/* A number for mappings that have changed, or are new, of the kernel or of a process: no others have had it. */
+u32 ptap_next_generation(void);
 
 /* Note for people why something was refused, and return `error`. */
 __printf(2, 3) int ptap_refuse(int error, const char *format, ...);
