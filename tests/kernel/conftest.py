@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from kernel.bare_kernel import bare_kernel
+from kernel.debug_kernel import RELEASE as DEBUG_RELEASE
+from kernel.debug_kernel import debug_kernel
 from kernel.guest import GuestRun, run_guest
 from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, kernel_package
 from kernel.load_boot import Loaded, boot_for_load
@@ -113,6 +115,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def _files(release: str) -> tuple[KernelPackage, Path, Path, Path | None]:
     """(the kernel, its headers, vmlinux, System.map) of a release."""
+    if release == DEBUG_RELEASE:
+        return (*debug_kernel(), None)
     # Of 5.10 the archive lists a build with DWARF and has it no more.
     vmlinux, system_map = bare_kernel(release) if release == "5.10" else (debug_vmlinux(release), None)
     return kernel_package(release), kernel_headers(release), vmlinux, system_map

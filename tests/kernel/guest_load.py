@@ -158,7 +158,7 @@ def damaged_messages(session):
 
 
 def in_use():
-    """Memory by owner: objects of each slab cache and how many a slab has, per-CPU memory, areas of code that is gone."""
+    """Memory by owner: objects of each slab cache and how many a slab has, per-CPU memory, code that is gone."""
     time.sleep(0.5)
     for path in Path("/sys/kernel/slab").glob("*/shrink"):
         path.write_text("1")

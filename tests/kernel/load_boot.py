@@ -33,7 +33,8 @@ _OPTIONS = {
     "small": RecordOptions(ring_bytes=1 << 18),
 }
 LOAD = {"reads": 60_000, "reads too fast": 60_000, "cycles": 200}
-"""How much guest_load.py does: reads by each of two processes, and loads of the module."""
+CHECKED_LOAD = {"reads": 20_000, "reads too fast": 20_000, "cycles": 60}
+"""How much guest_load.py does: reads by each of two processes, loads of the module. Less in a kernel with checks."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Loaded:
     """A kernel with what guest_load.py has done in its boot."""
 
     package: KernelPackage
+    load: dict[str, int]
+    """How much was done."""
     damages: list[Damage]
     """Of the kernel's table, in the order in which they were sent."""
     run: GuestRun
@@ -63,11 +66,12 @@ def boot_for_load(package: KernelPackage, headers: Path, image: ElfImage, listed
     subprocess.run(["gcc", *flags, "-o", str(program), str(_HERE / "counted_reads.c")], check=True)
     harm = _damages(sessions / "counted")
     plan = folder / "plan.json"
-    plan.write_text(json.dumps({**LOAD, "damages": [damage.as_dict() for damage in harm]}))
+    load = CHECKED_LOAD if "ptap-debug" in package.build else LOAD
+    plan.write_text(json.dumps({**load, "damages": [damage.as_dict() for damage in harm]}))
     files = {path.name: path for path in (sessions, program, plan, _HERE / "guest_load.py")}
     run = run_guest(package, files, "python3 guest_load.py /results\n", folder)
     assert run.status == 0, f"{run.output}\n{run.kernel_log[-4000:]}"
-    return Loaded(package, harm, run)
+    return Loaded(package, load, harm, run)
 
 
 def _damages(folder: Path) -> list[Damage]:

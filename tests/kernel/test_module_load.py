@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 from kernel.guest import complaints
-from kernel.load_boot import LOAD
 
 from relay_reader import record_layout as layout
 from relay_reader.module_capture import MAGIC, CpuAccount, ModuleCapture
@@ -81,7 +80,7 @@ def _accounts(path: Path) -> list[CpuAccount]:
 
 
 def _assert_whole(records: list[_Record], pids: set[int]) -> None:
-    """Records of the workload's calls are all of one stack; its return addresses are in what was copied of it, if any."""
+    """Records of the workload's calls are all of one stack; its return addresses are in what was copied of it."""
     own = [record for record in records if record.head["pid"] in pids]
     chains = {record.chain for record in own}
     assert len(chains) == 1 and len(next(iter(chains))) >= 4
@@ -109,7 +108,7 @@ def test_no_record_is_torn(loaded, name):
 def test_a_reader_that_keeps_up_has_every_call(loaded):
     path, told = loaded.run.results / "counted", _told(loaded.run.results / "counted.told")
     assert loaded.seen["counted"]["status"] == 0
-    assert sum(told.values()) == 2 * LOAD["reads"]
+    assert sum(told.values()) == 2 * loaded.load["reads"]
     calls: dict[int, list[int]] = {pid: [] for pid in told}
     others = 0
     for cpu in (0, 1):
@@ -129,7 +128,7 @@ def test_a_reader_that_keeps_up_has_every_call(loaded):
 
 def test_of_a_slow_reader_every_lost_call_is_counted(loaded):
     path, told = loaded.run.results / "slow", _told(loaded.run.results / "slow.told")
-    assert loaded.seen["slow"]["status"] == 0 and sum(told.values()) == 2 * LOAD["reads too fast"]
+    assert loaded.seen["slow"]["status"] == 0 and sum(told.values()) == 2 * loaded.load["reads too fast"]
     others = gaps = 0
     for account in _accounts(path):
         records = _of_cpu(path, account.cpu)
@@ -177,11 +176,14 @@ def test_wrong_messages_are_refused(loaded):
 def test_nothing_is_kept_of_many_loads(loaded):
     """Memory is where it was: no objects of any slab cache are left that grow with the loads, nor other memory."""
     cycles = loaded.seen["cycles"]
-    assert len(cycles["hits"]) == LOAD["cycles"] and sum(hits > 0 for hits in cycles["hits"]) > LOAD["cycles"] // 2
+    assert (
+        len(cycles["hits"]) == loaded.load["cycles"]
+        and sum(hits > 0 for hits in cycles["hits"]) > loaded.load["cycles"] // 2
+    )
     before, after = cycles["before"], cycles["after"]
     for name, (count, a_slab) in before["slabs"].items():
         # What is free in the slab that a CPU takes objects from counts as used.
-        allowed = max(LOAD["cycles"] // 2, 4 * a_slab)
+        allowed = max(loaded.load["cycles"] // 2, 4 * a_slab)
         assert after["slabs"].get(name, [0])[0] - count < allowed, name
     assert after["percpu kB"] - before["percpu kB"] <= 64
     assert before["areas"] == after["areas"] == []

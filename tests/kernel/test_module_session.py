@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernel.debug_kernel import RELEASE as DEBUG_RELEASE
 from kernel.guest import complaints
 
 from relay_reader.capture import RecordsLost, Sample
@@ -60,4 +61,5 @@ def test_the_kernel_has_not_complained(booted):
 
 
 def test_size(booted):
-    assert booted.module_size <= 120 * 1024
+    # What checks itself is larger.
+    assert booted.module_size <= 120 * 1024 or booted.release == DEBUG_RELEASE
