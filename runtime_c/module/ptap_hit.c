@@ -42,9 +42,7 @@ static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 		.room = ptap_session.maximum_frames,
 		.scratch = &cpu->scratch,
 		.without_registers = 1,
-		/* A number that was not used before has nothing remembered of it. */
-		.generation = ptap_session.flags & PTAP_START_FLAG_FORGET ? ptap_next_generation() :
-									    ptap_session.generation,
+		.generation = ptap_session_generation(ptap_session.generation),
 		.unwanted = ~ptap_session.needed,
 	};
 
