@@ -25,6 +25,7 @@ struct space_set {
 struct user_table {
 	u64 id;
 	u32 size;
+	u32 needed; /* registers that walks need of it */
 	u8 *content;
 };
 
@@ -148,6 +149,7 @@ int ptap_space_add_table(const void *message, size_t size)
 		kvfree(table.content);
 		return ptap_refuse(-EBADMSG, "a damaged user table: fault %d", fault);
 	}
+	table.needed = ptap_registers_needed(table.content);
 	memmove(place + 1, place, (u8 *)(tables + table_count) - (u8 *)place);
 	*place = table;
 	table_count++;
@@ -187,6 +189,7 @@ static int fill_space(struct ptap_space *space, const struct ptap_space_message 
 	u64 before = 0;
 	u32 index;
 
+	space->needed = 0;
 	if (space->mm->start_stack != told->start_stack)
 		return ptap_refuse(-ESTALE, "process %u runs another program by now", told->pid);
 	for (index = 0; index < told->mapping_count; index++, mapping++) {
@@ -200,6 +203,7 @@ static int fill_space(struct ptap_space *space, const struct ptap_space_message 
 			return ptap_refuse(-ESTALE, "process %u has no mapping at %#llx as told", told->pid,
 					   mapping->start);
 		before = mapping->end;
+		space->needed |= table ? table->needed : 0;
 		space->mappings[index] = (struct ptap_mapping){
 			.start = mapping->start,
 			.end = mapping->end,
@@ -212,6 +216,7 @@ static int fill_space(struct ptap_space *space, const struct ptap_space_message 
 	if (pages != space->mm->exec_vm)
 		return ptap_refuse(-ESTALE, "process %u has more mappings than were told", told->pid);
 	space->generation = told->generation;
+	space->number = ptap_next_generation();
 	space->mapping_count = told->mapping_count;
 	space->executable_pages = pages;
 	return 0;

@@ -19,7 +19,7 @@
 /* A piece of memory, aligned to its size. */
 struct ptap_user_window {
 	u64 start;
-	unsigned long marked[PTAP_USER_WINDOW_WORDS / BITS_PER_LONG]; /* bit n: word n was read */
+	unsigned long marked[PTAP_USER_WINDOW_WORDS / BITS_PER_LONG]; /* bit n: word n is wanted */
 	u64 words[PTAP_USER_WINDOW_WORDS];
 };
 
@@ -31,10 +31,14 @@ struct ptap_user_run {
 };
 
 struct ptap_user_memory {
+	struct ptap_near near; /* the window that was read last */
+	struct ptap_noted noted; /* what the walk has read; its `runs` are `read` */
 	struct ptap_user_window windows[PTAP_USER_WINDOWS];
 	u32 window_count;
 	u32 latest; /* the window that was read last */
 	u32 left_out; /* words for which there was no room */
+	u32 has_marks; /* more is wanted than was read */
+	struct ptap_run read[PTAP_USER_RUNS];
 	struct ptap_user_run runs[PTAP_USER_RUNS];
 	u32 run_count;
 	u32 run_words; /* in all runs */

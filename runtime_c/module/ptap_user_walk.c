@@ -48,7 +48,11 @@ NOKPROBE_SYMBOL(trusted_space);
 
 static void walk_frames(struct ptap_user_walk *walk, const struct ptap_space *space)
 {
-	const struct ptap_memory memory = { .read = ptap_user_read, .context = &walk->memory };
+	const struct ptap_memory memory = {
+		.read = ptap_user_read,
+		.context = &walk->memory,
+		.near = &walk->memory.near,
+	};
 	struct ptap_walk frames = {
 		.mappings = space ? space->mappings : NULL,
 		.mapping_count = space ? space->mapping_count : 0,
@@ -57,6 +61,8 @@ static void walk_frames(struct ptap_user_walk *walk, const struct ptap_space *sp
 		.room = PTAP_MAXIMUM_USER_FRAMES,
 		.scratch = &walk->scratch,
 		.without_registers = 1,
+		.generation = space ? ptap_session_generation(space->number) : 0,
+		.unwanted = space ? ~space->needed : 0,
 	};
 
 	walk->scratch.remembered = &walk->remembered;
