@@ -76,7 +76,7 @@ def test_what_the_probe_does_not_know_is_recorded_with_a_flag(booted):
 
 
 def _report(booted, name: str, *options: str) -> tuple[list[dict], str]:
-    capture = str(booted.run.results / f"when {name}")
+    capture = str(booted.run.results / name)
     command = [sys.executable, "-m", "ptap", "report", capture, "--format", "json", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
@@ -84,7 +84,7 @@ def _report(booted, name: str, *options: str) -> tuple[list[dict], str]:
 
 def test_what_the_report_cannot_decide_either_is_marked(booted):
     """No stack has that caller; where user frames are missing, nobody knows."""
-    traces, told = _report(booted, "undecided")
+    traces, told = _report(booted, "when undecided")
     hits, not_wanted, undecided = map(
         int, re.search(r"(\d+) hits, .*, (\d+) not wanted, (\d+) undecided", told).groups()
     )
@@ -94,8 +94,8 @@ def test_what_the_report_cannot_decide_either_is_marked(booted):
 
 def test_the_report_decides_as_the_probe(booted):
     """The names in the traces of all hits say what the probe said by addresses."""
-    traces, told = _report(booted, "depth", "--when", PREDICATES["caller"])
-    wanted, _ = _report(booted, "caller")
+    traces, told = _report(booted, "when depth", "--when", PREDICATES["caller"])
+    wanted, _ = _report(booted, "when caller")
     assert len(traces) == len(wanted) == _PREADS
     assert {tuple(frame["function"] for frame in trace["frames"]) for trace in traces} == {
         tuple(frame["function"] for frame in trace["frames"]) for trace in wanted
@@ -103,3 +103,29 @@ def test_the_report_decides_as_the_probe(booted):
     assert re.search(r"(\d+) not wanted, 0 undecided", told)
     all_hits, not_wanted = re.search(r"(\d+) hits, .* (\d+) not wanted", told).groups()
     assert int(all_hits) == len(traces) + int(not_wanted)
+
+
+def _calls_of(booted, name: str) -> list[bool]:
+    """Whether function `name` of the program was active at each of its reads, by its own notes."""
+    capture = ModuleCapture(booted.run.results / "user-when")
+    (path,) = [each["path"] for each in capture.description["files"].values() if "user_workload" in each["path"]]
+    symbols = subprocess.run(["nm", "-S", path], capture_output=True, text=True, check=True).stdout
+    (start, size) = re.search(rf"^(\w+) (\w+) T {name}$", symbols, re.MULTILINE).groups()
+    code = range(int(start, 16), int(start, 16) + int(size, 16))
+    notes = (booted.run.results / "user-when.notes").read_text().splitlines()
+    return [any(int(call, 16) in code for call in line.split()[2:]) for line in notes]
+
+
+def test_users_frames_are_decided_at_the_probe_once_they_are_known_there(booted):
+    """Before the module knew the program it recorded what it could not decide: the report leaves the same ones."""
+    capture = ModuleCapture(booted.run.results / "user-when")
+    samples = [event for event in capture.events() if isinstance(event, Sample)]
+    traces, _ = _report(booted, "user-when")
+    deep = _calls_of(booted, "wide")
+    assert 0 < sum(deep) < len(deep)
+    assert len(traces) == sum(deep) and not any("undecided" in trace for trace in traces)
+    assert all("wide" in [frame["function"] for frame in trace["frames"]] for trace in traces)
+    wanted = [sample for sample in samples if sample.kernel_stack.flags & HitFlag.WANTED]
+    assert 0 < len(wanted) < sum(deep) and _unwanted(capture) > 0
+    assert _flags(samples) == {HitFlag.WANTED, HitFlag.UNDECIDED}
+    assert sum(account.hits for account in capture.accounts) == len(samples) + _unwanted(capture)
