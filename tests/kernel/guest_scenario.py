@@ -50,7 +50,7 @@ def refusals(session):
     when = SessionFolder.open(SESSIONS / "when caller")
     told = when.messages[: [message.what.startswith("--when") for message in when.messages].index(True) + 1]
     return {
-        "a damaged predicate": refused(when, [*told[:-1], damaged(told[-1], 8 + 40, b"\xff")]),
+        "a damaged predicate": refused(when, [*told[:-1], damaged(told[-1], 8 + 20, b"\xff")]),
         "a cut predicate": refused(when, [*told[:-1], replace(told[-1], content=told[-1].content[:-16])]),
         "a second predicate": refused(when, [*told, told[-1]]),
         "another kernel": refused(session, [anchors[0], damaged(anchors[1], address, b"\0\x10")]),

@@ -39,7 +39,7 @@ def write_user_sessions(headers: Path, vmlinux: ElfImage, system_map: str | None
     program = [str(workload)]
     write_session(headers, vmlinux, [read, probed], RecordOptions(), folder / "words", system_map, program)
     write_session(headers, vmlinux, [read, probed, *returned], RecordOptions(), folder / "returns", system_map, program)
-    when = 'user_caller("user_workload", "wide") and not called_from("libm.so.6")'
+    when = 'user_caller("user_workload", "wide") and called_from("user_workload")'
     write_session(headers, vmlinux, [read], RecordOptions(), folder / "when", system_map, program, when)
     _write_other(folder, "frames", RecordOptions(slices=Slices.FRAMES))
     _write_other(folder, "none", RecordOptions(slices=Slices.NONE))
