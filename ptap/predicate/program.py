@@ -217,7 +217,15 @@ class _Compiler:
             if code is None:
                 return [Instruction(Operation.UNDECIDABLE)]
             found.append(Instruction(Operation.CALLER, self._add_set(number, code.anywhere), value=term.limit or 0))
-        return found or [Instruction(Operation.ELSEWHERE, Side.USER)]
+        if not found:
+            self.notes.append(
+                f"--when: the probe knows no program or library {term.module} (--program): what goes through code that "
+                "it does not know is recorded, and decided afterwards"
+            )
+            return [Instruction(Operation.ELSEWHERE, Side.USER)]
+        if not any(self.program.sets[each.operand][1] for each in found):
+            self.notes.append(f"--when: {term.module} has no function {_named(term.function, term.file)}")
+        return found
 
     def _files_of(self, name: str) -> list[int]:
         """The numbers of the files that `name` means."""
@@ -235,7 +243,7 @@ class _Compiler:
         return self._sets[key]
 
     def _new_set(self, term: Caller) -> int | None:
-        name = term.function + (f"@{term.file}" if term.file else "")
+        name = _named(term.function, term.file)
         found = self._functions.find(term.function, term.file)
         if found is None:
             self.notes.append(f"--when: {name} is looked for when the records are read, as source files are not known")
@@ -248,3 +256,7 @@ class _Compiler:
                 + (f"; the nearest names: {', '.join(nearest)}" if nearest else "")
             )
         return self._add_set(FILE_KERNEL, ranges)
+
+
+def _named(function: str, file: str | None) -> str:
+    return function + (f"@{file}" if file is not None else "")

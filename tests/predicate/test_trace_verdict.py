@@ -118,6 +118,21 @@ def test_names_and_addresses_tell_the_same(text, addresses, user, whole, is_retu
     assert at_probe == afterwards or (knows_less and at_probe is Verdict.UNKNOWN)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('caller("fa") and user_caller("prog", "f*")', None),
+        ('caller("typo")', "no function typo: only in modules"),
+        ('user_caller("prog", "typo@a.c", 2)', "prog has no function typo@a.c"),
+        ('user_caller("libssl.so.3", "SSL_read")', "knows no program or library libssl.so.3"),
+    ],
+)
+def test_what_is_not_there_is_told(text, told):
+    compiled = compile_predicate(parse_predicate(text), _Functions(), files=[_Functions(path) for path in _FILES])
+    assert len(compiled.notes) == (told is not None)
+    assert told is None or told in compiled.notes[0]
+
+
 def _user_trace(*frames: tuple[str | None, str | None, bool]) -> Trace:
     made = [TraceFrame("user", 1, module, function=name, inlined=inlined) for module, name, inlined in frames]
     return Trace("probe", 0, 0, 5, 6, "comm", 1, StopReason.END_OF_STACK, made)
