@@ -250,6 +250,7 @@ SLICES_FLAT = 3
 
 START_FLAG_ORACLE = 1
 START_FLAG_FORGET = 256
+START_FLAG_NO_USER = 512
 
 
 class RecordKind(IntEnum):
@@ -334,3 +335,5 @@ class StartFlag(IntEnum):
     """Record what the kernel's own unwinder says, too."""
     FORGET = 256
     """Look up every address anew at each hit, to measure what that costs."""
+    NO_USER = 512
+    """Leave the user's stack alone."""

@@ -172,6 +172,7 @@ SLICES = (
 START_FLAG = (
     ("ORACLE", 1, "record what the kernel's own unwinder says, too"),
     ("FORGET", 256, "look up every address anew at each hit, to measure what that costs"),
+    ("NO_USER", 512, "leave the user's stack alone"),
 )
 ENUMS = {
     "record_kind": RECORD_KIND,

@@ -31,11 +31,17 @@ class RecordOptions:
     """Record what the kernel's own unwinder says, too: for tests."""
     forget: bool = False
     """Remember no address from hit to hit: to measure what that costs."""
+    user: bool = True
+    """Record the user's stack, too."""
 
     @property
     def flags(self) -> int:
         """Of enum ptap_start_flag."""
-        return (layout.START_FLAG_ORACLE if self.oracle else 0) | (layout.START_FLAG_FORGET if self.forget else 0)
+        return (
+            (layout.START_FLAG_ORACLE if self.oracle else 0)
+            | (layout.START_FLAG_FORGET if self.forget else 0)
+            | (0 if self.user else layout.START_FLAG_NO_USER)
+        )
 
 
 def message(kind: layout.MessageKind, body: bytes = b"") -> bytes:

@@ -39,9 +39,7 @@ class CaptureReport:
         files = {bytes.fromhex(build_id): entry["path"] for build_id, entry in description.get("files", {}).items()}
         images = CaptureImages(files, self._capture.spaces.images, (kernel,), sysroot)
         catalog = ModuleCatalog(images.open, REMEDY)
-        self._builder = TraceBuilder(
-            _MAXIMUM_DEPTH, ArgumentFrames.NONE, catalog=catalog, memory_remedy=_MEMORY_REMEDY
-        )
+        self._builder = TraceBuilder(_MAXIMUM_DEPTH, ArgumentFrames.NONE, catalog=catalog, memory_remedy=_MEMORY_REMEDY)
         build_id = description["build_id"]
         self._builder.use_vmlinux(
             kernel,

@@ -47,8 +47,6 @@ def user_places(resolver: Resolver, point: ProbePoint) -> list[UserPlace]:
         kind = layout.ProbeKind.USER_RETURN if each.place.kind is PlaceKind.RETURN else layout.ProbeKind.USER_ENTRY
         identity = resolver.build_id(each.place.path)
         found.append(
-            UserPlace(
-                each.probe, point.function, each.place.path, each.place.file_offset, kind, each.address, identity
-            )
+            UserPlace(each.probe, point.function, each.place.path, each.place.file_offset, kind, each.address, identity)
         )
     return found

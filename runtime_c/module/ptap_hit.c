@@ -85,7 +85,7 @@ NOKPROBE_SYMBOL(fill_header);
 static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 {
 	struct walked walked = { .flags = flags };
-	u32 slices = 0, oracle = 0, user, index, size;
+	u32 slices = 0, oracle = 0, user = 0, index, size;
 	struct ptap_hit *hit;
 	u64 *words;
 
@@ -95,8 +95,10 @@ static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u
 		walked.flags |= PTAP_HIT_FLAG_REACHED_USER;
 	else
 		walk_stack(cpu, &walked);
-	user = ptap_user_walk(&cpu->user, regs);
-	walked.flags |= cpu->user.flags;
+	if (!(ptap_session.flags & PTAP_START_FLAG_NO_USER)) {
+		user = ptap_user_walk(&cpu->user, regs);
+		walked.flags |= cpu->user.flags;
+	}
 	if (ptap_session.slices != PTAP_SLICES_NONE)
 		slices = ptap_slices_gather(&cpu->words);
 	else

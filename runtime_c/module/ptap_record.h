@@ -61,6 +61,7 @@ enum ptap_slices {
 enum ptap_start_flag {
 	PTAP_START_FLAG_ORACLE = 1, /* record what the kernel's own unwinder says, too */
 	PTAP_START_FLAG_FORGET = 256, /* look up every address anew at each hit, to measure what that costs */
+	PTAP_START_FLAG_NO_USER = 512, /* leave the user's stack alone */
 };
 
 struct ptap_hit {
