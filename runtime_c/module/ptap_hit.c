@@ -33,6 +33,7 @@ static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 		.read = ptap_stack_read,
 		.context = &cpu->words,
 		.near = &cpu->words.near,
+		.reach = ptap_stack_reach,
 	};
 	struct ptap_walk walk = {
 		.mappings = ptap_session.mappings,
