@@ -68,7 +68,8 @@ class SessionFolder:
         if entry is None or entry["table"] is None:
             return None
         try:
-            return (self.module.parent / entry["table"]).read_bytes()
+            content: bytes = (self.module.parent / entry["table"]).read_bytes()
+            return content
         except OSError as error:
             raise SessionError(f"{self.module.parent} is not whole: {error}") from None
 

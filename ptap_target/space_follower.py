@@ -66,6 +66,8 @@ class SpaceFollower:
     def tell(self, pid: int) -> bool:
         """Tell the module of the mappings of process `pid`; False when it is gone, or changes too fast."""
         for _ in range(_TRIES):
+            # From before the look: what a hit after this had mapped is in it, or in the next one.
+            time_ns = time.monotonic_ns()
             try:
                 start_stack, mappings = self._mappings_of(pid)
                 if not mappings:
@@ -74,7 +76,7 @@ class SpaceFollower:
                 return False  # it has ended meanwhile
             self._generation += 1
             # Even where the module refuses, its hits were of a process with these mappings.
-            self._note(pid, start_stack, mappings)
+            self._note(time_ns, pid, start_stack, mappings)
             refused = self._send(space(pid, self._generation, start_stack, mappings))
             if refused is None:
                 return True
@@ -91,13 +93,13 @@ class SpaceFollower:
             return error.errno or errno.EIO
         return None
 
-    def _note(self, pid: int, start_stack: int, mappings: list[SpaceMapping]) -> None:
+    def _note(self, time_ns: int, pid: int, start_stack: int, mappings: list[SpaceMapping]) -> None:
         images = {}
         if self._vdso is not None and self._vdso[1]:
             identity, content = self._vdso
             images = {identity.build_id or "": content}
             self._vdso = identity, ""
-        self._write(space_record(time.monotonic_ns(), pid, self._generation, start_stack, mappings, images))
+        self._write(space_record(time_ns, pid, self._generation, start_stack, mappings, images))
 
     def _mappings_of(self, pid: int) -> tuple[int, list[SpaceMapping]]:
         """Where the program's stack began, and its mappings; none where it was replaced meanwhile."""

@@ -1,9 +1,9 @@
 """The mappings of processes as a capture of the kernel module tells them, and which of them hold for a hit.
 
-A hit names the mappings that it was walked by, by their generation. Where it had none, what was told of the same program
-of the same process holds: the first mappings after it and, where those leave room, the last ones before it. A process that ended before
-anybody looked has those of the process that it was forked from, if that is known: it began with the same mappings, and
-what tells one program's run from another, where its stack began, is the same, too.
+A hit names the mappings that it was walked by, by their generation. Where it had none, what was told of the same
+program of the same process holds: the first mappings after it and, where those leave room, the last ones before it. A
+process that ended before anybody looked has those of the process that it was forked from, if that is known: it began
+with the same mappings, and what tells one program's run from another, where its stack began, is the same, too.
 """
 
 from __future__ import annotations

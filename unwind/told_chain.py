@@ -27,7 +27,7 @@ def told_stack(
         bias = module.bias(mapping) if module is not None and mapping is not None else 0
         frame = WalkedFrame(pc, exact, False, None, mapping, module, bias, (), 0, 0)
         if module is not None and module.table is not None:
-            table = memoryview(module.table.data)
+            table = memoryview(module.table.data.data)
             rule = find_rule(table, 0, frame.lookup_address)
             if rule >= 0:
                 frame.signal = bool(table[register_list(table, 0, rule) + 1] & RULE_FLAG_SIGNAL_FRAME)

@@ -39,12 +39,20 @@ def _capture(booted, name: str) -> Path:
     return booted.run.results / f"user-{name}"
 
 
+def _lines(booted, name: str) -> list[tuple[int, str, list[int]]]:
+    lines = [line.split() for line in (booted.run.results / f"user-{name}.notes").read_text().splitlines()]
+    return [(int(pid), kind, [int(call, 16) for call in calls]) for kind, pid, *calls in lines]
+
+
 def _notes(booted, name: str) -> dict[int, list[tuple[str, list[int]]]]:
-    """What the program noted before each read: pid -> (kind, the calls that were active)."""
+    """What the program noted before each read: pid -> (kind, the calls that were active).
+
+    Where it found trampolines on its stack, what it noted without them: it lies at fixed addresses, and does the same.
+    """
     found = defaultdict(list)
-    for line in (booted.run.results / f"user-{name}.notes").read_text().splitlines():
-        kind, pid, *calls = line.split()
-        found[int(pid)].append((kind, [int(call, 16) for call in calls]))
+    for (pid, kind, _), (_, same, calls) in zip(_lines(booted, name), _lines(booted, "words"), strict=False):
+        assert kind == same
+        found[pid].append((kind, calls))
     return found
 
 
@@ -150,43 +158,37 @@ def _users(booted, name):
     return [sample.user_stack for sample in _samples(booted, name) if sample.user_stack is not None]
 
 
-def test_probes_of_the_program_itself(booted):
+@pytest.mark.parametrize(("name", "probe"), [("words", 1), ("returns", 1), ("returns", 3)])
+def test_probes_of_the_program_itself(booted, name, probe):
     """An entry stands at the function, a return in its caller; both have the calls that the program noted."""
-    for name, probes in (("words", (1,)), ("returns", (1, 3))):
-        notes = _notes(booted, name)
-        exact = _notes(booted, "words")
-        by_kind = {kind: calls for noted in exact.values() for kind, calls in noted}
-        for probe in probes:
-            hits = defaultdict(list)
-            for sample in _samples(booted, name):
-                if sample.places == (probe,):
-                    hits[sample.pid].append(sample)
-            for pid, noted in notes.items():
-                assert len(hits[pid]) == len(noted)
-                for sample, (kind, _) in zip(hits[pid], noted, strict=True):
-                    user = sample.user_stack
-                    assert user is not None and sample.kernel_stack is None
-                    # At fixed addresses every run has the same calls, and the list of another has no trampolines.
-                    first = [] if probe == 3 else [sample.registers[16]]
-                    own = [address for address in by_kind[kind] if address in _FIXED]
-                    if user.stop == StopReason.END_OF_STACK and kind in ("deep", "shallow", "child"):
-                        found = [address for address in user.chain if address in _FIXED]
-                        assert found[:-1] == first + own, (kind, probe)
-                    assert user.flags & HitFlag.RETURN_PROBE == (HitFlag.RETURN_PROBE if probe == 3 else 0)
+    hits = defaultdict(list)
+    for sample in _samples(booted, name):
+        if sample.places == (probe,):
+            hits[sample.pid].append(sample)
+    is_return, compared = probe == 3, 0
+    for pid, noted in _notes(booted, name).items():
+        assert len(hits[pid]) == len(noted)
+        for sample, (kind, calls) in zip(hits[pid], noted, strict=True):
+            user = sample.user_stack
+            assert user is not None and sample.kernel_stack is None
+            assert bool(user.flags & HitFlag.RETURN_PROBE) is is_return
+            if user.stop == StopReason.END_OF_STACK and kind in ("deep", "shallow", "child"):
+                own = [address for address in calls if address in _FIXED]
+                found = [address for address in user.chain if address in _FIXED]
+                assert found[:-1] == ([] if is_return else [sample.registers[16]]) + own, kind
+                compared += 1
+    assert compared > 2
 
 
 def test_return_addresses_that_probes_have_replaced_are_put_back(booted):
     """The program's own list has the trampoline where a return is awaited: the traces have the call."""
-    exact = {kind: calls for noted in _notes(booted, "words").values() for kind, calls in noted}
-    replaced = 0
+    assert sum(address % 4096 == 0 for _, _, calls in _lines(booted, "returns") for address in calls) > 20
     traces = _traces(booted, "returns")
     for pid, noted in _notes(booted, "returns").items():
         for trace, (kind, calls) in zip(traces[pid], noted, strict=True):
-            replaced += sum(address % 4096 == 0 for address in calls)
             if trace.stop is not StopReason.STACK_CUT:
                 assert _is_whole(trace), (kind, trace.stop)
-                _compare(trace, kind, exact[kind])
-    assert replaced > 20
+                _compare(trace, kind, calls)
 
 
 def test_a_flat_copy_is_walked_afterwards_as_far_as_it_goes(booted):
@@ -213,7 +215,7 @@ def test_more_is_recorded_where_frames_are_asked_for(booted):
 
 
 def test_a_record_with_a_user_stack_is_small(booted):
-    """A tenth of what perf copies, for a stack of ten frames: registers, addresses, and the words that they lie in."""
+    """A sixth of the 8 KiB that perf copies, for all of a system call's and ten or so frames of the user."""
     sizes = []
     for sample in _samples(booted, "words"):
         user = sample.user_stack
@@ -223,7 +225,7 @@ def test_a_record_with_a_user_stack_is_small(booted):
                 256 + 48 + 8 * (len(sample.kernel_chain) + len(user.chain) + user.known.bit_count())
                 + sum(16 + len(piece.data) for piece in slices)
             )  # fmt: skip
-    assert sizes and sum(sizes) / len(sizes) <= 1200
+    assert sizes and sum(sizes) / len(sizes) <= 1365
 
 
 def test_what_is_not_true_of_a_process_is_refused(booted):

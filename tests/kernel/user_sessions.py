@@ -28,9 +28,7 @@ def built_workload(folder: Path) -> Path:
     return program
 
 
-def write_user_sessions(
-    headers: Path, vmlinux: ElfImage, system_map: str | None, workload: Path, folder: Path
-) -> None:
+def write_user_sessions(headers: Path, vmlinux: ElfImage, system_map: str | None, workload: Path, folder: Path) -> None:
     """One session for each way to record, one with returns of the program, one whose tables come only afterwards."""
     entry = f'process("{workload}").function("probed")'
     returns = [f'process("{workload}").function("{name}").return' for name in ("wide", "probed")]

@@ -128,13 +128,15 @@ APART void forked(void)
 	LEAVE();
 }
 
-static void one_round(void)
+APART void one_round(void)
 {
+	ENTER();
 	narrow("deep", 60);
 	narrow("shallow", 3);
 	sorted();
 	signalled();
 	forked();
+	LEAVE();
 }
 
 /* Wait until the file is there. */
