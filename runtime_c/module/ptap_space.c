@@ -25,6 +25,7 @@ struct space_set {
 struct user_table {
 	u64 id;
 	u32 size;
+	u32 needed; /* registers, bits */
 	u8 *content;
 };
 
@@ -148,6 +149,7 @@ int ptap_space_add_table(const void *message, size_t size)
 		kvfree(table.content);
 		return ptap_refuse(-EBADMSG, "a damaged user table: fault %d", fault);
 	}
+	table.needed = ptap_registers_needed(table.content);
 	memmove(place + 1, place, (u8 *)(tables + table_count) - (u8 *)place);
 	*place = table;
 	table_count++;
@@ -200,6 +202,7 @@ static int fill_space(struct ptap_space *space, const struct ptap_space_message 
 			return ptap_refuse(-ESTALE, "process %u has no mapping at %#llx as told", told->pid,
 					   mapping->start);
 		before = mapping->end;
+		space->needed |= table ? table->needed : 0;
 		space->mappings[index] = (struct ptap_mapping){
 			.start = mapping->start,
 			.end = mapping->end,
@@ -212,6 +215,7 @@ static int fill_space(struct ptap_space *space, const struct ptap_space_message 
 	if (pages != space->mm->exec_vm)
 		return ptap_refuse(-ESTALE, "process %u has more mappings than were told", told->pid);
 	space->generation = told->generation;
+	space->plans = ptap_next_generation();
 	space->mapping_count = told->mapping_count;
 	space->executable_pages = pages;
 	return 0;
@@ -276,6 +280,7 @@ static int tell(struct mm_struct *mm, const struct ptap_space_message *told)
 	if (!space)
 		return ptap_refuse(-ENOMEM, "no memory for %u mappings", told->mapping_count);
 	space->mm = mm;
+	space->needed = 0;
 	mmap_read_lock(mm);
 	error = fill_space(space, told);
 	mmap_read_unlock(mm);
