@@ -26,6 +26,8 @@ _INTERPRETED_RATE = 1_400_000
 
 _CIES_AT_FIRST = 32
 """CIEs that there is room for as long as they suffice."""
+_BUCKET_BITS = 16
+"""Of the number of buckets that FDEs are sorted with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,9 @@ def decode_section(
     )
     left_out = problems.reshape(-1, frame_section.PROBLEM_COLUMNS)[:problem_count]
 
-    order = np.arange(found)
-    if not is_sorted:
+    if is_sorted:
+        order = np.arange(found)
+    else:
         order, overlap = _order(fde, starts[:found], use_compiled)
     done = run_programs(SectionEntries(data, parameters, cie, fde, order, bool(overlap)), use_compiled, memory)
     rows = Rows(done.addresses, done.rules, done.base)
@@ -149,13 +152,25 @@ def _problems(name: str, problems: NDArray[np.int64]) -> list[FrameProblemAt]:
 
 def _order(fde: NDArray[np.int64], starts: NDArray[np.int64], use_compiled: bool) -> tuple[NDArray[np.int64], bool]:
     """(indices of the FDEs in the order of their rows, whether any two of them overlap)."""
-    order = np.argsort(starts, kind="stable")
+    order = _by_start(starts, use_compiled)
     is_sorted, overlap = run_hot(fde_order.check_order, use_compiled, fde, order)
     if not is_sorted:
         ends = fde.reshape(-1, frame_section.FDE_COLUMNS)[: len(starts), frame_section.FDE_END]
         order = np.lexsort((-ends, starts))
         _, overlap = run_hot(fde_order.check_order, use_compiled, fde, order)
     return order, bool(overlap)
+
+
+def _by_start(starts: NDArray[np.int64], use_compiled: bool) -> NDArray[np.int64]:
+    """The indices of `starts`, sorted."""
+    if use_compiled:
+        lowest = int(starts.min())
+        shift = max((int(starts.max()) - lowest).bit_length() - _BUCKET_BITS, 0)
+        order = np.empty(len(starts), dtype=np.int64)
+        heads = np.zeros((1 << _BUCKET_BITS) + 1, dtype=np.int32)
+        if run_hot(fde_order.order_by_start, True, starts, lowest, shift, heads, order):
+            return order
+    return np.argsort(starts, kind="stable")
 
 
 def normalize(rows: Rows) -> Rows:

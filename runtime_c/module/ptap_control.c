@@ -53,32 +53,41 @@ static int handle(const struct ptap_message_header *message, size_t size)
 	case PTAP_MESSAGE_KIND_START:
 		return ptap_session_start(body, size);
 	case PTAP_MESSAGE_KIND_STOP:
+		if (size)
+			return ptap_refuse(-EINVAL, "a stop with %zu bytes behind it", size);
 		ptap_session_stop();
 		return 0;
 	}
 	return ptap_refuse(-EPROTO, "a message of the unknown kind %u", message->kind);
 }
 
-/* One message a write, whole. */
-static ssize_t control_write(struct file *file, const char __user *buffer, size_t size, loff_t *position)
+static int take(const char __user *buffer, size_t size)
 {
 	void *message;
 	int error;
 
 	if (size < sizeof(struct ptap_message_header) || size > LONGEST_MESSAGE)
-		return -EMSGSIZE;
+		return ptap_refuse(-EMSGSIZE, "no message has %zu bytes", size);
 	message = kvmalloc(size, GFP_KERNEL);
 	if (!message)
-		return -ENOMEM;
-	if (copy_from_user(message, buffer, size)) {
-		kvfree(message);
-		return -EFAULT;
-	}
+		return ptap_refuse(-ENOMEM, "no memory for a message of %zu bytes", size);
+	if (copy_from_user(message, buffer, size))
+		error = ptap_refuse(-EFAULT, "the message cannot be read");
+	else
+		error = handle(message, size);
+	kvfree(message);
+	return error;
+}
+
+/* One message a write, whole. */
+static ssize_t control_write(struct file *file, const char __user *buffer, size_t size, loff_t *position)
+{
+	int error;
+
 	mutex_lock(&ptap_session.lock);
 	ptap_session.error[0] = '\0';
-	error = handle(message, size);
+	error = take(buffer, size);
 	mutex_unlock(&ptap_session.lock);
-	kvfree(message);
 	return error ? error : (ssize_t)size;
 }
 

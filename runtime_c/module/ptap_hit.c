@@ -42,9 +42,7 @@ static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 		.room = ptap_session.maximum_frames,
 		.scratch = &cpu->scratch,
 		.without_registers = 1,
-		/* A number that was not used before has nothing remembered of it. */
-		.generation = ptap_session.flags & PTAP_START_FLAG_FORGET ? ptap_next_generation() :
-									    ptap_session.generation,
+		.generation = ptap_session_generation(ptap_session.generation),
 		.unwanted = ~ptap_session.needed,
 	};
 
@@ -134,14 +132,18 @@ NOKPROBE_SYMBOL(record);
 void ptap_hit(u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 {
 	struct ptap_cpu *cpu;
+	u32 inside;
 
 	if (current->tgid == ptap_session.owner)
 		return;
 	preempt_disable_notrace();
 	cpu = ptap_session.cpus[smp_processor_id()];
 	/* An interrupt that comes in between leaves these as it found them, or counts further: no hit is lost uncounted. */
+	inside = cpu->busy++;
+	/* Only then: a hit inside of this one has no record, so each record's number is its own. */
+	barrier();
 	cpu->hits++;
-	if (cpu->busy++ || !record(cpu, probe, regs, pc, flags))
+	if (inside || !record(cpu, probe, regs, pc, flags))
 		cpu->dropped++;
 	cpu->busy--;
 	preempt_enable_notrace();

@@ -2,8 +2,6 @@
 /* The list is the task's own, and only it changes it: at a probe it stands still, though not always at rest. */
 
 #include <linux/kprobes.h>
-#include <linux/mm.h>
-#include <linux/sched.h>
 #include <linux/uaccess.h>
 #include <linux/uprobes.h>
 
@@ -23,6 +21,20 @@ static int next_instance(const struct return_instance **at, struct return_instan
 	return 1;
 }
 NOKPROBE_SYMBOL(next_instance);
+
+u64 ptap_return_found(u64 address, u64 value)
+{
+	const struct return_instance *at = READ_ONCE(current->utask->return_instances);
+	struct return_instance instance;
+	int index;
+
+	for (index = 0; index < MOST_INSTANCES && next_instance(&at, &instance); index++) {
+		if (instance.stack == address && instance.orig_ret_vaddr < TASK_SIZE)
+			return instance.orig_ret_vaddr;
+	}
+	return value;
+}
+NOKPROBE_SYMBOL(ptap_return_found);
 
 void ptap_return_replace_all(u64 address, u64 *words, u32 count)
 {

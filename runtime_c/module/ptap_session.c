@@ -12,6 +12,7 @@
 #include <linux/vmalloc.h>
 
 #include "ptap_check.h"
+#include "ptap_checksum.h"
 #include "ptap_probe.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
@@ -114,6 +115,10 @@ int ptap_session_add_table(const void *message, size_t size)
 	if (fault != PTAP_TABLE_SOUND) {
 		kvfree(table);
 		return ptap_refuse(-EBADMSG, "a damaged table: fault %d", fault);
+	}
+	if (!ptap_checksum_holds(table, mapping.table_size)) {
+		kvfree(table);
+		return ptap_refuse(-EBADMSG, "a damaged table: its checksum is another");
 	}
 	mapping.table = table;
 	insert_mapping(&mapping);

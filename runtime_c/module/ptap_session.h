@@ -81,6 +81,12 @@ void ptap_session_free(void);
 /* A number for mappings that have changed, or are new, of the kernel or of a process: no others have had it. */
 u32 ptap_next_generation(void);
 
+/* What a walk goes by through mappings that have had this number: another one where nothing is to be remembered. */
+static inline u32 ptap_session_generation(u32 number)
+{
+	return unlikely(ptap_session.flags & PTAP_START_FLAG_FORGET) ? ptap_next_generation() : number;
+}
+
 /* Note for people why something was refused, and return `error`. */
 __printf(2, 3) int ptap_refuse(int error, const char *format, ...);
 

@@ -25,7 +25,7 @@ struct space_set {
 struct user_table {
 	u64 id;
 	u32 size;
-	u32 needed; /* registers, bits */
+	u32 needed; /* registers that walks need of it */
 	u8 *content;
 };
 
@@ -189,6 +189,7 @@ static int fill_space(struct ptap_space *space, const struct ptap_space_message 
 	u64 before = 0;
 	u32 index;
 
+	space->needed = 0;
 	if (space->mm->start_stack != told->start_stack)
 		return ptap_refuse(-ESTALE, "process %u runs another program by now", told->pid);
 	for (index = 0; index < told->mapping_count; index++, mapping++) {
@@ -215,7 +216,7 @@ static int fill_space(struct ptap_space *space, const struct ptap_space_message 
 	if (pages != space->mm->exec_vm)
 		return ptap_refuse(-ESTALE, "process %u has more mappings than were told", told->pid);
 	space->generation = told->generation;
-	space->plans = ptap_next_generation();
+	space->number = ptap_next_generation();
 	space->mapping_count = told->mapping_count;
 	space->executable_pages = pages;
 	return 0;
@@ -280,7 +281,6 @@ static int tell(struct mm_struct *mm, const struct ptap_space_message *told)
 	if (!space)
 		return ptap_refuse(-ENOMEM, "no memory for %u mappings", told->mapping_count);
 	space->mm = mm;
-	space->needed = 0;
 	mmap_read_lock(mm);
 	error = fill_space(space, told);
 	mmap_read_unlock(mm);

@@ -20,9 +20,9 @@
 struct ptap_space {
 	struct mm_struct *mm; /* held, but not its memory */
 	u64 generation;
+	u32 number; /* of these mappings, as struct ptap_walk has it */
+	u32 needed; /* registers that walks through them need */
 	unsigned long executable_pages; /* when it was told */
-	u32 plans; /* the number that a walk remembers its plans by: no other mappings have it */
-	u32 needed; /* bit r: a table needs register r (ptap_registers_needed) */
 	u32 mapping_count;
 	struct ptap_mapping mappings[];
 };

@@ -49,7 +49,9 @@ NOKPROBE_SYMBOL(trusted_space);
 static void walk_frames(struct ptap_user_walk *walk, const struct ptap_space *space)
 {
 	const struct ptap_memory memory = {
-		.read = ptap_user_read, .context = &walk->memory, .near = &walk->memory.near
+		.read = ptap_user_read,
+		.context = &walk->memory,
+		.near = &walk->memory.near,
 	};
 	struct ptap_walk frames = {
 		.mappings = space ? space->mappings : NULL,
@@ -59,13 +61,11 @@ static void walk_frames(struct ptap_user_walk *walk, const struct ptap_space *sp
 		.room = PTAP_MAXIMUM_USER_FRAMES,
 		.scratch = &walk->scratch,
 		.without_registers = 1,
+		.generation = space ? ptap_session_generation(space->number) : 0,
+		/* Frames are for arguments, which may lie in registers that no walk needs. */
+		.unwanted = space && ptap_session.slices != PTAP_SLICES_FRAMES ? ~space->needed : 0,
 	};
 
-	if (space) {
-		frames.generation = ptap_session.flags & PTAP_START_FLAG_FORGET ? ptap_next_generation() : space->plans;
-		/* Frames are for arguments, which may lie in registers that no walk needs. */
-		frames.unwanted = ptap_session.slices == PTAP_SLICES_FRAMES ? 0 : ~space->needed;
-	}
 	walk->scratch.remembered = &walk->remembered;
 	walk->generation = space ? space->generation : 0;
 	walk->stop = ptap_walk(&frames, &walk->cursor);
@@ -108,10 +108,10 @@ static u32 part_size(struct ptap_user_walk *walk)
 	u32 size = sizeof(struct ptap_user_stack) + 8 * hweight32(walk->told_registers) + 8 * walk->frame_count;
 
 	if (ptap_session.slices != PTAP_SLICES_NONE)
-		size += ptap_user_memory_size(&walk->memory);
+		size += ptap_user_memory_gather(&walk->memory);
 	if (walk->flat_bytes)
 		size += sizeof(struct ptap_slice) + walk->flat_bytes;
-	if (walk->memory.noted.left_out)
+	if (walk->memory.left_out)
 		walk->flags |= PTAP_HIT_FLAG_WORDS_LEFT_OUT;
 	return size;
 }
@@ -127,7 +127,7 @@ u32 ptap_user_walk(struct ptap_user_walk *walk, const struct pt_regs *regs)
 		return 0;
 	walk->flags = PTAP_HIT_FLAG_USER_STACK;
 	walk->flat_bytes = 0;
-	ptap_user_memory_begin(&walk->memory, user->sp);
+	ptap_user_memory_begin(&walk->memory);
 	ptap_cursor_at(&walk->cursor, user, user->ip);
 	walk->cursor.known = ptap_user_known(user);
 	memcpy(walk->registers, walk->cursor.registers, sizeof(walk->registers));
@@ -168,8 +168,7 @@ void *ptap_user_write(const struct ptap_user_walk *walk, void *to)
 		.start_stack = current->mm ? current->mm->start_stack : 0,
 		.known = walk->known,
 		.frame_count = walk->frame_count,
-		.slice_count = (ptap_session.slices == PTAP_SLICES_NONE ? 0 : walk->memory.noted.count) +
-			       (walk->flat_bytes ? 1 : 0),
+		.slice_count = walk->memory.run_count + (walk->flat_bytes ? 1 : 0),
 	};
 	for (index = 0; index < PTAP_REGISTER_COUNT; index++) {
 		if (walk->told_registers >> index & 1)
@@ -177,9 +176,7 @@ void *ptap_user_write(const struct ptap_user_walk *walk, void *to)
 	}
 	for (index = 0; index < walk->frame_count; index++)
 		*words++ = walk->frames[index].pc;
-	to = words;
-	if (ptap_session.slices != PTAP_SLICES_NONE)
-		to = ptap_user_memory_write(&walk->memory, to);
+	to = ptap_user_memory_write(&walk->memory, words);
 	if (walk->flat_bytes)
 		to = ptap_user_memory_copy(walk->flat_address, walk->flat_bytes, to);
 	part->length = (u8 *)to - (u8 *)part;

@@ -23,7 +23,7 @@ Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 _ROOT = Path(__file__).resolve().parents[2] / "runtime_c"
-_PARTS = ("check", "lookup", "expression", "plan", "step", "follow", "walk")
+_PARTS = ("check", "checksum", "lookup", "expression", "plan", "step", "follow", "walk")
 SOURCES = [*(_ROOT / "core" / f"ptap_{part}.c" for part in _PARTS), _ROOT / "host" / "ptap_host.c"]
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wconversion"]
 

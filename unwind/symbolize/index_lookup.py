@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from cfi_tables.distinct_values import distinct_values
 from unwind.symbolize import symbol_index
 from unwind.symbolize.packed_column import BLOCK
 from unwind.symbolize.symbol_index import STRING_BLOCK, SymbolIndex
+
+if TYPE_CHECKING:
+    from unwind.symbolize.bulk_frames import BulkIndex
 
 Int64s = NDArray[np.int64]
 
@@ -102,9 +105,8 @@ class AddressFrames:
 
 
 _Rows: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
-_Buckets: TypeAlias = tuple[Int64s, int, NDArray[np.int32]]
-"""The addresses of all rows from the first one on, and what `bulk_frames.fill_buckets` makes of them by which shift."""
-"""Address, scope, line code and column of each row."""
+
+
 _WHOLE_COLUMNS = ("outer", "function", "call_line", "call_column", "name", "file", "least_line")
 
 
@@ -117,7 +119,7 @@ class IndexLookup:
         self._arrays = index.arrays
         self._whole: dict[str, NDArray[np.int32]] = {}
         self._kept_rows: _Rows | None = None
-        self._buckets: _Buckets | None = None
+        self._bulk: BulkIndex | None = None
         counts, arrays = index.counts, index.arrays
         self.names = Strings(arrays["names"], arrays["name_begins"], counts["name_count"])
         self.files = Strings(arrays["files"], arrays["file_begins"], counts["file_count"])
@@ -197,42 +199,23 @@ class IndexLookup:
 
     def _is_bulk(self, count: int) -> bool:
         """Whether so many addresses are looked up faster by hot loops, counting that these may have to be compiled."""
-        if count < _NUMPY_RATE / 200:
+        if count < _NUMPY_RATE / 200 or not self._columns["delta"].count:
             return False
         from cfi_tables.hot_loop import compiled_pays
         from unwind.symbolize.bulk_frames import write_frames
 
         return compiled_pays(write_frames, count / _NUMPY_RATE)
 
-    def _bulk_frames(self, addresses: NDArray[np.uint64], use_compiled: bool = True) -> AddressFrames:
+    def _bulk_frames(self, addresses: NDArray[np.uint64], plain: bool = False) -> AddressFrames:
         """`_frames`, by hot loops in their compiled or plain form."""
-        from cfi_tables.hot_loop import run_hot
-        from unwind.symbolize import bulk_frames
+        if self._bulk is None:
+            from unwind.symbolize.bulk_frames import unpacked
 
-        if self._kept_rows is None:
-            self._kept_rows = self._all_rows()
-        begins, *row_columns = self._kept_rows
-        if not len(begins):
-            return self._frames(addresses)
-        if self._buckets is None:
-            self._buckets = _buckets(begins, use_compiled)
-        relative, shift, firsts = self._buckets
-        scope_columns = tuple(map(self._whole_column, ("outer", "function", "call_line", "call_column")))
-        function_columns = tuple(map(self._whole_column, ("name", "file", "least_line")))
-        rows = np.empty(len(addresses), dtype=np.int64)
-        offsets = np.empty(len(addresses) + 1, dtype=np.int64)
-        total = run_hot(
-            *(bulk_frames.find_rows, use_compiled, relative, shift, firsts, (addresses - begins[0]).view(np.int64)),
-            *(row_columns[0], scope_columns[0], rows, offsets),
-        )
-        if total < 0:
-            raise ValueError("a scope lies outside of its column")
-        functions, names, files, lines, columns = (np.empty(total, dtype=np.int32) for _ in range(5))
-        inlined = np.empty(total, dtype=np.uint8)
-        found = (functions, names, files, lines, columns, inlined)
-        groups = (tuple(row_columns), scope_columns, function_columns, found)
-        if run_hot(bulk_frames.write_frames, use_compiled, rows, *groups):
-            raise ValueError("a function lies outside of its column")
+            begins, *rows = self._kept_rows or self._all_rows()
+            scopes = map(self._whole_column, ("outer", "function", "call_line", "call_column"))
+            of_functions = map(self._whole_column, ("name", "file", "least_line"))
+            self._bulk = unpacked(begins, tuple(rows), tuple(scopes), tuple(of_functions), plain)
+        offsets, (functions, names, files, lines, columns, inlined) = self._bulk.frames(addresses)
         reasons = np.zeros(len(addresses), dtype=np.uint8)
         missed = np.flatnonzero(offsets[1:] == offsets[:-1])
         if len(missed):
@@ -312,19 +295,6 @@ class IndexLookup:
     def _reasons(self, addresses: NDArray[np.uint64]) -> NDArray[np.uint8]:
         """Why there are no frames at `addresses`."""
         return miss_reasons(addresses, self.index.flags, self._arrays["mapped"], self._arrays["damaged"])
-
-
-def _buckets(begins: NDArray[np.uint64], use_compiled: bool) -> _Buckets:
-    """Buckets of equal ranges of addresses, about as many as there are rows. Raises ValueError for damage."""
-    from cfi_tables.hot_loop import run_hot
-    from unwind.symbolize.bulk_frames import fill_buckets
-
-    relative = (begins - begins[0]).view(np.int64)
-    shift = max(0, (int(relative[-1]) // len(begins)).bit_length() - 1)
-    firsts = np.empty(max(0, int(relative[-1]) >> shift) + 2, dtype=np.int32)
-    if run_hot(fill_buckets, use_compiled, relative, shift, firsts):
-        raise ValueError("the addresses of rows are not sorted")
-    return relative, shift, firsts
 
 
 def miss_reasons(
