@@ -7,6 +7,7 @@ units has flat columns (abbreviation_scan.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from unwind.dwarf.constants import (
     DW_FORM_addr,
@@ -96,6 +97,13 @@ def fixed_form_size(form: int, version: int, address_size: int, offset_size: int
     return -1
 
 
+@cache
+def _fixed_sizes(version: int, address_size: int, offset_size: int) -> dict[int, int]:
+    """Bytes of the values of each form whose values all have as many."""
+    forms = (*_FIXED_SIZE, *_OFFSET_SIZED, DW_FORM_addr, DW_FORM_ref_addr)
+    return {form: fixed_form_size(form, version, address_size, offset_size) for form in forms}
+
+
 @dataclass(slots=True)
 class Abbreviation:
     """The shape of an entry: its tag and the attributes that follow, in order."""
@@ -117,7 +125,7 @@ class AbbreviationTable:
         self._offset = offset
         self._position = offset
         self._is_whole = False
-        self._shape = (version, address_size, offset_size)
+        self._sizes = _fixed_sizes(version, address_size, offset_size)
         self._by_code: dict[int, Abbreviation] = {}
 
     def of(self, code: int) -> Abbreviation | None:
@@ -144,14 +152,17 @@ class AbbreviationTable:
         attributes = []
         total = 0
         while True:
-            name, position = read_uleb128(data, position)
-            form, position = read_uleb128(data, position)
+            name, form = data[position], data[position + 1]
+            position += 2
+            if name | form >= 0x80:
+                name, position = read_uleb128(data, position - 2)
+                form, position = read_uleb128(data, position)
             constant = 0
             if form == DW_FORM_implicit_const:
                 constant, position = read_sleb128(data, position)
             if name == 0 and form == 0:
                 break
-            size = fixed_form_size(form, *self._shape)
+            size = self._sizes.get(form, -1)
             total = -1 if size < 0 or total < 0 else total + size
             attributes.append((name, form, constant))
         self._by_code.setdefault(code, Abbreviation(tag, has_children, attributes, total))

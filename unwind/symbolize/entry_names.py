@@ -122,17 +122,13 @@ class EntryNames:
     def _correct(self, linked: NDArray[np.int64]) -> None:
         """Let the scopes tell what the library cannot demangle of the linkage names, which are all names so far."""
         table = self.table
-        letters = "".join({prefix[0] for prefix in MANGLED})
-        odd = [
-            number
-            for number in table.beginning_with(letters).tolist()
-            if (symbol := table.text(number)).startswith(MANGLED) and not can_demangle(symbol)
-        ]
+        texts = table.all_texts()
+        odd = [number for number, text in enumerate(texts) if text.startswith(MANGLED) and not can_demangle(text)]
         if not odd:
             return
         chosen = linked[np.isin(self.ids[linked], odd)]
         _, firsts, inverse = np.unique(self.ids[chosen], return_index=True, return_inverse=True)
-        names = [self._name_in_scopes(entry, table.text(int(self.ids[entry]))) for entry in chosen[firsts].tolist()]
+        names = [self._name_in_scopes(entry, texts[int(self.ids[entry])]) for entry in chosen[firsts].tolist()]
         self.ids[chosen] = table.number_of(names)[inverse]
 
     def _each(self, chosen: NDArray[np.bool_], keys: NDArray[np.int64], name_of: Any) -> None:
