@@ -7,7 +7,6 @@ units has flat columns (abbreviation_scan.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 from unwind.dwarf.constants import (
     DW_FORM_addr,
@@ -97,13 +96,6 @@ def fixed_form_size(form: int, version: int, address_size: int, offset_size: int
     return -1
 
 
-@cache
-def _fixed_sizes(version: int, address_size: int, offset_size: int) -> dict[int, int]:
-    """Bytes of the values of each form whose values all have as many."""
-    forms = (*_FIXED_SIZE, *_OFFSET_SIZED, DW_FORM_addr, DW_FORM_ref_addr)
-    return {form: fixed_form_size(form, version, address_size, offset_size) for form in forms}
-
-
 @dataclass(slots=True)
 class Abbreviation:
     """The shape of an entry: its tag and the attributes that follow, in order."""
@@ -125,45 +117,60 @@ class AbbreviationTable:
         self._offset = offset
         self._position = offset
         self._is_whole = False
-        self._sizes = _fixed_sizes(version, address_size, offset_size)
+        self._shape = (version, address_size, offset_size)
+        self._places: dict[int, int] = {}
         self._by_code: dict[int, Abbreviation] = {}
 
     def of(self, code: int) -> Abbreviation | None:
         """The abbreviation of `code`, None where there is none. Raises DwarfError when the table is damaged."""
         found = self._by_code.get(code)
-        if found is None and not self._is_whole:
+        if found is None:
             try:
-                while not self._is_whole and code not in self._by_code:
-                    self._read_next()
+                while not self._is_whole and code not in self._places:
+                    self._pass_next()
+                if code in self._places:
+                    found = self._by_code[code] = self._read(self._places[code])
             except IndexError:
                 raise DwarfError(DwarfReason.TRUNCATED, ".debug_abbrev", self._offset) from None
-            found = self._by_code.get(code)
         return found
 
-    def _read_next(self) -> None:
+    def _pass_next(self) -> None:
+        """Note where the next abbreviation is: most of those in front of the one that is wanted are never read."""
         data = self._data
-        code, position = read_uleb128(data, self._position)
+        code, place = read_uleb128(data, self._position)
         if code == 0:
             self._is_whole = True
             return
-        tag, position = read_uleb128(data, position)
-        has_children = data[position] != 0
+        _, position = read_uleb128(data, place)
         position += 1
-        attributes = []
-        total = 0
         while True:
             name, form = data[position], data[position + 1]
             position += 2
             if name | form >= 0x80:
                 name, position = read_uleb128(data, position - 2)
                 form, position = read_uleb128(data, position)
+            if form == DW_FORM_implicit_const:
+                _, position = read_sleb128(data, position)
+            if not name | form:
+                break
+        self._places.setdefault(code, place)
+        self._position = position
+
+    def _read(self, place: int) -> Abbreviation:
+        data = self._data
+        tag, position = read_uleb128(data, place)
+        has_children = data[position] != 0
+        position += 1
+        attributes: list[tuple[int, int, int]] = []
+        total = 0
+        while True:
+            name, position = read_uleb128(data, position)
+            form, position = read_uleb128(data, position)
             constant = 0
             if form == DW_FORM_implicit_const:
                 constant, position = read_sleb128(data, position)
             if name == 0 and form == 0:
-                break
-            size = self._sizes.get(form, -1)
+                return Abbreviation(tag, has_children, attributes, total)
+            size = fixed_form_size(form, *self._shape)
             total = -1 if size < 0 or total < 0 else total + size
             attributes.append((name, form, constant))
-        self._by_code.setdefault(code, Abbreviation(tag, has_children, attributes, total))
-        self._position = position
