@@ -18,6 +18,7 @@ from kernel.debug_kernel import debug_kernel
 from kernel.guest import GuestRun, run_guest
 from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, kernel_package
 from kernel.load_boot import Loaded, boot_for_load
+from kernel.user_sessions import built_workload, write_user_sessions
 from programs.debian_archive import NotInArchive
 
 from cfi_tables.image_file import open_image
@@ -142,7 +143,11 @@ def _boot(release: str, folder: Path) -> Booted:
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(workload), str(_HERE / "workload.c")], check=True)
     files = {"sessions": sessions, "workload": workload, "guest_scenario.py": _HERE / "guest_scenario.py"}
-    run = run_guest(package, files, "python3 guest_scenario.py /results\n", folder)
+    files |= {"user_sessions": folder / "user_sessions", "guest_user.py": _HERE / "guest_user.py"}
+    files["user_workload"] = built_workload(folder)
+    write_user_sessions(headers, image, listed, files["user_workload"], files["user_sessions"])
+    script = "python3 guest_scenario.py /results && python3 guest_user.py /results\n"
+    run = run_guest(package, files, script, folder)
     assert run.status == 0, f"{run.output}\n{run.kernel_log[-4000:]}"
     size = os.stat(sessions / "stacks" / "ptap_kernel.ko").st_size
     return Booted(release, package, vmlinux, system_map, places, size, run)
