@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,7 +92,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         found = boot_for_load(package, headers, open_image(vmlinux), str(system_map) if system_map else None, folder)
     except NotInArchive as error:
         pytest.skip(str(error))
-    told = f"{found.package.build}, {len(found.damages)} damaged tables, {found.seen['cycles']['count']} loads"
+    told = f"booted: {found.package.build}, {len(found.damages)} damaged tables, {found.seen['cycles']['count']} loads"
     request.config.stash.setdefault(_BOOTED, []).append(told)
     return found
 
@@ -103,14 +104,20 @@ def booted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         found = _boot(request.param, tmp_path_factory.mktemp(f"kernel-{request.param}"))
     except NotInArchive as error:
         pytest.skip(str(error))
-    request.config.stash.setdefault(_BOOTED, []).append(f"{found.package.build}, {len(found.places)} probes")
+    request.config.stash.setdefault(_BOOTED, []).append(f"booted: {found.package.build}, {len(found.places)} probes")
     return found
 
 
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line for the end of the run: what a test has counted."""
+    return request.config.stash.setdefault(_BOOTED, []).append
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Name each kernel that was booted."""
+    """Name each kernel that was booted, and what was counted in it."""
     for line in config.stash.get(_BOOTED, []):
-        terminalreporter.write_line(f"booted: {line}")
+        terminalreporter.write_line(line)
 
 
 def _files(release: str) -> tuple[KernelPackage, Path, Path, Path | None]:

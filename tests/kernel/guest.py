@@ -69,7 +69,7 @@ def run_guest(
     initramfs, archive, console = folder / "initramfs", folder / "results.tar", folder / "console"
     initramfs.write_bytes(base_archive() + kernel_archive(kernel) + test_archive(files, script))
     command = [
-        *(_QEMU, "-M", "q35", *options, "-cpu", "qemu64", "-smp", str(processors), "-m", kernel.memory),
+        *(_QEMU, "-M", "q35", *options, "-cpu", "qemu64", "-smp", str(processors), "-m", "1G"),
         *("-kernel", str(kernel.vmlinuz), "-initrd", str(initramfs), "-append", f"{_COMMAND_LINE} {command_line}"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"),
         *("-serial", f"file:{console}"),
