@@ -14,6 +14,9 @@ MESSAGE_MAGIC = 0x4D525450
 RECORD_VERSION = 1
 MAXIMUM_FRAMES = 128
 MAXIMUM_PROBES = 0x1000
+MAXIMUM_MODULES = 0x100
+MAXIMUM_MODULE_SECTIONS = 0x1000
+MAXIMUM_FREQUENCY = 0x186A0
 MINIMUM_RING_BYTES = 0x10000
 MAXIMUM_RING_BYTES = 0x10000000
 
@@ -119,12 +122,14 @@ TRAMPOLINE_MESSAGE_SIZE = 8
 TRAMPOLINE_MESSAGE_ADDRESS = 0
 TRAMPOLINE_MESSAGE_DTYPE = np.dtype([("address", "<u8")])
 
-PROBE_MESSAGE_SIZE = 280
+PROBE_MESSAGE_SIZE = 288
 PROBE_MESSAGE_ADDRESS = 0
 PROBE_MESSAGE_OFFSET = 8
 PROBE_MESSAGE_NUMBER = 16
 PROBE_MESSAGE_KIND = 20
 PROBE_MESSAGE_SYMBOL = 24
+PROBE_MESSAGE_FLAGS = 280
+PROBE_MESSAGE_RESERVED = 284
 PROBE_MESSAGE_DTYPE = np.dtype(
     [
         ("address", "<u8"),
@@ -132,6 +137,8 @@ PROBE_MESSAGE_DTYPE = np.dtype(
         ("number", "<u4"),
         ("kind", "<u4"),
         ("symbol", "V256"),
+        ("flags", "<u4"),
+        ("reserved", "<u4"),
     ]
 )
 
@@ -149,12 +156,56 @@ START_MESSAGE_DTYPE = np.dtype(
     ]
 )
 
+MODULE_MESSAGE_SIZE = 72
+MODULE_MESSAGE_NUMBER = 0
+MODULE_MESSAGE_SECTION_COUNT = 4
+MODULE_MESSAGE_NAME = 8
+MODULE_MESSAGE_DTYPE = np.dtype(
+    [
+        ("number", "<u4"),
+        ("section_count", "<u4"),
+        ("name", "V64"),
+    ]
+)
+
+MODULE_SECTION_SIZE = 288
+MODULE_SECTION_START = 0
+MODULE_SECTION_END = 8
+MODULE_SECTION_FIRST_ADDRESS = 16
+MODULE_SECTION_LAST_ADDRESS = 24
+MODULE_SECTION_FIRST = 32
+MODULE_SECTION_LAST = 160
+MODULE_SECTION_DTYPE = np.dtype(
+    [
+        ("start", "<u8"),
+        ("end", "<u8"),
+        ("first_address", "<u8"),
+        ("last_address", "<u8"),
+        ("first", "V128"),
+        ("last", "V128"),
+    ]
+)
+
+PLACEMENT_MESSAGE_SIZE = 16
+PLACEMENT_MESSAGE_MODULE = 0
+PLACEMENT_MESSAGE_SECTION = 4
+PLACEMENT_MESSAGE_ADDRESS = 8
+PLACEMENT_MESSAGE_DTYPE = np.dtype(
+    [
+        ("module", "<u4"),
+        ("section", "<u4"),
+        ("address", "<u8"),
+    ]
+)
+
 RECORD_KIND_HIT = 1
 RECORD_KIND_FINISHED = 2
+RECORD_KIND_MODULE_SECTION = 10
 
 HIT_FLAG_REACHED_USER = 1
 HIT_FLAG_WORDS_LEFT_OUT = 2
 HIT_FLAG_RETURN_PROBE = 4
+HIT_FLAG_CALLED = 512
 
 MESSAGE_KIND_ANCHOR = 1
 MESSAGE_KIND_TABLE = 2
@@ -162,9 +213,15 @@ MESSAGE_KIND_TRAMPOLINE = 3
 MESSAGE_KIND_PROBE = 4
 MESSAGE_KIND_START = 5
 MESSAGE_KIND_STOP = 6
+MESSAGE_KIND_MODULE = 10
+MESSAGE_KIND_PLACEMENT = 11
 
 PROBE_KIND_ENTRY = 1
 PROBE_KIND_RETURN = 2
+PROBE_KIND_TIMER = 20
+PROBE_KIND_TRACEPOINT = 21
+
+PROBE_FLAG_OPTIONAL = 1
 
 SLICES_NONE = 0
 SLICES_WORDS = 1
@@ -179,6 +236,8 @@ class RecordKind(IntEnum):
     """A probe was hit."""
     FINISHED = 2
     """A CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out."""
+    MODULE_SECTION = 10
+    """Where code of a module lies from now on."""
 
 
 class HitFlag(IntEnum):
@@ -190,6 +249,8 @@ class HitFlag(IntEnum):
     """The walk read more memory than a record has room for."""
     RETURN_PROBE = 4
     """The function has returned: the pc is its caller's."""
+    CALLED = 512
+    """The pc is where the code goes on that has called the probe."""
 
 
 class MessageKind(IntEnum):
@@ -207,6 +268,10 @@ class MessageKind(IntEnum):
     """Register the probes; nothing more can be added."""
     STOP = 6
     """Unregister the probes; what was recorded can still be read."""
+    MODULE = 10
+    """A module of the kernel whose code is probed or walked through, loaded or not."""
+    PLACEMENT = 11
+    """Where a section of a loaded module lies."""
 
 
 class ProbeKind(IntEnum):
@@ -216,6 +281,17 @@ class ProbeKind(IntEnum):
     """An instruction of the kernel."""
     RETURN = 2
     """The return of a function."""
+    TIMER = 20
+    """Samples of whatever runs on each processor."""
+    TRACEPOINT = 21
+    """A tracepoint of the kernel."""
+
+
+class ProbeFlag(IntEnum):
+    """ProbeFlag of the schema."""
+
+    OPTIONAL = 1
+    """Where the kernel does not probe that, the other probes go on."""
 
 
 class Slices(IntEnum):

@@ -5,7 +5,8 @@ aligned, and begins at a multiple of 8.
 
 A record is a HIT's fixed part, then `frame_count` words (the frames' pcs, innermost first), then `slice_count` slices
 (a SLICE and its bytes, which are whole words), then `oracle_count` words (what the kernel's own unwinder says). The
-other kinds of record are the fixed part alone, most of it zero.
+other kinds of record are the fixed part alone, most of it zero. MODULE_SECTION has the module's number as `probe`, the
+section's as `tid`, and as `stop_detail` the run-time address, 0 when the section is gone.
 
 A message is a MESSAGE_HEADER and what its kind has behind it. Addresses in messages are link-time ones, as in vmlinux.
 """
@@ -68,11 +69,34 @@ TRAMPOLINE_MESSAGE = Struct(
 )
 
 PROBE_MESSAGE = Struct(
-    "address" / Int64ul,  # where it has to come to lie, 0: not known
-    "offset" / Int64ul,
+    "address" / Int64ul,  # where it has to come to lie, 0: not known; of a module as its file's sections are laid out
+    "offset" / Int64ul,  # bytes from the symbol; of a timer its samples a second
     "number" / Int32ul,
     "kind" / Int32ul,
-    "symbol" / Bytes(256),
+    "symbol" / Bytes(256),  # module:symbol of a module; the name of a tracepoint
+    "flags" / Int32ul,
+    "reserved" / Int32ul,
+)
+
+MODULE_MESSAGE = Struct(
+    "number" / Int32ul,  # from 0 on, in the order of the messages
+    "section_count" / Int32ul,  # MODULE_SECTIONs follow, then the module's compact table, if there is one
+    "name" / Bytes(64),
+)
+
+MODULE_SECTION = Struct(
+    "start" / Int64ul,  # of its code, as the file's sections are laid out
+    "end" / Int64ul,
+    "first_address" / Int64ul,  # of two symbols in it which the module has one of each; they may be the same
+    "last_address" / Int64ul,
+    "first" / Bytes(128),
+    "last" / Bytes(128),
+)
+
+PLACEMENT_MESSAGE = Struct(
+    "module" / Int32ul,  # its number
+    "section" / Int32ul,
+    "address" / Int64ul,  # at run time
 )
 
 START_MESSAGE = Struct(
@@ -91,17 +115,22 @@ STRUCTURES = {
     "trampoline_message": TRAMPOLINE_MESSAGE,
     "probe_message": PROBE_MESSAGE,
     "start_message": START_MESSAGE,
+    "module_message": MODULE_MESSAGE,
+    "module_section": MODULE_SECTION,
+    "placement_message": PLACEMENT_MESSAGE,
 }
 
 # Each enum: name, (member, value, meaning).
 RECORD_KIND = (
     ("HIT", 1, "a probe was hit"),
     ("FINISHED", 2, "a CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out"),
+    ("MODULE_SECTION", 10, "where code of a module lies from now on"),
 )
 HIT_FLAG = (
     ("REACHED_USER", 1, "the walk came to the code that entered the kernel: the kernel's stack is whole"),
     ("WORDS_LEFT_OUT", 2, "the walk read more memory than a record has room for"),
     ("RETURN_PROBE", 4, "the function has returned: the pc is its caller's"),
+    ("CALLED", 512, "the pc is where the code goes on that has called the probe"),
 )
 MESSAGE_KIND = (
     ("ANCHOR", 1, "where a symbol was linked to: they tell the slide, and have to agree"),
@@ -110,11 +139,16 @@ MESSAGE_KIND = (
     ("PROBE", 4, "a probe"),
     ("START", 5, "register the probes; nothing more can be added"),
     ("STOP", 6, "unregister the probes; what was recorded can still be read"),
+    ("MODULE", 10, "a module of the kernel whose code is probed or walked through, loaded or not"),
+    ("PLACEMENT", 11, "where a section of a loaded module lies"),
 )
 PROBE_KIND = (
     ("ENTRY", 1, "an instruction of the kernel"),
     ("RETURN", 2, "the return of a function"),
+    ("TIMER", 20, "samples of whatever runs on each processor"),
+    ("TRACEPOINT", 21, "a tracepoint of the kernel"),
 )
+PROBE_FLAG = (("OPTIONAL", 1, "where the kernel does not probe that, the other probes go on"),)
 SLICES = (
     ("NONE", 0, "registers and addresses only"),
     ("WORDS", 1, "the words that the walk read"),
@@ -125,6 +159,7 @@ ENUMS = {
     "hit_flag": HIT_FLAG,
     "message_kind": MESSAGE_KIND,
     "probe_kind": PROBE_KIND,
+    "probe_flag": PROBE_FLAG,
     "slices": SLICES,
     "start_flag": START_FLAG,
 }
@@ -135,6 +170,9 @@ CONSTANTS = {
     "RECORD_VERSION": 1,
     "MAXIMUM_FRAMES": 128,
     "MAXIMUM_PROBES": 4096,
+    "MAXIMUM_MODULES": 256,
+    "MAXIMUM_MODULE_SECTIONS": 4096,
+    "MAXIMUM_FREQUENCY": 100_000,
     "MINIMUM_RING_BYTES": 1 << 16,
     "MAXIMUM_RING_BYTES": 1 << 28,
 }

@@ -54,7 +54,7 @@ def _source_files() -> dict[str, Path]:
     for part, target in (("module", ""), ("core", "core/")):
         folder = _SOURCES / part
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and (path.suffix in (".c", ".h") or path.name == "Kbuild"):
+            if path.is_file() and (path.suffix in (".c", ".h", ".S") or path.name == "Kbuild"):
                 found[target + str(path.relative_to(folder))] = path
     if not found:
         raise ModuleBuildError(

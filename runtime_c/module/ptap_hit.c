@@ -5,6 +5,7 @@
  */
 
 #include <linux/kprobes.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/task_stack.h>
 #include <linux/smp.h>
@@ -13,6 +14,7 @@
 #include <linux/timekeeping.h>
 
 #include "ptap_hit.h"
+#include "ptap_module.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
 #include "ptap_slices.h"
@@ -29,14 +31,16 @@ struct walked {
 
 static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 {
+	/* Preemption is off: the list stays until this walk's end. */
+	const struct ptap_code *code = rcu_dereference_raw(ptap_session.code);
 	const struct ptap_memory memory = {
 		.read = ptap_stack_read,
 		.context = &cpu->words,
 		.near = &cpu->words.windows[0].near,
 	};
 	struct ptap_walk walk = {
-		.mappings = ptap_session.mappings,
-		.mapping_count = ptap_session.mapping_count,
+		.mappings = code->mappings,
+		.mapping_count = code->count,
 		.memory = &memory,
 		.frames = cpu->frames,
 		.room = ptap_session.maximum_frames,
@@ -79,6 +83,15 @@ static void fill_header(struct ptap_hit *hit, const struct ptap_cpu *cpu, u32 pr
 }
 NOKPROBE_SYMBOL(fill_header);
 
+/* Where the walk of a hit begins. */
+static void begin_walk(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc, u32 flags)
+{
+	ptap_cursor_at(cursor, regs, pc);
+	if (flags & PTAP_HIT_FLAG_CALLED)
+		ptap_cursor_of_caller(cursor);
+}
+NOKPROBE_SYMBOL(begin_walk);
+
 /* Walk and record; 0 when there is no room for the record, and nothing was written. */
 static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 {
@@ -89,8 +102,14 @@ static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u
 
 	ptap_slices_begin(&cpu->words, (u64)(unsigned long)task_stack_page(current));
 	cpu->words.windows[0].near.except = ptap_session.trampoline;
-	ptap_cursor_at(&cpu->cursor, regs, pc);
-	walk_stack(cpu, &walked);
+	begin_walk(&cpu->cursor, regs, pc, flags);
+	if (user_mode((struct pt_regs *)regs)) {
+		/* A timer has interrupted the user's code: of the kernel there is nothing. */
+		walked.stop = PTAP_STOP_REASON_END_OF_STACK;
+		walked.flags |= PTAP_HIT_FLAG_REACHED_USER;
+	} else {
+		walk_stack(cpu, &walked);
+	}
 	if (ptap_session.slices == PTAP_SLICES_WORDS)
 		slices = ptap_slices_gather(&cpu->words);
 	if (ptap_session.flags & PTAP_START_FLAG_ORACLE)
@@ -101,7 +120,7 @@ static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u
 		return 0;
 	fill_header(hit, cpu, probe, &walked);
 	/* The walk has moved the cursor on. */
-	ptap_cursor_at(&cpu->cursor, regs, pc);
+	begin_walk(&cpu->cursor, regs, pc, flags);
 	hit->known = cpu->cursor.known;
 	memcpy(hit->registers, cpu->cursor.registers, sizeof(hit->registers));
 	words = (u64 *)(hit + 1);

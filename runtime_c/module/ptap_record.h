@@ -10,18 +10,23 @@
 #define PTAP_RECORD_VERSION 0x1
 #define PTAP_MAXIMUM_FRAMES 0x80
 #define PTAP_MAXIMUM_PROBES 0x1000
+#define PTAP_MAXIMUM_MODULES 0x100
+#define PTAP_MAXIMUM_MODULE_SECTIONS 0x1000
+#define PTAP_MAXIMUM_FREQUENCY 0x186a0
 #define PTAP_MINIMUM_RING_BYTES 0x10000
 #define PTAP_MAXIMUM_RING_BYTES 0x10000000
 
 enum ptap_record_kind {
 	PTAP_RECORD_KIND_HIT = 1, /* a probe was hit */
 	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out */
+	PTAP_RECORD_KIND_MODULE_SECTION = 10, /* where code of a module lies from now on */
 };
 
 enum ptap_hit_flag {
 	PTAP_HIT_FLAG_REACHED_USER = 1, /* the walk came to the code that entered the kernel: the kernel's stack is whole */
 	PTAP_HIT_FLAG_WORDS_LEFT_OUT = 2, /* the walk read more memory than a record has room for */
 	PTAP_HIT_FLAG_RETURN_PROBE = 4, /* the function has returned: the pc is its caller's */
+	PTAP_HIT_FLAG_CALLED = 512, /* the pc is where the code goes on that has called the probe */
 };
 
 enum ptap_message_kind {
@@ -31,11 +36,19 @@ enum ptap_message_kind {
 	PTAP_MESSAGE_KIND_PROBE = 4, /* a probe */
 	PTAP_MESSAGE_KIND_START = 5, /* register the probes; nothing more can be added */
 	PTAP_MESSAGE_KIND_STOP = 6, /* unregister the probes; what was recorded can still be read */
+	PTAP_MESSAGE_KIND_MODULE = 10, /* a module of the kernel whose code is probed or walked through, loaded or not */
+	PTAP_MESSAGE_KIND_PLACEMENT = 11, /* where a section of a loaded module lies */
 };
 
 enum ptap_probe_kind {
 	PTAP_PROBE_KIND_ENTRY = 1, /* an instruction of the kernel */
 	PTAP_PROBE_KIND_RETURN = 2, /* the return of a function */
+	PTAP_PROBE_KIND_TIMER = 20, /* samples of whatever runs on each processor */
+	PTAP_PROBE_KIND_TRACEPOINT = 21, /* a tracepoint of the kernel */
+};
+
+enum ptap_probe_flag {
+	PTAP_PROBE_FLAG_OPTIONAL = 1, /* where the kernel does not probe that, the other probes go on */
 };
 
 enum ptap_slices {
@@ -112,8 +125,10 @@ struct ptap_probe_message {
 	uint32_t number;
 	uint32_t kind;
 	uint8_t symbol[256];
+	uint32_t flags;
+	uint32_t reserved;
 };
-_Static_assert(sizeof(struct ptap_probe_message) == 280, "ptap_probe_message");
+_Static_assert(sizeof(struct ptap_probe_message) == 288, "ptap_probe_message");
 
 struct ptap_start_message {
 	uint32_t ring_bytes;
@@ -122,5 +137,29 @@ struct ptap_start_message {
 	uint32_t flags;
 };
 _Static_assert(sizeof(struct ptap_start_message) == 16, "ptap_start_message");
+
+struct ptap_module_message {
+	uint32_t number;
+	uint32_t section_count;
+	uint8_t name[64];
+};
+_Static_assert(sizeof(struct ptap_module_message) == 72, "ptap_module_message");
+
+struct ptap_module_section {
+	uint64_t start;
+	uint64_t end;
+	uint64_t first_address;
+	uint64_t last_address;
+	uint8_t first[128];
+	uint8_t last[128];
+};
+_Static_assert(sizeof(struct ptap_module_section) == 288, "ptap_module_section");
+
+struct ptap_placement_message {
+	uint32_t module;
+	uint32_t section;
+	uint64_t address;
+};
+_Static_assert(sizeof(struct ptap_placement_message) == 16, "ptap_placement_message");
 
 #endif

@@ -11,6 +11,7 @@
 #include <linux/vmalloc.h>
 
 #include "ptap_check.h"
+#include "ptap_module.h"
 #include "ptap_probe.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
@@ -209,6 +210,7 @@ void ptap_session_free(void)
 	ptap_session_stop();
 	free_cpus();
 	ptap_probe_free_all();
+	ptap_module_free_all();
 	for (index = 0; index < ptap_session.mapping_count; index++)
 		kvfree(ptap_session.mappings[index].table);
 	ptap_session.mapping_count = 0;

@@ -3,7 +3,7 @@
  * The one session of the module: what user space told it (tables, probes, how to record), and what each CPU works with.
  *
  * It is built up by messages, started once and stopped once. From start to stop nothing of it changes but what belongs
- * to the CPUs, so probes read it without a lock.
+ * to the CPUs and the list of code, which is replaced as a whole, so probes read it without a lock.
  */
 #ifndef PTAP_SESSION_H
 #define PTAP_SESSION_H
@@ -39,6 +39,7 @@ struct ptap_cpu {
 	unsigned long oracle[PTAP_ORACLE_FRAMES];
 };
 
+struct ptap_code;
 struct ptap_probe;
 
 struct ptap_session {
@@ -49,6 +50,7 @@ struct ptap_session {
 	u32 anchors; /* that agree on the slide */
 	struct ptap_mapping mappings[PTAP_MAXIMUM_TABLES];
 	u32 mapping_count;
+	struct ptap_code __rcu *code; /* what walks go by: these, and modules (ptap_module.h) */
 	u64 trampoline; /* run-time address, 0 for none */
 	struct ptap_probe **probes;
 	u32 probe_count;

@@ -35,3 +35,19 @@ void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 
 	cursor->on_demand = 0;
 }
 NOKPROBE_SYMBOL(ptap_cursor_at);
+
+/* System V ABI AMD64, figure 3.4: rbx, rbp, rsp and r12 to r15, and the return address. */
+#define PRESERVED (1u << 3 | 1u << 6 | 1u << 7 | 0xfu << 12 | 1u << PTAP_RETURN_ADDRESS)
+
+void ptap_cursor_of_caller(struct ptap_cursor *cursor)
+{
+	int number;
+
+	for (number = 0; number < PTAP_REGISTER_COUNT; number++) {
+		if (!(PRESERVED & 1u << number))
+			cursor->registers[number] = 0;
+	}
+	cursor->known = PRESERVED;
+	cursor->exact = 0;
+}
+NOKPROBE_SYMBOL(ptap_cursor_of_caller);
