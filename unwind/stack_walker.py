@@ -135,7 +135,7 @@ class _Run:
         for register, value in enumerate(sample.registers):
             self._state[register] = signed64(value)
         self._state[STATE_KNOWN] = sample.known
-        self._state[STATE_EXACT] = 1
+        self._state[STATE_EXACT] = 0 if sample.called else 1
         self._state[STATE_PREVIOUS_CFA] = NO_PREVIOUS_CFA
         self._state[STATE_ON_DEMAND] = 1 if sample.read_memory is not None else 0
         self._content = bytearray()

@@ -99,7 +99,7 @@ def _build(headers: Path, sources: dict[str, Path], compiler: str, folder: Path)
     if done.returncode:
         last = "\n  ".join((done.stdout + done.stderr).splitlines()[-_SHOWN_LINES:])
         raise ModuleBuildError(f"the kernel module does not build with {headers}:\n  {last}")
-    subprocess.run(["strip", "--strip-debug", str(folder / MODULE)], check=True)
+    subprocess.run(["strip", "--strip-debug", "--discard-all", str(folder / MODULE)], check=True)
 
 
 def _accepts(compiler: str, option: str) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cfi_tables.layout import StopReason
 from ptap.account import Account
 from ptap.report.output import Report
 from relay_reader.capture import RecordsLost, Sample
 from relay_reader.module_capture import MAGIC, ModuleCapture
+from unwind.kernel.kernel_walk import KernelModuleFile
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
 _MAXIMUM_DEPTH = 1024
@@ -34,6 +36,7 @@ class CaptureReport:
             str(Path(vmlinux or description["vmlinux"]).absolute()),
             bytes.fromhex(build_id) if build_id else None,
             description["system_map"],
+            [_module_file(module) for module in description.get("modules", ())],
         )
 
     def write(self, report: Report) -> None:
@@ -47,6 +50,9 @@ class CaptureReport:
             else:
                 self._builder.apply(event)
         self.account.problems += [module.problem for module in self._builder.catalog.opened() if module.problem]
+        for module in self._capture.description.get("modules", ()):
+            if module["problem"]:
+                self.account.problems.append(f"stacks end at module {module['name']}: {module['problem']}")
         missed = sum(each.missed for each in self._capture.accounts)
         if missed:
             self.account.problems.append(
@@ -62,3 +68,12 @@ class CaptureReport:
         self.account.traces += 1
         if trace.stop is not StopReason.END_OF_STACK:
             self.account.cut_short[trace.stop] += 1
+
+
+def _module_file(described: dict[str, Any]) -> KernelModuleFile:
+    """A module of the session's description."""
+    build_id = described["build_id"]
+    sections = tuple((int(each["start"]), int(each["end"])) for each in described["sections"])
+    return KernelModuleFile(
+        described["name"], described["file"], bytes.fromhex(build_id) if build_id else None, sections
+    )

@@ -16,13 +16,22 @@ from ptap.kernel_module import messages
 from ptap.kernel_module.build import built_module
 from ptap.kernel_module.kernel_point import KernelPoint
 from ptap.kernel_module.messages import RecordOptions
+from ptap.kernel_module.module_files import ModuleFiles
+from ptap.kernel_module.module_session import ModuleSession
 from ptap.kernel_module.places import KernelPlace, KernelSymbols
+from ptap.kernel_module.resolve import KernelResolver
 from ptap.probe.point import ProbeKind
 from ptap.probe.resolve import ProbeNotFound
 from ptap_target.session_folder import DESCRIPTION, FORMAT, MESSAGES, MODULE
 from relay_reader import record_layout as layout
 
 RUNNER = "run.pyz"
+_KINDS = {
+    ProbeKind.RETURN: layout.ProbeKind.RETURN,
+    ProbeKind.TRACEPOINT: layout.ProbeKind.TRACEPOINT,
+    ProbeKind.TIMER: layout.ProbeKind.TIMER,
+}
+"""What the module calls the kinds of probes; all others are instructions of the kernel."""
 
 
 def write_session(
@@ -32,14 +41,18 @@ def write_session(
     options: RecordOptions,
     folder: Path,
     system_map: str | None = None,
+    module_files: ModuleFiles | None = None,
 ) -> list[KernelPlace]:
     """Write a session to `folder`, which is made; the places of its probes. Symbols are vmlinux's or `system_map`'s.
 
-    Raises ProbeNotFound, ModuleBuildError, ElfError and TableError.
+    Frames in modules are walked through where `module_files` names them or a probe is in them.
+    Raises ProbeNotFound, ModuleBuildError, ElfError, TableError and OSError.
     """
-    symbols = KernelSymbols.of_system_map(system_map) if system_map else KernelSymbols.of_vmlinux(vmlinux)
-    places = [place for point in points for place in symbols.places(point)]
-    told = _messages(symbols, vmlinux, places, options)
+    resolver = KernelResolver(vmlinux, system_map, module_files)
+    places = [place for point in points for place in resolver.places(point)]
+    names = {*(module_files.named if module_files else ()), *(point.module for point in points if point.module)}
+    modules = [ModuleSession.of(name, resolver.module(name)) for name in sorted(names)]
+    told = _messages(resolver.symbols, vmlinux, places, options, modules)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(built_module(headers), folder / MODULE)
     (folder / MESSAGES).write_bytes(b"".join(content for _, content in told))
@@ -48,6 +61,8 @@ def write_session(
         "build_id": vmlinux.build_id.hex() if vmlinux.build_id else None,
         "vmlinux": str(Path(vmlinux.path).absolute()),
         "system_map": str(Path(system_map).absolute()) if system_map else None,
+        "placement": messages.placement_head().hex(),
+        "modules": [module.description for module in modules],
         "probes": [{"name": place.name, "function": place.function, "address": place.address} for place in places],
         "messages": [{"what": what, "bytes": len(content)} for what, content in told],
     }
@@ -57,7 +72,11 @@ def write_session(
 
 
 def _messages(
-    symbols: KernelSymbols, vmlinux: ElfImage, places: list[KernelPlace], options: RecordOptions
+    symbols: KernelSymbols,
+    vmlinux: ElfImage,
+    places: list[KernelPlace],
+    options: RecordOptions,
+    modules: list[ModuleSession],
 ) -> list[tuple[str, bytes]]:
     """(what it is, the bytes) of each message; the last one stops."""
     told = []
@@ -73,9 +92,11 @@ def _messages(
         address = symbols.address(name)
         if address is not None:
             told.append((name, messages.trampoline(address)))
+    told += [(f"module {module.name}", module.message(number)) for number, module in enumerate(modules)]
     for number, place in enumerate(places):
-        kind = layout.ProbeKind.RETURN if place.point.kind is ProbeKind.RETURN else layout.ProbeKind.ENTRY
-        told.append((place.name, messages.probe(number, kind, place.symbol, place.offset, place.address)))
+        kind = _KINDS.get(place.point.kind, layout.ProbeKind.ENTRY)
+        content = messages.probe(number, kind, place.symbol, place.offset, place.address, optional=place.optional)
+        told.append((place.name, content))
     return [*told, ("the start", messages.start(options)), ("the end", messages.stop())]
 
 
