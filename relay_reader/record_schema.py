@@ -87,7 +87,7 @@ MODULE_MESSAGE = Struct(
 MODULE_SECTION = Struct(
     "start" / Int64ul,  # of its code, as the file's sections are laid out
     "end" / Int64ul,
-    "first_address" / Int64ul,  # of two symbols in it which the module has one of each; they may be the same
+    "first_address" / Int64ul,  # of two symbols in it, the first ones of their names; they may be the same
     "last_address" / Int64ul,
     "first" / Bytes(128),
     "last" / Bytes(128),

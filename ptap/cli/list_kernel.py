@@ -30,7 +30,7 @@ def kernel_json(place: KernelPlace) -> str:
         {
             "probe": place.name,
             "module": place.point.module or "[kernel]",
-            "address": f"{place.address:#x}" if place.address else None,
+            "address": None if place.is_event else f"{place.address:#x}",
             "symbol": place.symbol or None,
             "offset": place.offset,
             "file": place.file,
@@ -49,7 +49,7 @@ def kernel_text(places: Sequence[KernelPlace]) -> list[str]:
     for each in places:
         position = f"{each.file}:{each.line}" if each.file else "(no line information)"
         inlined = f"  inlined into {each.inlined_into}" if each.inlined_into else ""
-        if not each.address:
+        if each.is_event:
             position = "(an event of the kernel)"
         lines.append(printable(f"{each.name:<{width}}  {each.reached}  {position}{inlined}"))
     return lines

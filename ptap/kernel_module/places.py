@@ -2,7 +2,8 @@
 
 Addresses are those in vmlinux, or in a module's file with its sections one after the other (the link view). The kernel
 finds a symbol by its name, and of several by one name the first, so a place in another one is reached from the nearest
-name before it that is unique. Whether that led to the place that was meant is checked when the probe is set.
+name before it that is unique; where a section of a module has none, from the first of several. Whether that led to the
+place that was meant is checked when the probe is set.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ptap.probe.resolve import ProbeNotFound
 _STT_NOTYPE = 0
 _LISTED = re.compile(r"([0-9a-f]{8,16}) (\w) (\S+)$")  # a symbol of a module names that behind it
 _TRACEPOINT = "__tracepoint_"
+_LONGEST_ANCHOR = 128
 _NOT_LISTED = re.compile(r"\$|\.L|L0|__(pfx|cfi|crc|kcrctab|kstrtab|kstrtabns|efistub|kvm_nvhe|UNIQUE_ID)_")
 """Beginnings of names that the kernel's own list of symbols leaves out (scripts/mksysmap, scripts/kallsyms.c)."""
 
@@ -72,9 +74,14 @@ class KernelPlace:
         return f'{point.owner}.function("{self.function}{position}"){".inline" if self.inlined_into else suffix}'
 
     @property
+    def is_event(self) -> bool:
+        """Whether it is no place in code."""
+        return self.point.kind in (ProbeKind.TRACEPOINT, ProbeKind.TIMER)
+
+    @property
     def reached(self) -> str:
         """How the kernel is told of it."""
-        if self.point.kind in (ProbeKind.TRACEPOINT, ProbeKind.TIMER):
+        if self.is_event:
             return self.symbol or f"{self.offset} a second"
         return self.symbol + (f"+{self.offset:#x}" if self.offset else "")
 
@@ -107,6 +114,9 @@ class KernelSymbols:
         self._module = module
         counts = Counter(self._names if every_name is None else every_name)
         self._unique = {name for name in self._names if counts[name] == 1 and not _NOT_LISTED.match(name)}
+        # The kernel's own symbols are looked up in the order of addresses, a module's in that of its file.
+        in_order = rows if module is None else code
+        self._first = {name: address for address, name in reversed(in_order) if not _NOT_LISTED.match(name)}
 
     @classmethod
     def of_vmlinux(cls, image: ElfImage) -> KernelSymbols:
@@ -179,24 +189,28 @@ class KernelSymbols:
         if first is None:
             return None
         best: int | None = None
+        doubtful: int | None = None
         row = bisect_right(self._addresses, address) - 1
         while row >= 0 and self._addresses[row] >= first:
             if best is not None and self._addresses[row] != self._addresses[best]:
                 break
             if self._names[row] in self._unique and (best is None or self._names[row] == name):
                 best = row
+            if doubtful is None and self._first.get(self._names[row]) == self._addresses[row]:
+                doubtful = row
             row -= 1
+        best = doubtful if best is None else best
         if best is None:
             return None
         prefix = f"{self._module}:" if self._module else ""
         return prefix + self._names[best], address - self._addresses[best]
 
     def outermost(self, low: int, high: int) -> tuple[tuple[int, str], tuple[int, str]] | None:
-        """(address, name) of the first and the last symbol in [low, high) that the module has one of each."""
+        """(address, name) of the first and the last symbol in [low, high) that are found by their names."""
         inside = [
             (address, name)
             for address, name in zip(self._addresses, self._names, strict=True)
-            if low <= address < high and name in self._unique and len(name) < 128
+            if low <= address < high and self._first.get(name) == address and len(name) < _LONGEST_ANCHOR
         ]
         return (inside[0], inside[-1]) if inside else None
 

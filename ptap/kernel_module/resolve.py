@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from cfi_tables.elf_image import ElfImage
@@ -36,9 +36,13 @@ class CodeFile:
     @cached_property
     def search(self) -> FunctionSearch | None:
         """None without debug information."""
-        if not self.image.has(".debug_info"):
-            return None
-        return FunctionSearch(ModuleSymbols.open(self.image))
+        return _function_search(self.image) if self.image.has(".debug_info") else None
+
+
+@lru_cache(maxsize=1)
+def _function_search(image: ElfImage) -> FunctionSearch:
+    """Kept for the next session with that kernel: vmlinux takes seconds."""
+    return FunctionSearch(ModuleSymbols.open(image))
 
 
 class KernelResolver:

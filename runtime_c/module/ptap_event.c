@@ -78,6 +78,7 @@ int ptap_timer_register(struct ptap_event *event, u32 frequency)
 	unsigned int number;
 	long error = -ENODEV;
 
+	event->timer_count = 0;
 	event->timers = kcalloc(nr_cpu_ids, sizeof(*event->timers), GFP_KERNEL);
 	if (!event->timers)
 		return ptap_refuse(-ENOMEM, "no memory for the timers of %u processors", nr_cpu_ids);
@@ -111,5 +112,4 @@ void ptap_timer_unregister(struct ptap_event *event)
 	}
 	kfree(event->timers);
 	event->timers = NULL;
-	event->timer_count = 0;
 }

@@ -12,7 +12,7 @@ struct ptap_event {
 	u32 number; /* the probe's */
 	struct tracepoint *tracepoint;
 	struct perf_event **timers; /* by processor; null where there is none */
-	u32 timer_count;
+	u32 timer_count; /* stays when they are gone, for people */
 };
 
 /* Each returns 0 or -errno, with the session's error written; unregistering waits until no handler runs any more. */

@@ -14,6 +14,8 @@ import pytest
 from kernel.bare_kernel import bare_kernel
 from kernel.guest import GuestRun, run_guest
 from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, kernel_package
+from kernel.probe_kinds import write_kinds
+from kernel.probed_module import probed_module
 from programs.debian_archive import NotInArchive
 
 from cfi_tables.image_file import open_image
@@ -53,6 +55,8 @@ class Booted:
     places: list[KernelPlace]
     """Of the session `stacks`, by probe number."""
     module_size: int
+    kinds: list[KernelPlace]
+    """Of the session `kinds`, by probe number."""
     run: GuestRun
 
     @cached_property
@@ -103,11 +107,15 @@ def _boot(release: str, folder: Path) -> Booted:
     reads = [parse_kernel_point('kernel.function("vfs_read")')]
     write_session(headers, image, reads, RecordOptions(), sessions / "reads", listed)
     write_session(headers, image, reads, RecordOptions(ring_bytes=1 << 18), sessions / "small", listed)
+    module = probed_module(headers, folder / "probed")
+    kinds = write_kinds(headers, image, module, sessions / "kinds", listed)
     workload = folder / "workload"
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(workload), str(_HERE / "workload.c")], check=True)
     files = {"sessions": sessions, "workload": workload, "guest_scenario.py": _HERE / "guest_scenario.py"}
-    run = run_guest(package, files, "python3 guest_scenario.py /results\n", folder)
+    files |= {"probed.ko": module, "kinds_scenario.py": _HERE / "kinds_scenario.py"}
+    script = "python3 guest_scenario.py /results && python3 kinds_scenario.py /results\n"
+    run = run_guest(package, files, script, folder)
     assert run.status == 0, f"{run.output}\n{run.kernel_log[-4000:]}"
     size = os.stat(sessions / "stacks" / "ptap_kernel.ko").st_size
-    return Booted(release, package, vmlinux, system_map, places, size, run)
+    return Booted(release, package, vmlinux, system_map, places, size, kinds, run)
