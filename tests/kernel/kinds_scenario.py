@@ -1,6 +1,6 @@
-"""What the tests of probe kinds have a guest do: a module is loaded while it is probed, and before. Standard library only.
+"""What the tests of probe kinds have a guest do: a module is loaded while it is probed, and before.
 
-Writes captures, and what was seen as kinds.json, to the folder that is named.
+Writes captures, and what was seen as kinds.json, to the folder that is named. Standard library only.
 """
 
 import json

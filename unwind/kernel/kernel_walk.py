@@ -18,6 +18,8 @@ from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
 
 _KERNEL_HALF = 1 << 63
 _NO_PROCESS = 0
+_PC = 16
+"""DWARF number of x86-64's instruction pointer, as the record has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,9 @@ class KernelWalker:
 
     def walk(self, sample: Sample, stack: KernelStack) -> WalkedStack:
         """The frames of `stack`, which was recorded with `sample`; it ends where the kernel was entered."""
+        if stack.registers[_PC] < _KERNEL_HALF:
+            # A timer has interrupted the user's code: of the kernel there is nothing.
+            return WalkedStack([], StopReason.END_OF_STACK, stack.registers[_PC])
         recorded = Sample(
             time_ns=sample.time_ns,
             cpu=sample.cpu,
