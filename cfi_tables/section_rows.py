@@ -24,6 +24,9 @@ from cfi_tables.work_memory import WorkMemory
 _INTERPRETED_RATE = 1_400_000
 """Bytes of a section that the plain form decodes in a second, measured."""
 
+_CIES_AT_FIRST = 32
+"""CIEs that there is room for as long as they suffice."""
+
 
 @dataclass(frozen=True, slots=True)
 class FrameProblemAt:
@@ -98,12 +101,14 @@ def decode_section(
          architecture.return_column, architecture.stack_pointer, architecture.same_mask,
          int(architecture.machine == EM_AARCH64)], dtype=np.int64,
     )  # fmt: skip
-    is_eh = int(parameters[frame_section.SECTION_IS_EH])
-    cie_count, fde_count = run_hot(frame_section.count_entries, use_compiled, data, is_eh)
-    cie = np.zeros(cie_count * frame_section.CIE_COLUMNS, dtype=np.int64)
+    cie = np.zeros(_CIES_AT_FIRST * frame_section.CIE_COLUMNS, dtype=np.int64)
+    cie_count, fde_count = run_hot(frame_section.scan_cies, use_compiled, data, parameters, cie)
+    if cie_count > _CIES_AT_FIRST:
+        cie = np.zeros(cie_count * frame_section.CIE_COLUMNS, dtype=np.int64)
+        run_hot(frame_section.scan_cies, use_compiled, data, parameters, cie)
+    cie = cie[: cie_count * frame_section.CIE_COLUMNS]
     fde = memory.take((fde_count + 1) * frame_section.FDE_COLUMNS, np.int64, cleared=False)
     problems = memory.take((fde_count + 1) * frame_section.PROBLEM_COLUMNS, np.int64, cleared=False)
-    run_hot(frame_section.scan_cies, use_compiled, data, parameters, cie)
     found, problem_count = run_hot(
         frame_section.scan_fdes, use_compiled, data, parameters, cie, cie_count, fde, problems
     )

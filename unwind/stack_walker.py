@@ -125,7 +125,7 @@ def _walk_that_remembers_rules() -> Callable[..., tuple[int, int]]:
 
 
 def _bias_at(pc: int, bias: int) -> int:
-    """`bias`, which is signed, so that it takes `pc` to an address: a module of the kernel is moved by 2^63 and more."""
+    """`bias`, which is signed, so that it takes `pc` to an address: the kernel's modules are moved by more than 2^63."""
     return bias + (1 << 64) if pc - bias > _MASK else bias
 
 

@@ -19,6 +19,22 @@ def command() -> None:
 @click.option("--system-map", metavar="FILE", help="Its symbols, where FILE of --vmlinux has none.")
 @module_options
 @click.option("-o", "--output", metavar="DIR", required=True, help="Where to write it; made when it is not there.")
+@click.option(
+    "--program",
+    "programs",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="Walk user stacks through FILE and the libraries it needs at the probe, not only afterwards. Repeatable.",
+)
+@click.option(
+    "--slices",
+    metavar="none|words|frames|flat:BYTES",
+    default="words",
+    show_default=True,
+    help="What to record of the stacks: nothing but addresses, the words that walking again needs, both ends of every "
+    "frame of the program, or the program's stack as it is.",
+)
 @click.option("--oracle", is_flag=True, hidden=True, help="Record the kernel's own stack traces, too.")
 @click.argument("probes", metavar="PROBE...", nargs=-1, required=True)
 def build(
@@ -28,6 +44,8 @@ def build(
     module_file: tuple[str, ...],
     module_dir: tuple[str, ...],
     output: str,
+    programs: tuple[str, ...],
+    slices: str,
     oracle: bool,
     probes: tuple[str, ...],
 ) -> None:
@@ -58,10 +76,16 @@ def build(
         from ptap.kernel_module.kernel_point import parse_kernel_point
         from ptap.kernel_module.messages import RecordOptions
         from ptap.kernel_module.session import write_session
+        from ptap.kernel_module.slice_mode import parse_slices
+        from ptap.kernel_module.user_place import is_user_point, parse_user_point
 
-        points = [parse_kernel_point(text) for text in probes]
-        options = RecordOptions(oracle=oracle)
+        points = [parse_user_point(text) if is_user_point(text) else parse_kernel_point(text) for text in probes]
+        try:
+            kind, size = parse_slices(slices)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--slices") from None
+        options = RecordOptions(slices=kind, flat_bytes=size, oracle=oracle)
         image, folder = open_image(vmlinux), Path(output)
         modules = files_of(module_file, module_dir)
-        for place in write_session(Path(kernel_headers), image, points, options, folder, system_map, modules):
+        for place in write_session(Path(kernel_headers), image, points, options, folder, system_map, programs, modules):
             click.echo(f"{place.name}  {place.reached}")

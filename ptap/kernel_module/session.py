@@ -8,6 +8,7 @@ import tempfile
 import zipapp
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ptap_target
 from cfi_tables.cache import table_for
@@ -19,9 +20,11 @@ from ptap.kernel_module.messages import RecordOptions
 from ptap.kernel_module.module_files import ModuleFiles
 from ptap.kernel_module.module_session import ModuleSession
 from ptap.kernel_module.places import KernelPlace, KernelSymbols
+from ptap.kernel_module.program_tables import write_tables
 from ptap.kernel_module.resolve import KernelResolver
-from ptap.probe.point import ProbeKind
-from ptap.probe.resolve import ProbeNotFound
+from ptap.kernel_module.user_place import UserPlace, user_places
+from ptap.probe.point import ProbeKind, ProbePoint
+from ptap.probe.resolve import ProbeNotFound, Resolver
 from ptap_target.session_folder import DESCRIPTION, FORMAT, MESSAGES, MODULE
 from relay_reader import record_layout as layout
 
@@ -37,22 +40,28 @@ _KINDS = {
 def write_session(
     headers: Path,
     vmlinux: ElfImage,
-    points: Sequence[KernelPoint],
+    points: Sequence[KernelPoint | ProbePoint],
     options: RecordOptions,
     folder: Path,
     system_map: str | None = None,
+    programs: Sequence[str] = (),
     module_files: ModuleFiles | None = None,
-) -> list[KernelPlace]:
+) -> list[KernelPlace | UserPlace]:
     """Write a session to `folder`, which is made; the places of its probes. Symbols are vmlinux's or `system_map`'s.
 
-    Frames in modules are walked through where `module_files` names them or a probe is in them.
+    User stacks are walked at the probe in `programs`, those that are probed, and the libraries that they need; frames
+    in modules where `module_files` names them or a probe is in them.
     Raises ProbeNotFound, ModuleBuildError, ElfError, TableError and OSError.
     """
-    resolver = KernelResolver(vmlinux, system_map, module_files)
-    places = [place for point in points for place in resolver.places(point)]
-    names = {*(module_files.named if module_files else ()), *(point.module for point in points if point.module)}
-    modules = [ModuleSession.of(name, resolver.module(name)) for name in sorted(names)]
-    told = _messages(resolver.symbols, vmlinux, places, options, modules)
+    in_kernel = KernelResolver(vmlinux, system_map, module_files)
+    resolver = Resolver((), ())
+    places: list[KernelPlace | UserPlace] = []
+    for point in points:
+        places += in_kernel.places(point) if isinstance(point, KernelPoint) else user_places(resolver, point)
+    names = set(module_files.named if module_files else ())
+    names |= {point.module for point in points if isinstance(point, KernelPoint) and point.module}
+    modules = [ModuleSession.of(name, in_kernel.module(name)) for name in sorted(names)]
+    told = _messages(in_kernel.symbols, vmlinux, places, options, modules)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(built_module(headers), folder / MODULE)
     (folder / MESSAGES).write_bytes(b"".join(content for _, content in told))
@@ -63,7 +72,8 @@ def write_session(
         "system_map": str(Path(system_map).absolute()) if system_map else None,
         "placement": messages.placement_head().hex(),
         "modules": [module.description for module in modules],
-        "probes": [{"name": place.name, "function": place.function, "address": place.address} for place in places],
+        "probes": [_probe_description(place) for place in places],
+        "files": write_tables([*programs, *_probed_files(places)], vmlinux, folder),
         "messages": [{"what": what, "bytes": len(content)} for what, content in told],
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
@@ -74,7 +84,7 @@ def write_session(
 def _messages(
     symbols: KernelSymbols,
     vmlinux: ElfImage,
-    places: list[KernelPlace],
+    places: list[KernelPlace | UserPlace],
     options: RecordOptions,
     modules: list[ModuleSession],
 ) -> list[tuple[str, bytes]]:
@@ -94,10 +104,24 @@ def _messages(
             told.append((name, messages.trampoline(address)))
     told += [(f"module {module.name}", module.message(number)) for number, module in enumerate(modules)]
     for number, place in enumerate(places):
+        if isinstance(place, UserPlace):
+            told.append((place.name, messages.probe(number, place.kind, place.symbol, place.offset, 0)))
+            continue
         kind = _KINDS.get(place.point.kind, layout.ProbeKind.ENTRY)
         content = messages.probe(number, kind, place.symbol, place.offset, place.address, optional=place.optional)
         told.append((place.name, content))
     return [*told, ("the start", messages.start(options)), ("the end", messages.stop())]
+
+
+def _probe_description(place: KernelPlace | UserPlace) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": place.name, "function": place.function, "address": place.address}
+    if isinstance(place, UserPlace):
+        described |= {"path": place.symbol, "build_id": place.build_id}
+    return described
+
+
+def _probed_files(places: Sequence[KernelPlace | UserPlace]) -> list[str]:
+    return [place.symbol for place in places if isinstance(place, UserPlace)]
 
 
 def _write_runner(target: Path) -> None:

@@ -19,6 +19,8 @@
 #include "ptap_probe.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
+#include "ptap_space.h"
+#include "ptap_user_probe.h"
 
 #define LONGEST_MESSAGE (64u << 20)
 
@@ -31,6 +33,13 @@ static int handle(const struct ptap_message_header *message, size_t size)
 	if (message->magic != PTAP_MESSAGE_MAGIC || message->version != PTAP_RECORD_VERSION)
 		return ptap_refuse(-EPROTO, "not a message of version %d", PTAP_RECORD_VERSION);
 	size -= sizeof(*message);
+	/* What is told of processes is told as they come. */
+	switch (message->kind) {
+	case PTAP_MESSAGE_KIND_USER_TABLE:
+		return ptap_space_add_table(body, size);
+	case PTAP_MESSAGE_KIND_SPACE:
+		return ptap_space_tell(body, size);
+	}
 	if (ptap_session.state != PTAP_CONFIGURING && message->kind != PTAP_MESSAGE_KIND_STOP)
 		return ptap_refuse(-EBUSY, "the session was started before; load the module again");
 	switch (message->kind) {
@@ -101,6 +110,7 @@ static int status_show(struct seq_file *file, void *unused)
 	}
 	ptap_module_show(file);
 	ptap_probe_show(file);
+	ptap_user_probe_show(file);
 	mutex_unlock(&ptap_session.lock);
 	return 0;
 }

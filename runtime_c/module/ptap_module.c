@@ -19,6 +19,7 @@
 
 #include "ptap_check.h"
 #include "ptap_module.h"
+#include "ptap_plan.h"
 #include "ptap_probe.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
@@ -153,6 +154,8 @@ static void add_sections(struct ptap_code *code, const struct ptap_module *modul
 {
 	u32 index;
 
+	if (module->table)
+		code->needed |= ptap_registers_needed(module->table);
 	for (index = 0; module->table && index < module->section_count; index++) {
 		const struct ptap_module_section *section = &module->sections[index];
 		u64 address = module->addresses[index];
@@ -182,6 +185,8 @@ static int publish(void)
 	code = kvmalloc(struct_size(code, mappings, count), GFP_KERNEL);
 	if (!code)
 		return -ENOMEM;
+	code->generation = ptap_next_generation();
+	code->needed = ptap_session.needed;
 	code->count = 0;
 	for (number = 0; number < ptap_session.mapping_count; number++)
 		add_mapping(code, &ptap_session.mappings[number]);

@@ -15,6 +15,8 @@ struct seq_file;
 
 /* What the walk goes by; replaced as a whole, and read by whoever has preemption off. */
 struct ptap_code {
+	u32 generation; /* another number in each, so that no plan of the one before is used again */
+	u32 needed; /* the registers that walks through it need */
 	u32 count;
 	struct ptap_mapping mappings[]; /* sorted */
 };

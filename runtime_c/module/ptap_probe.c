@@ -18,6 +18,7 @@
 #include "ptap_record.h"
 #include "ptap_session.h"
 #include "ptap_trampoline.h"
+#include "ptap_user_probe.h"
 
 /* Where a function begins with an instruction for indirect branches, kprobes go behind that one. */
 #define ENDBR_SIZE 4
@@ -105,6 +106,8 @@ static int is_sound(const struct ptap_probe_message *told, size_t size)
 	case PTAP_PROBE_KIND_ENTRY:
 	case PTAP_PROBE_KIND_RETURN:
 	case PTAP_PROBE_KIND_TRACEPOINT:
+	case PTAP_PROBE_KIND_USER_ENTRY:
+	case PTAP_PROBE_KIND_USER_RETURN:
 		return 1;
 	case PTAP_PROBE_KIND_TIMER:
 		return told->offset && told->offset <= PTAP_MAXIMUM_FREQUENCY;
@@ -119,6 +122,8 @@ int ptap_probe_add(const void *message, size_t size)
 
 	if (!is_sound(told, size))
 		return ptap_refuse(-EINVAL, "a probe of %zu bytes, of an unknown kind, or before any anchor", size);
+	if (told->kind == PTAP_PROBE_KIND_USER_ENTRY || told->kind == PTAP_PROBE_KIND_USER_RETURN)
+		return ptap_user_probe_add(told);
 	if (ptap_session.probe_count == PTAP_MAXIMUM_PROBES)
 		return ptap_refuse(-E2BIG, "more than %d probes", PTAP_MAXIMUM_PROBES);
 	if (!ptap_session.probes)

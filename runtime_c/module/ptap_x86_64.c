@@ -3,6 +3,8 @@
 
 #include <linux/kprobes.h>
 
+#include <asm/segment.h>
+
 #include "ptap_x86_64.h"
 
 void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc)
@@ -36,18 +38,30 @@ void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 
 }
 NOKPROBE_SYMBOL(ptap_cursor_at);
 
-/* System V ABI AMD64, figure 3.4: rbx, rbp, rsp and r12 to r15, and the return address. */
-#define PRESERVED (1u << 3 | 1u << 6 | 1u << 7 | 0xfu << 12 | 1u << PTAP_RETURN_ADDRESS)
+/* System V ABI AMD64, figure 3.4: rbx, rbp, rsp, r12-r15, and the pc. */
+#define KEPT_BY_CALLS (1u << 3 | 1u << 6 | 1u << PTAP_STACK_POINTER | 0xfu << 12 | 1u << PTAP_RETURN_ADDRESS)
 
 void ptap_cursor_of_caller(struct ptap_cursor *cursor)
 {
 	int number;
 
 	for (number = 0; number < PTAP_REGISTER_COUNT; number++) {
-		if (!(PRESERVED & 1u << number))
+		if (!(KEPT_BY_CALLS & 1u << number))
 			cursor->registers[number] = 0;
 	}
-	cursor->known = PRESERVED;
+	cursor->known = KEPT_BY_CALLS;
 	cursor->exact = 0;
 }
 NOKPROBE_SYMBOL(ptap_cursor_of_caller);
+
+u32 ptap_user_known(const struct pt_regs *regs)
+{
+	if (regs->cs != __USER_CS)
+		return 0;
+	/*
+	 * A system call is a call to its caller: rcx and r11 are lost, rax is its result or not yet. All other ways into
+	 * the kernel note -1 in place of its number, and keep everything.
+	 */
+	return (long)regs->orig_ax < 0 ? (1u << PTAP_REGISTER_COUNT) - 1 : KEPT_BY_CALLS;
+}
+NOKPROBE_SYMBOL(ptap_user_known);

@@ -36,7 +36,7 @@ def write_kinds(
         texts += [*_WITH_DWARF, _statement(vmlinux), _instruction(vmlinux)]
     points = [parse_kernel_point(text) for text in texts]
     return write_session(
-        headers, vmlinux, points, RecordOptions(oracle=True), folder, system_map, ModuleFiles([module])
+        headers, vmlinux, points, RecordOptions(oracle=True), folder, system_map, module_files=ModuleFiles([module])
     )
 
 

@@ -15,6 +15,7 @@ from relay_reader.record_layout import HIT_FLAG_CALLED
 from unwind.address_space import AddressSpace
 from unwind.module import ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
+from unwind.told_chain import told_stack
 
 _KERNEL_HALF = 1 << 63
 _NO_PROCESS = 0
@@ -60,6 +61,9 @@ class KernelWalker:
         if stack.registers[_PC] < _KERNEL_HALF:
             # A timer has interrupted the user's code: of the kernel there is nothing.
             return WalkedStack([], StopReason.END_OF_STACK, stack.registers[_PC])
+        if not stack.slices and sample.kernel_chain:
+            space = self._space(stack.slide)
+            return told_stack(sample.kernel_chain, stack.stop, stack.stop_detail, space, self._catalog, _NO_PROCESS)
         recorded = Sample(
             time_ns=sample.time_ns,
             cpu=sample.cpu,
