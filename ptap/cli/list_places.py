@@ -67,6 +67,8 @@ def command(
         for text in probes:
             if text in of_kernel:
                 continue
+            if text.strip().startswith(("kernel.function", "kernel.statement", "module")):
+                raise Failure(f"{text}: name the kernel that it is looked for in (--vmlinux FILE)")
             point = parse_probe_point(text)
             if point.kind in (ProbeKind.TRACEPOINT, ProbeKind.TIMER):
                 raise Failure(f"{text}: has no place in a program; it is an event of the kernel")

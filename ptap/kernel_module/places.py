@@ -31,6 +31,7 @@ _STT_NOTYPE = 0
 _LISTED = re.compile(r"([0-9a-f]{8,16}) (\w) (\S+)$")  # a symbol of a module names that behind it
 _TRACEPOINT = "__tracepoint_"
 _LONGEST_ANCHOR = 128
+_BY_SYMBOLS = (ProbeKind.FUNCTION, ProbeKind.CALL, ProbeKind.RETURN)
 _NOT_LISTED = re.compile(r"\$|\.L|L0|__(pfx|cfi|crc|kcrctab|kstrtab|kstrtabns|efistub|kvm_nvhe|UNIQUE_ID)_")
 """Beginnings of names that the kernel's own list of symbols leaves out (scripts/mksysmap, scripts/kallsyms.c)."""
 
@@ -224,7 +225,11 @@ class KernelSymbols:
         return bool(self._addresses) and self._addresses[0] <= address
 
     def places(self, point: KernelPoint) -> list[KernelPlace]:
-        """The places of `point` by symbols alone, by address. Raises ProbeNotFound."""
+        """The places of `point` by symbols alone, by address. Raises ProbeNotFound, where they do not tell, too."""
+        if point.file is not None or point.kind not in _BY_SYMBOLS or point.module != self._module:
+            raise ProbeNotFound(
+                f"{point.text}: symbols alone do not tell where that is; a vmlinux or module with debug information does"
+            )
         found = list(self._places(point))
         if not found:
             raise ProbeNotFound(

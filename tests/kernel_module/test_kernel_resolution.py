@@ -192,6 +192,9 @@ def test_without_debug_information_symbols_give_places_without_lines(folder, tmp
     for text in ('kernel.function("do_open").inline', 'kernel.statement("do_open@namei.c:5")'):
         with pytest.raises(ProbeNotFound, match="has no debug information"):
             _places(resolver, text)
+    for text in ('kernel.function("do_open@namei.c")', 'module("m").function("do_open")', "timer.profile(9)"):
+        with pytest.raises(ProbeNotFound, match="symbols alone do not tell"):
+            resolver.symbols.places(parse_kernel_point(text))
     (trace,) = _places(resolver, 'kernel.trace("sys_enter")')
     assert trace.name == 'kernel.trace("sys_enter")'
 
@@ -300,3 +303,5 @@ def test_the_list_shows_file_line_and_symbol(folder):
     assert places[5]["address"] is None
     done = subprocess.run([*command[:4], 'kernel.function("do_opne")', *vmlinux], capture_output=True, text=True)
     assert done.returncode == 2 and "do_open" in done.stderr
+    done = subprocess.run([*command[:4], 'kernel.function("do_open")'], capture_output=True, text=True)
+    assert done.returncode == 2 and "--vmlinux" in done.stderr
