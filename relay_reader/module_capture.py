@@ -7,6 +7,7 @@ What is damaged is an error; what was dropped is an event.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from relay_reader import record_layout as layout
-from relay_reader.capture import Event, KernelStack, RecordsLost, Sample, StackSlice, ThreadNamed
+from relay_reader.capture import Event, KernelSectionPlaced, KernelStack, RecordsLost, Sample, StackSlice, ThreadNamed
 from relay_reader.told_spaces import ToldSpaces
 from relay_reader.user_stack import UserStackError, read_user_stack
 
@@ -54,6 +55,7 @@ class ModuleCapture:
         """Of the CPUs whose records are all there: it is one a CPU, where the run has come to its end."""
         self.spaces = ToldSpaces()
         self._samples: list[tuple[int, str, int, Sample]] = []
+        self._sections: list[KernelSectionPlaced] = []
         self._read(memoryview(content)[end + 1 :])
 
     def _read(self, records: memoryview) -> None:
@@ -63,6 +65,9 @@ class ModuleCapture:
             length = int(head["length"])
             if head["kind"] == layout.RECORD_KIND_HIT:
                 self._samples.append(self._hit(head, records[at + layout.HIT_SIZE : at + length], at))
+            elif head["kind"] == layout.RECORD_KIND_MODULE_SECTION:
+                numbers = (int(head[name]) for name in ("time_ns", "probe", "tid", "stop_detail"))
+                self._sections.append(KernelSectionPlaced(*numbers))
             elif head["kind"] == layout.RECORD_KIND_FINISHED:
                 counts = (int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail"))
                 self.accounts.append(CpuAccount(*counts))
@@ -131,8 +136,11 @@ class ModuleCapture:
     def events(self) -> Iterator[Event]:
         """Every hit in time order; names of threads and losses come before the hit that tells of them."""
         dropped: dict[int, int] = {}
+        sections = deque(sorted(self._sections, key=lambda each: each.time_ns))
         names: dict[int, str] = {}
         for count, comm, _, sample in sorted(self._samples, key=lambda each: (each[3].time_ns, each[2])):
+            while sections and sections[0].time_ns <= sample.time_ns:
+                yield sections.popleft()
             if count > dropped.get(sample.cpu, 0):
                 yield RecordsLost(sample.time_ns, sample.cpu, count - dropped.get(sample.cpu, 0))
                 dropped[sample.cpu] = count
