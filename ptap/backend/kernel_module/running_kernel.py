@@ -61,7 +61,7 @@ def find_kernel(work: Path) -> RunningKernel:
     build_id = running_build_id()
     for path in boot_images():
         try:
-            image = _unpacked(path, build_id)
+            image = unpacked(path, build_id)
         except (ElfError, OSError) as error:
             refused.append(str(error))
             continue
@@ -74,7 +74,7 @@ def find_kernel(work: Path) -> RunningKernel:
     )
 
 
-def _unpacked(path: Path, build_id: bytes | None) -> ElfImage:
+def unpacked(path: Path, build_id: bytes | None) -> ElfImage:
     """The ELF image in a boot image, as a file of the cache. Raises ElfError and OSError."""
     from cfi_tables.image_file import open_image
 
