@@ -89,7 +89,9 @@ class DiskImage:
         mke2fs = shutil.which("mke2fs", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
         if mke2fs is None:
             raise NotInArchive("mke2fs is not installed (Debian: apt install e2fsprogs)")
-        used = int(subprocess.run(["du", "-sk", self._root], capture_output=True, text=True, check=True).stdout.split()[0])
+        used = int(
+            subprocess.run(["du", "-sk", self._root], capture_output=True, text=True, check=True).stdout.split()[0]
+        )
         options = ["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=1", "-m", "0"]
         size = f"{used * 5 // 4 + (128 << 10)}k"
         subprocess.run([mke2fs, *options, "-d", str(self._root), str(target), size], check=True, capture_output=True)

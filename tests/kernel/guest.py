@@ -56,6 +56,7 @@ def run_guest(
     memory: str = "1G",
     processor: str = "qemu64",
     disk: Path | None = None,
+    seconds: int = _TIMEOUT,
 ) -> GuestRun:
     """Boot `kernel` and run `script` (for busybox's sh) in /guest; `disk` is /dev/vda, what is written to it is lost.
 
@@ -77,10 +78,10 @@ def run_guest(
     if disk is not None:
         command += ["-drive", f"file={disk},format=raw,if=virtio,snapshot=on"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
         problem = done.stderr.strip()
     except subprocess.TimeoutExpired:
-        problem = f"no end after {_TIMEOUT} s"
+        problem = f"no end after {seconds} s"
     initramfs.unlink()
     said = console.read_text(errors="replace") if console.exists() else ""
     results = folder / "results"

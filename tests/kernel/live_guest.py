@@ -11,7 +11,6 @@ from pathlib import Path
 
 from kernel.disk_image import DiskImage
 from kernel.guest import GuestRun, run_guest
-from kernel.initramfs import libraries
 from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, kernel_package
 
 from cfi_tables.cache import table_for, table_path, tables_directory
@@ -29,6 +28,7 @@ _OF_HEADERS = ("Makefile", ".config", "Module.symvers", "include/generated/utsre
 """What tells which kernel they are for: enough, where the module was built before."""
 _PROCESSOR = "Nehalem"
 """One with all that NumPy asks for."""
+_SECONDS = 900
 _SCRIPT = """mkdir -p /disk
 mount -t ext4 /dev/vda /disk || exit 1
 mount -t tracefs tracefs /sys/kernel/tracing
@@ -44,7 +44,7 @@ def run_live(release: str, folder: Path) -> GuestRun:
     package, headers, vmlinux = kernel_package(release), kernel_headers(release), debug_vmlinux(release)
     reader = folder / "reader"
     folder.mkdir(parents=True, exist_ok=True)
-    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-g"]
+    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-g", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(reader), str(_HERE / "reader.c")], check=True)
     disk = DiskImage(folder / "disk")
     cache = tables_directory().parent.parent
@@ -58,14 +58,22 @@ def run_live(release: str, folder: Path) -> GuestRun:
             disk.add(headers / part, f"/lib/modules/{name}/build/{part}")
     for part in _PARTS:
         disk.add_folder(_PROJECT / part, f"/project/{part}")
-    disk.add_programs([reader])
     disk.add(reader, "/guest/reader")
     disk.add(_HERE / "live_scenario.py", "/guest/live_scenario.py")
     python, packages = disk.add_python()
     image = folder / "disk.ext4"
     disk.write(image)
     script = _SCRIPT.format(python=python, path=f"/project:{packages}")
-    return run_guest(package, {}, script, folder / "guest", memory="2G", processor=_PROCESSOR, disk=image)
+    try:
+        return run_guest(
+            *(package, {}, script, folder / "guest"),
+            memory="2G",
+            processor=_PROCESSOR,
+            disk=image,
+            seconds=_SECONDS,
+        )
+    finally:
+        image.unlink()
 
 
 def _cached(package: KernelPackage, headers: Path, vmlinux: Path, reader: Path) -> list[Path]:
@@ -73,7 +81,7 @@ def _cached(package: KernelPackage, headers: Path, vmlinux: Path, reader: Path) 
     whole = open_image(vmlinux)
     Symbolizer(whole).build_index()
     bare = unpacked(package.vmlinuz, whole.build_id)
-    images = [whole, bare, *(ElfImage.open(each.resolve()) for each in (reader, *libraries([reader])))]
+    images = [whole, bare, ElfImage.open(reader)]
     for image in images:
         table_for(image)
     return [built_module(headers), index_path(whole, None), Path(bare.path), *map(table_path, images)]

@@ -13,6 +13,7 @@ from ptap.probe.point import ProbeKind
 from ptap.probe.resolve import ProbeNotFound
 
 _WILDCARDS = frozenset("*?[")
+_KALLSYMS = Path("/proc/kallsyms")
 
 
 class KernelPlaces:
@@ -51,7 +52,7 @@ class KernelPlaces:
     @cached_property
     def _names(self) -> list[str]:
         """The names of all functions of the kernel itself, as it lists them."""
-        rows = (line.split() for line in Path("/proc/kallsyms").read_text("utf-8", "replace").splitlines())
+        rows = (line.split() for line in _KALLSYMS.read_text("utf-8", "replace").splitlines())
         return [row[2] for row in rows if len(row) == 3 and row[1] in "tTwW"]
 
     @cached_property
