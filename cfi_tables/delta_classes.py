@@ -20,6 +20,10 @@ _Integers = NDArray[np.int64]
 _SAMPLE = 512
 """Pairs, the most frequent ones, that classes are found with."""
 _ROUNDS = 5
+_MANY_ROWS = 1 << 18
+_SAMPLE_OF_MANY = 160
+_ROUNDS_OF_MANY = 3
+"""With so many rows, fewer pairs and rounds do: the table grows by less than a five hundredth."""
 _COST_STEPS = 16
 """A cost is a whole number of these parts of a bit."""
 _LEAST_LENGTH = 2
@@ -250,17 +254,18 @@ def settle_classes(
     sample: FlatArray,
     lines: FlatArray,
     outside: FlatArray,
+    rounds: int,
     boundaries: FlatArray,
     classes: FlatArray,
     centers: FlatArray,
     lengths: FlatArray,
 ) -> None:
-    """Settle the centers in a few rounds by the lines of `sample`; then `classes` and `centers` are those of `lines`.
+    """Settle the centers in so many rounds by the lines of `sample`; then `classes` and `centers` are those of `lines`.
 
     `outside` is what the first class has besides. `classes` begins with -1 for each line.
     """
     number = len(centers) // TOKEN_COUNT
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         changed = _assign(starts, tokens, counts, sample, outside, classes, centers, lengths)
         if changed == 0:
             break
@@ -282,7 +287,8 @@ def choose_classes(
     tokens, counts = (np.empty(len(chosen) * TOKEN_COUNT, dtype=np.int32) for _ in range(2))
     outside = token_counts.copy()
     run_hot(gather_lines, use_compiled, histogram, chosen, starts, tokens, counts, weights, outside)
-    sample = np.argsort(-weights, kind="stable")[:_SAMPLE]
+    size, rounds = (_SAMPLE, _ROUNDS) if rows < _MANY_ROWS else (_SAMPLE_OF_MANY, _ROUNDS_OF_MANY)
+    sample = np.argsort(-weights, kind="stable")[:size]
     wanted = min(MAXIMUM_CLASSES, 1 + rows // 4096, 1 + len(sample))
     lines = starts, tokens, counts
     centers, lengths = (np.zeros(wanted * TOKEN_COUNT, dtype=np.int64) for _ in range(2))
@@ -298,8 +304,8 @@ def choose_classes(
     )  # fmt: skip
     found = np.full(len(chosen), -1, dtype=np.int64)
     run_hot(
-        settle_classes, use_compiled, *lines, sample, np.arange(len(chosen)), outside, _boundaries(), found, centers,
-        lengths,
+        settle_classes, use_compiled, *lines, sample, np.arange(len(chosen)), outside, rounds, _boundaries(), found,
+        centers, lengths,
     )  # fmt: skip
     classes = np.zeros(len(kept), dtype=np.int64)
     classes[chosen] = found

@@ -18,10 +18,12 @@ from cfi_tables.frame_section import (
 )
 from cfi_tables.hot_loop import FlatArray, hot_loop
 from cfi_tables.layout import FRAME_PROBLEM_DEAD
-from cfi_tables.scalars import item
+from cfi_tables.scalars import item, put_item
 
 _LIMIT = 0x7FFFFFFF
 """Rows lie so far from the first one at most, that their addresses are 32-bit integers while a table is built."""
+_MOVES = 8
+"""Steps for each FDE after which sorting by steps is given up."""
 
 
 @hot_loop
@@ -78,13 +80,52 @@ def keep_live(
 
 
 @hot_loop
+def order_by_start(starts: FlatArray, lowest: int, shift: int, heads: FlatArray, order: FlatArray) -> bool:
+    """Fill `order` with the indices of `starts`, sorted; False when this would take too long.
+
+    Starts that are equal above their lowest `shift` bits share a bucket, and in a bucket each moves to its place by
+    steps: the FDEs of a file lie close to their order. `heads` (zeros) has one more item than there are buckets.
+    """
+    for index in range(len(starts)):
+        bucket = (item(starts, index) - lowest >> shift) + 1
+        put_item(heads, bucket, item(heads, bucket) + 1)
+    before = 0
+    for bucket in range(len(heads)):
+        before += item(heads, bucket)
+        put_item(heads, bucket, before)
+    for index in range(len(starts)):
+        bucket = item(starts, index) - lowest >> shift
+        place = item(heads, bucket)
+        put_item(order, place, index)
+        put_item(heads, bucket, place + 1)
+    moves = _MOVES * len(order)
+    for last in range(1, len(order)):
+        index = item(order, last)
+        start = item(starts, index)
+        place = last
+        while place > 0 and item(starts, item(order, place - 1)) > start:
+            put_item(order, place, item(order, place - 1))
+            place -= 1
+            moves -= 1
+            if moves < 0:
+                return False
+        put_item(order, place, index)
+    return True
+
+
+@hot_loop
 def check_order(fde: FlatArray, order: FlatArray) -> tuple[bool, bool]:
     """(whether each FDE in `order` starts behind the start of the one before it, whether before the end of that)."""
     is_sorted = True
     overlap = False
-    for index in range(1, len(order)):
-        start = item(fde, item(order, index) * FDE_COLUMNS + FDE_START)
-        before = item(order, index - 1) * FDE_COLUMNS
-        is_sorted &= start > item(fde, before + FDE_START)
-        overlap |= start < item(fde, before + FDE_END)
+    before = 0
+    before_end = 0
+    for index in range(len(order)):
+        row = item(order, index) * FDE_COLUMNS
+        start = item(fde, row + FDE_START)
+        if index:
+            is_sorted &= start > before
+            overlap |= start < before_end
+        before = start
+        before_end = item(fde, row + FDE_END)
     return is_sorted, overlap

@@ -19,7 +19,7 @@ from cfi_tables.layout import (
     RULE_FLAG_SIGNAL_FRAME,
     RULE_FLAG_SIGNED_WITH_KEY_B,
 )
-from cfi_tables.scalars import read_i32, read_i64, read_sleb, read_u8, read_u16, read_u32, read_uleb
+from cfi_tables.scalars import item, read_i32, read_i64, read_sleb, read_u8, read_u16, read_u32, read_uleb
 
 # Columns of a CIE.
 CIE_OFFSET = 0  # in the section
@@ -261,19 +261,27 @@ def _read_cie(data: FlatArray, at: int, end: int, section: FlatArray, cie: FlatA
 
 
 @hot_loop
-def scan_cies(data: FlatArray, section: FlatArray, cie: FlatArray) -> int:
-    """Fill the CIE columns in the order of the section; gives their count. `cie` holds all of them."""
+def scan_cies(data: FlatArray, section: FlatArray, cie: FlatArray) -> tuple[int, int]:
+    """Fill the CIE columns in the order of the section; gives how many (CIEs, FDEs) there are.
+
+    When there are more CIEs than `cie` has room for, those beyond are only counted.
+    """
     at = 0
-    count = 0
+    cies = 0
+    fdes = 0
+    is_eh = item(section, SECTION_IS_EH)
     while True:
-        kind, following, body, _, _ = entry_header(data, at, section[SECTION_IS_EH])
+        kind, following, body, _, _ = entry_header(data, at, is_eh)
         if kind == ENTRY_END:
-            return count
-        if kind == ENTRY_CIE:
-            row = count * CIE_COLUMNS
-            cie[row + CIE_OFFSET] = at
-            cie[row + CIE_PROBLEM] = _read_cie(data, body, following, section, cie, row)
-            count += 1
+            return cies, fdes
+        if kind == ENTRY_FDE:
+            fdes += 1
+        elif kind == ENTRY_CIE:
+            row = cies * CIE_COLUMNS
+            if row < len(cie):
+                cie[row + CIE_OFFSET] = at
+                cie[row + CIE_PROBLEM] = _read_cie(data, body, following, section, cie, row)
+            cies += 1
         at = following
 
 
@@ -368,21 +376,4 @@ def scan_fdes(
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_REASON] = problem
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_START] = fde[row + FDE_START]
                 problem_count += 1
-        at = following
-
-
-@hot_loop
-def count_entries(data: FlatArray, is_eh: int) -> tuple[int, int]:
-    """(CIEs, FDEs) of a section, so that the columns can be made large enough."""
-    at = 0
-    cies = 0
-    fdes = 0
-    while True:
-        kind, following, _, _, _ = entry_header(data, at, is_eh)
-        if kind == ENTRY_END:
-            return cies, fdes
-        if kind == ENTRY_CIE:
-            cies += 1
-        elif kind == ENTRY_FDE:
-            fdes += 1
         at = following

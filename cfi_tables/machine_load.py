@@ -54,6 +54,26 @@ def _item() -> Any:
     return intrinsic(load)
 
 
+def _put_item() -> Any:
+    """An intrinsic (array, at, value) -> None that writes an item of an array of signed integers."""
+
+    def store(typing_context: Any, array: Any, at: Any, value: Any) -> Any:
+        if not isinstance(array, types.Array) or not isinstance(array.dtype, types.Integer) or array.layout != "C":
+            raise TypingError(f"items are written to contiguous arrays of integers, not to {array}")
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+            value = arguments[2]
+            if data.type.pointee != _INT64:
+                value = builder.trunc(value, data.type.pointee)
+            builder.store(value, builder.gep(data, [arguments[1]]))
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64), generate
+
+    return intrinsic(store)
+
+
 def _store() -> Any:
     """An intrinsic (data, at, value) -> None that writes 64 bits at any byte of a byte array."""
 
@@ -74,6 +94,7 @@ def _store() -> Any:
 
 _LOADS = {
     "item": _item(),
+    "put_item": _put_item(),
     "write_i64": _store(),
     "read_u8": _load(8, False),
     "read_u16": _load(16, False),

@@ -50,9 +50,9 @@ from cfi_tables.layout import (
     FRAME_PROBLEM_NONE,
     FRAME_PROBLEM_STATE_STACK,
 )
-from cfi_tables.row_sequence import APART, put_row
+from cfi_tables.row_sequence import APART
 from cfi_tables.rule_pool import RULE_INVALID, STATE_CFA_OFFSET, STATE_MAXIMUM_SIZE, intern_rule, state_size
-from cfi_tables.scalars import item, read_i64, read_sleb, read_u8, read_u16, read_u32, read_uleb
+from cfi_tables.scalars import item, put_item, read_i64, read_sleb, read_u8, read_u16, read_u32, read_uleb
 from cfi_tables.state_pool import (
     KIND_ADVANCE,
     KIND_ADVANCE_1,
@@ -198,6 +198,7 @@ def _run_by_moves(
     """
     size = state_size(section)
     last_whole = len(data) - 4
+    apart = -1 if floor else 0
     for index in range(first, len(order)):
         fde_row = order[index] * FDE_COLUMNS
         cie_index = item(fde, fde_row + FDE_CIE)
@@ -207,15 +208,20 @@ def _run_by_moves(
         if floor:
             fde_first_row[index] = row_count
         begun = row_count
+        location = item(fde, fde_row + FDE_START)
         last_address = 0
-        last_rule = 0
+        last_rule = -1
+        before_rule = -1
         if row_count > floor:
-            last_address = 0 + row_addresses[row_count - 1]
-            last_rule = 0 + row_rules[row_count - 1]
+            last_address = item(row_addresses, row_count - 1)
+            last_rule = item(row_rules, row_count - 1)
+            before_rule = last_rule
+            if last_address == location - base:  # the gap behind the FDE before, which is none
+                row_count -= 1
+                before_rule = item(row_rules, row_count - 1) if row_count > floor else -1
         flags = item(cie, cie_index * CIE_COLUMNS + CIE_FLAGS)
         code_alignment = item(cie, cie_index * CIE_COLUMNS + CIE_CODE_ALIGNMENT)
         offset = item(initial, cie_index * size + STATE_CFA_OFFSET)
-        location = item(fde, fde_row + FDE_START)
         limit = item(fde, fde_row + FDE_END)
         end = item(fde, fde_row + FDE_PROGRAM_END)
         at = item(fde, fde_row + FDE_PROGRAM)
@@ -311,16 +317,26 @@ def _run_by_moves(
                 rule = item(state_rules, (number << OFFSET_BITS) + (offset >> 2))
             if rule < 0:
                 rule = _rule_of(number, offset, flags, section, states, state_rules, moves, state, rules, rule_slots)
-            row_count = put_row(row_addresses, row_rules, row_count, floor, location - base, rule)
+            put_item(row_addresses, row_count, location - base)
+            put_item(row_rules, row_count, rule)
+            row_count += 1 if rule != before_rule else 0
+            before_rule = rule | apart
             if advanced >= limit:
                 break
             location = advanced
+            if at + 1 < end:  # nearly all advances have a short DW_CFA_def_cfa_offset behind them
+                word = read_u16(data, at)
+                follows = word & 0x80FF == 0x0E
+                offset = word >> 8 if follows else offset
+                at += 2 if follows else 0
         if problem:
             if begun > floor:  # a row at the place where it is the gap behind an FDE took its place
                 row_addresses[begun - 1] = last_address
                 row_rules[begun - 1] = last_rule
             return index, begun, problem
-        row_count = put_row(row_addresses, row_rules, row_count, floor, limit - base, RULE_INVALID)
+        put_item(row_addresses, row_count, limit - base)
+        put_item(row_rules, row_count, RULE_INVALID)
+        row_count += 1 if before_rule != RULE_INVALID else 0
     return len(order), row_count, FRAME_PROBLEM_NONE
 
 

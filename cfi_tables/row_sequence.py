@@ -7,6 +7,7 @@ kept. Data comes from `program_automaton` and `cfi_program`, row by row.
 from __future__ import annotations
 
 from cfi_tables.hot_loop import FlatArray, hot_loop
+from cfi_tables.scalars import item, put_item
 
 APART = 1 << 62
 """A floor above all rows: each is put behind the others as it is."""
@@ -36,7 +37,7 @@ def append_rows(
         if row < 2:  # of the others none is at the place of the one before, and none repeats its rule
             count = put_row(addresses, rules, count, 0, 0 + more[row], 0 + numbers[more_rules[row]])
         else:
-            addresses[count] = more[row]
-            rules[count] = numbers[more_rules[row]]
+            put_item(addresses, count, item(more, row))
+            put_item(rules, count, item(numbers, item(more_rules, row)))
             count += 1
     return count

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cfi_tables.hot_loop import FlatArray, hot_loop, run_hot
 from cfi_tables.layout import BLOCK_ROWS, DELTA_ALIGNMENT
 from cfi_tables.rows import PAIR_SHIFT
-from cfi_tables.scalars import item
+from cfi_tables.scalars import item, put_item
 from cfi_tables.work_memory import WorkMemory
 from cfi_tables.worker_threads import run_parts
 
@@ -46,6 +46,10 @@ _PART_ROWS = 1 << 18
 """Rows that are coded by themselves, on one processor; a fixed number, so that every machine makes the same table."""
 _PAIR_ROOM = 1 << 13
 """Pairs that there is room for at first; more are rare."""
+# A slot of the hash table of pairs: both rules and the pair's number, counted from 1.
+_RULE_BITS = 20
+_NUMBER_BITS = 22
+_NUMBER_MASK = (1 << _NUMBER_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,8 @@ def count_steps(
 
     What is aligned is the sum of an address and `base`.
     `histogram` has a line for each of a number of pairs, and a last one for all others; of those, `counts` tells how
-    often each occurs. `slots` (zeros, a power of two, twice as long as `keys`) is a hash table.
+    often each occurs. `slots` (zeros, a power of two, twice as long as `keys`) is a hash table: both rules of a pair
+    and its number in one word.
     """
     mask = len(slots) - 1
     width = len(last_of_token)
@@ -110,24 +115,24 @@ def count_steps(
     address = 0 + addresses[0]
     for row in range(1, len(addresses)):
         rule = item(rules, row)
-        key = (before << 32) | rule
+        key = before << _RULE_BITS | rule
         slot = (before * 40503 ^ rule * 10007) & mask
-        number = item(slots, slot)
-        while number and item(keys, number - 1) != key:
+        found = item(slots, slot)
+        while found >> _NUMBER_BITS != key and found:
             slot = (slot + 1) & mask
-            number = item(slots, slot)
-        if not number:
+            found = item(slots, slot)
+        pair = (found & _NUMBER_MASK) - 1
+        if not found:
             if count == len(keys):
                 return -1
-            keys[count] = key
+            keys[count] = before << 32 | rule
             counts[count] = 0
             if count < last_line:
                 for place in range(count * width, (count + 1) * width):
                     histogram[place] = 0
+            pair = count
             count += 1
-            slots[slot] = count
-            number = count
-        pair = number - 1
+            slots[slot] = key << _NUMBER_BITS | count
         delta = item(addresses, row) - address
         address += delta
         if delta < near:
@@ -138,13 +143,13 @@ def count_steps(
             token = item(token_of_delta, near - 1)
             while delta > last_of_token[token]:
                 token += 1
-        steps[row] = (pair << PAIR_SHIFT) | token
+        put_item(steps, row, pair << PAIR_SHIFT | token)
         before = rule
         if pair >= last_line:
             counts[pair] += 1
             pair = last_line
         place = pair * width + token
-        histogram[place] = item(histogram, place) + 1
+        put_item(histogram, place, item(histogram, place) + 1)
     return count
 
 
@@ -256,7 +261,7 @@ class _PartMemory:
         """Make room for so many pairs."""
         self.room = room
         self.keys, self.counts = (self._memory.take(room, np.int64, cleared=False) for _ in range(2))
-        self.slots = self._memory.take(2 * room, np.int32)
+        self.slots = self._memory.take(2 * room, np.int64)
         self.histogram = self._memory.take((min(room, PAIR_LIMIT) + 1) * TOKEN_COUNT, np.int32, cleared=False)
 
 

@@ -19,6 +19,12 @@ def item(array: FlatArray, at: int) -> int:
 
 
 @machine_load
+def put_item(array: FlatArray, at: int, value: int) -> None:
+    """Write the item at `at` of an array of signed integers; the caller has checked the bounds."""
+    array[at] = value
+
+
+@machine_load
 def read_u8(data: FlatArray, at: int) -> int:
     """The byte at `at`; the caller has checked the bounds."""
     value: int = 0 + data[at]

@@ -27,6 +27,9 @@ _POOL_AT_FIRST = 1 << 12
 """Those that there is room for as long as they suffice: slots for more take long to clear."""
 _PART_FDES = 1 << 13
 """FDEs from which a part pays: its pools begin empty."""
+_ASKED_FDES = 16
+_FDE_COST = 8
+"""Bytes of a program that take as long as what is done once for each FDE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +76,25 @@ def run_programs(entries: SectionEntries, use_compiled: bool, memory: WorkMemory
     count = 1
     if use_compiled and not entries.overlap:
         count = max(1, min(worker_count(), len(entries.order) // _PART_FDES))
-    orders = np.array_split(entries.order, count)
+    orders = _shares(entries, count)
     for pool in (_POOL_AT_FIRST, _POOL):
         parts = [_Part(entries, order, pool, memory) for order in orders]
         done = run_parts([partial(part.run, use_compiled) for part in parts], use_compiled)
         if sum(int(rows.words[0]) for rows in done) < pool and sum(int(rows.expressions[0]) for rows in done) < pool:
             break
     return done[0] if count == 1 else _join(entries, parts[0], done, use_compiled)
+
+
+def _shares(entries: SectionEntries, count: int) -> list[_Integers]:
+    """The FDEs in order, cut so that all parts have about as many bytes of programs; some of the FDEs are asked."""
+    order = entries.order
+    if count == 1:
+        return [order]
+    asked = order[::_ASKED_FDES] * frame_section.FDE_COLUMNS
+    sizes = entries.fde[asked + frame_section.FDE_PROGRAM_END] - entries.fde[asked + frame_section.FDE_PROGRAM]
+    behind = np.cumsum(sizes + _FDE_COST)
+    cuts = np.searchsorted(behind, behind[-1] * np.arange(1, count) // count)
+    return np.split(order, cuts * _ASKED_FDES)
 
 
 class _Part:

@@ -24,6 +24,11 @@ from cfi_tables.work_memory import WorkMemory
 _INTERPRETED_RATE = 1_400_000
 """Bytes of a section that the plain form decodes in a second, measured."""
 
+_CIES_AT_FIRST = 32
+"""CIEs that there is room for as long as they suffice."""
+_BUCKET_BITS = 16
+"""Of the number of buckets that FDEs are sorted with."""
+
 
 @dataclass(frozen=True, slots=True)
 class FrameProblemAt:
@@ -98,12 +103,14 @@ def decode_section(
          architecture.return_column, architecture.stack_pointer, architecture.same_mask,
          int(architecture.machine == EM_AARCH64)], dtype=np.int64,
     )  # fmt: skip
-    is_eh = int(parameters[frame_section.SECTION_IS_EH])
-    cie_count, fde_count = run_hot(frame_section.count_entries, use_compiled, data, is_eh)
-    cie = np.zeros(cie_count * frame_section.CIE_COLUMNS, dtype=np.int64)
+    cie = np.zeros(_CIES_AT_FIRST * frame_section.CIE_COLUMNS, dtype=np.int64)
+    cie_count, fde_count = run_hot(frame_section.scan_cies, use_compiled, data, parameters, cie)
+    if cie_count > _CIES_AT_FIRST:
+        cie = np.zeros(cie_count * frame_section.CIE_COLUMNS, dtype=np.int64)
+        run_hot(frame_section.scan_cies, use_compiled, data, parameters, cie)
+    cie = cie[: cie_count * frame_section.CIE_COLUMNS]
     fde = memory.take((fde_count + 1) * frame_section.FDE_COLUMNS, np.int64, cleared=False)
     problems = memory.take((fde_count + 1) * frame_section.PROBLEM_COLUMNS, np.int64, cleared=False)
-    run_hot(frame_section.scan_cies, use_compiled, data, parameters, cie)
     found, problem_count = run_hot(
         frame_section.scan_fdes, use_compiled, data, parameters, cie, cie_count, fde, problems
     )
@@ -114,8 +121,9 @@ def decode_section(
     )
     left_out = problems.reshape(-1, frame_section.PROBLEM_COLUMNS)[:problem_count]
 
-    order = np.arange(found)
-    if not is_sorted:
+    if is_sorted:
+        order = np.arange(found)
+    else:
         order, overlap = _order(fde, starts[:found], use_compiled)
     done = run_programs(SectionEntries(data, parameters, cie, fde, order, bool(overlap)), use_compiled, memory)
     rows = Rows(done.addresses, done.rules, done.base)
@@ -144,13 +152,25 @@ def _problems(name: str, problems: NDArray[np.int64]) -> list[FrameProblemAt]:
 
 def _order(fde: NDArray[np.int64], starts: NDArray[np.int64], use_compiled: bool) -> tuple[NDArray[np.int64], bool]:
     """(indices of the FDEs in the order of their rows, whether any two of them overlap)."""
-    order = np.argsort(starts, kind="stable")
+    order = _by_start(starts, use_compiled)
     is_sorted, overlap = run_hot(fde_order.check_order, use_compiled, fde, order)
     if not is_sorted:
         ends = fde.reshape(-1, frame_section.FDE_COLUMNS)[: len(starts), frame_section.FDE_END]
         order = np.lexsort((-ends, starts))
         _, overlap = run_hot(fde_order.check_order, use_compiled, fde, order)
     return order, bool(overlap)
+
+
+def _by_start(starts: NDArray[np.int64], use_compiled: bool) -> NDArray[np.int64]:
+    """The indices of `starts`, sorted."""
+    if use_compiled:
+        lowest = int(starts.min())
+        shift = max((int(starts.max()) - lowest).bit_length() - _BUCKET_BITS, 0)
+        order = np.empty(len(starts), dtype=np.int64)
+        heads = np.zeros((1 << _BUCKET_BITS) + 1, dtype=np.int32)
+        if run_hot(fde_order.order_by_start, True, starts, lowest, shift, heads, order):
+            return order
+    return np.argsort(starts, kind="stable")
 
 
 def normalize(rows: Rows) -> Rows:

@@ -6,6 +6,7 @@ offset; a move leads from one by the bytes of an instruction to another.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ KIND_NOP = 11
 KIND_CFA_OFFSET_SF = 12
 
 
+@cache
 def _opcode_kinds() -> NDArray[np.uint8]:
     """The kind of each opcode."""
     kinds = np.full(256, KIND_OTHER, dtype=np.uint8)

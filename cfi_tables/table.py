@@ -34,7 +34,7 @@ class CompactTable:
     def __init__(self, data: NDArray[np.uint8], name: str, just_made: bool = False) -> None:
         """Take `data` (a whole table) after checking all of its bounds. Raises TableError.
 
-        The checksum is left out where the table was `just_made` by this process.
+        Of a table that was `just_made` by this process no more than the header is checked.
         """
         self.data = data
         """The whole table."""

@@ -6,6 +6,7 @@ plain ones gain nothing by threads and are called one after another.
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -29,23 +30,32 @@ def run_parts(tasks: Sequence[Callable[[], _Result]], use_threads: bool) -> list
     waiting = iter(range(len(tasks)))
     lock = threading.Lock()
 
-    def work() -> None:
+    def work(done: threading.Lock | None) -> None:
         while True:
             with lock:
                 number = next(waiting, None)
             if number is None:
-                return
+                break
             try:
                 results[number] = tasks[number]()
             except BaseException as error:
                 failures[number] = error
+        if done:
+            done.release()
 
-    threads = [threading.Thread(target=work) for _ in range(workers - 1)]
-    for thread in threads:
-        thread.start()
-    work()
-    for thread in threads:
-        thread.join()
+    # threading.Thread waits until a thread has begun, which is as long as some parts take.
+    others = []
+    for _ in range(workers - 1):
+        done = threading.Lock()
+        done.acquire()
+        try:
+            _thread.start_new_thread(work, (done,))
+        except RuntimeError:  # the system gives no more threads
+            break
+        others.append(done)
+    work(None)
+    for done in others:
+        done.acquire()
     if failures:
         raise failures[min(failures)]
     return [results[number] for number in range(len(tasks))]

@@ -111,14 +111,18 @@ class TraceSession:
     def _open_module(self) -> LiveCapture:
         from ptap.backend.kernel_module.session import make_session
         from ptap.kernel_module.messages import RecordOptions
+        from ptap.kernel_module.places import KernelPlace
         from relay_reader.record_layout import MAXIMUM_FRAMES
 
         options = RecordOptions(maximum_frames=min(self._options.max_depth, MAXIMUM_FRAMES))
-        session = self._session = make_session(self._in_kernel, options)
+        session = self._session = make_session(self._in_kernel, options, self._target)
         session.prepare(self._builder)
         for place in session.places:
             self._tell(f"{place.name} at {place.symbol}" + (f"+{place.offset:#x}" if place.offset else ""), True)
-        self._hits = [Hit(each.name, is_return=each.point.kind is ProbeKind.RETURN) for each in session.places]
+        self._hits = [
+            Hit(each.name, is_return=isinstance(each, KernelPlace) and each.point.kind is ProbeKind.RETURN)
+            for each in session.places
+        ]
         return session.capture(self._target)
 
     def _open_perf_or_ptrace(self) -> LiveCapture:

@@ -5,6 +5,7 @@ Results leave the guest through a virtio port as one tar archive; the console is
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ _COMMAND_LINE = "console=ttyS0 panic=-1 oops=panic quiet loglevel=4"
 _ACCELERATOR = ("-accel", "tcg,thread=single")
 """One thread for all processors. With one each, QEMU before 8.1 can keep a translation of code that another processor
 has changed meanwhile: a breakpoint that is long gone is hit, which the kernel takes for a probe's."""
-_TIMEOUT = 400
-"""Seconds: a boot takes ten, and many times that on a machine that is busy."""
+_COMPLAINT = re.compile(
+    r"BUG|WARNING|Oops|Call Trace|soft lockup|rcu.*(stall|kthread starved)|KASAN: |UBSAN: |INFO: (task|trying)|"
+    r"suspicious RCU|general protection|unable to handle|hung task|kmemleak: [1-9]"
+)
 
 
 class GuestFailed(Exception):
@@ -44,6 +47,11 @@ class GuestRun:
         return (self.results / "dmesg").read_text(errors="replace")
 
 
+def complaints(kernel_log: str) -> list[str]:
+    """Lines of dmesg that tell of something wrong, by any of the kernel's own checks."""
+    return [line for line in kernel_log.splitlines() if _COMPLAINT.search(line)]
+
+
 def run_guest(
     kernel: KernelPackage,
     files: dict[str, Path],
@@ -53,10 +61,8 @@ def run_guest(
     processors: int = 2,
     command_line: str = "",
     options: tuple[str, ...] = _ACCELERATOR,
-    memory: str = "1G",
     processor: str = "qemu64",
     disk: Path | None = None,
-    seconds: int = _TIMEOUT,
 ) -> GuestRun:
     """Boot `kernel` and run `script` (for busybox's sh) in /guest; `disk` is /dev/vda, what is written to it is lost.
 
@@ -68,7 +74,7 @@ def run_guest(
     initramfs, archive, console = folder / "initramfs", folder / "results.tar", folder / "console"
     initramfs.write_bytes(base_archive() + kernel_archive(kernel) + test_archive(files, script))
     command = [
-        *(_QEMU, "-M", "q35", *options, "-cpu", processor, "-smp", str(processors), "-m", memory),
+        *(_QEMU, "-M", "q35", *options, "-cpu", processor, "-smp", str(processors), "-m", kernel.memory),
         *("-kernel", str(kernel.vmlinuz), "-initrd", str(initramfs), "-append", f"{_COMMAND_LINE} {command_line}"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"),
         *("-serial", f"file:{console}"),
@@ -78,10 +84,10 @@ def run_guest(
     if disk is not None:
         command += ["-drive", f"file={disk},format=raw,if=virtio,snapshot=on"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=kernel.patience)
         problem = done.stderr.strip()
     except subprocess.TimeoutExpired:
-        problem = f"no end after {seconds} s"
+        problem = f"no end after {kernel.patience} s"
     initramfs.unlink()
     said = console.read_text(errors="replace") if console.exists() else ""
     results = folder / "results"

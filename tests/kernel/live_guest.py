@@ -7,6 +7,7 @@ cache that the guest gets. So nothing is compiled in it, and the disk has neithe
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from kernel.disk_image import DiskImage
@@ -66,11 +67,9 @@ def run_live(release: str, folder: Path) -> GuestRun:
     script = _SCRIPT.format(python=python, path=f"/project:{packages}")
     try:
         return run_guest(
-            *(package, {}, script, folder / "guest"),
-            memory="2G",
+            *(replace(package, memory="2G", patience=_SECONDS), {}, script, folder / "guest"),
             processor=_PROCESSOR,
             disk=image,
-            seconds=_SECONDS,
         )
     finally:
         image.unlink()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.distinct_values import distinct_values
 from cfi_tables.elf_image import (
     ET_REL,
     PF_X,
@@ -29,15 +30,15 @@ from unwind.dwarf import constants as C
 from unwind.dwarf.line_header_scan import STRING_SECTIONS
 from unwind.dwarf.line_program import INTERPRETED_RATE
 from unwind.symbolize import index_encoding, symbol_index
+from unwind.symbolize import scan_columns as U
 from unwind.symbolize import scope_rows as S
-from unwind.symbolize import unit_scan as U
 from unwind.symbolize.address_pieces import disjoint_pieces, uncovered
 from unwind.symbolize.index_encoding import EncodedRows
 from unwind.symbolize.index_lookup import IndexLookup
 from unwind.symbolize.name_table import NameTable
 from unwind.symbolize.symbol_index import SymbolIndex
 from unwind.symbolize.symbol_pieces import symbol_pieces
-from unwind.symbolize.unit_scan import SECTIONS
+from unwind.symbolize.unit_scan import SECTIONS, scan_units
 
 if TYPE_CHECKING:
     from unwind.dwarf.debug_info import DebugInfo
@@ -78,7 +79,7 @@ def build_lookup(symbols: ModuleSymbols, plain: bool | None = None) -> IndexLook
     """
     info = symbols.debug_info
     if plain is None:
-        plain = info is None or not compiled_pays(U.scan_units, _size(info) / INTERPRETED_RATE)
+        plain = info is None or not compiled_pays(scan_units, _size(info) / INTERPRETED_RATE)
     data, rows = _Build(symbols, plain).encoded()
     lookup = IndexLookup(SymbolIndex(data, f"symbol index of {symbols.image.path}", sound=True))
     lookup.keep_rows(rows.addresses, rows.scopes, rows.values)
@@ -211,7 +212,7 @@ class _Build:
         entries[:, (S.ENTRY_OUTER, S.ENTRY_SCOPE)] = -1
         entries[1:, S.ENTRY_NAME] = self.names.number_of([symbol.name for symbol in named.symbols])
         line_low, line_high = unclaimed[:, S.PIECE_LOW], unclaimed[:, S.PIECE_HIGH]
-        cuts = np.unique(np.concatenate([line_low, line_high, named.low, named.high]))
+        cuts = distinct_values(np.concatenate([line_low, line_high, named.low, named.high]))
         begins, ends = cuts[:-1], cuts[1:]
         line = _covering(line_low, line_high, begins)
         symbol = _covering(named.low, named.high, begins)

@@ -21,7 +21,7 @@ from unwind.dwarf import line_header_scan as H
 from unwind.dwarf.abbreviation_scan import form_sizes
 from unwind.dwarf.damage import DwarfReason
 from unwind.dwarf.unit_header_scan import UNIT_END, UNIT_OFFSET
-from unwind.symbolize import unit_scan as U
+from unwind.symbolize import scan_columns as U
 from unwind.symbolize.scan_source import ScanSource, ScanSources
 from unwind.symbolize.unit_root import ROOT_COUNT
 from unwind.symbolize.unit_scan import scan_units
@@ -75,7 +75,7 @@ class _Part:
         largest, longest = self.largest, max(self._longest, 2 * self.largest + 8)
         sizes = (
             (512 * A.ABBREVIATION_WIDTH * factor, 4096 * A.ATTRIBUTE_WIDTH * factor, _LEVELS, (largest + 1) * F.WIDTH)
-            + (128 * 2, H.PARAMETER_COUNT, 256, ROOT_COUNT, largest + 1)
+            + (128 * 2, H.PARAMETER_COUNT, 256, ROOT_COUNT, *(3 * (largest + 1,)))
         )  # fmt: skip
         self.scratch = tuple(np.empty(each, dtype=np.int64) for each in sizes)
         self.scratch[2][:] = -1
@@ -182,6 +182,7 @@ class _Scan:
         scan: Any = scan_units if plain else compiled(scan_units)
         units = source.units[first:last]
         arrays = (units.reshape(-1), source.told, form_sizes(), facts.reshape(-1))
+        keeps_all = int(source.keeps_all)
         columns, told, sizes, flat_facts = (plain_view(each) if plain else each for each in arrays)
         sections = self._sources.sections(source)
         largest = int(_sizes(source)[first:last].max())
@@ -190,7 +191,7 @@ class _Scan:
         while True:
             counts = plain_view(work.counts) if plain else work.counts
             begin = at
-            at, full = scan(sections, columns, told, at, count, sizes, *work.groups(), flat_facts, counts)
+            at, full = scan(sections, columns, told, at, count, sizes, *work.groups(), flat_facts, counts, keeps_all)
             if full == U.SCRATCH_FULL and work.largest <= _SCRATCH_LIMIT + 4 * largest:
                 work.make_scratch(2)
             elif full == U.SCRATCH_FULL:
@@ -274,6 +275,7 @@ def _put(columns: list[Int64s], part: list[Int64s], begins: tuple[int, ...], uni
         part[index] = columns[index][:0]
     entries, rows, runs = taken[:3]
     _shift(entries[:, U.PARENT], begins[0])
+    _shift(entries[:, U.ORIGIN_ENTRY], begins[0])
     _shift(entries[:, U.CALL_FILE], begins[4])
     _shift(rows[:, U.ROW_ENTRY], begins[0])
     _shift(rows[:, U.ROW_FILE], begins[4])

@@ -1,7 +1,9 @@
 """The kernel module's back end: `KernelModuleCapture`, a LiveCapture.
 
 perf events start and follow the target (its processes, their mappings and names) and the module records the hits; one
-thread drains both, and they are merged by time. The module hears of no process: hits of others are left out here.
+thread drains both, and they are merged by time. The module records hits of every process: those of others are left out
+here. It is told of a process's mappings, to walk its user stack at the probe, once a hit says that it was not; until
+then a hit has a piece of that stack as it is, which is walked here by the mappings that perf tells.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from ptap.backend.perf_events.capture import PerfCapture
 from ptap.backend.perf_events.ring_reader import RecordRing
 from ptap_target.kernel_module import FILES, KernelModule
 from ptap_target.session_folder import SessionError, SessionFolder
+from ptap_target.space_follower import SpaceFollower
 from relay_reader.capture import Event, RecordsLost, Sample, ThreadNamed
 from relay_reader.module_capture import RecordStream
 
@@ -35,23 +38,27 @@ class KernelModuleCapture(PerfCapture):
         self._ring_bytes = ring_bytes
         self._module: KernelModule | None = None
         self._module_rings: list[ModuleRing] = []
+        self._follower: SpaceFollower | None = None
         self._records = RecordStream(FILES)
         self._followed = FollowedThreads()
         self._of_others = 0
         self._hits = 0
         self._left: list[str] = []
-        """What could not be undone."""
+        """What could not be done or undone."""
 
     def _more_rings(self) -> Sequence[RecordRing]:
         """Load the module and start its probes. Raises SessionError."""
         self._session.check_kernel()
+        self._session.check_programs()
         module = KernelModule(self._session.module)
         module.__enter__()
         self._module = module
         for message in self._session.messages:
             module.send(message)
+        self._follower = SpaceFollower(self._session.table_of, lambda _: None)
         for path, file in module.records():
-            self._module_rings.append(ModuleRing(file, int(path.name.removeprefix("cpu")), self._ring_bytes))
+            cpu = int(path.name.removeprefix("cpu"))
+            self._module_rings.append(ModuleRing(file, cpu, self._ring_bytes, self._follower.watch))
         return self._module_rings
 
     def events(self) -> Iterator[Event]:
@@ -99,6 +106,10 @@ class KernelModuleCapture(PerfCapture):
         for ring in self._module_rings:
             with suppress(OSError):
                 ring.close()
+        if self._follower is not None:
+            self._left += sorted(self._follower.problems)
+            self._follower.close()
+            self._follower = None
         module, self._module = self._module, None
         if module is not None:
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ptap.backend.perf_events.ring_buffer import TimedRecord
 from ptap_target.session_folder import SessionError
@@ -23,12 +23,14 @@ class ModuleRing:
 
     fd = -1  # no poll tells when there is something to be read
 
-    def __init__(self, fd: int, cpu: int, size: int) -> None:
+    def __init__(self, fd: int, cpu: int, size: int, watch: Callable[[bytes], None] | None = None) -> None:
+        """`watch` is given all that is read, before anybody else."""
         self.cpu = cpu
         self.size = size
         self.skipped = 0
         """Always 0: what is not read the module itself drops and counts."""
         self._file = fd
+        self._watch = watch
 
     def drain(self, layouts: Mapping[int, EventLayout], out: list[TimedRecord], *, keep_samples: bool) -> int:
         """Append the records that are there to `out`; at most about a ring's worth, which hot probes fill again.
@@ -41,6 +43,8 @@ class ModuleRing:
             if not content:
                 break
             done += len(content)
+            if self._watch is not None:
+                self._watch(content)
             self._split(content, out)
         return done
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cfi_tables.elf_image import ElfError, ElfImage
 from ptap.backend.kernel_module.capture import KernelModuleCapture
 from ptap.backend.kernel_module.running_kernel import find_kernel, headers_folder
 from ptap.backend.live_capture import CaptureError, Target
@@ -14,6 +17,7 @@ from ptap.kernel_module.kernel_point import KernelPoint
 from ptap.kernel_module.messages import RecordOptions
 from ptap.kernel_module.places import KernelPlace
 from ptap.kernel_module.session import write_session
+from ptap.kernel_module.user_place import UserPlace
 from ptap_target.session_folder import SessionFolder
 from unwind.trace_builder import TraceBuilder
 
@@ -22,7 +26,7 @@ from unwind.trace_builder import TraceBuilder
 class LiveSession:
     """What is ready to be captured."""
 
-    places: list[KernelPlace]
+    places: list[KernelPlace | UserPlace]
     """By probe number."""
     folder: SessionFolder
     ring_bytes: int
@@ -42,8 +46,11 @@ class LiveSession:
         )
 
 
-def make_session(points: Sequence[KernelPoint], options: RecordOptions) -> LiveSession:
-    """Build what `points` need. Raises CaptureError, ProbeNotFound, ModuleBuildError, ElfError and TableError."""
+def make_session(points: Sequence[KernelPoint], options: RecordOptions, target: Target) -> LiveSession:
+    """Build what `points` need to be traced in `target`, whose stacks are walked at the probe.
+
+    Raises CaptureError, ProbeNotFound, ModuleBuildError, ElfError and TableError.
+    """
     headers = headers_folder()
     if headers is None:
         raise CaptureError("the headers of this kernel are not installed")
@@ -51,5 +58,17 @@ def make_session(points: Sequence[KernelPoint], options: RecordOptions) -> LiveS
     work = Path(kept.name)
     kernel = find_kernel(work)
     system_map = str(kernel.system_map) if kernel.system_map is not None else None
-    places = write_session(headers, kernel.vmlinux, points, options, work, system_map)
+    places = write_session(headers, kernel.vmlinux, points, options, work, system_map, list(_programs(target)))
     return LiveSession(places, SessionFolder.open(work), options.ring_bytes, kept)
+
+
+def _programs(target: Target) -> Iterator[str]:
+    """The files of the programs that are to be traced, where they are programs that can be read."""
+    paths = [shutil.which(target.command[0])] if target.command else [f"/proc/{pid}/exe" for pid in target.pids]
+    for path in paths:
+        try:
+            if path is not None:
+                ElfImage.open(path)
+                yield os.path.realpath(path)
+        except (ElfError, OSError):
+            continue  # a script: what runs it is told of when it is hit
