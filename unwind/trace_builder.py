@@ -24,12 +24,12 @@ from unwind.dwarf.die import Die
 from unwind.frame_states import FrameStates
 from unwind.jit_names import JitNames
 from unwind.kallsyms import Kallsyms
+from unwind.kernel.kernel_chain import KernelChain
 from unwind.kernel.kernel_walk import KernelModuleFile, KernelWalker
 from unwind.late_mapping import executable_mapping
 from unwind.module import Module, ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
 from unwind.stop_text import LIVE_MEMORY_REMEDY, stop_text
-from unwind.symbolize.function_name import demangled
 from unwind.symbolize.symbol_frame import SymbolFrame
 from unwind.told_chain import told_stack
 from unwind.trace import Trace, TraceFrame
@@ -86,7 +86,7 @@ class TraceBuilder:
         self.jit_names = JitNames()
         self._locals_too = locals_too
         self._memory_remedy = memory_remedy
-        self._kallsyms: Kallsyms | None = None
+        self._chain: KernelChain | None = None
         self._memory: dict[int, ModuleMemory] = {}
 
     def apply(self, event: Event) -> None:
@@ -287,28 +287,16 @@ class TraceBuilder:
         return name
 
     def _kernel_frames(self, chain: tuple[int, ...]) -> list[TraceFrame]:
-        frames = []
-        if chain and self._kallsyms is None:
-            self._kallsyms = Kallsyms.of_this_kernel()
-        for index, address in enumerate(chain):
-            assert self._kallsyms is not None
-            # All but the innermost are return addresses: the call is before them.
-            symbol = self._kallsyms.find(address if index == 0 else address - 1)
-            frames.append(
-                TraceFrame(
-                    space="kernel",
-                    address=address,
-                    module=symbol.module if symbol and symbol.module else "[kernel]",
-                    function=demangled(symbol.name) if symbol else None,
-                    offset=symbol.offset + (0 if index == 0 else 1) if symbol else None,
-                )
-            )
-        return frames
+        if not chain:
+            return []
+        if self._chain is None:
+            self._chain = KernelChain()
+        return self._chain.frames(chain)
 
     @property
-    def kernel_problem(self) -> str | None:
-        """Why kernel frames have no names, once one was seen."""
-        return self._kallsyms.problem if self._kallsyms is not None else None
+    def kernel_problems(self) -> list[str]:
+        """Why kernel frames have no names or no lines, once one was seen."""
+        return self._chain.all_problems() if self._chain is not None else []
 
     def _module_memory(self, pid: int) -> ModuleMemory:
         space = self.spaces.of(pid)
