@@ -88,12 +88,11 @@ static void fill_header(struct ptap_hit *hit, const struct ptap_cpu *cpu, u32 pr
 NOKPROBE_SYMBOL(fill_header);
 
 /* Forget a stack that is not wanted. */
-static int left_out(struct ptap_cpu *cpu)
+static nokprobe_inline int left_out(struct ptap_cpu *cpu)
 {
 	ptap_slices_forget(&cpu->words);
 	return 1;
 }
-NOKPROBE_SYMBOL(left_out);
 
 /* Where the walk of a hit begins. */
 static void begin_walk(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc, u32 flags)

@@ -59,14 +59,13 @@ void ptap_when_free(void)
 	when.program = NULL;
 }
 
-static enum ptap_verdict verdict_on(struct ptap_predicate_input *input)
+static nokprobe_inline enum ptap_verdict verdict_on(struct ptap_predicate_input *input)
 {
 	input->pid = current->tgid;
 	input->tid = current->pid;
 	input->comm = (const u8 *)current->comm;
 	return ptap_predicate_evaluate(&when.predicate, input);
 }
-NOKPROBE_SYMBOL(verdict_on);
 
 bool ptap_when_refuses_task(struct ptap_cpu *cpu)
 {
@@ -80,7 +79,7 @@ bool ptap_when_refuses_task(struct ptap_cpu *cpu)
 NOKPROBE_SYMBOL(ptap_when_refuses_task);
 
 /* The frames of the kernel as predicates see them. Code outside of vmlinux may be any function of a module. */
-static void take_kernel_frames(struct ptap_cpu *cpu, u32 count)
+static nokprobe_inline void take_kernel_frames(struct ptap_cpu *cpu, u32 count)
 {
 	const struct ptap_predicate_program *program = when.predicate.program;
 	u32 index;
@@ -96,10 +95,9 @@ static void take_kernel_frames(struct ptap_cpu *cpu, u32 count)
 						PTAP_FILE_UNKNOWN;
 	}
 }
-NOKPROBE_SYMBOL(take_kernel_frames);
 
 /* The number of the file among the program's whose unwind table this is; PTAP_FILE_UNKNOWN for any other. */
-static u32 file_of_table(const u8 *table)
+static nokprobe_inline u32 file_of_table(const u8 *table)
 {
 	const struct ptap_predicate_program *program = when.predicate.program;
 	const struct ptap_header *header = (const void *)table;
@@ -114,10 +112,9 @@ static u32 file_of_table(const u8 *table)
 	}
 	return PTAP_FILE_UNKNOWN;
 }
-NOKPROBE_SYMBOL(file_of_table);
 
 /* Behind `count` frames of the kernel the user's, as predicates see them; how many these are. */
-static u32 take_user_frames(struct ptap_cpu *cpu, u32 count)
+static nokprobe_inline u32 take_user_frames(struct ptap_cpu *cpu, u32 count)
 {
 	const struct ptap_user_walk *walk = &cpu->user;
 	const struct ptap_space *space = current->mm ? ptap_space_of(current->mm) : NULL;
@@ -143,7 +140,6 @@ static u32 take_user_frames(struct ptap_cpu *cpu, u32 count)
 	}
 	return index;
 }
-NOKPROBE_SYMBOL(take_user_frames);
 
 static bool refuses(struct ptap_cpu *cpu, struct ptap_predicate_input *input, u32 *flags)
 {
