@@ -86,15 +86,16 @@ def _compare(bench: Bench, name: str, path: Path, symbolizer: str) -> list[Compa
     batch = (sys.executable, "-m", "bench.symbolize_batch", str(path))
     llvm = (symbolizer, "--inlines", "-e", str(path))
     lines = {count: output_of([*batch, str(count), "--addresses"]) for count in (_SOME // 10, _SOME, 2 * _SOME)}
-    _from_nothing([*batch, str(_SOME)])  # compiles the hot loops
+    for count in (_SOME, _MANY):
+        _from_nothing([*batch, str(count)])  # compiles the hot loops
     output_of([*batch, str(_SOME)])  # builds the index
     warm = bench.median(lambda: float(output_of([*batch, str(_MANY)]).split()[1]))
     theirs = {count: bench.median(lambda text=text: _run(llvm, text)[0]) for count, text in lines.items()}
     a_lookup = max(1e-9, (theirs[2 * _SOME] - theirs[_SOME // 10]) / (2 * _SOME - _SOME // 10))
     all_theirs = theirs[2 * _SOME] + (_MANY - 2 * _SOME) * a_lookup
-    cold = bench.median(lambda: _from_nothing([*batch, str(_MANY)])[0])
-    some = bench.median(lambda: _from_nothing([*batch, str(_SOME)])[0])
-    memory = _from_nothing([*batch, str(_SOME)])[1], _run(llvm, lines[_SOME])[1]
+    cold = bench.median(lambda: _from_nothing([*batch, str(_MANY), "--once"])[0])
+    some = bench.median(lambda: _from_nothing([*batch, str(_SOME), "--once"])[0])
+    memory = _from_nothing([*batch, str(_SOME), "--once"])[1], _run(llvm, lines[_SOME])[1]
     one = lines[_SOME].split("\n", 1)[0]
     single = bench.median(lambda: _run((*PTAP, "symbolize", "-e", str(path), one))[0])
     start = bench.median(lambda: _run((sys.executable, "-c", "import numpy"))[0])

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from ptap_target.kernel_module import KernelModule
 from ptap_target.session_folder import SessionFolder
+from ptap_target.space_follower import SpaceFollower
 
 CAPTURE_MAGIC = b"ptap kernel capture 1\n"
 _READ_BYTES = 1 << 20
@@ -31,6 +32,9 @@ class Collector:
         self._output = output
         self._files = module.record_files()
         self._enough = False
+        self.problems: list[str] = []
+        """What the module refused while it ran, for people."""
+        self._follower = SpaceFollower(session.table_of, output.write)
         output.write(CAPTURE_MAGIC)
         output.write(json.dumps(session.description).encode() + b"\n")
 
@@ -41,12 +45,14 @@ class Collector:
             for message in self._session.messages:
                 self._module.send(message)
             status = self._until_done(command, duration)
+            self.problems = sorted(self._follower.problems)
             self._module.send(self._session.stop)
             while self._read_all():
                 pass
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self._follower.close()
             for file in self._files:
                 os.close(file)
         return status
@@ -57,9 +63,12 @@ class Collector:
     def _until_done(self, command: list[str], duration: float | None) -> int:
         end = time.monotonic() + duration if duration is not None else None
         child = subprocess.Popen(command) if command else None
+        told = child is None
         while not self._enough and (end is None or time.monotonic() < end):
             if child is not None and child.poll() is not None:
                 break
+            # Between exec and the first instruction a process has no mappings yet.
+            told = told or (child is not None and self._follower.tell(child.pid))
             if not self._read_all():
                 time.sleep(_IDLE_S)
         if child is None:
@@ -74,6 +83,7 @@ class Collector:
         for file in self._files:
             content = os.read(file, _READ_BYTES)
             self._output.write(content)
+            self._follower.watch(content)
             size += len(content)
         return size
 
@@ -85,6 +95,8 @@ def run_session(folder: Path, output: Path, command: list[str], duration: float 
     """
     session = SessionFolder.open(folder)
     session.check_kernel()
+    session.check_programs()
     with KernelModule(session.module) as module, open(output, "wb") as file:
-        status = Collector(session, module, file).run(command, duration)
-        return status, module.status()
+        collector = Collector(session, module, file)
+        status = collector.run(command, duration)
+        return status, module.status() + collector.problems

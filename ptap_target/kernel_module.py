@@ -76,7 +76,7 @@ class KernelModule:
 
     def status(self) -> list[str]:
         """What the module tells of itself, a line a fact."""
-        return (FILES / "status").read_text().splitlines()
+        return (FILES / "status").read_text(errors="backslashreplace").splitlines()
 
     def record_files(self) -> list[int]:
         """File descriptors of the CPUs' records, for the caller to close."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ptap_target.elf_identity import read_identity
+
 FORMAT = 1
 DESCRIPTION = "session.json"
 MESSAGES = "messages.bin"
@@ -56,6 +58,33 @@ class SessionFolder:
             messages.append(Message(entry["what"], content[at : at + entry["bytes"]]))
             at += entry["bytes"]
         return cls(folder / MODULE, description, messages[:-1], messages[-1])
+
+    def table_of(self, build_id: str) -> bytes | None:
+        """The unwind table of the program or library of that build-id (hexadecimal digits); None where there is none.
+
+        Raises SessionError when it cannot be read.
+        """
+        entry = self.description.get("files", {}).get(build_id)
+        if entry is None or entry["table"] is None:
+            return None
+        try:
+            content: bytes = (self.module.parent / entry["table"]).read_bytes()
+            return content
+        except OSError as error:
+            raise SessionError(f"{self.module.parent} is not whole: {error}") from None
+
+    def check_programs(self) -> None:
+        """Raise SessionError when a program that is probed is another one here than where the folder was made."""
+        for probe in self.description["probes"]:
+            path, wanted = probe.get("path"), probe.get("build_id")
+            if path is None:
+                continue
+            try:
+                identity = read_identity(path)
+            except OSError as error:
+                raise SessionError(f"{probe['name']}: {path}: {error.strerror}") from None
+            if wanted is not None and (identity is None or identity.build_id != wanted):
+                raise SessionError(f"{probe['name']}: {path} is not the file of build-id {wanted} that was resolved")
 
     def check_kernel(self, notes: Path = Path("/sys/kernel/notes")) -> None:
         """Raise SessionError when the running kernel is another one than the folder was made for."""

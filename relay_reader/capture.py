@@ -122,6 +122,27 @@ class KernelStack:
     """What the kernel's own unwinder says, the module's own frames innermost; where a test asked for it."""
 
 
+@dataclass(frozen=True, slots=True)
+class UserStack:
+    """How the walk of the user's stack went at a hit, as the kernel module has recorded it."""
+
+    registers: tuple[int, ...]
+    """X86_64_REGISTER_COUNT values in DWARF order, as user space was left."""
+    known: int
+    """Bit r set: `registers[r]` is known."""
+    chain: tuple[int, ...]
+    """The addresses that were found, innermost first."""
+    stop: int
+    """Why there are no more (the table schema's StopReason)."""
+    stop_detail: int
+    generation: int
+    """Of the mappings that it went by; 0: it had none."""
+    start_stack: int
+    """Where the program's stack began: what tells the programs of one process from each other."""
+    flags: int
+    """The record schema's HitFlag."""
+
+
 @dataclass(slots=True)
 class Sample:
     """One hit of a probe, or one tick of a sampling event."""
@@ -141,6 +162,8 @@ class Sample:
     """Kernel addresses, innermost first: the interrupted pc, then return addresses."""
     kernel_stack: KernelStack | None = None
     """What the kernel's chain can be walked again from."""
+    user_stack: UserStack | None = None
+    """What the kernel module says of the user's stack, which `registers` and `slices` are of."""
     weight: int = 1
     read_memory: MemoryReader | None = None
     """Reads more of the stopped thread's memory; valid only until the next event is asked for. None for a source

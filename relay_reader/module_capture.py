@@ -16,6 +16,8 @@ import numpy as np
 
 from relay_reader import record_layout as layout
 from relay_reader.capture import Event, KernelStack, RecordsLost, Sample, StackSlice, ThreadNamed
+from relay_reader.told_spaces import ToldSpaces
+from relay_reader.user_stack import UserStackError, read_user_stack
 
 MAGIC = b"ptap kernel capture 1\n"
 
@@ -50,6 +52,7 @@ class ModuleCapture:
         """The session's."""
         self.accounts: list[CpuAccount] = []
         """Of the CPUs whose records are all there: it is one a CPU, where the run has come to its end."""
+        self.spaces = ToldSpaces()
         self._samples: list[tuple[int, str, int, Sample]] = []
         self._read(memoryview(content)[end + 1 :])
 
@@ -63,7 +66,15 @@ class ModuleCapture:
             elif head["kind"] == layout.RECORD_KIND_FINISHED:
                 counts = (int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail"))
                 self.accounts.append(CpuAccount(*counts))
+            elif head["kind"] == layout.RECORD_KIND_SPACE:
+                self._add_space(head, records[at + layout.HIT_SIZE : at + length], at)
             at += length
+
+    def _add_space(self, head: Any, content: memoryview, at: int) -> None:
+        try:
+            self.spaces.add(int(head["time_ns"]), int(head["pid"]), bytes(content))
+        except ValueError as error:
+            raise ModuleCaptureError(f"{self._path}: the record at byte {at} is damaged: {error}") from None
 
     def _head(self, records: memoryview, at: int) -> Any:
         if len(records) - at < layout.HIT_SIZE:
@@ -79,17 +90,26 @@ class ModuleCapture:
         """(its CPU's drops until then, comm, sequence, the sample) of one HIT record."""
         frames_end = 8 * int(head["frame_count"])
         slices, oracle_start = _slices(payload, frames_end, int(head["slice_count"]))
-        if oracle_start + 8 * int(head["oracle_count"]) != len(payload):
-            raise ModuleCaptureError(f"{self._path}: the parts of the record at byte {at} do not fill it")
+        oracle_end = oracle_start + 8 * int(head["oracle_count"])
+        has_user = bool(head["flags"] & layout.HIT_FLAG_USER_STACK)
+        registers = tuple(head["registers"].tolist())
+        try:
+            if oracle_end > len(payload) or (oracle_end != len(payload) and not has_user):
+                raise UserStackError
+            user, user_slices = (
+                read_user_stack(payload[oracle_end:], head, registers) if has_user else (None, [])
+            )  # fmt: skip
+        except UserStackError:
+            raise ModuleCaptureError(f"{self._path}: the parts of the record at byte {at} do not fill it") from None
         stack = KernelStack(
-            registers=tuple(head["registers"].tolist()),
+            registers=registers,
             known=int(head["known"]),
             slices=slices,
             slide=int(head["slide"]),
             stop=int(head["stop"]),
             stop_detail=int(head["stop_detail"]),
             flags=int(head["flags"]),
-            oracle=_words(payload[oracle_start:]),
+            oracle=_words(payload[oracle_start:oracle_end]),
         )
         sample = Sample(
             time_ns=int(head["time_ns"]),
@@ -97,10 +117,13 @@ class ModuleCapture:
             pid=int(head["pid"]),
             tid=int(head["tid"]),
             places=(int(head["probe"]),),
-            registers=(),
-            known=0,
+            registers=user.registers if user is not None else (),
+            known=user.known if user is not None else 0,
+            slices=user_slices,
             kernel_chain=_words(payload[:frames_end]),
-            kernel_stack=stack,
+            # A probe in user space has no stack of the kernel's.
+            kernel_stack=stack if frames_end else None,
+            user_stack=user,
         )
         comm = bytes(head["comm"]).split(b"\0")[0].decode("utf-8", "backslashreplace")
         return int(head["dropped"]), comm, int(head["sequence"]), sample
@@ -116,6 +139,7 @@ class ModuleCapture:
             if names.get(sample.tid) != comm:
                 names[sample.tid] = comm
                 yield ThreadNamed(sample.time_ns, sample.pid, sample.tid, comm)
+            yield from self.spaces.events_for(sample, comm)
             yield sample
         for account in self.accounts:
             if account.dropped > dropped.get(account.cpu, 0):

@@ -13,6 +13,11 @@ RECORD_MAGIC = 0x52525450
 MESSAGE_MAGIC = 0x4D525450
 RECORD_VERSION = 1
 MAXIMUM_FRAMES = 128
+MAXIMUM_USER_FRAMES = 0x100
+MAXIMUM_USER_TABLES = 0x1000
+MAXIMUM_SPACES = 0x1000
+MAXIMUM_SPACE_MAPPINGS = 0x4000
+MAXIMUM_FLAT_BYTES = 0x10000
 MAXIMUM_PROBES = 0x1000
 MINIMUM_RING_BYTES = 0x10000
 MAXIMUM_RING_BYTES = 0x10000000
@@ -135,26 +140,94 @@ PROBE_MESSAGE_DTYPE = np.dtype(
     ]
 )
 
-START_MESSAGE_SIZE = 16
+START_MESSAGE_SIZE = 24
 START_MESSAGE_RING_BYTES = 0
 START_MESSAGE_MAXIMUM_FRAMES = 4
 START_MESSAGE_SLICES = 8
 START_MESSAGE_FLAGS = 12
+START_MESSAGE_FLAT_BYTES = 16
+START_MESSAGE_RESERVED = 20
 START_MESSAGE_DTYPE = np.dtype(
     [
         ("ring_bytes", "<u4"),
         ("maximum_frames", "<u4"),
         ("slices", "<u4"),
         ("flags", "<u4"),
+        ("flat_bytes", "<u4"),
+        ("reserved", "<u4"),
+    ]
+)
+
+USER_STACK_SIZE = 48
+USER_STACK_LENGTH = 0
+USER_STACK_STOP = 4
+USER_STACK_STOP_DETAIL = 8
+USER_STACK_GENERATION = 16
+USER_STACK_START_STACK = 24
+USER_STACK_KNOWN = 32
+USER_STACK_FRAME_COUNT = 36
+USER_STACK_SLICE_COUNT = 40
+USER_STACK_RESERVED = 44
+USER_STACK_DTYPE = np.dtype(
+    [
+        ("length", "<u4"),
+        ("stop", "<u4"),
+        ("stop_detail", "<u8"),
+        ("generation", "<u8"),
+        ("start_stack", "<u8"),
+        ("known", "<u4"),
+        ("frame_count", "<u4"),
+        ("slice_count", "<u4"),
+        ("reserved", "<u4"),
+    ]
+)
+
+USER_TABLE_MESSAGE_SIZE = 8
+USER_TABLE_MESSAGE_ID = 0
+USER_TABLE_MESSAGE_DTYPE = np.dtype([("id", "<u8")])
+
+SPACE_MESSAGE_SIZE = 24
+SPACE_MESSAGE_GENERATION = 0
+SPACE_MESSAGE_START_STACK = 8
+SPACE_MESSAGE_PID = 16
+SPACE_MESSAGE_MAPPING_COUNT = 20
+SPACE_MESSAGE_DTYPE = np.dtype(
+    [
+        ("generation", "<u8"),
+        ("start_stack", "<u8"),
+        ("pid", "<u4"),
+        ("mapping_count", "<u4"),
+    ]
+)
+
+SPACE_MAPPING_SIZE = 48
+SPACE_MAPPING_START = 0
+SPACE_MAPPING_END = 8
+SPACE_MAPPING_BIAS = 16
+SPACE_MAPPING_FILE_OFFSET = 24
+SPACE_MAPPING_INODE = 32
+SPACE_MAPPING_TABLE = 40
+SPACE_MAPPING_DTYPE = np.dtype(
+    [
+        ("start", "<u8"),
+        ("end", "<u8"),
+        ("bias", "<u8"),
+        ("file_offset", "<u8"),
+        ("inode", "<u8"),
+        ("table", "<u8"),
     ]
 )
 
 RECORD_KIND_HIT = 1
 RECORD_KIND_FINISHED = 2
+RECORD_KIND_SPACE = 8
 
 HIT_FLAG_REACHED_USER = 1
 HIT_FLAG_WORDS_LEFT_OUT = 2
 HIT_FLAG_RETURN_PROBE = 4
+HIT_FLAG_USER_STACK = 8
+HIT_FLAG_USER_FLAT = 16
+HIT_FLAG_USER_UNTOLD = 32
 
 MESSAGE_KIND_ANCHOR = 1
 MESSAGE_KIND_TABLE = 2
@@ -162,14 +235,22 @@ MESSAGE_KIND_TRAMPOLINE = 3
 MESSAGE_KIND_PROBE = 4
 MESSAGE_KIND_START = 5
 MESSAGE_KIND_STOP = 6
+MESSAGE_KIND_USER_TABLE = 7
+MESSAGE_KIND_SPACE = 8
 
 PROBE_KIND_ENTRY = 1
 PROBE_KIND_RETURN = 2
+PROBE_KIND_USER_ENTRY = 10
+PROBE_KIND_USER_RETURN = 11
 
 SLICES_NONE = 0
 SLICES_WORDS = 1
+SLICES_FRAMES = 2
+SLICES_FLAT = 3
 
 START_FLAG_ORACLE = 1
+START_FLAG_FORGET = 256
+START_FLAG_NO_USER = 512
 
 
 class RecordKind(IntEnum):
@@ -179,6 +260,8 @@ class RecordKind(IntEnum):
     """A probe was hit."""
     FINISHED = 2
     """A CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out."""
+    SPACE = 8
+    """The collector's: the mappings that were told of a process."""
 
 
 class HitFlag(IntEnum):
@@ -190,6 +273,12 @@ class HitFlag(IntEnum):
     """The walk read more memory than a record has room for."""
     RETURN_PROBE = 4
     """The function has returned: the pc is its caller's."""
+    USER_STACK = 8
+    """The record ends with the user's stack."""
+    USER_FLAT = 16
+    """What follows from where the walk of the user's stack ended is in the record as it was, bounded."""
+    USER_UNTOLD = 32
+    """The process's mappings were not told, or have changed since."""
 
 
 class MessageKind(IntEnum):
@@ -204,9 +293,13 @@ class MessageKind(IntEnum):
     PROBE = 4
     """A probe."""
     START = 5
-    """Register the probes; nothing more can be added."""
+    """Register the probes; nothing more can be added but tables and mappings of processes."""
     STOP = 6
     """Unregister the probes; what was recorded can still be read."""
+    USER_TABLE = 7
+    """A compact unwind table of a program or library."""
+    SPACE = 8
+    """The mappings of a process, in place of those told before."""
 
 
 class ProbeKind(IntEnum):
@@ -216,6 +309,10 @@ class ProbeKind(IntEnum):
     """An instruction of the kernel."""
     RETURN = 2
     """The return of a function."""
+    USER_ENTRY = 10
+    """An instruction of a program or library: the symbol is the file's path, the offset one in it."""
+    USER_RETURN = 11
+    """The return of the function that begins there."""
 
 
 class Slices(IntEnum):
@@ -225,6 +322,10 @@ class Slices(IntEnum):
     """Registers and addresses only."""
     WORDS = 1
     """The words that the walk read."""
+    FRAMES = 2
+    """Both ends of every frame of the user, too."""
+    FLAT = 3
+    """The user's stack as it is, as far as the limit, without a walk at the probe."""
 
 
 class StartFlag(IntEnum):
@@ -232,3 +333,7 @@ class StartFlag(IntEnum):
 
     ORACLE = 1
     """Record what the kernel's own unwinder says, too."""
+    FORGET = 256
+    """Look up every address anew at each hit, to measure what that costs."""
+    NO_USER = 512
+    """Leave the user's stack alone."""

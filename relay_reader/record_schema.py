@@ -4,8 +4,10 @@
 aligned, and begins at a multiple of 8.
 
 A record is a HIT's fixed part, then `frame_count` words (the frames' pcs, innermost first), then `slice_count` slices
-(a SLICE and its bytes, which are whole words), then `oracle_count` words (what the kernel's own unwinder says). The
-other kinds of record are the fixed part alone, most of it zero.
+(a SLICE and its bytes, which are whole words), then `oracle_count` words (what the kernel's own unwinder says), and
+with USER_STACK the user part: a USER_STACK's fixed part, the registers that `known` names (by number; none where the
+hit has no frames of the kernel: its own are they), `frame_count` words, `slice_count` slices. The other kinds of record
+are the fixed part alone, most of it zero; but SPACE, which the collector writes: behind it is JSON, padded by spaces.
 
 A message is a MESSAGE_HEADER and what its kind has behind it. Addresses in messages are link-time ones, as in vmlinux.
 """
@@ -47,6 +49,18 @@ SLICE = Struct(
     "copied" / Int32ul,  # bytes, which follow
 )
 
+USER_STACK = Struct(
+    "length" / Int32ul,  # of the whole part, a multiple of 8
+    "stop" / Int32ul,  # why the walk of the user's stack ended
+    "stop_detail" / Int64ul,
+    "generation" / Int64ul,  # of the mappings that the walk went by, 0: it had none
+    "start_stack" / Int64ul,  # where the program's stack began: what tells a process's programs from each other
+    "known" / Int32ul,  # bit r: register r holds a value
+    "frame_count" / Int32ul,
+    "slice_count" / Int32ul,
+    "reserved" / Int32ul,
+)
+
 MESSAGE_HEADER = Struct(
     "magic" / Int32ul,
     "version" / Int16ul,
@@ -80,6 +94,28 @@ START_MESSAGE = Struct(
     "maximum_frames" / Int32ul,
     "slices" / Int32ul,
     "flags" / Int32ul,
+    "flat_bytes" / Int32ul,  # at the most, of a stack that is copied as it is
+    "reserved" / Int32ul,
+)
+
+USER_TABLE_MESSAGE = Struct(
+    "id" / Int64ul,  # by which mappings name it, not 0; the table follows
+)
+
+SPACE_MESSAGE = Struct(
+    "generation" / Int64ul,  # not 0
+    "start_stack" / Int64ul,  # of the process that the mappings were read of
+    "pid" / Int32ul,
+    "mapping_count" / Int32ul,  # SPACE_MAPPINGs that follow, sorted; none: forget the process
+)
+
+SPACE_MAPPING = Struct(
+    "start" / Int64ul,
+    "end" / Int64ul,
+    "bias" / Int64ul,  # run-time address less file virtual address
+    "file_offset" / Int64ul,
+    "inode" / Int64ul,  # 0: no file
+    "table" / Int64ul,  # the id of its table, 0 for none
 )
 
 STRUCTURES = {
@@ -91,35 +127,53 @@ STRUCTURES = {
     "trampoline_message": TRAMPOLINE_MESSAGE,
     "probe_message": PROBE_MESSAGE,
     "start_message": START_MESSAGE,
+    "user_stack": USER_STACK,
+    "user_table_message": USER_TABLE_MESSAGE,
+    "space_message": SPACE_MESSAGE,
+    "space_mapping": SPACE_MAPPING,
 }
 
 # Each enum: name, (member, value, meaning).
 RECORD_KIND = (
     ("HIT", 1, "a probe was hit"),
     ("FINISHED", 2, "a CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out"),
+    ("SPACE", 8, "the collector's: the mappings that were told of a process"),
 )
 HIT_FLAG = (
     ("REACHED_USER", 1, "the walk came to the code that entered the kernel: the kernel's stack is whole"),
     ("WORDS_LEFT_OUT", 2, "the walk read more memory than a record has room for"),
     ("RETURN_PROBE", 4, "the function has returned: the pc is its caller's"),
+    ("USER_STACK", 8, "the record ends with the user's stack"),
+    ("USER_FLAT", 16, "what follows from where the walk of the user's stack ended is in the record as it was, bounded"),
+    ("USER_UNTOLD", 32, "the process's mappings were not told, or have changed since"),
 )
 MESSAGE_KIND = (
     ("ANCHOR", 1, "where a symbol was linked to: they tell the slide, and have to agree"),
     ("TABLE", 2, "a compact unwind table and the code that it is for"),
     ("TRAMPOLINE", 3, "what return probes put in place of return addresses"),
     ("PROBE", 4, "a probe"),
-    ("START", 5, "register the probes; nothing more can be added"),
+    ("START", 5, "register the probes; nothing more can be added but tables and mappings of processes"),
     ("STOP", 6, "unregister the probes; what was recorded can still be read"),
+    ("USER_TABLE", 7, "a compact unwind table of a program or library"),
+    ("SPACE", 8, "the mappings of a process, in place of those told before"),
 )
 PROBE_KIND = (
     ("ENTRY", 1, "an instruction of the kernel"),
     ("RETURN", 2, "the return of a function"),
+    ("USER_ENTRY", 10, "an instruction of a program or library: the symbol is the file's path, the offset one in it"),
+    ("USER_RETURN", 11, "the return of the function that begins there"),
 )
 SLICES = (
     ("NONE", 0, "registers and addresses only"),
     ("WORDS", 1, "the words that the walk read"),
+    ("FRAMES", 2, "both ends of every frame of the user, too"),
+    ("FLAT", 3, "the user's stack as it is, as far as the limit, without a walk at the probe"),
 )
-START_FLAG = (("ORACLE", 1, "record what the kernel's own unwinder says, too"),)
+START_FLAG = (
+    ("ORACLE", 1, "record what the kernel's own unwinder says, too"),
+    ("FORGET", 256, "look up every address anew at each hit, to measure what that costs"),
+    ("NO_USER", 512, "leave the user's stack alone"),
+)
 ENUMS = {
     "record_kind": RECORD_KIND,
     "hit_flag": HIT_FLAG,
@@ -134,6 +188,11 @@ CONSTANTS = {
     "MESSAGE_MAGIC": 0x4D525450,  # "PTRM"
     "RECORD_VERSION": 1,
     "MAXIMUM_FRAMES": 128,
+    "MAXIMUM_USER_FRAMES": 256,
+    "MAXIMUM_USER_TABLES": 4096,
+    "MAXIMUM_SPACES": 4096,
+    "MAXIMUM_SPACE_MAPPINGS": 16384,
+    "MAXIMUM_FLAT_BYTES": 1 << 16,
     "MAXIMUM_PROBES": 4096,
     "MINIMUM_RING_BYTES": 1 << 16,
     "MAXIMUM_RING_BYTES": 1 << 28,

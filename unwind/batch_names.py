@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cfi_tables.distinct_values import distinct_values
 from unwind.batch_walk import Int64s, WalkedBatch
 from unwind.symbolize.symbol_frame import SymbolFrame
 
@@ -27,7 +28,7 @@ class BatchNames:
         modules = batch.frame_modules
         addresses = batch.lookup_addresses
         result = np.zeros(len(modules), dtype=np.int64)
-        for module in np.unique(modules).tolist():
+        for module in distinct_values(modules).tolist():
             if module < 0:
                 continue
             rows = np.flatnonzero(modules == module)

@@ -16,6 +16,7 @@ from cfi_tables.layout import StopReason
 from relay_reader.capture import Event, Sample
 from unwind.address_space import AddressSpaces
 from unwind.arguments.argument_reader import arguments_of
+from unwind.arguments.frame_state import FrameState
 from unwind.arguments.local_reader import locals_of
 from unwind.arguments.return_value import return_value
 from unwind.captured_memory import CapturedMemory, ModuleMemory
@@ -30,6 +31,7 @@ from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
 from unwind.stop_text import LIVE_MEMORY_REMEDY, stop_text
 from unwind.symbolize.function_name import demangled
 from unwind.symbolize.symbol_frame import SymbolFrame
+from unwind.told_chain import told_stack
 from unwind.trace import Trace, TraceFrame
 
 
@@ -100,6 +102,16 @@ class TraceBuilder:
         """The trace of `sample`; `hit` is the probe it belongs to, None for a sampling event."""
         if sample.kernel_stack is not None and self._kernel is not None:
             return self._kernel_trace(sample, self._kernel.walk(sample, sample.kernel_stack), hit)
+        stack, frames, text, first = self._user_part(sample, hit)
+        trace = self._trace(sample, hit, stack.stop, self._kernel_frames(sample.kernel_chain) + frames, text)
+        trace.returned = return_value(hit.returned, first) if hit and hit.returned and first else None
+        trace.signal = _signal_name(sample.signal) if sample.signal else None
+        return trace
+
+    def _user_part(
+        self, sample: Sample, hit: Hit | None
+    ) -> tuple[WalkedStack, list[TraceFrame], str | None, FrameState | None]:
+        """The user's stack and frames, why there are no more, and what is known of the innermost one."""
         stack = self._walk(sample)
         if _ends_at_entry_point(stack):
             stack.stop = StopReason.END_OF_STACK
@@ -112,16 +124,12 @@ class TraceBuilder:
             modules.symbol,
             _VectorRegisters(sample),
         )
-        frames = self._kernel_frames(sample.kernel_chain) + self._user_frames(stack, names, states, hit)
+        frames = self._user_frames(stack, names, states, hit)
         made_at_run_time = self._name_jit_frames(stack, frames, sample.pid)
-        first = states.state(0)
-        trace = self._trace(sample, hit, stack, frames, stop_text(stack, made_at_run_time, self._memory_remedy))
-        trace.returned = return_value(hit.returned, first) if hit and hit.returned and first else None
-        trace.signal = _signal_name(sample.signal) if sample.signal else None
-        return trace
+        return stack, frames, stop_text(stack, made_at_run_time, self._memory_remedy), states.state(0)
 
     def _kernel_trace(self, sample: Sample, stack: WalkedStack, hit: Hit | None) -> Trace:
-        """The trace of a sample whose kernel stack was recorded, and no other."""
+        """The trace of a sample whose kernel stack was recorded, and the user's where there is one."""
         frames = []
         for frame in stack.frames:
             for trace_frame, _ in self._calls(frame, self._names(frame, None)):
@@ -132,10 +140,15 @@ class TraceBuilder:
                         trace_frame.function = symbol.name
                         trace_frame.offset = symbol.offset + frame.pc - frame.bias - frame.lookup_address
                 frames.append(trace_frame)
-        return self._trace(sample, hit, stack, frames, stop_text(stack))
+        if sample.user_stack is None:
+            return self._trace(sample, hit, stack.stop, frames, stop_text(stack))
+        user, user_frames, user_text, _ = self._user_part(sample, None)
+        whole = stack.stop is StopReason.END_OF_STACK
+        text = user_text if whole else stop_text(stack)
+        return self._trace(sample, hit, user.stop if whole else stack.stop, frames + user_frames, text)
 
     def _trace(
-        self, sample: Sample, hit: Hit | None, stack: WalkedStack, frames: list[TraceFrame], text: str | None
+        self, sample: Sample, hit: Hit | None, stop: StopReason, frames: list[TraceFrame], text: str | None
     ) -> Trace:
         """What every trace tells of its sample, and why it stops."""
         return Trace(
@@ -146,7 +159,7 @@ class TraceBuilder:
             tid=sample.tid,
             comm=self.spaces.comm(sample.pid, sample.tid),
             weight=sample.weight,
-            stop=stack.stop,
+            stop=stop,
             frames=frames,
             stop_text=text,
         )
@@ -154,6 +167,9 @@ class TraceBuilder:
     def _walk(self, sample: Sample) -> WalkedStack:
         """The user stack, through memory too that was mapped since the source last told of mappings."""
         space = self.spaces.of(sample.pid)
+        told = sample.user_stack
+        if told is not None and not sample.slices:
+            return told_stack(told.chain, told.stop, told.stop_detail, space, self.catalog, sample.pid)
         stack = self._walker.walk(sample, space)
         while self._live and stack.stop is StopReason.NO_MAPPING and sample.read_memory is not None:
             mapping = executable_mapping(sample.pid, stack.detail)

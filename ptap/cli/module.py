@@ -17,10 +17,33 @@ def command() -> None:
 @click.option("--vmlinux", metavar="FILE", required=True, help="That kernel with its symbols and CFI or ORC.")
 @click.option("--system-map", metavar="FILE", help="Its symbols, where FILE of --vmlinux has none.")
 @click.option("-o", "--output", metavar="DIR", required=True, help="Where to write it; made when it is not there.")
+@click.option(
+    "--program",
+    "programs",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="Walk user stacks through FILE and the libraries it needs at the probe, not only afterwards. Repeatable.",
+)
+@click.option(
+    "--slices",
+    metavar="none|words|frames|flat:BYTES",
+    default="words",
+    show_default=True,
+    help="What to record of the stacks: nothing but addresses, the words that walking again needs, both ends of every "
+    "frame of the program, or the program's stack as it is.",
+)
 @click.option("--oracle", is_flag=True, hidden=True, help="Record the kernel's own stack traces, too.")
 @click.argument("probes", metavar="PROBE...", nargs=-1, required=True)
 def build(
-    kernel_headers: str, vmlinux: str, system_map: str | None, output: str, oracle: bool, probes: tuple[str, ...]
+    kernel_headers: str,
+    vmlinux: str,
+    system_map: str | None,
+    output: str,
+    programs: tuple[str, ...],
+    slices: str,
+    oracle: bool,
+    probes: tuple[str, ...],
 ) -> None:
     """Write to DIR a session that traces PROBE... in a kernel.
 
@@ -39,10 +62,16 @@ def build(
         from ptap.kernel_module.kernel_point import parse_kernel_point
         from ptap.kernel_module.messages import RecordOptions
         from ptap.kernel_module.session import write_session
+        from ptap.kernel_module.slice_mode import parse_slices
+        from ptap.kernel_module.user_place import is_user_point, parse_user_point
 
-        points = [parse_kernel_point(text) for text in probes]
-        options = RecordOptions(oracle=oracle)
+        points = [parse_user_point(text) if is_user_point(text) else parse_kernel_point(text) for text in probes]
+        try:
+            kind, size = parse_slices(slices)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--slices") from None
+        options = RecordOptions(slices=kind, flat_bytes=size, oracle=oracle)
         image, folder = open_image(vmlinux), Path(output)
-        for place in write_session(Path(kernel_headers), image, points, options, folder, system_map):
+        for place in write_session(Path(kernel_headers), image, points, options, folder, system_map, programs):
             reached = place.symbol + (f"+{place.offset:#x}" if place.offset else "")
             click.echo(f"{place.name}  {reached}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     default="/",
     show_default=True,
-    help="Where the files of the machine that the core file comes from lie.",
+    help="Where the files of the machine that FILE comes from lie.",
 )
 @click.option(
     "--vmlinux",
@@ -88,7 +88,7 @@ def command(
         from ptap.kernel_module.report import CaptureReport, is_capture
 
         if is_capture(core):
-            capture = CaptureReport(core, vmlinux)
+            capture = CaptureReport(core, vmlinux, sysroot)
             stream = open_output(output)
             try:
                 capture.write(_report(form, stream, source, verbose, times=True))

@@ -13,6 +13,9 @@ ANCHORS = ("init_task", "register_kprobe", "schedule", "vfree")
 TRAMPOLINES = ("arch_rethook_trampoline", "__kretprobe_trampoline", "kretprobe_trampoline")
 """What return probes put in place of return addresses, by the kernel's release."""
 
+DEFAULT_FLAT_BYTES = 8192
+"""As much as perf copies of a stack when nothing else is said."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordOptions:
@@ -22,8 +25,23 @@ class RecordOptions:
     """A CPU, a power of two."""
     maximum_frames: int = layout.MAXIMUM_FRAMES
     slices: layout.Slices = layout.Slices.WORDS
+    flat_bytes: int = DEFAULT_FLAT_BYTES
+    """Of a user stack that is copied as it is, at the most; a multiple of 8."""
     oracle: bool = False
     """Record what the kernel's own unwinder says, too: for tests."""
+    forget: bool = False
+    """Remember no address from hit to hit: to measure what that costs."""
+    user: bool = True
+    """Record the user's stack, too."""
+
+    @property
+    def flags(self) -> int:
+        """Of enum ptap_start_flag."""
+        return (
+            (layout.START_FLAG_ORACLE if self.oracle else 0)
+            | (layout.START_FLAG_FORGET if self.forget else 0)
+            | (0 if self.user else layout.START_FLAG_NO_USER)
+        )
 
 
 def message(kind: layout.MessageKind, body: bytes = b"") -> bytes:
@@ -62,7 +80,9 @@ def start(options: RecordOptions) -> bytes:
         ring_bytes=options.ring_bytes,
         maximum_frames=options.maximum_frames,
         slices=int(options.slices),
-        flags=layout.START_FLAG_ORACLE if options.oracle else 0,
+        flags=options.flags,
+        flat_bytes=options.flat_bytes,
+        reserved=0,
     )
     return message(layout.MessageKind.START, body)
 

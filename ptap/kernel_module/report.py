@@ -9,9 +9,13 @@ from ptap.account import Account
 from ptap.report.output import Report
 from relay_reader.capture import RecordsLost, Sample
 from relay_reader.module_capture import MAGIC, ModuleCapture
+from relay_reader.record_layout import HitFlag
+from unwind.capture_images import REMEDY, CaptureImages
+from unwind.module import ModuleCatalog
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
 _MAXIMUM_DEPTH = 1024
+_MEMORY_REMEDY = "in the capture: it was not in memory, or is more than a record holds (see --slices)"
 
 
 def is_capture(path: str) -> bool:
@@ -23,15 +27,22 @@ def is_capture(path: str) -> bool:
 class CaptureReport:
     """The traces of one capture file. Raises ModuleCaptureError and OSError."""
 
-    def __init__(self, path: str | Path, vmlinux: str | None) -> None:
-        """`vmlinux` is the traced kernel's; None for the one that the session was built with."""
+    def __init__(self, path: str | Path, vmlinux: str | None, sysroot: str = "/") -> None:
+        """`vmlinux` is the traced kernel's; None for the one that the session was built with.
+
+        Files of processes that the session does not name are looked for under `sysroot`.
+        """
         self._capture = ModuleCapture(Path(path))
         self.account = Account()
         description = self._capture.description
-        self._builder = TraceBuilder(_MAXIMUM_DEPTH, ArgumentFrames.NONE)
+        kernel = str(Path(vmlinux or description["vmlinux"]).absolute())
+        files = {bytes.fromhex(build_id): entry["path"] for build_id, entry in description.get("files", {}).items()}
+        images = CaptureImages(files, self._capture.spaces.images, (kernel,), sysroot)
+        catalog = ModuleCatalog(images.open, REMEDY)
+        self._builder = TraceBuilder(_MAXIMUM_DEPTH, ArgumentFrames.NONE, catalog=catalog, memory_remedy=_MEMORY_REMEDY)
         build_id = description["build_id"]
         self._builder.use_vmlinux(
-            str(Path(vmlinux or description["vmlinux"]).absolute()),
+            kernel,
             bytes.fromhex(build_id) if build_id else None,
             description["system_map"],
         )
@@ -57,7 +68,8 @@ class CaptureReport:
 
     def _write_sample(self, sample: Sample, probes: list[str], report: Report) -> None:
         self.account.hits += 1
-        trace = self._builder.build(sample, Hit(probes[sample.places[0]]))
+        returned = bool(sample.user_stack and sample.user_stack.flags & HitFlag.RETURN_PROBE)
+        trace = self._builder.build(sample, Hit(probes[sample.places[0]], is_return=returned))
         report.write(trace)
         self.account.traces += 1
         if trace.stop is not StopReason.END_OF_STACK:

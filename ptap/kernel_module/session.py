@@ -8,6 +8,7 @@ import tempfile
 import zipapp
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ptap_target
 from cfi_tables.cache import table_for
@@ -17,8 +18,10 @@ from ptap.kernel_module.build import built_module
 from ptap.kernel_module.kernel_point import KernelPoint
 from ptap.kernel_module.messages import RecordOptions
 from ptap.kernel_module.places import KernelPlace, KernelSymbols
-from ptap.probe.point import ProbeKind
-from ptap.probe.resolve import ProbeNotFound
+from ptap.kernel_module.program_tables import write_tables
+from ptap.kernel_module.user_place import UserPlace, user_places
+from ptap.probe.point import ProbeKind, ProbePoint
+from ptap.probe.resolve import ProbeNotFound, Resolver
 from ptap_target.session_folder import DESCRIPTION, FORMAT, MESSAGES, MODULE
 from relay_reader import record_layout as layout
 
@@ -28,17 +31,22 @@ RUNNER = "run.pyz"
 def write_session(
     headers: Path,
     vmlinux: ElfImage,
-    points: Sequence[KernelPoint],
+    points: Sequence[KernelPoint | ProbePoint],
     options: RecordOptions,
     folder: Path,
     system_map: str | None = None,
-) -> list[KernelPlace]:
+    programs: Sequence[str] = (),
+) -> list[KernelPlace | UserPlace]:
     """Write a session to `folder`, which is made; the places of its probes. Symbols are vmlinux's or `system_map`'s.
 
+    User stacks are walked at the probe in `programs`, those that are probed, and the libraries that they need.
     Raises ProbeNotFound, ModuleBuildError, ElfError and TableError.
     """
     symbols = KernelSymbols.of_system_map(system_map) if system_map else KernelSymbols.of_vmlinux(vmlinux)
-    places = [place for point in points for place in symbols.places(point)]
+    resolver = Resolver((), ())
+    places: list[KernelPlace | UserPlace] = []
+    for point in points:
+        places += symbols.places(point) if isinstance(point, KernelPoint) else user_places(resolver, point)
     told = _messages(symbols, vmlinux, places, options)
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(built_module(headers), folder / MODULE)
@@ -48,7 +56,8 @@ def write_session(
         "build_id": vmlinux.build_id.hex() if vmlinux.build_id else None,
         "vmlinux": str(Path(vmlinux.path).absolute()),
         "system_map": str(Path(system_map).absolute()) if system_map else None,
-        "probes": [{"name": place.name, "function": place.function, "address": place.address} for place in places],
+        "probes": [_probe_description(place) for place in places],
+        "files": write_tables([*programs, *_probed_files(places)], vmlinux, folder),
         "messages": [{"what": what, "bytes": len(content)} for what, content in told],
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
@@ -57,7 +66,7 @@ def write_session(
 
 
 def _messages(
-    symbols: KernelSymbols, vmlinux: ElfImage, places: list[KernelPlace], options: RecordOptions
+    symbols: KernelSymbols, vmlinux: ElfImage, places: list[KernelPlace | UserPlace], options: RecordOptions
 ) -> list[tuple[str, bytes]]:
     """(what it is, the bytes) of each message; the last one stops."""
     told = []
@@ -74,9 +83,23 @@ def _messages(
         if address is not None:
             told.append((name, messages.trampoline(address)))
     for number, place in enumerate(places):
+        if isinstance(place, UserPlace):
+            told.append((place.name, messages.probe(number, place.kind, place.symbol, place.offset, 0)))
+            continue
         kind = layout.ProbeKind.RETURN if place.point.kind is ProbeKind.RETURN else layout.ProbeKind.ENTRY
         told.append((place.name, messages.probe(number, kind, place.symbol, place.offset, place.address)))
     return [*told, ("the start", messages.start(options)), ("the end", messages.stop())]
+
+
+def _probe_description(place: KernelPlace | UserPlace) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": place.name, "function": place.function, "address": place.address}
+    if isinstance(place, UserPlace):
+        described |= {"path": place.symbol, "build_id": place.build_id}
+    return described
+
+
+def _probed_files(places: Sequence[KernelPlace | UserPlace]) -> list[str]:
+    return [place.symbol for place in places if isinstance(place, UserPlace)]
 
 
 def _write_runner(target: Path) -> None:

@@ -75,6 +75,11 @@ class Resolver:
             raise failures[0]
         return found
 
+    def build_id(self, path: str) -> str | None:
+        """The build-id of a file that places were found in, in hexadecimal digits."""
+        build_id = self._search(path)[0].build_id
+        return build_id.hex() if build_id is not None else None
+
     def _resolve_in(self, point: ProbePoint, path: str) -> list[ResolvedPlace]:
         image, search = self._search(path)
         if point.address is not None:

@@ -28,7 +28,7 @@ enum ptap_table_fault {
 /*
  * Whether every part of the table of `size` bytes, which is 8-byte aligned, and every reference in it lies inside.
  *
- * Its checksum is for its reader to check: that guards against damage, this against reading out of bounds.
+ * Its checksum is another check (ptap_checksum.h): that guards against damage, this against reading out of bounds.
  */
 enum ptap_table_fault ptap_check_table(const uint8_t *table, uint64_t size);
 

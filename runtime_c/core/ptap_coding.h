@@ -34,4 +34,9 @@ static inline uint32_t read_u32(const uint8_t *at)
 	return read_u16(at) | read_u16(at + 2) << 16;
 }
 
+static inline uint64_t read_u64(const uint8_t *at)
+{
+	return read_u32(at) | (uint64_t)read_u32(at + 4) << 32;
+}
+
 #endif

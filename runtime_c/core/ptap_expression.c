@@ -349,3 +349,28 @@ enum ptap_evaluation ptap_evaluate(const struct ptap_expression *expression, con
 	*value = expression->stack[run.depth - 1];
 	return PTAP_EVALUATED;
 }
+
+uint32_t ptap_expression_registers(const uint8_t *code, uint32_t length)
+{
+	const struct ptap_expression expression = { .code = code, .length = length };
+	struct run run = { .of = &expression, .at = 0, .end = length };
+	uint32_t found = 0;
+
+	while (run.at >= 0 && run.at < run.end) {
+		uint8_t op = code[run.at++];
+		uint64_t number = op >= OP_BREG0 && op <= OP_BREG31 ? (uint64_t)op - OP_BREG0 : PTAP_REGISTER_COUNT;
+
+		if (op == OP_SKIP || op == OP_BRA)
+			return ~0u;
+		run.at += operand_size(op);
+		if (op == OP_BREGX || op == OP_CONSTU || op == OP_PLUS_UCONST)
+			number = read_uleb(&run);
+		if (op == OP_BREGX || (op >= OP_BREG0 && op <= OP_BREG31)) {
+			read_sleb(&run);
+			found |= number < PTAP_REGISTER_COUNT ? 1u << number : 0;
+		} else if (op == OP_CONSTS) {
+			read_sleb(&run);
+		}
+	}
+	return run.at < 0 ? ~0u : found;
+}

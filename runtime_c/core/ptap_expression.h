@@ -33,4 +33,7 @@ struct ptap_expression {
 /* Run the expression, with `initial` on its stack unless that is a null pointer; `value` is what it comes to. */
 enum ptap_evaluation ptap_evaluate(const struct ptap_expression *expression, const int64_t *initial, int64_t *value);
 
+/* Bit r: the expression reads register r. All are set where it branches, or is damaged. */
+uint32_t ptap_expression_registers(const uint8_t *code, uint32_t length);
+
 #endif

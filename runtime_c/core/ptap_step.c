@@ -2,10 +2,6 @@
 /* One frame. The rules are told in unwind/walk.py, and must stay the same in both. */
 
 #include "ptap_step.h"
-#include "ptap_lookup.h"
-
-/* rbx, rbp, r12-r15: preserved across calls (System V ABI AMD64 §3.2.1), so unchanged where no rule names them. */
-#define CALLEE_SAVED (1u << 3 | 1u << 6 | 0xfu << 12)
 
 /* What one step works on. */
 struct context {
@@ -199,8 +195,8 @@ static int step_registers(const struct context *context, uint32_t *known, uint32
 	const struct ptap_cursor *cursor = context->cursor;
 	uint64_t *caller = context->scratch->caller;
 
-	*known = (cursor->known & CALLEE_SAVED) | 1u << PTAP_STACK_POINTER;
-	*carried = (cursor->known | cursor->carried) & ~CALLEE_SAVED & ~(1u << PTAP_RETURN_ADDRESS);
+	*known = (cursor->known & PTAP_CALLEE_SAVED) | 1u << PTAP_STACK_POINTER;
+	*carried = (cursor->known | cursor->carried) & ~PTAP_CALLEE_SAVED & ~(1u << PTAP_RETURN_ADDRESS);
 	*given = 0;
 	for (int index = 0; index < context->list[0]; index++) {
 		struct entry entry = entry_at(context, index);
@@ -251,27 +247,10 @@ static int may_follow(const struct context *context, int64_t previous)
 	       (rule->cfa_kind == PTAP_CFA_KIND_DEREF && rule->cfa_register == PTAP_STACK_POINTER);
 }
 
-/* ptap_find_rule, once for an address where the scratch remembers: stacks have few, which come again and again. */
-static int32_t remembered_rule(const struct context *context, uint64_t pc)
-{
-	struct ptap_remembered *remembered = context->scratch->remembered;
-	uint32_t place = (uint32_t)(pc ^ pc >> 10) & (PTAP_REMEMBERED_RULES - 1);
-
-	if (!remembered)
-		return ptap_find_rule(context->table, context->size, pc);
-	if (remembered->entries[place].pc != pc || remembered->entries[place].table != context->table) {
-		remembered->entries[place].rule = ptap_find_rule(context->table, context->size, pc);
-		remembered->entries[place].pc = pc;
-		remembered->entries[place].table = context->table;
-	}
-	return remembered->entries[place].rule;
-}
-
-/* Find the rule at `pc` and its register list; 0 when there is none. */
-static int find_rule(struct context *context, uint64_t pc)
+/* Take the rule at byte `offset` of the table and its register list; 0 when there is none. */
+static int take_rule(struct context *context, int32_t offset)
 {
 	const struct ptap_header *header = (const void *)context->table;
-	int32_t offset = remembered_rule(context, pc);
 	uint32_t list;
 
 	if (offset < 0)
@@ -284,7 +263,7 @@ static int find_rule(struct context *context, uint64_t pc)
 	return 1;
 }
 
-int ptap_step(const uint8_t *table, uint32_t size, uint64_t pc, const struct ptap_memory *memory,
+int ptap_step(const uint8_t *table, uint32_t size, int32_t rule, const struct ptap_memory *memory,
 	      struct ptap_cursor *cursor, struct ptap_step *step, struct ptap_scratch *scratch)
 {
 	struct context context = { .table = table, .size = size, .memory = memory, .cursor = cursor, .scratch = scratch };
@@ -293,7 +272,7 @@ int ptap_step(const uint8_t *table, uint32_t size, uint64_t pc, const struct pta
 	int status;
 
 	*step = (struct ptap_step){ 0 };
-	if (!find_rule(&context, pc))
+	if (!take_rule(&context, rule))
 		return PTAP_STOP_REASON_NO_ROW;
 	if (is_signal_frame(&context))
 		step->flags |= PTAP_FRAME_SIGNAL;

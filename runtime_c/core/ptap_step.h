@@ -7,12 +7,7 @@
 #ifndef PTAP_STEP_H
 #define PTAP_STEP_H
 
-#include "ptap_expression.h"
-
-/* x86-64's registers by DWARF number (System V ABI AMD64, figure 3.36). */
-#define PTAP_FRAME_POINTER 6
-#define PTAP_STACK_POINTER 7
-#define PTAP_RETURN_ADDRESS 16
+#include "ptap_plan.h"
 
 /* The value of `previous_cfa` before the first frame. */
 #define PTAP_NO_PREVIOUS_CFA INT64_MIN
@@ -22,12 +17,6 @@
 
 /* The result of a step that found the caller; any other is an enum ptap_stop_reason. */
 #define PTAP_GO_ON (-1)
-
-enum ptap_frame_flag {
-	PTAP_FRAME_EXACT = 1, /* the pc was interrupted; else it is a return address */
-	PTAP_FRAME_SIGNAL = 2, /* a signal frame, whose caller was interrupted */
-	PTAP_FRAME_HAS_CFA = 4,
-};
 
 /* Where a walk is: the registers of the current frame, whose pc is in the return address column. */
 struct ptap_cursor {
@@ -47,17 +36,6 @@ struct ptap_step {
 	uint32_t flags; /* PTAP_FRAME_SIGNAL, PTAP_FRAME_HAS_CFA */
 };
 
-#define PTAP_REMEMBERED_RULES 1024
-
-/* Rules that were looked up, by their address: of tables that stay as they are, for one user at a time. */
-struct ptap_remembered {
-	struct {
-		uint64_t pc;
-		const uint8_t *table;
-		int32_t rule; /* as ptap_find_rule has it */
-	} entries[PTAP_REMEMBERED_RULES];
-};
-
 /* Working memory, too large for a kernel's stack. */
 struct ptap_scratch {
 	struct ptap_remembered *remembered; /* or null: every rule is looked up */
@@ -66,12 +44,12 @@ struct ptap_scratch {
 };
 
 /*
- * Make the cursor's frame its caller, by the rule at `pc` (a file virtual address; of a return address, minus one) in
- * the table of `size` bytes.
+ * Make the cursor's frame its caller, by the rule at byte `rule` (as ptap_find_rule has it) of the table of `size` bytes;
+ * -1 is no rule.
  *
  * Returns PTAP_GO_ON, or a stop reason with the cursor's registers still those of the frame.
  */
-int ptap_step(const uint8_t *table, uint32_t size, uint64_t pc, const struct ptap_memory *memory,
+int ptap_step(const uint8_t *table, uint32_t size, int32_t rule, const struct ptap_memory *memory,
 	      struct ptap_cursor *cursor, struct ptap_step *step, struct ptap_scratch *scratch);
 
 #endif

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The walk: which module's table holds for a frame, and when a stack ends. */
 
-#include "ptap_walk.h"
+#include "ptap_follow.h"
+#include "ptap_lookup.h"
 
-/* The index of the mapping that holds `address`, -1 for none. */
-static int32_t find_mapping(const struct ptap_mapping *mappings, uint32_t count, uint64_t address)
+int32_t ptap_find_mapping(const struct ptap_mapping *mappings, uint32_t count, uint64_t address)
 {
 	uint32_t low = 0, high = count;
 
@@ -21,46 +21,49 @@ static int32_t find_mapping(const struct ptap_mapping *mappings, uint32_t count,
 	return (int32_t)low - 1;
 }
 
-static void put_registers(struct ptap_frame *frame, const struct ptap_cursor *cursor)
+/* Where the frame's pc is looked up: a return address may be the first one behind its function. */
+static uint64_t looked_up(const struct ptap_cursor *cursor)
 {
-	for (int number = 0; number < PTAP_REGISTER_COUNT; number++)
-		frame->registers[number] = cursor->registers[number];
+	return cursor->registers[PTAP_RETURN_ADDRESS] - (cursor->exact ? 0 : 1);
 }
 
-static void put_frame(struct ptap_frame *frame, const struct ptap_cursor *cursor, int32_t mapping)
+static struct ptap_frame *put_frame(const struct ptap_walk *walk, const struct ptap_cursor *cursor, int32_t mapping)
 {
+	struct ptap_frame *frame = &walk->frames[walk->count];
+
 	frame->pc = cursor->registers[PTAP_RETURN_ADDRESS];
 	frame->cfa = 0;
 	frame->mapping = mapping;
 	frame->flags = cursor->exact ? PTAP_FRAME_EXACT : 0;
+	if (walk->without_registers)
+		return frame;
 	frame->known = cursor->known;
 	frame->carried = cursor->carried;
+	for (int number = 0; number < PTAP_REGISTER_COUNT; number++)
+		frame->registers[number] = cursor->registers[number];
+	return frame;
 }
 
-/* One frame from where `cursor` is; PTAP_GO_ON, or why the walk ends. */
-static int walk_frame(struct ptap_walk *walk, struct ptap_cursor *cursor)
+/* The frame by the rule that the plan names, or else by what the tables say; PTAP_GO_ON, or why the walk ends. */
+static int walk_frame(struct ptap_walk *walk, struct ptap_cursor *cursor, const struct ptap_plan *plan)
 {
 	uint64_t pc = cursor->registers[PTAP_RETURN_ADDRESS];
-	uint64_t before = cursor->exact ? 0 : 1;
 	const struct ptap_mapping *mapping;
 	struct ptap_frame *frame;
 	struct ptap_step step;
-	int32_t index;
+	int32_t index, rule;
 	int reason;
 
 	cursor->detail = pc;
 	/* A null return address marks the outermost frame where the start code pushed one. */
 	if (pc == 0 && cursor->frames > 0 && !cursor->exact)
 		return PTAP_STOP_REASON_END_OF_STACK;
-	index = find_mapping(walk->mappings, walk->mapping_count, pc - before);
+	index = plan ? plan->mapping : ptap_find_mapping(walk->mappings, walk->mapping_count, looked_up(cursor));
 	if (index < 0 && cursor->frames > 0)
 		return PTAP_STOP_REASON_NO_MAPPING;
 	if (walk->count >= walk->room)
 		return PTAP_STOP_REASON_TOO_DEEP;
-	frame = &walk->frames[walk->count];
-	put_frame(frame, cursor, index);
-	if (!walk->without_registers)
-		put_registers(frame, cursor);
+	frame = put_frame(walk, cursor, index);
 	mapping = &walk->mappings[index < 0 ? 0 : index];
 	if (index >= 0 && mapping->kind == PTAP_MAPPING_TRAMPOLINE)
 		return PTAP_STOP_REASON_RETURN_TRAMPOLINE;
@@ -69,8 +72,9 @@ static int walk_frame(struct ptap_walk *walk, struct ptap_cursor *cursor)
 		cursor->frames++;
 		return index < 0 ? PTAP_STOP_REASON_NO_MAPPING : PTAP_STOP_REASON_NO_TABLE;
 	}
-	reason = ptap_step(mapping->table, mapping->table_size, pc - mapping->bias - before, walk->memory, cursor, &step,
-			   walk->scratch);
+	rule = plan ? plan->rule :
+		      ptap_find_rule(mapping->table, mapping->table_size, looked_up(cursor) - mapping->bias);
+	reason = ptap_step(mapping->table, mapping->table_size, rule, walk->memory, cursor, &step, walk->scratch);
 	frame->flags |= step.flags;
 	frame->cfa = step.cfa;
 	if (reason == PTAP_STOP_REASON_NO_ROW || reason == PTAP_STOP_REASON_OVERFLOW ||
@@ -81,12 +85,12 @@ static int walk_frame(struct ptap_walk *walk, struct ptap_cursor *cursor)
 
 int ptap_walk(struct ptap_walk *walk, struct ptap_cursor *cursor)
 {
-	int reason;
+	int may_follow = ptap_may_follow(walk), reason;
 
 	walk->count = 0;
 	/* Each turn fills a frame or ends, so the room bounds them. */
 	do {
-		reason = walk_frame(walk, cursor);
+		reason = walk_frame(walk, cursor, may_follow ? ptap_follow(walk, cursor) : (void *)0);
 	} while (reason == PTAP_GO_ON);
 	return reason;
 }

@@ -38,9 +38,14 @@ struct ptap_walk {
 	struct ptap_frame *frames;
 	uint32_t room; /* of `frames` */
 	uint32_t count; /* out: frames found */
-	uint32_t without_registers; /* leave those of the frames alone */
+	uint32_t without_registers; /* leave those of the frames alone, and their `known` and `carried` */
+	uint32_t generation; /* a number that no other mappings or earlier state of these has; 0: remember no plans */
+	uint32_t unwanted; /* bit r: register r need not be recovered (ptap_registers_needed); one value a generation */
 	struct ptap_scratch *scratch;
 };
+
+/* The index of the mapping that holds `address`, -1 for none. */
+int32_t ptap_find_mapping(const struct ptap_mapping *mappings, uint32_t count, uint64_t address);
 
 /*
  * Walk from `cursor`, innermost frame first, and put the frames into `walk->frames`; the enum ptap_stop_reason.

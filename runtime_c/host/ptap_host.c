@@ -10,7 +10,11 @@ enum { KNOWN = 17, EXACT, PREVIOUS_CFA, DETAIL, ON_DEMAND, FRAMES, CARRIED };
 
 static struct ptap_mapping mappings[PTAP_HOST_MAPPINGS_MAXIMUM];
 static struct ptap_frame walked[PTAP_HOST_FRAMES_MAXIMUM];
-static struct ptap_scratch scratch;
+static struct ptap_remembered remembered;
+static struct ptap_scratch scratch = { .remembered = &remembered };
+
+/* Of walks over mappings that nobody has numbered: each has one of its own, above the numbers of those that are. */
+static uint32_t next_generation = UINT32_MAX;
 
 /* As unwind.memory.read_integer: the first slice that holds it all. */
 static enum ptap_read read_slices(void *context, uint64_t address, uint32_t size, uint64_t *value)
@@ -100,10 +104,44 @@ static void give_frames(uint32_t count, int64_t *frames, int64_t *frame_register
 	}
 }
 
+/* What of the first slice, where it holds all of a word first, lies as the walk reads it. */
+static struct ptap_near near_memory(const struct ptap_host_input *input)
+{
+	const int64_t *slice = input->slices;
+	struct ptap_near near = { .size = 0 };
+	uint64_t begin, size;
+
+	if (!input->slice_count || slice[2] < 0)
+		return near;
+	begin = (uint64_t)slice[1];
+	size = (uint64_t)slice[2];
+	if (begin > input->content_size || size > input->content_size - begin || slice[0] % 8 ||
+	    (uintptr_t)(input->content + begin) % 8 || (slice[0] >= 0 && slice[2] > INT64_MAX - slice[0]))
+		return near;
+	near.start = (uint64_t)slice[0];
+	near.size = size;
+	near.content = input->content + begin;
+	near.except = UINT64_MAX;
+	return near;
+}
+
+/* The registers that the tables of all mappings need. */
+static uint32_t needed_registers(uint64_t mapping_count)
+{
+	uint32_t needed = 0;
+
+	for (uint64_t index = 0; index < mapping_count; index++) {
+		if (mappings[index].kind == PTAP_MAPPING_MODULE)
+			needed |= ptap_registers_needed(mappings[index].table);
+	}
+	return needed;
+}
+
 int ptap_host_walk(const struct ptap_host_input *input, int64_t *state, int64_t *frames, int64_t *frame_registers,
 		   uint64_t room, uint64_t *count)
 {
-	struct ptap_memory memory = { .read = read_slices, .context = (void *)input };
+	struct ptap_near near = near_memory(input);
+	struct ptap_memory memory = { .read = read_slices, .context = (void *)input, .near = &near };
 	struct ptap_walk walk = { .mappings = mappings, .mapping_count = (uint32_t)input->mapping_count, .memory = &memory,
 				  .frames = walked, .room = (uint32_t)room, .scratch = &scratch };
 	struct ptap_cursor cursor;
@@ -111,6 +149,9 @@ int ptap_host_walk(const struct ptap_host_input *input, int64_t *state, int64_t 
 
 	if (room > PTAP_HOST_FRAMES_MAXIMUM || take_mappings(input) != 0)
 		return -1;
+	walk.generation = input->generation ? (uint32_t)input->generation : next_generation--;
+	if (input->only_needed)
+		walk.unwanted = ~needed_registers(input->mapping_count);
 	take_state(state, &cursor);
 	reason = ptap_walk(&walk, &cursor);
 	give_state(&cursor, state);

@@ -24,6 +24,8 @@ struct ptap_host_input {
 	uint64_t content_size;
 	const int64_t *slices;
 	uint64_t slice_count;
+	uint64_t generation; /* of the mappings, as struct ptap_walk has it; 0: nothing is remembered of them behind the walk */
+	uint64_t only_needed; /* recover what walks need, and give no registers of the frames */
 };
 
 /*

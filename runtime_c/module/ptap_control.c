@@ -18,6 +18,8 @@
 #include "ptap_probe.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
+#include "ptap_space.h"
+#include "ptap_user_probe.h"
 
 #define LONGEST_MESSAGE (64u << 20)
 
@@ -30,6 +32,13 @@ static int handle(const struct ptap_message_header *message, size_t size)
 	if (message->magic != PTAP_MESSAGE_MAGIC || message->version != PTAP_RECORD_VERSION)
 		return ptap_refuse(-EPROTO, "not a message of version %d", PTAP_RECORD_VERSION);
 	size -= sizeof(*message);
+	/* What is told of processes is told as they come. */
+	switch (message->kind) {
+	case PTAP_MESSAGE_KIND_USER_TABLE:
+		return ptap_space_add_table(body, size);
+	case PTAP_MESSAGE_KIND_SPACE:
+		return ptap_space_tell(body, size);
+	}
 	if (ptap_session.state != PTAP_CONFIGURING && message->kind != PTAP_MESSAGE_KIND_STOP)
 		return ptap_refuse(-EBUSY, "the session was started before; load the module again");
 	switch (message->kind) {
@@ -44,32 +53,41 @@ static int handle(const struct ptap_message_header *message, size_t size)
 	case PTAP_MESSAGE_KIND_START:
 		return ptap_session_start(body, size);
 	case PTAP_MESSAGE_KIND_STOP:
+		if (size)
+			return ptap_refuse(-EINVAL, "a stop with %zu bytes behind it", size);
 		ptap_session_stop();
 		return 0;
 	}
 	return ptap_refuse(-EPROTO, "a message of the unknown kind %u", message->kind);
 }
 
-/* One message a write, whole. */
-static ssize_t control_write(struct file *file, const char __user *buffer, size_t size, loff_t *position)
+static int take(const char __user *buffer, size_t size)
 {
 	void *message;
 	int error;
 
 	if (size < sizeof(struct ptap_message_header) || size > LONGEST_MESSAGE)
-		return -EMSGSIZE;
+		return ptap_refuse(-EMSGSIZE, "no message has %zu bytes", size);
 	message = kvmalloc(size, GFP_KERNEL);
 	if (!message)
-		return -ENOMEM;
-	if (copy_from_user(message, buffer, size)) {
-		kvfree(message);
-		return -EFAULT;
-	}
+		return ptap_refuse(-ENOMEM, "no memory for a message of %zu bytes", size);
+	if (copy_from_user(message, buffer, size))
+		error = ptap_refuse(-EFAULT, "the message cannot be read");
+	else
+		error = handle(message, size);
+	kvfree(message);
+	return error;
+}
+
+/* One message a write, whole. */
+static ssize_t control_write(struct file *file, const char __user *buffer, size_t size, loff_t *position)
+{
+	int error;
+
 	mutex_lock(&ptap_session.lock);
 	ptap_session.error[0] = '\0';
-	error = handle(message, size);
+	error = take(buffer, size);
 	mutex_unlock(&ptap_session.lock);
-	kvfree(message);
 	return error ? error : (ssize_t)size;
 }
 
@@ -95,6 +113,7 @@ static int status_show(struct seq_file *file, void *unused)
 				   READ_ONCE(cpu->dropped));
 	}
 	ptap_probe_show(file);
+	ptap_user_probe_show(file);
 	mutex_unlock(&ptap_session.lock);
 	return 0;
 }

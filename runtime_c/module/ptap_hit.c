@@ -32,7 +32,8 @@ static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 	const struct ptap_memory memory = {
 		.read = ptap_stack_read,
 		.context = &cpu->words,
-		.near = &cpu->words.windows[0].near,
+		.near = &cpu->words.near,
+		.reach = ptap_stack_reach,
 	};
 	struct ptap_walk walk = {
 		.mappings = ptap_session.mappings,
@@ -42,6 +43,8 @@ static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 		.room = ptap_session.maximum_frames,
 		.scratch = &cpu->scratch,
 		.without_registers = 1,
+		.generation = ptap_session_generation(ptap_session.generation),
+		.unwanted = ~ptap_session.needed,
 	};
 
 	walked->stop = ptap_walk(&walk, &cpu->cursor);
@@ -67,12 +70,12 @@ static void fill_header(struct ptap_hit *hit, const struct ptap_cpu *cpu, u32 pr
 	hit->pid = current->tgid;
 	hit->tid = current->pid;
 	hit->probe = probe;
-	hit->flags = walked->flags | (cpu->words.left_out ? PTAP_HIT_FLAG_WORDS_LEFT_OUT : 0);
+	hit->flags = walked->flags | (cpu->words.noted.left_out ? PTAP_HIT_FLAG_WORDS_LEFT_OUT : 0);
 	hit->stop = walked->stop;
 	hit->stop_detail = walked->detail;
 	hit->slide = ptap_session.slide;
 	hit->frame_count = walked->frames;
-	hit->slice_count = cpu->words.run_count;
+	hit->slice_count = cpu->words.noted.count;
 	hit->bytes_asked = 8 * cpu->words.run_words;
 	hit->reserved = 0;
 	memcpy(hit->comm, current->comm, sizeof(hit->comm));
@@ -83,19 +86,27 @@ NOKPROBE_SYMBOL(fill_header);
 static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 {
 	struct walked walked = { .flags = flags };
-	u32 slices = 0, oracle = 0, index, size;
+	u32 slices = 0, oracle = 0, user = 0, index, size;
 	struct ptap_hit *hit;
 	u64 *words;
 
-	ptap_slices_begin(&cpu->words, (u64)(unsigned long)task_stack_page(current));
-	cpu->words.windows[0].near.except = ptap_session.trampoline;
+	ptap_slices_begin(&cpu->words, (u64)(unsigned long)task_stack_page(current), regs->sp, ptap_session.trampoline);
 	ptap_cursor_at(&cpu->cursor, regs, pc);
-	walk_stack(cpu, &walked);
-	if (ptap_session.slices == PTAP_SLICES_WORDS)
+	if (ptap_are_users(regs))
+		walked.flags |= PTAP_HIT_FLAG_REACHED_USER;
+	else
+		walk_stack(cpu, &walked);
+	if (!(ptap_session.flags & PTAP_START_FLAG_NO_USER)) {
+		user = ptap_user_walk(&cpu->user, regs);
+		walked.flags |= cpu->user.flags;
+	}
+	if (ptap_session.slices != PTAP_SLICES_NONE)
 		slices = ptap_slices_gather(&cpu->words);
+	else
+		ptap_slices_forget(&cpu->words);
 	if (ptap_session.flags & PTAP_START_FLAG_ORACLE)
 		oracle = stack_trace_save(cpu->oracle, PTAP_ORACLE_FRAMES, 0);
-	size = sizeof(*hit) + 8 * walked.frames + slices + 8 * oracle;
+	size = sizeof(*hit) + 8 * walked.frames + slices + 8 * oracle + user;
 	hit = ptap_ring_reserve(&cpu->ring, size);
 	if (!hit)
 		return 0;
@@ -112,6 +123,8 @@ static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u
 	for (index = 0; index < oracle; index++)
 		*words++ = cpu->oracle[index];
 	hit->oracle_count = oracle;
+	if (user)
+		words = ptap_user_write(&cpu->user, words);
 	/* Less than was reserved where memory could not be read again. */
 	hit->length = (u8 *)words - (u8 *)hit;
 	ptap_ring_commit(&cpu->ring, hit->length);
@@ -122,14 +135,18 @@ NOKPROBE_SYMBOL(record);
 void ptap_hit(u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 {
 	struct ptap_cpu *cpu;
+	u32 inside;
 
 	if (current->tgid == ptap_session.owner)
 		return;
 	preempt_disable_notrace();
 	cpu = ptap_session.cpus[smp_processor_id()];
 	/* An interrupt that comes in between leaves these as it found them, or counts further: no hit is lost uncounted. */
+	inside = cpu->busy++;
+	/* Only then: a hit inside of this one has no record, so each record's number is its own. */
+	barrier();
 	cpu->hits++;
-	if (cpu->busy++ || !record(cpu, probe, regs, pc, flags))
+	if (inside || !record(cpu, probe, regs, pc, flags))
 		cpu->dropped++;
 	cpu->busy--;
 	preempt_enable_notrace();

@@ -13,6 +13,7 @@
 #include "ptap_record.h"
 #include "ptap_session.h"
 #include "ptap_trampoline.h"
+#include "ptap_user_probe.h"
 
 /* Where a function begins with an instruction for indirect branches, kprobes go behind that one. */
 #define ENDBR_SIZE 4
@@ -75,9 +76,12 @@ int ptap_probe_add(const void *message, size_t size)
 	struct ptap_probe **probes, *probe;
 
 	if (size != sizeof(*told) || strnlen(told->symbol, sizeof(told->symbol)) == sizeof(told->symbol) ||
-	    (told->kind != PTAP_PROBE_KIND_ENTRY && told->kind != PTAP_PROBE_KIND_RETURN) ||
+	    (told->kind != PTAP_PROBE_KIND_ENTRY && told->kind != PTAP_PROBE_KIND_RETURN &&
+	     told->kind != PTAP_PROBE_KIND_USER_ENTRY && told->kind != PTAP_PROBE_KIND_USER_RETURN) ||
 	    told->offset > U32_MAX || !ptap_session.anchors)
 		return ptap_refuse(-EINVAL, "a probe of %zu bytes, of an unknown kind, or before any anchor", size);
+	if (told->kind == PTAP_PROBE_KIND_USER_ENTRY || told->kind == PTAP_PROBE_KIND_USER_RETURN)
+		return ptap_user_probe_add(told);
 	if (ptap_session.probe_count == PTAP_MAXIMUM_PROBES)
 		return ptap_refuse(-E2BIG, "more than %d probes", PTAP_MAXIMUM_PROBES);
 	if (!ptap_session.probes)

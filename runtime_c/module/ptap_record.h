@@ -9,6 +9,11 @@
 #define PTAP_MESSAGE_MAGIC 0x4d525450
 #define PTAP_RECORD_VERSION 0x1
 #define PTAP_MAXIMUM_FRAMES 0x80
+#define PTAP_MAXIMUM_USER_FRAMES 0x100
+#define PTAP_MAXIMUM_USER_TABLES 0x1000
+#define PTAP_MAXIMUM_SPACES 0x1000
+#define PTAP_MAXIMUM_SPACE_MAPPINGS 0x4000
+#define PTAP_MAXIMUM_FLAT_BYTES 0x10000
 #define PTAP_MAXIMUM_PROBES 0x1000
 #define PTAP_MINIMUM_RING_BYTES 0x10000
 #define PTAP_MAXIMUM_RING_BYTES 0x10000000
@@ -16,12 +21,16 @@
 enum ptap_record_kind {
 	PTAP_RECORD_KIND_HIT = 1, /* a probe was hit */
 	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out */
+	PTAP_RECORD_KIND_SPACE = 8, /* the collector's: the mappings that were told of a process */
 };
 
 enum ptap_hit_flag {
 	PTAP_HIT_FLAG_REACHED_USER = 1, /* the walk came to the code that entered the kernel: the kernel's stack is whole */
 	PTAP_HIT_FLAG_WORDS_LEFT_OUT = 2, /* the walk read more memory than a record has room for */
 	PTAP_HIT_FLAG_RETURN_PROBE = 4, /* the function has returned: the pc is its caller's */
+	PTAP_HIT_FLAG_USER_STACK = 8, /* the record ends with the user's stack */
+	PTAP_HIT_FLAG_USER_FLAT = 16, /* what follows from where the walk of the user's stack ended is in the record as it was, bounded */
+	PTAP_HIT_FLAG_USER_UNTOLD = 32, /* the process's mappings were not told, or have changed since */
 };
 
 enum ptap_message_kind {
@@ -29,22 +38,30 @@ enum ptap_message_kind {
 	PTAP_MESSAGE_KIND_TABLE = 2, /* a compact unwind table and the code that it is for */
 	PTAP_MESSAGE_KIND_TRAMPOLINE = 3, /* what return probes put in place of return addresses */
 	PTAP_MESSAGE_KIND_PROBE = 4, /* a probe */
-	PTAP_MESSAGE_KIND_START = 5, /* register the probes; nothing more can be added */
+	PTAP_MESSAGE_KIND_START = 5, /* register the probes; nothing more can be added but tables and mappings of processes */
 	PTAP_MESSAGE_KIND_STOP = 6, /* unregister the probes; what was recorded can still be read */
+	PTAP_MESSAGE_KIND_USER_TABLE = 7, /* a compact unwind table of a program or library */
+	PTAP_MESSAGE_KIND_SPACE = 8, /* the mappings of a process, in place of those told before */
 };
 
 enum ptap_probe_kind {
 	PTAP_PROBE_KIND_ENTRY = 1, /* an instruction of the kernel */
 	PTAP_PROBE_KIND_RETURN = 2, /* the return of a function */
+	PTAP_PROBE_KIND_USER_ENTRY = 10, /* an instruction of a program or library: the symbol is the file's path, the offset one in it */
+	PTAP_PROBE_KIND_USER_RETURN = 11, /* the return of the function that begins there */
 };
 
 enum ptap_slices {
 	PTAP_SLICES_NONE = 0, /* registers and addresses only */
 	PTAP_SLICES_WORDS = 1, /* the words that the walk read */
+	PTAP_SLICES_FRAMES = 2, /* both ends of every frame of the user, too */
+	PTAP_SLICES_FLAT = 3, /* the user's stack as it is, as far as the limit, without a walk at the probe */
 };
 
 enum ptap_start_flag {
 	PTAP_START_FLAG_ORACLE = 1, /* record what the kernel's own unwinder says, too */
+	PTAP_START_FLAG_FORGET = 256, /* look up every address anew at each hit, to measure what that costs */
+	PTAP_START_FLAG_NO_USER = 512, /* leave the user's stack alone */
 };
 
 struct ptap_hit {
@@ -120,7 +137,45 @@ struct ptap_start_message {
 	uint32_t maximum_frames;
 	uint32_t slices;
 	uint32_t flags;
+	uint32_t flat_bytes;
+	uint32_t reserved;
 };
-_Static_assert(sizeof(struct ptap_start_message) == 16, "ptap_start_message");
+_Static_assert(sizeof(struct ptap_start_message) == 24, "ptap_start_message");
+
+struct ptap_user_stack {
+	uint32_t length;
+	uint32_t stop;
+	uint64_t stop_detail;
+	uint64_t generation;
+	uint64_t start_stack;
+	uint32_t known;
+	uint32_t frame_count;
+	uint32_t slice_count;
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct ptap_user_stack) == 48, "ptap_user_stack");
+
+struct ptap_user_table_message {
+	uint64_t id;
+};
+_Static_assert(sizeof(struct ptap_user_table_message) == 8, "ptap_user_table_message");
+
+struct ptap_space_message {
+	uint64_t generation;
+	uint64_t start_stack;
+	uint32_t pid;
+	uint32_t mapping_count;
+};
+_Static_assert(sizeof(struct ptap_space_message) == 24, "ptap_space_message");
+
+struct ptap_space_mapping {
+	uint64_t start;
+	uint64_t end;
+	uint64_t bias;
+	uint64_t file_offset;
+	uint64_t inode;
+	uint64_t table;
+};
+_Static_assert(sizeof(struct ptap_space_mapping) == 48, "ptap_space_mapping");
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The session: what messages make of it. All of this runs in process context, under its lock. */
 
+#include <linux/atomic.h>
 #include <linux/kernel.h>
 #include <linux/kprobes.h>
 #include <linux/log2.h>
@@ -11,9 +12,12 @@
 #include <linux/vmalloc.h>
 
 #include "ptap_check.h"
+#include "ptap_checksum.h"
 #include "ptap_probe.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
+#include "ptap_space.h"
+#include "ptap_user_probe.h"
 
 struct ptap_session ptap_session = {
 	.lock = __MUTEX_INITIALIZER(ptap_session.lock),
@@ -66,6 +70,14 @@ int ptap_session_add_anchor(const void *message, size_t size)
 	return 0;
 }
 
+u32 ptap_next_generation(void)
+{
+	static atomic_t last = ATOMIC_INIT(0);
+
+	return atomic_inc_return(&last);
+}
+NOKPROBE_SYMBOL(ptap_next_generation);
+
 /* Tables come in any order, mappings are sorted. */
 static void insert_mapping(const struct ptap_mapping *mapping)
 {
@@ -74,6 +86,8 @@ static void insert_mapping(const struct ptap_mapping *mapping)
 	for (; index > 0 && ptap_session.mappings[index - 1].start > mapping->start; index--)
 		ptap_session.mappings[index] = ptap_session.mappings[index - 1];
 	ptap_session.mappings[index] = *mapping;
+	ptap_session.generation = ptap_next_generation();
+	ptap_session.needed |= ptap_registers_needed(mapping->table);
 }
 
 int ptap_session_add_table(const void *message, size_t size)
@@ -101,6 +115,10 @@ int ptap_session_add_table(const void *message, size_t size)
 	if (fault != PTAP_TABLE_SOUND) {
 		kvfree(table);
 		return ptap_refuse(-EBADMSG, "a damaged table: fault %d", fault);
+	}
+	if (!ptap_checksum_holds(table, mapping.table_size)) {
+		kvfree(table);
+		return ptap_refuse(-EBADMSG, "a damaged table: its checksum is another");
 	}
 	mapping.table = table;
 	insert_mapping(&mapping);
@@ -159,13 +177,15 @@ int ptap_session_start(const void *message, size_t size)
 
 	if (size != sizeof(*start) || start->maximum_frames < 1 || start->maximum_frames > PTAP_MAXIMUM_FRAMES ||
 	    start->ring_bytes < PTAP_MINIMUM_RING_BYTES || start->ring_bytes > PTAP_MAXIMUM_RING_BYTES ||
-	    !is_power_of_2(start->ring_bytes) || start->slices > PTAP_SLICES_WORDS)
+	    !is_power_of_2(start->ring_bytes) || start->slices > PTAP_SLICES_FLAT ||
+	    start->flat_bytes > PTAP_MAXIMUM_FLAT_BYTES || start->flat_bytes % 8)
 		return ptap_refuse(-EINVAL, "a start of %zu bytes, or with settings out of bounds", size);
 	if (ptap_session.state != PTAP_CONFIGURING)
 		return ptap_refuse(-EBUSY, "the session was started before; load the module again");
 	ptap_session.maximum_frames = start->maximum_frames;
 	ptap_session.slices = start->slices;
 	ptap_session.flags = start->flags;
+	ptap_session.flat_bytes = start->flat_bytes;
 	ptap_session.owner = current->tgid;
 	error = allocate_cpus(start->ring_bytes);
 	if (error) {
@@ -173,6 +193,11 @@ int ptap_session_start(const void *message, size_t size)
 		return ptap_refuse(error, "no memory for %u bytes a CPU", start->ring_bytes);
 	}
 	error = ptap_probe_register_all();
+	if (!error) {
+		error = ptap_user_probe_register_all();
+		if (error)
+			ptap_probe_unregister_all();
+	}
 	if (error) {
 		free_cpus();
 		return error;
@@ -190,6 +215,7 @@ void ptap_session_stop(void)
 		return;
 	/* Returns when no handler runs any more. */
 	ptap_probe_unregister_all();
+	ptap_user_probe_unregister_all();
 	missed = ptap_probe_missed();
 	for (number = 0; number < nr_cpu_ids; number++) {
 		struct ptap_cpu *cpu = ptap_session.cpus[number];
@@ -209,6 +235,8 @@ void ptap_session_free(void)
 	ptap_session_stop();
 	free_cpus();
 	ptap_probe_free_all();
+	ptap_user_probe_free_all();
+	ptap_space_free_all();
 	for (index = 0; index < ptap_session.mapping_count; index++)
 		kvfree(ptap_session.mappings[index].table);
 	ptap_session.mapping_count = 0;

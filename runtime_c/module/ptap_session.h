@@ -14,6 +14,7 @@
 #include "ptap_record.h"
 #include "ptap_ring.h"
 #include "ptap_slices.h"
+#include "ptap_user_walk.h"
 #include "ptap_walk.h"
 
 #define PTAP_MAXIMUM_TABLES 64
@@ -37,6 +38,7 @@ struct ptap_cpu {
 	struct ptap_stack_words words;
 	struct ptap_frame frames[PTAP_MAXIMUM_FRAMES];
 	unsigned long oracle[PTAP_ORACLE_FRAMES];
+	struct ptap_user_walk user;
 };
 
 struct ptap_probe;
@@ -49,12 +51,15 @@ struct ptap_session {
 	u32 anchors; /* that agree on the slide */
 	struct ptap_mapping mappings[PTAP_MAXIMUM_TABLES];
 	u32 mapping_count;
+	u32 generation; /* of the mappings: another number when they change, so that no plan of theirs is used again */
+	u32 needed; /* the registers that walks through them need */
 	u64 trampoline; /* run-time address, 0 for none */
 	struct ptap_probe **probes;
 	u32 probe_count;
 	u32 maximum_frames;
 	u32 slices;
 	u32 flags;
+	u32 flat_bytes;
 	struct ptap_cpu **cpus; /* by number; null for one that is not possible */
 	char error[200]; /* why the last message was refused, for people */
 };
@@ -72,6 +77,15 @@ void ptap_session_stop(void);
 
 /* Forget everything. */
 void ptap_session_free(void);
+
+/* A number for mappings that have changed, or are new, of the kernel or of a process: no others have had it. */
+u32 ptap_next_generation(void);
+
+/* What a walk goes by through mappings that have had this number: another one where nothing is to be remembered. */
+static inline u32 ptap_session_generation(u32 number)
+{
+	return unlikely(ptap_session.flags & PTAP_START_FLAG_FORGET) ? ptap_next_generation() : number;
+}
 
 /* Note for people why something was refused, and return `error`. */
 __printf(2, 3) int ptap_refuse(int error, const char *format, ...);

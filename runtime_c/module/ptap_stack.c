@@ -16,7 +16,7 @@ static u64 raw_word(const struct ptap_stack_words *words, u64 address, int *read
 	unsigned long value = 0;
 
 	*readable = 1;
-	if (ptap_slices_on_stack(words, address))
+	if (address - words->task_stack < THREAD_SIZE)
 		/* Not checked by KASAN: what lies between the variables of a frame is read, too. */
 		value = READ_ONCE_NOCHECK(*(unsigned long *)(unsigned long)address);
 	else if (copy_from_kernel_nofault(&value, (void *)(unsigned long)address, sizeof(value)))
@@ -25,13 +25,14 @@ static u64 raw_word(const struct ptap_stack_words *words, u64 address, int *read
 }
 NOKPROBE_SYMBOL(raw_word);
 
-u64 ptap_stack_word(const struct ptap_stack_words *words, u64 address, int *readable)
+u64 ptap_stack_word(struct ptap_stack_words *words, u64 address, int *readable)
 {
 	u64 value = raw_word(words, address, readable), found;
 	int known;
 
 	if (likely(value != ptap_session.trampoline) || !value)
 		return value;
+	words->replaced = 1;
 	found = ptap_trampoline_replaced(address, value);
 	/* Where a function had just returned to the trampoline when an interrupt came: the address was popped. */
 	if (found == value)
@@ -40,6 +41,24 @@ u64 ptap_stack_word(const struct ptap_stack_words *words, u64 address, int *read
 	return found;
 }
 NOKPROBE_SYMBOL(ptap_stack_word);
+
+void ptap_stack_move(struct ptap_stack_words *words, u64 address)
+{
+	struct ptap_near *near = &words->near;
+
+	if (address - words->task_stack < THREAD_SIZE) {
+		near->start = words->task_stack;
+		near->size = THREAD_SIZE;
+	} else if (address - words->first_stack < THREAD_SIZE) {
+		/* Of an interrupt or an exception: its pages are there as long as the processor is, but not of all sizes. */
+		near->start = address & PAGE_MASK;
+		near->size = PAGE_SIZE;
+	} else {
+		return;
+	}
+	near->content = (const u8 *)(unsigned long)near->start;
+}
+NOKPROBE_SYMBOL(ptap_stack_move);
 
 enum ptap_read ptap_stack_read(void *context, uint64_t address, uint32_t size, uint64_t *value)
 {
@@ -57,6 +76,21 @@ enum ptap_read ptap_stack_read(void *context, uint64_t address, uint32_t size, u
 	if (size < 8)
 		*value &= (1ull << 8 * size) - 1;
 	ptap_slices_note(words, aligned);
+	ptap_stack_move(words, aligned);
 	return PTAP_READ_DONE;
 }
 NOKPROBE_SYMBOL(ptap_stack_read);
+
+int ptap_stack_reach(void *context, uint64_t low, uint32_t span)
+{
+	struct ptap_stack_words *words = context;
+	int readable = 1;
+
+	/* Of the task's stack all of it is there; of another one, what can be read. */
+	if (low - words->task_stack >= THREAD_SIZE)
+		raw_word(words, low, &readable);
+	if (readable)
+		ptap_stack_move(words, low);
+	return readable;
+}
+NOKPROBE_SYMBOL(ptap_stack_reach);

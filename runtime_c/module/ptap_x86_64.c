@@ -3,6 +3,8 @@
 
 #include <linux/kprobes.h>
 
+#include <asm/segment.h>
+
 #include "ptap_x86_64.h"
 
 void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc)
@@ -35,3 +37,18 @@ void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 
 	cursor->on_demand = 0;
 }
 NOKPROBE_SYMBOL(ptap_cursor_at);
+
+/* rbx, rbp, rsp, r12-r15 and the pc. */
+#define KEPT_BY_CALLS (1u << 3 | 1u << 6 | 1u << PTAP_STACK_POINTER | 0xfu << 12 | 1u << PTAP_RETURN_ADDRESS)
+
+u32 ptap_user_known(const struct pt_regs *regs)
+{
+	if (regs->cs != __USER_CS)
+		return 0;
+	/*
+	 * A system call is a call to its caller: rcx and r11 are lost, rax is its result or not yet. All other ways into
+	 * the kernel note -1 in place of its number, and keep everything.
+	 */
+	return (long)regs->orig_ax < 0 ? (1u << PTAP_REGISTER_COUNT) - 1 : KEPT_BY_CALLS;
+}
+NOKPROBE_SYMBOL(ptap_user_known);

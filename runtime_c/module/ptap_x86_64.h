@@ -10,6 +10,15 @@
 /* The cursor of a walk that begins where `regs` stand, at `pc`. */
 void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc);
 
+/* Which registers the user's `regs` hold, bit r for register r; 0 where they are not of 64-bit code. */
+u32 ptap_user_known(const struct pt_regs *regs);
+
+/* Whether `regs` are the user's (user_mode, which takes them not const before 6.3). */
+static inline int ptap_are_users(const struct pt_regs *regs)
+{
+	return (regs->cs & 3) != 0;
+}
+
 /* Whether `pc` is code of user space. */
 static inline int ptap_is_user_pc(u64 pc)
 {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,12 @@ from typing import Any
 
 import pytest
 from kernel.bare_kernel import bare_kernel
+from kernel.debug_kernel import RELEASE as DEBUG_RELEASE
+from kernel.debug_kernel import debug_kernel
 from kernel.guest import GuestRun, run_guest
 from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, kernel_package
+from kernel.load_boot import Loaded, boot_for_load
+from kernel.user_sessions import built_workload, write_user_sessions
 from programs.debian_archive import NotInArchive
 
 from cfi_tables.image_file import open_image
@@ -74,27 +79,58 @@ class Booted:
         return ModuleCapture(self.run.results / "stacks")
 
 
-@pytest.fixture(scope="session", params=os.environ.get("PTAP_TEST_KERNELS", "5.10 6.1 6.12 7.x").split())
+_KERNELS = os.environ.get("PTAP_TEST_KERNELS", "5.10 6.1 6.12 7.x").split()
+
+
+@pytest.fixture(scope="session", params=_KERNELS)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """Each kernel, booted once for the load."""
+    release = request.param
+    try:
+        package, headers, vmlinux, system_map = _files(release)
+        folder = tmp_path_factory.mktemp(f"load-{release}")
+        found = boot_for_load(package, headers, open_image(vmlinux), str(system_map) if system_map else None, folder)
+    except NotInArchive as error:
+        pytest.skip(str(error))
+    told = f"booted: {found.package.build}, {len(found.damages)} damaged tables, {found.seen['cycles']['count']} loads"
+    request.config.stash.setdefault(_BOOTED, []).append(told)
+    return found
+
+
+@pytest.fixture(scope="session", params=_KERNELS)
 def booted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Booted:
     """Each kernel, booted once."""
     try:
         found = _boot(request.param, tmp_path_factory.mktemp(f"kernel-{request.param}"))
     except NotInArchive as error:
         pytest.skip(str(error))
-    request.config.stash.setdefault(_BOOTED, []).append(f"{found.package.build}, {len(found.places)} probes")
+    request.config.stash.setdefault(_BOOTED, []).append(f"booted: {found.package.build}, {len(found.places)} probes")
     return found
 
 
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line for the end of the run: what a test has counted."""
+    return request.config.stash.setdefault(_BOOTED, []).append
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Name each kernel that was booted."""
+    """Name each kernel that was booted, and what was counted in it."""
     for line in config.stash.get(_BOOTED, []):
-        terminalreporter.write_line(f"booted: {line}")
+        terminalreporter.write_line(line)
+
+
+def _files(release: str) -> tuple[KernelPackage, Path, Path, Path | None]:
+    """(the kernel, its headers, vmlinux, System.map) of a release."""
+    if release == DEBUG_RELEASE:
+        return (*debug_kernel(), None)
+    # Of 5.10 the archive lists a build with DWARF and has it no more.
+    vmlinux, system_map = bare_kernel(release) if release == "5.10" else (debug_vmlinux(release), None)
+    return kernel_package(release), kernel_headers(release), vmlinux, system_map
 
 
 def _boot(release: str, folder: Path) -> Booted:
-    package, headers = kernel_package(release), kernel_headers(release)
-    # Of 5.10 the archive lists a build with DWARF and has it no more.
-    vmlinux, system_map = bare_kernel(release) if release == "5.10" else (debug_vmlinux(release), None)
+    package, headers, vmlinux, system_map = _files(release)
     listed = str(system_map) if system_map else None
     image = open_image(vmlinux)
     sessions = folder / "sessions"
@@ -107,7 +143,11 @@ def _boot(release: str, folder: Path) -> Booted:
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(workload), str(_HERE / "workload.c")], check=True)
     files = {"sessions": sessions, "workload": workload, "guest_scenario.py": _HERE / "guest_scenario.py"}
-    run = run_guest(package, files, "python3 guest_scenario.py /results\n", folder)
+    files |= {"user_sessions": folder / "user_sessions", "guest_user.py": _HERE / "guest_user.py"}
+    files["user_workload"] = built_workload(folder)
+    write_user_sessions(headers, image, listed, files["user_workload"], files["user_sessions"])
+    script = "python3 guest_scenario.py /results && python3 guest_user.py /results\n"
+    run = run_guest(package, files, script, folder)
     assert run.status == 0, f"{run.output}\n{run.kernel_log[-4000:]}"
     size = os.stat(sessions / "stacks" / "ptap_kernel.ko").st_size
     return Booted(release, package, vmlinux, system_map, places, size, run)

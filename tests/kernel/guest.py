@@ -5,6 +5,7 @@ Results leave the guest through a virtio port as one tar archive; the console is
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ _COMMAND_LINE = "console=ttyS0 panic=-1 oops=panic quiet loglevel=4"
 _ACCELERATOR = ("-accel", "tcg,thread=single")
 """One thread for all processors. With one each, QEMU before 8.1 can keep a translation of code that another processor
 has changed meanwhile: a breakpoint that is long gone is hit, which the kernel takes for a probe's."""
-_TIMEOUT = 400
-"""Seconds: a boot takes ten, and many times that on a machine that is busy."""
+_COMPLAINT = re.compile(
+    r"BUG|WARNING|Oops|Call Trace|soft lockup|rcu.*(stall|kthread starved)|KASAN: |UBSAN: |INFO: (task|trying)|"
+    r"suspicious RCU|general protection|unable to handle|hung task|kmemleak: [1-9]"
+)
 
 
 class GuestFailed(Exception):
@@ -42,6 +45,11 @@ class GuestRun:
     def kernel_log(self) -> str:
         """What dmesg says."""
         return (self.results / "dmesg").read_text(errors="replace")
+
+
+def complaints(kernel_log: str) -> list[str]:
+    """Lines of dmesg that tell of something wrong, by any of the kernel's own checks."""
+    return [line for line in kernel_log.splitlines() if _COMPLAINT.search(line)]
 
 
 def run_guest(
@@ -69,10 +77,10 @@ def run_guest(
         *("-device", "virtserialport,chardev=results,name=results"),
     ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=kernel.patience)
         problem = done.stderr.strip()
     except subprocess.TimeoutExpired:
-        problem = f"no end after {_TIMEOUT} s"
+        problem = f"no end after {kernel.patience} s"
     initramfs.unlink()
     said = console.read_text(errors="replace") if console.exists() else ""
     results = folder / "results"

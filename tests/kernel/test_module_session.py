@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from kernel.debug_kernel import RELEASE as DEBUG_RELEASE
+from kernel.guest import complaints
 
 from relay_reader.capture import RecordsLost, Sample
 from relay_reader.module_capture import ModuleCapture
@@ -56,8 +57,9 @@ def test_nothing_stays(booted):
 
 
 def test_the_kernel_has_not_complained(booted):
-    assert re.findall(r".*(?:BUG|WARNING|Oops|Call Trace|soft lockup|rcu.*stall).*", booted.run.kernel_log) == []
+    assert complaints(booted.run.kernel_log) == []
 
 
 def test_size(booted):
-    assert booted.module_size <= 120 * 1024
+    # What checks itself is larger.
+    assert booted.module_size <= 120 * 1024 or booted.release == DEBUG_RELEASE

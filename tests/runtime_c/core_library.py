@@ -23,10 +23,8 @@ Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 _ROOT = Path(__file__).resolve().parents[2] / "runtime_c"
-SOURCES = [
-    _ROOT / "core" / name
-    for name in ("ptap_check.c", "ptap_lookup.c", "ptap_expression.c", "ptap_step.c", "ptap_walk.c")
-] + [_ROOT / "host" / "ptap_host.c"]
+_PARTS = ("check", "checksum", "lookup", "expression", "plan", "step", "follow", "walk")
+SOURCES = [*(_ROOT / "core" / f"ptap_{part}.c" for part in _PARTS), _ROOT / "host" / "ptap_host.c"]
 WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wconversion"]
 
 
@@ -50,6 +48,7 @@ class Input(ctypes.Structure):
         for name, pointer in (
             ("arena", True), ("arena_size", False), ("mappings", True), ("mapping_count", False),
             ("content", True), ("content_size", False), ("slices", True), ("slice_count", False),
+            ("generation", False), ("only_needed", False),
         )
     ]  # fmt: skip
 
@@ -127,15 +126,18 @@ class Core:
         """As cfi_tables.lookup.find_rule."""
         return int(self._find(table.ctypes.data, len(table), pc & (1 << 64) - 1))
 
-    def walk(self, stack: Stack, room: int) -> Walked:
-        """The walk of `stack` by the core."""
+    def walk(self, stack: Stack, room: int, generation: int = 0, only_needed: bool = False) -> Walked:
+        """The walk of `stack` by the core; it remembers what it has seen of mappings of the same `generation`.
+
+        With `only_needed` it recovers no other registers than walks need, and gives none.
+        """
         frames = np.zeros((room + 1) * FRAME_WIDTH, dtype=np.int64)
         registers = np.zeros((room + 1) * REGISTER_COUNT, dtype=np.int64)
         state = stack.state.copy()
         count = ctypes.c_uint64()
         reason = self._walk(
-            ctypes.byref(_input(stack)), state.ctypes.data, frames.ctypes.data, registers.ctypes.data, room,
-            ctypes.byref(count),
+            ctypes.byref(_input(stack, generation, only_needed)), state.ctypes.data, frames.ctypes.data,
+            registers.ctypes.data, room, ctypes.byref(count),
         )  # fmt: skip
         return Walked(reason, count.value, frames, registers, state)
 
@@ -149,9 +151,10 @@ class Core:
         return status, value.value
 
 
-def _input(stack: Stack) -> Input:
+def _input(stack: Stack, generation: int = 0, only_needed: bool = False) -> Input:
     assert len(stack.state) == STATE_WIDTH
     return Input(
         stack.arena.ctypes.data, len(stack.arena), stack.mappings.ctypes.data, len(stack.mappings) // 4,
         stack.content.ctypes.data, len(stack.content), stack.slices.ctypes.data, len(stack.slices) // 4,
+        generation, only_needed,
     )  # fmt: skip

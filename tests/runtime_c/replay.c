@@ -46,7 +46,7 @@ int main(int argc, char **argv)
 		if (fread(state, sizeof(state), 1, stdin) != 1)
 			return 1;
 		struct ptap_host_input input = { arrays[0], sizes[0], arrays[1], sizes[1] / 32,
-						 arrays[2], sizes[2], arrays[3], sizes[3] / 32 };
+						 arrays[2], sizes[2], arrays[3], sizes[3] / 32, 0, 0 };
 
 		result[0] = ptap_host_walk(&input, state, frames, registers, room, &count);
 		result[1] = (int64_t)count;

@@ -18,7 +18,17 @@ from cfi_tables.hot_loop import compiled
 from cfi_tables.layout import StopReason
 from cfi_tables.table import CompactTable, build_table
 from unwind.expression import EVALUATED, STACK_DEPTH, evaluate
-from unwind.walk import FRAME_WIDTH, REGISTER_COUNT, STATE_KNOWN, STATE_WIDTH
+from unwind.walk import (
+    FRAME_CFA,
+    FRAME_FLAGS,
+    FRAME_MAPPING,
+    FRAME_PC,
+    FRAME_WIDTH,
+    REGISTER_COUNT,
+    STATE_DETAIL,
+    STATE_KNOWN,
+    STATE_WIDTH,
+)
 
 _ROOM = 64
 _GARBAGE = 10_000
@@ -76,6 +86,35 @@ def test_garbage(core, tables):
         StopReason.TOO_DEEP,
     }  # fmt: skip
     assert wanted <= set(reasons), {StopReason(reason).name for reason in wanted - set(reasons)}
+
+
+def test_what_is_remembered_is_the_same(core, tables):
+    """Stacks over the same mappings come to the same addresses again: half of the walks go by what others looked up."""
+    stacks = GarbageStacks(tables, 6)
+    for number in range(2000):
+        stack = stacks.next()
+        theirs = walk_by_numba(stack, _ROOM)
+        for _ in range(2):
+            assert core.walk(stack, _ROOM, generation=1).differences(theirs) == [], number
+
+
+def test_addresses_need_few_registers(core, programs, require_tool, tables, tmp_path):
+    """A walk that only asks for addresses finds the same frames, and ends for the same reason."""
+    require_tool("gcc", "gcc")
+    stacks = GarbageStacks(tables, 7)
+    chosen = [stacks.next() for _ in range(2000)]
+    sampled = sampled_stacks(build_stepper(tmp_path), [str(programs.build("dynamic_frame"))], 5)
+    columns = [FRAME_PC, FRAME_CFA, FRAME_MAPPING, FRAME_FLAGS]
+    fewer = 0
+    for number, stack in enumerate([*chosen, *sampled]):
+        whole, mine = core.walk(stack, _ROOM), core.walk(stack, _ROOM, only_needed=True)
+        assert (mine.reason, mine.count) == (whole.reason, whole.count), number
+        assert mine.state[STATE_DETAIL] == whole.state[STATE_DETAIL], number
+        rows = [each.frames.reshape(-1, FRAME_WIDTH)[: whole.count, columns] for each in (mine, whole)]
+        assert (rows[0] == rows[1]).all(), number
+        assert mine.state[STATE_KNOWN] & ~whole.state[STATE_KNOWN] == 0
+        fewer += mine.state[STATE_KNOWN] != whole.state[STATE_KNOWN]
+    assert fewer > 0
 
 
 def test_a_walk_goes_on_where_the_room_ended(core, tables):

@@ -1,7 +1,7 @@
 """Abbreviation tables: the shapes of debugging information entries (DWARF 5 §7.5.3).
 
-A table is parsed once from .debug_abbrev and kept as objects, for single entries; what scans whole units has flat
-columns (abbreviation_scan.py).
+A table is kept as objects, for single entries, and parsed from .debug_abbrev as far as these need it; what scans whole
+units has flat columns (abbreviation_scan.py).
 """
 
 from __future__ import annotations
@@ -109,36 +109,68 @@ class Abbreviation:
 
 
 class AbbreviationTable:
-    """One abbreviation table, as a unit of a given shape uses it."""
+    """One abbreviation table, as a unit of a given shape uses it; read as far as it was asked for."""
 
     def __init__(self, data: SectionData, offset: int, version: int, address_size: int, offset_size: int) -> None:
-        """Parse the table at `offset` of .debug_abbrev; raises DwarfError when it is damaged."""
-        self.by_code: dict[int, Abbreviation] = {}
+        """Take the table at `offset` of .debug_abbrev."""
+        self._data = data
+        self._offset = offset
+        self._position = offset
+        self._is_whole = False
         self._shape = (version, address_size, offset_size)
-        try:
-            self._parse(data, offset)
-        except IndexError:
-            raise DwarfError(DwarfReason.TRUNCATED, ".debug_abbrev", offset) from None
+        self._places: dict[int, int] = {}
+        self._by_code: dict[int, Abbreviation] = {}
 
-    def _parse(self, data: SectionData, position: int) -> None:
+    def of(self, code: int) -> Abbreviation | None:
+        """The abbreviation of `code`, None where there is none. Raises DwarfError when the table is damaged."""
+        found = self._by_code.get(code)
+        if found is None:
+            try:
+                while not self._is_whole and code not in self._places:
+                    self._pass_next()
+                if code in self._places:
+                    found = self._by_code[code] = self._read(self._places[code])
+            except IndexError:
+                raise DwarfError(DwarfReason.TRUNCATED, ".debug_abbrev", self._offset) from None
+        return found
+
+    def _pass_next(self) -> None:
+        """Note where the next abbreviation is: most of those in front of the one that is wanted are never read."""
+        data = self._data
+        code, place = read_uleb128(data, self._position)
+        if code == 0:
+            self._is_whole = True
+            return
+        _, position = read_uleb128(data, place)
+        position += 1
         while True:
-            code, position = read_uleb128(data, position)
-            if code == 0:
-                return
-            tag, position = read_uleb128(data, position)
-            has_children = data[position] != 0
-            position += 1
-            attributes = []
-            total = 0
-            while True:
-                name, position = read_uleb128(data, position)
+            name, form = data[position], data[position + 1]
+            position += 2
+            if name | form >= 0x80:
+                name, position = read_uleb128(data, position - 2)
                 form, position = read_uleb128(data, position)
-                constant = 0
-                if form == DW_FORM_implicit_const:
-                    constant, position = read_sleb128(data, position)
-                if name == 0 and form == 0:
-                    break
-                size = fixed_form_size(form, *self._shape)
-                total = -1 if size < 0 or total < 0 else total + size
-                attributes.append((name, form, constant))
-            self.by_code[code] = Abbreviation(tag, has_children, attributes, total)
+            if form == DW_FORM_implicit_const:
+                _, position = read_sleb128(data, position)
+            if not name | form:
+                break
+        self._places.setdefault(code, place)
+        self._position = position
+
+    def _read(self, place: int) -> Abbreviation:
+        data = self._data
+        tag, position = read_uleb128(data, place)
+        has_children = data[position] != 0
+        position += 1
+        attributes: list[tuple[int, int, int]] = []
+        total = 0
+        while True:
+            name, position = read_uleb128(data, position)
+            form, position = read_uleb128(data, position)
+            constant = 0
+            if form == DW_FORM_implicit_const:
+                constant, position = read_sleb128(data, position)
+            if name == 0 and form == 0:
+                return Abbreviation(tag, has_children, attributes, total)
+            size = fixed_form_size(form, *self._shape)
+            total = -1 if size < 0 or total < 0 else total + size
+            attributes.append((name, form, constant))

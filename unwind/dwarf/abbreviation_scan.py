@@ -83,6 +83,8 @@ _IMPLICIT = C.DW_FORM_implicit_const
 _INDIRECT = C.DW_FORM_indirect
 _REF_ALT = C.DW_FORM_GNU_ref_alt
 _STRP_ALT = C.DW_FORM_GNU_strp_alt
+_COMPLETING = (C.DW_AT_abstract_origin, C.DW_AT_specification)
+_FREE_FORMS = (C.DW_FORM_ref_addr, C.DW_FORM_indirect)
 
 
 @cache
@@ -124,6 +126,42 @@ def kind_of(tag: int) -> int:
     if tag in _SCOPE_TAGS:
         return SCOPE
     return WITHOUT_CODE if tag in _WITHOUT_CODE_TAGS else OTHER
+
+
+@hot_loop
+def completes_elsewhere(data: Any) -> int:
+    """1 when some entry may be completed by one of another unit, as an abbreviation of `data` (.debug_abbrev) lets it.
+
+    So may it where the section is not one whole table after the other.
+    """
+    end = len(data)
+    position = 0
+    while position < end:
+        if data[position] == 0:
+            position += 1
+            continue
+        for _ in range(2):
+            position = skip_leb128(data, position, end)
+            if position < 0:
+                return 1
+        position += 1
+        while True:
+            start = position
+            middle = skip_leb128(data, start, end)
+            position = skip_leb128(data, middle, end) if middle >= 0 else -1
+            if position < 0:
+                return 1
+            name = leb128_value(data, start, 0)
+            form = leb128_value(data, middle, 0)
+            if form == _IMPLICIT:
+                position = skip_leb128(data, position, end)
+                if position < 0:
+                    return 1
+            if name in _COMPLETING and form in _FREE_FORMS:
+                return 1
+            if name == 0 and form == 0:
+                break
+    return 0
 
 
 @hot_loop

@@ -142,7 +142,7 @@ class DebugInfo:
         return unit.entry_at(unit.type_offset)
 
     def abbreviations(self, offset: int, version: int, address_size: int, offset_size: int) -> AbbreviationTable:
-        """The abbreviation table at `offset`, parsed once for each unit shape. Raises DwarfError."""
+        """The abbreviation table at `offset`, one for each unit shape."""
         key = (offset, version, address_size, offset_size)
         table = self._abbreviations.get(key)
         if table is None:

@@ -63,7 +63,7 @@ class Entry:
             code, self._end = read_uleb128(unit.data, offset)
         except IndexError:
             raise DwarfError(DwarfReason.TRUNCATED, unit.section, offset, unit.offset) from None
-        abbreviation = unit.abbreviations.by_code.get(code)
+        abbreviation = unit.abbreviations.of(code)
         if abbreviation is None:
             reason = DwarfReason.BAD_ABBREVIATION if code else DwarfReason.BAD_REFERENCE
             raise DwarfError(reason, unit.section, offset, unit.offset)
@@ -256,6 +256,13 @@ class Entry:
             if position >= unit.end:
                 raise DwarfError(DwarfReason.TRUNCATED, unit.section, entry.offset, unit.offset)
             entry = Entry(unit, position)
+
+    def children_range(self) -> tuple[int, int]:
+        """Where the entries under this one begin, and where they end at most; twice the same without any."""
+        begin = self._attributes_end()
+        if not self.abbreviation.has_children:
+            return begin, begin
+        return begin, self._sibling() or self.unit.end
 
     def children(self) -> Iterator[Entry]:
         """Child entries in order."""

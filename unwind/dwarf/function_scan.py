@@ -420,7 +420,7 @@ def scan_unit(unit: CompilationUnit, plain: bool | None = None) -> np.ndarray:
     size = unit.end - unit.die_offset
     if plain is None:
         plain = not compiled_pays(scan_functions, size / INTERPRETED_RATE)
-    abbreviations, count, attributes = _abbreviations(unit, plain)
+    abbreviations, count, attributes = unit_abbreviations(unit, plain)
     scopes = int(has_scopes(unit.language))
     capacity = size // 24 + 64
     levels = 256
@@ -450,7 +450,7 @@ def scan_unit(unit: CompilationUnit, plain: bool | None = None) -> np.ndarray:
     return found
 
 
-def _abbreviations(unit: CompilationUnit, plain: bool) -> tuple[np.ndarray, int, np.ndarray]:
+def unit_abbreviations(unit: CompilationUnit, plain: bool) -> tuple[np.ndarray, int, np.ndarray]:
     """The unit's abbreviations, how many there are, and their attributes. Raises DwarfError."""
     import numpy as np
 

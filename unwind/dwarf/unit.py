@@ -125,9 +125,15 @@ class CompilationUnit:
 
     def child_offsets(self, owner: Entry) -> list[int]:
         """Offsets of the entries directly under `owner`, kept for the next question. Raises DwarfError."""
+        from unwind.dwarf.child_scan import child_offsets
+
         offsets = self._child_offsets.get(owner.offset)
         if offsets is None:
-            offsets = self._child_offsets[owner.offset] = [child.offset for child in owner.children()]
+            begin, end = owner.children_range()
+            offsets = child_offsets(self, begin, end) if begin < end else []
+            if offsets is None:
+                offsets = [child.offset for child in owner.children()]
+            self._child_offsets[owner.offset] = offsets
         return offsets
 
     def entry_at(self, offset: int, parent: Entry | None = None) -> Entry:

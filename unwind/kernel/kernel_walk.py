@@ -13,6 +13,7 @@ from relay_reader.capture import KernelStack, Mapping, Sample
 from unwind.address_space import AddressSpace
 from unwind.module import ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedStack
+from unwind.told_chain import told_stack
 
 _KERNEL_HALF = 1 << 63
 _NO_PROCESS = 0
@@ -32,6 +33,9 @@ class KernelWalker:
 
     def walk(self, sample: Sample, stack: KernelStack) -> WalkedStack:
         """The frames of `stack`, which was recorded with `sample`; it ends where the kernel was entered."""
+        if not stack.slices and sample.kernel_chain:
+            space = self._space(stack.slide)
+            return told_stack(sample.kernel_chain, stack.stop, stack.stop_detail, space, self._catalog, _NO_PROCESS)
         recorded = Sample(
             time_ns=sample.time_ns,
             cpu=sample.cpu,

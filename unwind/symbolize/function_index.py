@@ -12,6 +12,7 @@ from fnmatch import translate
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cfi_tables.distinct_values import distinct_values
 from unwind.dwarf import constants as C
 from unwind.dwarf import function_scan as F
 from unwind.dwarf.damage import DwarfError
@@ -113,7 +114,7 @@ class FunctionIndex:
         forms = self._rows[rows, form_column]
         keys = self._rows[rows, value_column].copy()
         keys[forms == C.DW_FORM_string] = ~keys[forms == C.DW_FORM_string]
-        for form in _STRING_INDEX_FORMS & set(np.unique(forms).tolist()):
+        for form in _STRING_INDEX_FORMS & set(distinct_values(forms).tolist()):
             for at in np.flatnonzero(forms == form).tolist():
                 table = self.tables[int(np.searchsorted(self._first, rows[at], side="right")) - 1]
                 try:

@@ -30,8 +30,15 @@ MANGLED = ("_Z", "_R", "__Z", "___Z", "_D")
 @lru_cache(maxsize=65536)
 def demangled(name: str) -> str:
     """`name` demangled, or as it is when it is no mangled name."""
-    if not name.startswith(MANGLED):
-        return name
+    return _demangled(name) if name.startswith(MANGLED) else name
+
+
+def can_demangle(name: str) -> bool:
+    """Whether a mangled name is one that `demangled` can read; for a look at many of them, which are not kept."""
+    return _demangled(name) != name
+
+
+def _demangled(name: str) -> str:
     import pydemumble
 
     # A suffix that compilers add to clones (`.cold`, `.part.0`) is no part of the mangled name.
@@ -148,14 +155,22 @@ def qualified_name(entry: Entry, name: str, symbol: str | None = None) -> str:
                 scopes.append(function_name(owner)[0] or "(anonymous)")
                 break
             if owner.tag in _SCOPES:
-                # clang tells the name of a class only in its type unit.
-                complete = owner.reference(C.DW_AT_signature) or owner
-                scope = complete.inherited(C.DW_AT_name)
-                scopes.append(scope if isinstance(scope, str) else _unnamed_scope(owner, declared, symbol))
+                scopes.append(scope_name(owner, declared, symbol))
             owner = owner.parent()
     except DwarfError:
         return name  # the scopes are damaged, the name is not
     return "::".join([*reversed(scopes), name])
+
+
+def scope_name(owner: Entry, function: Entry, symbol: str | None) -> str:
+    """What the namespace or class `owner`, in which `function` is declared, is called. Raises DwarfError.
+
+    `symbol` is the linkage name of the function.
+    """
+    # clang tells the name of a class only in its type unit.
+    complete = owner.reference(C.DW_AT_signature) or owner
+    name = complete.inherited(C.DW_AT_name)
+    return name if isinstance(name, str) else _unnamed_scope(owner, function, symbol)
 
 
 def _unnamed_scope(owner: Entry, function: Entry, symbol: str | None) -> str:

@@ -13,7 +13,7 @@ from unwind.dwarf import constants as C
 from unwind.dwarf import function_scan as F
 from unwind.dwarf.pair_sort import sort_pairs
 
-# Columns of rows and runs, and indices of counts, as in unit_scan.py.
+# Columns of rows and runs, and indices of counts, as in scan_columns.py.
 _ROW_WIDTH = 5
 _RUN_WIDTH = 5
 _ROWS = 1
@@ -142,13 +142,13 @@ def _emit_segment(
 
 @hot_loop
 def emit_function(
-    scanned: Any, function: int, first: int, ranges: Any, flat: Any, lines: int, sorting: Any, owners: Any, rows: Any,
-    runs: Any, unit: int, counts: Any,
+    scanned: Any, function: int, first: int, numbers: Any, ranges: Any, flat: Any, lines: int, sorting: Any,
+    owners: Any, rows: Any, runs: Any, unit: int, counts: Any,
 ) -> bool:  # fmt: skip
     """Append the rows and runs of the function at row `function`; False when an output is full.
 
-    `first` is what the unit's row 0 is called among all entries. `owners` is scratch, as long as the unit has rows,
-    `sorting` as long as there are boundaries.
+    `first` is what the unit's first entry is called among all, `numbers` what its rows are called behind it. `owners`
+    is scratch, as long as the unit has rows, `sorting` as long as there are boundaries.
     """
     range_first, lows, highs = ranges
     keys, values, spare, spare_values = sorting
@@ -175,7 +175,7 @@ def emit_function(
                 low = 0 + keys[index]
                 cursor = lower_bound(flat[0], lines, low + 1) - 1
             cursor = _emit_segment(
-                keys[index], keys[index + 1], first + values[index], flat, lines, cursor, rows, counts, begin
+                keys[index], keys[index + 1], first + numbers[values[index]], flat, lines, cursor, rows, counts, begin
             )
             if cursor == -2:
                 return False

@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cfi_tables.distinct_values import distinct_values
 from cfi_tables.hot_loop import compiled_pays
 from unwind.dwarf import constants as C
 from unwind.dwarf import function_scan as F
@@ -267,11 +268,10 @@ class FunctionSearch:
 
     def nearest_lines(self, function: str, file: str | None, line: int, count: int = 4) -> list[int]:
         """The lines nearest to `line` that have code of their own in the functions named, sorted."""
-        import numpy as np
 
         found: set[int] = set()
         for table, lines, _, wanted, rows in self._candidate_rows(function, file):
-            distinct = [each for each in np.unique(lines.line[rows]).tolist() if each > 0]
+            distinct = [each for each in distinct_values(lines.line[rows]).tolist() if each > 0]
             near = 0
             for each in sorted(distinct, key=lambda each: (abs(each - line), each)):
                 here = rows[lines.line[rows] == each].tolist()

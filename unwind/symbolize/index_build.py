@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.distinct_values import distinct_values
 from cfi_tables.elf_image import (
     ET_REL,
     PF_X,
@@ -22,22 +23,22 @@ from cfi_tables.elf_image import (
     ElfError,
     ElfImage,
 )
-from cfi_tables.hot_loop import compiled, compiled_pays, plain_view
+from cfi_tables.hot_loop import compiled, compiled_pays, plain_view, run_hot
 from cfi_tables.relocation import section_addresses
 from cfi_tables.worker_threads import run_parts
 from unwind.dwarf import constants as C
 from unwind.dwarf.line_header_scan import STRING_SECTIONS
 from unwind.dwarf.line_program import INTERPRETED_RATE
 from unwind.symbolize import index_encoding, symbol_index
+from unwind.symbolize import scan_columns as U
 from unwind.symbolize import scope_rows as S
-from unwind.symbolize import unit_scan as U
 from unwind.symbolize.address_pieces import disjoint_pieces, uncovered
 from unwind.symbolize.index_encoding import EncodedRows
 from unwind.symbolize.index_lookup import IndexLookup
 from unwind.symbolize.name_table import NameTable
 from unwind.symbolize.symbol_index import SymbolIndex
 from unwind.symbolize.symbol_pieces import symbol_pieces
-from unwind.symbolize.unit_scan import SECTIONS
+from unwind.symbolize.unit_scan import SECTIONS, scan_units
 
 if TYPE_CHECKING:
     from unwind.dwarf.debug_info import DebugInfo
@@ -78,7 +79,7 @@ def build_lookup(symbols: ModuleSymbols, plain: bool | None = None) -> IndexLook
     """
     info = symbols.debug_info
     if plain is None:
-        plain = info is None or not compiled_pays(U.scan_units, _size(info) / INTERPRETED_RATE)
+        plain = info is None or not compiled_pays(scan_units, _size(info) / INTERPRETED_RATE)
     data, rows = _Build(symbols, plain).encoded()
     lookup = IndexLookup(SymbolIndex(data, f"symbol index of {symbols.image.path}", sound=True))
     lookup.keep_rows(rows.addresses, rows.scopes, rows.values)
@@ -173,15 +174,9 @@ class _Build:
     def _entries(self) -> Int64s:
         """The entries of the debugging information, as `make_scopes` wants them."""
         assert self._rows is not None and self._names is not None and self._files is not None
-        found = self._rows.entries
-        entries = np.empty((len(found), S.ENTRY_WIDTH), dtype=np.int64)
-        inlined = found[:, U.TAG] == C.DW_TAG_inlined_subroutine
-        entries[:, S.ENTRY_OUTER] = np.where(inlined, found[:, U.PARENT], -1)
-        entries[:, S.ENTRY_CALL_FILE] = self._files.ids[found[:, U.CALL_FILE]]
-        entries[:, S.ENTRY_CALL_LINE] = found[:, U.CALL_LINE]
-        entries[:, S.ENTRY_CALL_COLUMN] = found[:, U.CALL_COLUMN]
-        entries[:, S.ENTRY_NAME] = self._names.ids
-        entries[:, S.ENTRY_SCOPE] = -1
+        entries = np.empty((len(self._rows.entries), S.ENTRY_WIDTH), dtype=np.int64)
+        columns = (np.ascontiguousarray(self._rows.entries).reshape(-1), self._files.ids, self._names.ids)
+        run_hot(S.outline_entries, not self._plain, *columns, entries.reshape(-1))
         return entries
 
     def _function_starts(self, runs: Int64s) -> Int64s:
@@ -211,7 +206,7 @@ class _Build:
         entries[:, (S.ENTRY_OUTER, S.ENTRY_SCOPE)] = -1
         entries[1:, S.ENTRY_NAME] = self.names.number_of([symbol.name for symbol in named.symbols])
         line_low, line_high = unclaimed[:, S.PIECE_LOW], unclaimed[:, S.PIECE_HIGH]
-        cuts = np.unique(np.concatenate([line_low, line_high, named.low, named.high]))
+        cuts = distinct_values(np.concatenate([line_low, line_high, named.low, named.high]))
         begins, ends = cuts[:-1], cuts[1:]
         line = _covering(line_low, line_high, begins)
         symbol = _covering(named.low, named.high, begins)

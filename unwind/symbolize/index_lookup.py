@@ -1,6 +1,7 @@
-"""Addresses → frames by a symbol index, with NumPy alone: many at once, or one without reading the rest.
+"""Addresses → frames by a symbol index: many at once, or one without reading the rest.
 
-What comes out is columns (`AddressFrames`); what no frame is found for has a reason.
+NumPy alone does it; hundreds of thousands of addresses at once are looked up by hot loops (bulk_frames.py), which say
+the same. What comes out is columns (`AddressFrames`); what no frame is found for has a reason.
 """
 
 from __future__ import annotations
@@ -8,17 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.distinct_values import distinct_values
 from unwind.symbolize import symbol_index
 from unwind.symbolize.packed_column import BLOCK
 from unwind.symbolize.symbol_index import STRING_BLOCK, SymbolIndex
 
+if TYPE_CHECKING:
+    from unwind.symbolize.bulk_frames import BulkIndex
+
 Int64s = NDArray[np.int64]
 
+_NUMPY_RATE = 4e6
+"""Addresses that are looked up in a second without hot loops, about."""
 _WHOLE = 32
 """All of a column is unpacked, and kept, when it has fewer times as many values as are asked for."""
 
@@ -98,7 +105,8 @@ class AddressFrames:
 
 
 _Rows: TypeAlias = tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
-"""Address, scope, line code and column of each row."""
+
+
 _WHOLE_COLUMNS = ("outer", "function", "call_line", "call_column", "name", "file", "least_line")
 
 
@@ -111,6 +119,7 @@ class IndexLookup:
         self._arrays = index.arrays
         self._whole: dict[str, NDArray[np.int32]] = {}
         self._kept_rows: _Rows | None = None
+        self._bulk: BulkIndex | None = None
         counts, arrays = index.counts, index.arrays
         self.names = Strings(arrays["names"], arrays["name_begins"], counts["name_count"])
         self.files = Strings(arrays["files"], arrays["file_begins"], counts["file_count"])
@@ -128,7 +137,9 @@ class IndexLookup:
         """The frames at `addresses`, file virtual addresses in any order. Raises SymbolIndexError for damage."""
         addresses = np.ascontiguousarray(addresses, dtype=np.uint64)
         try:
-            return self._frames(addresses)
+            if self._is_much("delta", len(addresses)) and self._is_bulk(len(addresses)):
+                return self.many_frames(addresses)
+            return self.few_frames(addresses)
         except (ValueError, IndexError) as error:
             raise self.index.refuse(f"its parts do not agree ({error})") from None
 
@@ -152,7 +163,8 @@ class IndexLookup:
             raise self.index.refuse(f"its parts do not agree ({error})") from None
         return found
 
-    def _frames(self, addresses: NDArray[np.uint64]) -> AddressFrames:
+    def few_frames(self, addresses: NDArray[np.uint64]) -> AddressFrames:
+        """`frames` by NumPy. Raises ValueError or IndexError for damage."""
         scope, line, column = self._rows_at(addresses)
         at = np.flatnonzero(scope)
         depth = np.zeros(len(addresses), dtype=np.int64)
@@ -184,6 +196,41 @@ class IndexLookup:
         names, files = self._values("name", functions), self._values("file", functions)
         return AddressFrames(offsets, reasons, functions, names, files, lines, columns, inlined, self.names, self.files)
 
+    # --- a large batch
+
+    def _is_bulk(self, count: int) -> bool:
+        """Whether so many addresses are looked up faster by hot loops, counting that these may have to be compiled."""
+        if count < _NUMPY_RATE / 200 or not self._columns["delta"].count:
+            return False
+        from cfi_tables.hot_loop import compiled_pays
+        from unwind.symbolize.bulk_frames import write_frames
+
+        return compiled_pays(write_frames, count / _NUMPY_RATE)
+
+    def many_frames(self, addresses: NDArray[np.uint64], plain: bool = False) -> AddressFrames:
+        """`frames` by hot loops, `plain` or compiled. Raises ValueError for damage."""
+        if self._bulk is None:
+            from unwind.symbolize.bulk_frames import unpacked
+
+            begins, *rows = self._kept_rows or self._all_rows()
+            scopes = map(self._whole_column, ("outer", "function", "call_line", "call_column"))
+            of_functions = map(self._whole_column, ("name", "file", "least_line"))
+            self._bulk = unpacked(begins, tuple(rows), tuple(scopes), tuple(of_functions), plain)
+        offsets, (functions, names, files, lines, columns, inlined) = self._bulk.frames(addresses)
+        reasons = np.zeros(len(addresses), dtype=np.uint8)
+        missed = np.flatnonzero(offsets[1:] == offsets[:-1])
+        if len(missed):
+            reasons[missed] = self._reasons(addresses[missed])
+        return AddressFrames(
+            *(offsets, reasons, functions, names, files, lines, columns, inlined.view(bool), self.names, self.files)
+        )
+
+    def _whole_column(self, name: str) -> NDArray[np.int32]:
+        """All values of a column, kept."""
+        if name not in self._whole:
+            self._whole[name] = self._columns[name].blocks().astype(np.int32)
+        return self._whole[name]
+
     # --- parts of the index
 
     def _rows_at(self, addresses: NDArray[np.uint64]) -> list[NDArray[np.int32]]:
@@ -214,11 +261,8 @@ class IndexLookup:
 
     def _values(self, name: str, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
         """The values of a column at `numbers`."""
-        whole = self._whole.get(name)
-        if whole is None and self._is_much(name, len(numbers)):
-            whole = self._whole[name] = self._columns[name].blocks().astype(np.int32)
-        if whole is not None:
-            chosen: NDArray[np.int32] = whole[numbers]
+        if name in self._whole or self._is_much(name, len(numbers)):
+            chosen: NDArray[np.int32] = self._whole_column(name)[numbers]
             return chosen
         blocks, inverse = np.unique(numbers // BLOCK, return_inverse=True)
         values = self._columns[name].blocks(blocks.astype(np.int64)).astype(np.int32)
@@ -227,7 +271,7 @@ class IndexLookup:
 
     def _blocks(self, name: str, addresses: NDArray[np.uint64]) -> Int64s:
         """The blocks, of those that begin at the addresses in array `name`, that hold what is before `addresses`."""
-        found = np.unique(np.searchsorted(self._arrays[name], addresses, side="right") - 1)
+        found = distinct_values(np.searchsorted(self._arrays[name], addresses, side="right") - 1)
         return found[found >= 0]
 
     def _addresses(self, column: str, array: str, blocks: Int64s | None) -> NDArray[np.uint64]:

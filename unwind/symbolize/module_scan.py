@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.hot_loop import compiled, plain_view
+from cfi_tables.hot_loop import compiled, plain_view, run_hot
 from cfi_tables.worker_threads import run_parts, worker_count
 from unwind.dwarf import abbreviation_scan as A
 from unwind.dwarf import function_scan as F
@@ -21,8 +21,9 @@ from unwind.dwarf import line_header_scan as H
 from unwind.dwarf.abbreviation_scan import form_sizes
 from unwind.dwarf.damage import DwarfReason
 from unwind.dwarf.unit_header_scan import UNIT_END, UNIT_OFFSET
-from unwind.symbolize import unit_scan as U
+from unwind.symbolize import scan_columns as U
 from unwind.symbolize.scan_source import ScanSource, ScanSources
+from unwind.symbolize.unit_entries import copy_shifted
 from unwind.symbolize.unit_root import ROOT_COUNT
 from unwind.symbolize.unit_scan import scan_units
 
@@ -75,7 +76,7 @@ class _Part:
         largest, longest = self.largest, max(self._longest, 2 * self.largest + 8)
         sizes = (
             (512 * A.ABBREVIATION_WIDTH * factor, 4096 * A.ATTRIBUTE_WIDTH * factor, _LEVELS, (largest + 1) * F.WIDTH)
-            + (128 * 2, H.PARAMETER_COUNT, 256, ROOT_COUNT, largest + 1)
+            + (128 * 2, H.PARAMETER_COUNT, 256, ROOT_COUNT, *(3 * (largest + 1,)))
         )  # fmt: skip
         self.scratch = tuple(np.empty(each, dtype=np.int64) for each in sizes)
         self.scratch[2][:] = -1
@@ -182,6 +183,7 @@ class _Scan:
         scan: Any = scan_units if plain else compiled(scan_units)
         units = source.units[first:last]
         arrays = (units.reshape(-1), source.told, form_sizes(), facts.reshape(-1))
+        keeps_all = int(source.keeps_all)
         columns, told, sizes, flat_facts = (plain_view(each) if plain else each for each in arrays)
         sections = self._sources.sections(source)
         largest = int(_sizes(source)[first:last].max())
@@ -190,7 +192,7 @@ class _Scan:
         while True:
             counts = plain_view(work.counts) if plain else work.counts
             begin = at
-            at, full = scan(sections, columns, told, at, count, sizes, *work.groups(), flat_facts, counts)
+            at, full = scan(sections, columns, told, at, count, sizes, *work.groups(), flat_facts, counts, keeps_all)
             if full == U.SCRATCH_FULL and work.largest <= _SCRATCH_LIMIT + 4 * largest:
                 work.make_scratch(2)
             elif full == U.SCRATCH_FULL:
@@ -252,7 +254,7 @@ def _joined(sources: ScanSources, scans: list[_Scan]) -> ModuleRows:
     columns: list[Int64s] = []
     for scan in scans:
         for part in scan.parts:
-            tasks.append(partial(_put, columns, part, tuple(begins), units))
+            tasks.append(partial(_put, columns, part, tuple(begins), units, sources.plain))
             begins = [begin + len(each) for begin, each in zip(begins, part, strict=True)]
         units += len(scan.facts)
     columns += [np.empty((total, width), dtype=np.int64) for total, width in zip(begins, _WIDTHS, strict=True)]
@@ -264,27 +266,17 @@ def _joined(sources: ScanSources, scans: list[_Scan]) -> ModuleRows:
     return ModuleRows(sources, facts, columns[0], columns[1], columns[2], columns[3].reshape(-1), columns[4])
 
 
-def _put(columns: list[Int64s], part: list[Int64s], begins: tuple[int, ...], units: int) -> None:
+def _put(columns: list[Int64s], part: list[Int64s], begins: tuple[int, ...], units: int, plain: bool) -> None:
     """Move one part to where it begins in the whole columns; what it was made of can go then."""
-    taken = []
-    for index, (whole, begin) in enumerate(zip(columns, begins, strict=True)):
-        place = whole[begin : begin + len(part[index])]
-        place[:] = part[index]
-        taken.append(place)
-        part[index] = columns[index][:0]
-    entries, rows, runs = taken[:3]
-    _shift(entries[:, U.PARENT], begins[0])
-    _shift(entries[:, U.CALL_FILE], begins[4])
-    _shift(rows[:, U.ROW_ENTRY], begins[0])
-    _shift(rows[:, U.ROW_FILE], begins[4])
-    entries[:, U.UNIT] += units
-    runs[:, U.RUN_UNIT] += units
-    runs[:, U.RUN_FIRST] += begins[1]
-
-
-def _shift(column: Int64s, distance: int) -> None:
-    """Add `distance` to what is no -1."""
-    column += distance * (column >= 0)
+    shifts = np.zeros((len(_WIDTHS), max(_WIDTHS)), dtype=np.int64)
+    shifts[0, [U.PARENT, U.ORIGIN_ENTRY]] = shifts[1, U.ROW_ENTRY] = begins[0]
+    shifts[0, U.CALL_FILE] = shifts[1, U.ROW_FILE] = begins[4]
+    shifts[0, U.UNIT] = shifts[2, U.RUN_UNIT] = units
+    shifts[2, U.RUN_FIRST] = begins[1]
+    for index, (whole, begin, width) in enumerate(zip(columns, begins, _WIDTHS, strict=True)):
+        place = whole[begin : begin + len(part[index])].reshape(-1)
+        run_hot(copy_shifted, not plain, part[index].reshape(-1), width, shifts[index], place)
+        part[index] = whole[:0]
 
 
 def _note_damage(info: DebugInfo, rows: ModuleRows) -> None:

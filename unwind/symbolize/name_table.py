@@ -25,16 +25,19 @@ _BYTES = 1
 
 @hot_loop
 def number_strings(
-    data: Any, offsets: Any, first: int, ascii_only: int, slots: Any, begins: Any, texts: Any, numbers: Any, counts: Any
-) -> int:
+    data: Any, offsets: Any, first: int, ascii_only: int, slots: Any, begins: Any, texts: Any, numbers: Any,
+    counts: Any, recent: Any,
+) -> int:  # fmt: skip
     """Write the number of the string at each of `offsets` of `data`, from the `first` on, to `numbers`.
 
     What lies outside or does not end has number 0. New strings are appended to `texts`, and where they begin to
-    `begins`; `slots` finds them by their contents. Returns the index at which an output was full, or how many offsets
-    there are.
+    `begins`; `slots` finds them by their contents, `recent` by where in `data` they were seen: pairs of an offset plus
+    1 and a number, 0 for none, of a length that is a power of two. Returns the index at which an output was full, or
+    how many offsets there are.
     """
     size = len(data)
     mask = len(slots) - 1
+    recent_mask = len(recent) // 2 - 1
     for index in range(first, len(offsets)):
         begin = 0 + offsets[index]
         numbers[index] = 0
@@ -42,6 +45,10 @@ def number_strings(
             continue
         if 2 * counts[_NAMES] >= mask or counts[_NAMES] >= len(begins):
             return index
+        seen = 2 * ((begin ^ (begin >> 15)) & recent_mask)
+        if recent[seen] == begin + 1:
+            numbers[index] = recent[seen + 1]
+            continue
         key = 0
         odd = 0
         end = begin
@@ -81,6 +88,8 @@ def number_strings(
             counts[_BYTES] = used + 1
             counts[_NAMES] += 1
         numbers[index] = found
+        recent[seen] = begin + 1
+        recent[seen + 1] = found
     return len(offsets)
 
 
@@ -123,11 +132,6 @@ class NameTable:
         """All strings, by their numbers."""
         return self.texts.tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1]
 
-    def beginning_with(self, letters: str) -> Int64s:
-        """The numbers of the strings whose first letter is one of `letters`."""
-        firsts = self._texts[self._begins[: len(self)]]
-        return np.flatnonzero(np.isin(firsts, np.frombuffer(letters.encode(), dtype=np.uint8)))
-
     @property
     def texts(self) -> NDArray[np.uint8]:
         """All strings, with a NUL behind each."""
@@ -145,12 +149,13 @@ class NameTable:
         if not self._plain:
             data = np.frombuffer(data, dtype=np.uint8)
         offsets = np.ascontiguousarray(offsets)
+        recent = np.zeros(2 << min(15, len(offsets).bit_length()), dtype=np.int64)
         done = 0
         while True:
             done = int(
                 run_hot(
                     *(number_strings, not self._plain, data, offsets, done, int(ascii_only)),
-                    *(self._slots, self._begins, self._texts, numbers, self._counts),
+                    *(self._slots, self._begins, self._texts, numbers, self._counts, recent),
                 )
             )
             if done == len(offsets):

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.distinct_values import distinct_values
 from cfi_tables.hot_loop import run_hot
 from unwind.dwarf import constants as C
+from unwind.dwarf.abbreviation_scan import completes_elsewhere
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.integer import SectionData
 from unwind.dwarf.line_header_scan import STRING_SECTIONS
@@ -42,6 +44,8 @@ class ScanSource:
     units: Int64s
     told: Int64s
     """Pairs of addresses: the ranges of skeleton units, to which the units of a split file refer."""
+    keeps_all: bool
+    """Entries that nothing in their unit refers to are kept, since other units may."""
 
     def unit(self, index: int) -> CompilationUnit:
         """The unit as an object. Raises DwarfError."""
@@ -63,7 +67,10 @@ class ScanSources:
         """Append units of the file of `info`."""
         last = self.all[-1] if self.all else None
         base = 0 if last is None else last.base + _span(last.info)
-        source = ScanSource(info, base, units, np.zeros(0, dtype=np.int64) if told is None else told)
+        told = np.zeros(0, dtype=np.int64) if told is None else told
+        is_shared = bool((units[:, R.UNIT_KIND] == R.SHARED).any())
+        keeps_all = is_shared or bool(run_hot(completes_elsewhere, not self.plain, self.section(info, ".debug_abbrev")))
+        source = ScanSource(info, base, units, told, keeps_all)
         self._first_units.append(0 if last is None else self._first_units[-1] + len(last.units))
         self._bases.append(base)
         self.all.append(source)
@@ -129,7 +136,7 @@ class ScanSources:
         bases = np.array(self._bases, dtype=np.int64)
         source = np.searchsorted(bases, references >> 3, side="right") - 1
         group = source * len(STRING_SECTIONS) + (references & 7)
-        for each in np.unique(group).tolist():
+        for each in distinct_values(group).tolist():
             chosen = np.flatnonzero(group == each)
             member, kind = divmod(each, len(STRING_SECTIONS))
             data = self.all[member].info.sections.get(STRING_SECTIONS[kind])

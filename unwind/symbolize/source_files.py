@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.distinct_values import distinct_values
 from cfi_tables.hot_loop import hot_loop, run_hot
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.line_header import base_directory, source_path
 from unwind.dwarf.line_header_scan import STRING_SECTIONS
-from unwind.symbolize import unit_scan as U
+from unwind.symbolize import scan_columns as U
 from unwind.symbolize.name_table import NameTable
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class SourceFiles:
 
     def _read_strings(self, sources: ScanSources, references: NDArray[np.int64]) -> None:
         """Read all strings that are referred to; line number programs refer to those of the module's own file."""
-        distinct = np.unique(references[references >= 0])
+        distinct = distinct_values(references[references >= 0])
         table = NameTable(sources.plain, len(distinct))
         numbers = np.zeros(len(distinct), dtype=np.int64)
         for kind, section in enumerate(STRING_SECTIONS):

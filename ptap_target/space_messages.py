@@ -1,0 +1,91 @@
+"""What the collector tells the module and the capture of address spaces, as bytes.
+
+The layouts are those of relay_reader/record_schema.py, which this program does not have with it: a test compares them.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_MESSAGE_MAGIC, _RECORD_MAGIC, _VERSION = 0x4D525450, 0x52525450, 1
+_USER_TABLE, _SPACE = 7, 8
+_SPACE_RECORD = 8
+_HIT_BYTES = 256
+_HEAD = struct.Struct("<IIHHIQQQIIII")
+"""Magic, length, version, kind, CPU, sequence, dropped, time, pid, tid, probe, flags: what a record begins with."""
+_HIT = 1
+USER_UNTOLD = 32
+"""The hit's process was not told, or has changed its mappings since."""
+
+
+@dataclass(frozen=True)
+class SpaceMapping:
+    """One executable mapping as /proc/PID/maps has it, and what its file is."""
+
+    start: int
+    end: int
+    file_offset: int
+    inode: int
+    path: str
+    build_id: str | None
+    bias: int
+    table: int
+    """The id of its table, 0 for none."""
+
+
+def user_table(number: int, content: bytes) -> bytes:
+    """The message with a table; `number` is the id that mappings have it by."""
+    return struct.pack("<IHHQ", _MESSAGE_MAGIC, _VERSION, _USER_TABLE, number) + content
+
+
+def space(pid: int, generation: int, start_stack: int, mappings: Sequence[SpaceMapping]) -> bytes:
+    """The message with the mappings of a process, sorted."""
+    head = struct.pack(
+        "<IHHQQII", _MESSAGE_MAGIC, _VERSION, _SPACE, generation, start_stack, pid, len(mappings)
+    )  # fmt: skip
+    return head + b"".join(
+        struct.pack("<QQQQQQ", each.start, each.end, each.bias % (1 << 64), each.file_offset, each.inode, each.table)
+        for each in mappings
+    )
+
+
+def space_record(
+    time_ns: int,
+    pid: int,
+    generation: int,
+    start_stack: int,
+    mappings: Sequence[SpaceMapping],
+    images: dict[str, str],
+) -> bytes:
+    """The record by which a capture knows the mappings that its hits were walked by.
+
+    `images` holds what is in no file (the vdso): build-id -> the image in base64.
+    """
+    told: dict[str, Any] = {
+        "generation": generation,
+        "start_stack": start_stack,
+        "mappings": [[each.start, each.end, each.file_offset, each.path, each.build_id] for each in mappings],
+        "images": images,
+    }
+    content = json.dumps(told).encode()
+    content = content.ljust(-(-len(content) // 8) * 8)
+    length = _HIT_BYTES + len(content)
+    head = _HEAD.pack(_RECORD_MAGIC, length, _VERSION, _SPACE_RECORD, 0, 0, 0, time_ns, pid, pid, 0, 0)
+    return head.ljust(_HIT_BYTES, b"\0") + content
+
+
+def untold_processes(records: bytes, limit: int) -> set[int]:
+    """The pids of hits whose processes have to be told (again), by the first `limit` of whole records."""
+    found: set[int] = set()
+    at = 0
+    while limit > 0 and at + _HIT_BYTES <= len(records):
+        _, length, _, kind, _, _, _, _, pid, _, _, flags = _HEAD.unpack_from(records, at)
+        if kind == _HIT and flags & USER_UNTOLD:
+            found.add(pid)
+        at += max(length, _HIT_BYTES)
+        limit -= 1
+    return found

@@ -1,0 +1,200 @@
+"""What the module stands: hits as fast as a guest can make them, damage, loads and unloads without end.
+
+Each read of the workload asks for as many bytes as its number is, which is in the third argument's register of its
+record: so it is known of every record which call it is of, and of every call whether there is a record.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kernel.guest import complaints
+
+from relay_reader import record_layout as layout
+from relay_reader.module_capture import MAGIC, CpuAccount, ModuleCapture
+
+_ARGUMENT = 1
+"""rdx by its DWARF number: the third argument."""
+_STACK_POINTER = 7
+
+
+@dataclass(frozen=True)
+class _Record:
+    """One record, read here by itself."""
+
+    head: Any
+    chain: tuple[int, ...]
+    words: dict[int, int]
+    """Address -> value, of its slices."""
+
+
+@cache
+def _records(path: Path) -> list[_Record]:
+    """The records of a capture in the order of each CPU's file. Fails for one that does not hold together."""
+    content = path.read_bytes()
+    at = content.index(b"\n", len(MAGIC)) + 1
+    found = []
+    while at < len(content):
+        head = np.frombuffer(content, dtype=layout.HIT_DTYPE, count=1, offset=at)[0]
+        assert head["magic"] == layout.RECORD_MAGIC and head["version"] == layout.RECORD_VERSION, at
+        end, place = at + int(head["length"]), at + layout.HIT_SIZE
+        chain = np.frombuffer(content, dtype="<u8", count=int(head["frame_count"]), offset=place)
+        place += 8 * len(chain)
+        words: dict[int, int] = {}
+        for _ in range(int(head["slice_count"])):
+            piece = np.frombuffer(content, dtype=layout.SLICE_DTYPE, count=1, offset=place)[0]
+            assert piece["asked"] == piece["copied"] and piece["copied"] % 8 == 0
+            values = np.frombuffer(content, "<u8", int(piece["copied"]) // 8, place + layout.SLICE_SIZE).tolist()
+            words |= {int(piece["address"]) + 8 * number: value for number, value in enumerate(values)}
+            place += layout.SLICE_SIZE + int(piece["copied"])
+        assert head["bytes_asked"] == head["bytes_copied"] == 8 * len(words)
+        assert place + 8 * int(head["oracle_count"]) == end, at
+        found.append(_Record(head, tuple(chain.tolist()), words))
+        at = end
+    return found
+
+
+def _told(path: Path) -> dict[int, int]:
+    """Process of the workload -> the calls that it has counted."""
+    lines = [line.split() for line in path.read_text().splitlines()]
+    assert len(lines) == 2
+    return {int(pid): int(calls) for pid, calls, _ in lines}
+
+
+def _of_cpu(path: Path, cpu: int) -> list[_Record]:
+    kind = layout.RECORD_KIND_HIT
+    return [record for record in _records(path) if record.head["cpu"] == cpu and record.head["kind"] == kind]
+
+
+def _accounts(path: Path) -> list[CpuAccount]:
+    accounts = ModuleCapture(path).accounts
+    assert sorted(account.cpu for account in accounts) == [0, 1]
+    return accounts
+
+
+def _assert_whole(records: list[_Record], pids: set[int]) -> None:
+    """Records of the workload's calls are all of one stack; its return addresses are in what was copied of it."""
+    own = [record for record in records if record.head["pid"] in pids]
+    chains = {record.chain for record in own}
+    assert len(chains) == 1 and len(next(iter(chains))) >= 4
+    for record in own:
+        assert record.head["tid"] == record.head["pid"]
+        assert bytes(record.head["comm"]).rstrip(b"\0") == b"counted_reads"
+        if not record.words:
+            continue
+        addresses = [address for address in record.words if record.words[address] in record.chain[1:]]
+        assert [record.words[address] for address in addresses] == list(record.chain[1:])
+        assert addresses[0] == int(record.head["registers"][_STACK_POINTER])
+    times = [int(record.head["time_ns"]) for record in records]
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize("name", ["counted", "slow"])
+def test_no_record_is_torn(loaded, name):
+    told = _told(loaded.run.results / f"{name}.told")
+    for cpu in (0, 1):
+        records = _of_cpu(loaded.run.results / name, cpu)
+        assert any(record.words for record in records) == (name == "slow")
+        _assert_whole(records, set(told))
+
+
+def test_a_reader_that_keeps_up_has_every_call(loaded):
+    path, told = loaded.run.results / "counted", _told(loaded.run.results / "counted.told")
+    assert loaded.seen["counted"]["status"] == 0
+    assert sum(told.values()) == 2 * loaded.load["reads"]
+    calls: dict[int, list[int]] = {pid: [] for pid in told}
+    others = 0
+    for cpu in (0, 1):
+        records = _of_cpu(path, cpu)
+        assert [int(record.head["sequence"]) for record in records] == list(range(1, len(records) + 1))
+        for record in records:
+            if int(record.head["pid"]) in told:
+                calls[int(record.head["pid"])].append(int(record.head["registers"][_ARGUMENT]))
+            else:
+                others += 1
+    for pid, count in told.items():
+        assert calls[pid] == list(range(1, count + 1))
+    for account in _accounts(path):
+        assert account.dropped == account.missed == 0
+    assert sum(account.hits for account in _accounts(path)) == sum(told.values()) + others
+
+
+def test_of_a_slow_reader_every_lost_call_is_counted(loaded):
+    path, told = loaded.run.results / "slow", _told(loaded.run.results / "slow.told")
+    assert loaded.seen["slow"]["status"] == 0 and sum(told.values()) == 2 * loaded.load["reads too fast"]
+    others = gaps = 0
+    for account in _accounts(path):
+        records = _of_cpu(path, account.cpu)
+        assert account.missed == 0 < account.dropped
+        assert account.hits == len(records) + account.dropped
+        for number, record in enumerate(records, 1):
+            assert int(record.head["sequence"]) == number + int(record.head["dropped"])
+        own = [record.head for record in records if int(record.head["pid"]) in told]
+        others += len(records) - len(own)
+        # One process a CPU: what its calls skip, its records' numbers skip.
+        assert len({int(head["pid"]) for head in own}) == 1
+        for first, second in pairwise(own):
+            skipped = int(second["registers"][_ARGUMENT]) - int(first["registers"][_ARGUMENT])
+            assert skipped == int(second["sequence"]) - int(first["sequence"]) >= 1
+            gaps += skipped > 1
+    assert gaps > 4
+    assert sum(account.hits for account in _accounts(path)) == sum(told.values()) + others
+
+
+def test_damaged_tables_are_refused(loaded):
+    """The module refuses just those that Python refuses, says so, and works after that; sound ones are walked by."""
+    verdicts = loaded.seen["tables"]["verdicts"]
+    assert len(verdicts) == len(loaded.damages)
+    for damage, verdict in zip(loaded.damages, verdicts, strict=True):
+        assert (verdict is None) == (damage.problem is None), (damage, verdict)
+        if verdict is not None:
+            assert verdict[0] in (errno.EBADMSG, errno.EINVAL) and "table" in verdict[1], (damage, verdict)
+    assert sum(damage.problem is not None for damage in loaded.damages) >= loaded.load["refused"]
+    worked = loaded.seen["tables"]["worked"]
+    assert all(worked) and len(worked) > loaded.load["sound"]
+
+
+def test_wrong_messages_are_refused(loaded):
+    """Each with an error and a text; what a random body is taken for is open, but the module goes on."""
+    told = loaded.seen["messages"]
+    for what, verdict in told["refused"]:
+        assert verdict is not None, f"{what}: taken"
+        code, text = verdict
+        assert code in (errno.EPROTO, errno.EMSGSIZE, errno.EINVAL, errno.EBADMSG, errno.EBUSY), (what, verdict)
+        assert text, what
+    kinds = {what.split(",")[0] for what, _ in told["refused"]}
+    assert len(kinds) >= 5 and told["worked"]
+    assert 0 < told["noise"]["taken"] < told["noise"]["sent"]
+
+
+def test_nothing_is_kept_of_many_loads(loaded):
+    """Memory is where it was: no objects of any slab cache are left that grow with the loads, nor other memory."""
+    cycles = loaded.seen["cycles"]
+    assert (
+        len(cycles["hits"]) == loaded.load["cycles"]
+        and sum(hits > 0 for hits in cycles["hits"]) > loaded.load["cycles"] // 2
+    )
+    before, after = cycles["before"], cycles["after"]
+    for name, (count, a_slab) in before["slabs"].items():
+        # What is free in the slab that a CPU takes objects from counts as used.
+        allowed = max(loaded.load["cycles"] // 2, 4 * a_slab)
+        assert after["slabs"].get(name, [0])[0] - count < allowed, name
+    assert after["percpu kB"] - before["percpu kB"] <= 64
+    assert before["areas"] == after["areas"] == []
+    assert not loaded.seen["left"]
+
+
+def test_no_leak_is_known_to_the_kernel(loaded):
+    """By kmemleak, of the kernel that has it."""
+    assert not loaded.seen["kmemleak"]
+
+
+def test_the_kernel_has_not_complained(loaded):
+    assert complaints(loaded.run.kernel_log) == []
