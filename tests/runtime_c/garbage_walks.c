@@ -49,6 +49,7 @@ static struct ptap_mapping mappings[TABLES + 2];
 static uint32_t mapping_count;
 static uint64_t covered[COVERED];
 static uint64_t beyond;
+static uint32_t needed; /* registers, of all tables */
 static uint64_t random_state;
 static uint64_t reasons[REASONS], all_frames, all_reads, all_near, most_reads, deepest;
 
@@ -191,16 +192,20 @@ static void fill_cursor(const struct garbage *garbage, struct ptap_cursor *curso
 	cursor->on_demand = (uint8_t)!below(8);
 }
 
-/* What is marked lies inside, and what is not marked was not written. */
-static void check_marks(const struct ptap_near *near)
+/* What was noted lies inside, as whole words. */
+static void check_noted(const struct ptap_near *near)
 {
-	if (near->low < near->high)
-		check(near->high <= near->size / 8, "a word behind the memory was marked");
-	for (uint64_t number = 0; number < near->size / 8; number++) {
-		if (near->marked[number / 64] >> number % 64 & 1)
-			check(near->low <= number && number < near->high, "a word outside of the bounds was marked");
+	const struct ptap_noted *noted = near->noted;
+
+	check(noted->count <= noted->room, "more runs than there is room for");
+	check(!noted->left_out || noted->count == noted->room, "words left out with room for them");
+	for (uint32_t index = 0; index < noted->count; index++) {
+		const struct ptap_run *run = &noted->runs[index];
+
+		check(run->begin < run->end && run->begin % 8 == 0 && run->end % 8 == 0, "a run of no words");
+		check(run->begin >= near->start && run->end - near->start <= near->size, "a run outside of the memory");
 	}
-	all_near += near->low < near->high;
+	all_near += noted->count > 0;
 }
 
 static int walk_once(struct ptap_walk *walk, struct ptap_cursor *cursor, struct garbage *garbage)
@@ -226,7 +231,8 @@ static void walk_garbage(struct ptap_scratch *scratch)
 	int is_real = below(2) && !beyond;
 	struct garbage garbage;
 	struct ptap_cursor cursor;
-	struct ptap_near near = { 0 };
+	struct ptap_noted noted = { .room = (uint32_t)below(ROOM) };
+	struct ptap_near near = { .noted = below(8) ? &noted : NULL };
 	struct ptap_memory memory = { .read = read_slice, .context = &garbage };
 	struct ptap_walk walk = { .mappings = mappings, .mapping_count = mapping_count, .memory = &memory,
 				  .room = (uint32_t)(1 + below(below(4) ? ROOM : 4)), .scratch = scratch };
@@ -234,15 +240,16 @@ static void walk_garbage(struct ptap_scratch *scratch)
 
 	fill_slices(&garbage, is_real);
 	fill_cursor(&garbage, &cursor);
+	noted.runs = allocated(noted.room * sizeof(*noted.runs) + 1);
 	walk.frames = allocated(walk.room * sizeof(*walk.frames));
 	walk.without_registers = (uint32_t)below(2);
+	walk.unwanted = below(2) ? ~needed : 0;
+	walk.generation = walk.unwanted ? 1 : 2;
 	if (is_real) {
-		size_t marks = (garbage.slices[0].size / 8 + 63) / 64 * sizeof(uint64_t);
-
-		near = (struct ptap_near){ .start = garbage.slices[0].address, .size = garbage.slices[0].size,
-					   .except = below(2) ? word(&garbage) : 0, .marked = allocated(marks) };
-		near.low = near.size / 8;
-		memset(near.marked, 0, marks);
+		near.start = garbage.slices[0].address;
+		near.size = garbage.slices[0].size;
+		near.content = garbage.slices[0].data;
+		near.except = below(2) ? word(&garbage) : 0;
 		memory.near = &near;
 	}
 	for (int turn = 0; turn < TURNS; turn++) {
@@ -255,9 +262,9 @@ static void walk_garbage(struct ptap_scratch *scratch)
 	if (depth > deepest)
 		deepest = depth;
 	all_reads += garbage.reads;
-	if (is_real)
-		check_marks(&near);
-	free(near.marked);
+	if (is_real && near.noted)
+		check_noted(&near);
+	free(noted.runs);
 	free(walk.frames);
 	for (uint32_t index = 0; index < garbage.count; index++)
 		free(garbage.slices[index].data);
@@ -289,6 +296,7 @@ static void take_table(const char *path, uint64_t bias)
 	check(ptap_check_table(table, header.table_size) == PTAP_TABLE_SOUND, "a damaged table");
 	*mapping = (struct ptap_mapping){ .start = header.text_start + bias, .end = header.text_end + bias, .bias = bias,
 					  .table = table, .table_size = header.table_size };
+	needed |= ptap_registers_needed(table);
 	check(!mapping_count || mapping[-1].end <= mapping->start, "tables that overlap");
 	mapping_count++;
 }
