@@ -88,7 +88,7 @@ def command(
         from ptap.kernel_module.report import CaptureReport, is_capture
 
         if is_capture(core):
-            capture = CaptureReport(core, vmlinux, sysroot)
+            capture = CaptureReport(core, vmlinux, sysroot, arguments=arguments == "all")
             stream = open_output(output)
             try:
                 capture.write(_report(form, stream, source, verbose, times=True))

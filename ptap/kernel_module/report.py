@@ -9,7 +9,7 @@ from ptap.account import Account
 from ptap.report.output import Report
 from relay_reader.capture import RecordsLost, Sample
 from relay_reader.module_capture import MAGIC, ModuleCapture
-from relay_reader.record_layout import HitFlag
+from relay_reader.record_layout import HitFlag, Slices
 from unwind.capture_images import REMEDY, CaptureImages
 from unwind.module import ModuleCatalog
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
@@ -27,10 +27,11 @@ def is_capture(path: str) -> bool:
 class CaptureReport:
     """The traces of one capture file. Raises ModuleCaptureError and OSError."""
 
-    def __init__(self, path: str | Path, vmlinux: str | None, sysroot: str = "/") -> None:
+    def __init__(self, path: str | Path, vmlinux: str | None, sysroot: str = "/", *, arguments: bool = True) -> None:
         """`vmlinux` is the traced kernel's; None for the one that the session was built with.
 
-        Files of processes that the session does not name are looked for under `sysroot`.
+        Files of processes that the session does not name are looked for under `sysroot`. With `arguments` functions
+        of programs show theirs, as far as what was recorded of the stacks tells.
         """
         self._capture = ModuleCapture(Path(path))
         self.account = Account()
@@ -39,7 +40,8 @@ class CaptureReport:
         files = {bytes.fromhex(build_id): entry["path"] for build_id, entry in description.get("files", {}).items()}
         images = CaptureImages(files, self._capture.spaces.images, (kernel,), sysroot)
         catalog = ModuleCatalog(images.open, REMEDY)
-        self._builder = TraceBuilder(_MAXIMUM_DEPTH, ArgumentFrames.NONE, catalog=catalog, memory_remedy=_MEMORY_REMEDY)
+        shown = _arguments_of(description.get("slices"), arguments)
+        self._builder = TraceBuilder(_MAXIMUM_DEPTH, shown, catalog=catalog, memory_remedy=_MEMORY_REMEDY)
         build_id = description["build_id"]
         self._builder.use_vmlinux(
             kernel,
@@ -74,3 +76,10 @@ class CaptureReport:
         self.account.traces += 1
         if trace.stop is not StopReason.END_OF_STACK:
             self.account.cut_short[trace.stop] += 1
+
+
+def _arguments_of(slices: str | None, wanted: bool) -> ArgumentFrames:
+    """Whose arguments are read: all frames' where the session has recorded frames for them."""
+    if not wanted:
+        return ArgumentFrames.NONE
+    return ArgumentFrames.ALL if slices == Slices.FRAMES.name else ArgumentFrames.PROBED

@@ -58,6 +58,7 @@ def write_session(
         "system_map": str(Path(system_map).absolute()) if system_map else None,
         "probes": [_probe_description(place) for place in places],
         "files": write_tables([*programs, *_probed_files(places)], vmlinux, folder),
+        "slices": options.slices.name,
         "messages": [{"what": what, "bytes": len(content)} for what, content in told],
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
