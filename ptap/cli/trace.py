@@ -65,7 +65,7 @@ _INTERRUPTED = 130
 )
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "perf", "ptrace"]),
+    type=click.Choice(["auto", "module", "perf", "ptrace"]),
     default="auto",
     show_default=True,
     help="How hits are captured; auto takes the first that works here (see `ptap doctor`).",
@@ -105,7 +105,8 @@ def command(
       process("PATH").statement("NAME@FILE:LINE")
       process("PATH").statement(0xADDRESS)
       process.function("NAME")                  PATH is the command itself
-      kernel.trace("GROUP:NAME")                a tracepoint of the kernel (perf events)
+      kernel.function("NAME")                   also .return; a kernel module, or perf events
+    kernel.trace("GROUP:NAME")                a tracepoint of the kernel (perf events)
       timer.profile(HZ)                         whatever runs, HZ times a second (perf events)
     NAME and FILE take the wildcards * ? [...]. PATH is a program, or a library such as libc.so.6.
 
@@ -114,13 +115,14 @@ def command(
       ptap --backtrace 'process("./prog").function("work")' -- ./prog --its-options
       ptap trace 'process("./prog").statement("main@prog.c:12")' -p 1234
       ptap --backtrace 'process("libc.so.6").function("qsort").return' -- ./prog
+      ptap --backtrace 'kernel.function("vfs_read")' -- cat /etc/passwd
     """
     _check_words(target, probes, pids)
     if user_stack is None:
         user_stack = _MAXIMUM_USER_STACK if backtrace else _STACK_WITHOUT_BACKTRACE
     with told_to_the_user():
         from ptap.backend.live_capture import Target
-        from ptap.probe.point import parse_probe_point
+        from ptap.trace_point import parse_trace_point
         from ptap.trace_session import TraceOptions, TraceSession
         from unwind.trace_builder import ArgumentFrames
 
@@ -133,7 +135,7 @@ def command(
             user_stack=user_stack,
         )
         session = TraceSession(
-            [parse_probe_point(text) for text in dict.fromkeys(probes)],
+            [parse_trace_point(text, backend) for text in dict.fromkeys(probes)],
             Target(target or (), pids),
             options,
             lambda text, detail: _say(text) if verbose or not detail else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cfi_tables.layout import StopReason
 from ptap.account import Account
@@ -11,6 +12,7 @@ from relay_reader.capture import RecordsLost, Sample
 from relay_reader.module_capture import MAGIC, ModuleCapture
 from relay_reader.record_layout import HitFlag, Slices
 from unwind.capture_images import REMEDY, CaptureImages
+from unwind.kernel.kernel_walk import KernelModuleFile
 from unwind.module import ModuleCatalog
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
@@ -38,7 +40,9 @@ class CaptureReport:
         description = self._capture.description
         kernel = str(Path(vmlinux or description["vmlinux"]).absolute())
         files = {bytes.fromhex(build_id): entry["path"] for build_id, entry in description.get("files", {}).items()}
-        images = CaptureImages(files, self._capture.spaces.images, (kernel,), sysroot)
+        modules = [_module_file(module) for module in description.get("modules", ())]
+        kernels = (kernel, *(module.path for module in modules))
+        images = CaptureImages(files, self._capture.spaces.images, kernels, sysroot)
         catalog = ModuleCatalog(images.open, REMEDY)
         shown = _arguments_of(description.get("slices"), arguments)
         self._builder = TraceBuilder(_MAXIMUM_DEPTH, shown, catalog=catalog, memory_remedy=_MEMORY_REMEDY)
@@ -47,6 +51,7 @@ class CaptureReport:
             kernel,
             bytes.fromhex(build_id) if build_id else None,
             description["system_map"],
+            modules,
         )
 
     def write(self, report: Report) -> None:
@@ -60,6 +65,9 @@ class CaptureReport:
             else:
                 self._builder.apply(event)
         self.account.problems += [module.problem for module in self._builder.catalog.opened() if module.problem]
+        for module in self._capture.description.get("modules", ()):
+            if module["problem"]:
+                self.account.problems.append(f"stacks end at module {module['name']}: {module['problem']}")
         missed = sum(each.missed for each in self._capture.accounts)
         if missed:
             self.account.problems.append(
@@ -83,3 +91,12 @@ def _arguments_of(slices: str | None, wanted: bool) -> ArgumentFrames:
     if not wanted:
         return ArgumentFrames.NONE
     return ArgumentFrames.ALL if slices == Slices.FRAMES.name else ArgumentFrames.PROBED
+
+
+def _module_file(described: dict[str, Any]) -> KernelModuleFile:
+    """A module of the session's description."""
+    build_id = described["build_id"]
+    sections = tuple((int(each["start"]), int(each["end"])) for each in described["sections"])
+    return KernelModuleFile(
+        described["name"], described["file"], bytes.fromhex(build_id) if build_id else None, sections
+    )

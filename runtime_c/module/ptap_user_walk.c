@@ -52,6 +52,7 @@ static void walk_frames(struct ptap_user_walk *walk, const struct ptap_space *sp
 		.read = ptap_user_read,
 		.context = &walk->memory,
 		.near = &walk->memory.near,
+		.reach = ptap_user_reach,
 	};
 	struct ptap_walk frames = {
 		.mappings = space ? space->mappings : NULL,
