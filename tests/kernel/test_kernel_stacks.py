@@ -98,9 +98,9 @@ def test_the_report_command(booted):
     traces = [json.loads(line) for line in done.stdout.splitlines()]
     assert {trace["probe"] for trace in traces} == {'kernel.function("vfs_read")'}
     for trace in traces:
-        kernel = [frame["function"] for frame in trace["frames"]]
+        kernel = [frame["function"] for frame in trace["frames"] if frame["space"] == "kernel"]
         assert kernel[0] == "vfs_read" and kernel[-1].startswith("entry_SYSCALL_64")
-        assert {frame["space"] for frame in trace["frames"]} == {"kernel"} and trace["stop"] == "end_of_stack"
+        assert {frame["space"] for frame in trace["frames"][: len(kernel)]} == {"kernel"}, "the user's come behind"
     assert f"{len(traces)} hits" in done.stderr and " 0 records lost" in done.stderr
 
 
@@ -124,7 +124,7 @@ def test_functions_and_lines(booted):
     pcs, named = [], []
     for trace in wanted:
         physical: list[list[tuple[str | None, int | None]]] = [[]]
-        for frame in trace.frames:
+        for frame in (each for each in trace.frames if each.space == "kernel"):
             physical[-1].append((frame.function, frame.line))
             if not frame.inlined:
                 pcs.append((frame.address - slide - (len(physical) > 1)) % (1 << 64))
