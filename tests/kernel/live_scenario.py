@@ -133,7 +133,7 @@ def signalled(name, how, *words):
 
 def interrupt_attached(name):
     """Ctrl-C to a run that traces a process which goes on."""
-    reader = subprocess.Popen([READER, "100000", "20"], start_new_session=True)
+    reader = subprocess.Popen([READER, "100000", "700"], start_new_session=True)
     try:
         words = ("--backend", "module", ENTRY, "-p", str(reader.pid))
         seen = signalled(name, lambda run: os.kill(run.pid, signal.SIGINT), *words)
@@ -167,7 +167,7 @@ def main():
     seen["module"] = traced("module", "--backend", "module", *READS, "--", READER, "2")
     seen["perf"] = traced("perf", "--backend", "perf", *READS, "--", READER, "2")
     seen["interrupted"] = interrupt_attached("interrupted")
-    slow = ("--backend", "module", ENTRY, "--", READER, "100000", "20")
+    slow = ("--backend", "module", ENTRY, "--", READER, "100000", "700")
     seen["command killed"] = signalled("command_killed", kill_command, *slow)
     unwilling = 'kernel.function("kprobe_int3_handler")'
     seen["unwilling"] = traced("unwilling", "--backend", "module", ENTRY, unwilling, "--", READER, "1")

@@ -132,6 +132,9 @@ def leftover(files: Path = FILES) -> str | None:
     """What a run that was killed has left loaded, or a run that goes on has; None when nothing is."""
     if not files.exists():
         return None
-    if KernelModule.in_use():
+    used = KernelModule.in_use()
+    if used is None:
+        return f"the kernel module is loaded ({files}): root sees whether a run uses it"
+    if used:
         return f"the kernel module is loaded ({files}) and in use by a run"
     return f"the kernel module of a run that was killed is still loaded ({files}): the next run unloads it"

@@ -24,8 +24,12 @@ class KernelPlaces:
         return [event for point in points for event in self._events(point)]
 
     def _events(self, point: KernelPoint) -> list[KernelProbeEvent]:
+        if point.text.startswith("module"):
+            raise ProbeNotFound(
+                f"{point.text}: only the kernel module probes code of modules; `ptap doctor` tells what it needs"
+            )
         is_return = point.kind is ProbeKind.RETURN
-        plain = point.kind in (ProbeKind.CALL, ProbeKind.RETURN) and point.file is None
+        plain = point.kind in (ProbeKind.FUNCTION, ProbeKind.CALL, ProbeKind.RETURN) and point.file is None
         wild = bool(_WILDCARDS & set(point.function))
         if plain and not wild and self._names.count(point.function) == 1:
             return [KernelProbeEvent(point.text, point.function, 0, is_return)]
