@@ -5,12 +5,13 @@ BIN := .venv/bin
 KERNELS ?= 5.10 6.1 6.12 7.x
 export PYTHON
 
-.PHONY: help setup demo test kernel-test check bench bench-kernel generate clean
+.PHONY: help setup demo test kernel-test kernel-debug-test check bench bench-kernel generate clean
 
 help:
 	@echo "make demo    show live backtraces of the example programs"
 	@echo "make test    run the tests"
 	@echo "make kernel-test  run the kernel module in kernels of several releases, in QEMU"
+	@echo "make kernel-debug-test  the same in a kernel with KASAN and lockdep, which is built first; half an hour"
 	@echo "make check   formatting, lint, types, generated files, C warnings"
 	@echo "make bench   measure against perf, in one run"
 	@echo "make bench-kernel  count the instructions of a kernel probe's hit"
@@ -39,6 +40,12 @@ kernel-test: setup
 	@scripts/debian-packages gcc=gcc gcc-12=gcc-12 make=make strip=binutils qemu-system-x86_64=qemu-system-x86 \
 		busybox=busybox-static sparse=sparse libelf1 mke2fs=e2fsprogs
 	@PTAP_TEST_LARGE_DOWNLOADS=1 PTAP_TEST_KERNELS="$(KERNELS)" $(BIN)/python -m pytest tests/kernel
+
+# Not part of CI: the kernel is built of Debian's source, once, by one processor in a quarter of an hour.
+kernel-debug-test: setup
+	@scripts/debian-packages gcc=gcc gcc-12=gcc-12 make=make strip=binutils qemu-system-x86_64=qemu-system-x86 \
+		busybox=busybox-static linux-source-6.1 flex=flex bison=bison bc=bc libssl-dev libelf-dev xz=xz-utils
+	@PYTHONPATH=tests $(BIN)/python -m kernel.debug_page
 
 check: setup
 	@scripts/debian-packages gcc=gcc

@@ -132,11 +132,14 @@ def _pack(arguments: tuple[Any, ...], words: list[int], kept: list[Any]) -> str:
     """Append the words of `arguments`; `kept` holds what owns their memory. Returns their form."""
     forms = []
     for each in arguments:
-        if hasattr(each, "__array_interface__") and each.ndim:
-            if not each.flags.c_contiguous or each.ndim != 1:
+        if type(each) is int:
+            words.append(each)
+            forms.append("i")
+        elif hasattr(each, "dtype") and each.ndim:
+            interface = each.__array_interface__  # made anew each time, and the longest part of a short call
+            if interface["strides"] is not None or len(interface["shape"]) != 1:
                 raise TypeError("hot loops take flat, contiguous arrays")
-            interface = each.__array_interface__
-            words += (interface["data"][0], len(each))
+            words += (interface["data"][0], interface["shape"][0])
             forms.append(interface["typestr"][1:])
         elif isinstance(each, tuple):
             forms.append(f"({_pack(each, words, kept)})")

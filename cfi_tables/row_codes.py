@@ -160,23 +160,22 @@ def choose_codes(
     delta_bits = _delta_bits(class_counts, rows)
 
     # The symbols of a rule's code: its kept successors, and behind all of those an escape for each rule.
-    escaped = np.bincount(contexts[~kept], counts[~kept], minlength=rule_count).astype(np.int64)
-    symbol_group = np.concatenate([contexts[kept], np.flatnonzero(escaped)])
-    symbol_count = np.concatenate([counts[kept], escaped[escaped > 0]])
-    payload = np.concatenate(
-        [states[nexts[kept]] | (classes[kept] << 4), np.zeros(np.count_nonzero(escaped), np.int64)]
-    )
+    placed, others = np.flatnonzero(kept), np.flatnonzero(~kept)
+    outside = contexts[others]
+    escaped = np.bincount(outside, counts[others], minlength=rule_count).astype(np.int64)
+    escaping = np.flatnonzero(escaped)
+    symbol_group = np.concatenate([contexts[placed], escaping])
+    symbol_count = np.concatenate([counts[placed], escaped[escaping]])
+    payload = np.concatenate([states[nexts[placed]] | (classes[placed] << 4), np.zeros(len(escaping), np.int64)])
     words, codes, lengths = _codes_of_groups(
         use_compiled, symbol_group, symbol_count, payload, bits, records + RECORD_WORDS
     )
     pair_codes, pair_lengths = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    inside = int(np.count_nonzero(kept))
-    pair_codes[kept], pair_lengths[kept] = codes[:inside], lengths[:inside]
+    pair_codes[placed], pair_lengths[placed] = codes[: len(placed)], lengths[: len(placed)]
     escape_codes, escape_lengths = np.zeros(rule_count, dtype=np.int64), np.zeros(rule_count, dtype=np.int64)
-    escape_codes[escaped > 0], escape_lengths[escaped > 0] = codes[inside:], lengths[inside:]
-    outside = contexts[~kept]
-    pair_codes[~kept] = escape_codes[outside] | (nexts[~kept] << escape_lengths[outside])
-    pair_lengths[~kept] = escape_lengths[outside] + rule_bits
+    escape_codes[escaping], escape_lengths[escaping] = codes[len(placed) :], lengths[len(placed) :]
+    pair_codes[others] = escape_codes[outside] | (nexts[others] << escape_lengths[outside])
+    pair_lengths[others] = escape_lengths[outside] + rule_bits
 
     base = np.array([base for base, _ in TOKENS], dtype=np.int64)
     extra = np.array([extra for _, extra in TOKENS], dtype=np.int64)

@@ -214,11 +214,10 @@ def row_steps(
     bounds = [len(addresses) * part // count for part in range(count + 1)]
     ends = [min(last + BLOCK_ROWS, len(addresses)) for last in bounds[1:]]
     rows = list(zip(bounds[:-1], ends, strict=True))
-    parts_of_memory = [_PartMemory(memory, end - first) for first, end in rows]
     counted = run_parts(
         [
-            partial(_count_part, addresses[first:end], rules[first:end], base, gap, own, use_compiled)
-            for (first, end), own in zip(rows, parts_of_memory, strict=True)
+            partial(_count_part, addresses[first:end], rules[first:end], base, gap, memory, use_compiled)
+            for first, end in rows
         ],
         use_compiled,
     )
@@ -266,15 +265,16 @@ class _PartMemory:
 
 
 def _count_part(
-    addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, memory: _PartMemory, use_compiled: bool
+    addresses: NDArray[Any], rules: NDArray[Any], base: int, gap: int, memory: WorkMemory, use_compiled: bool
 ) -> _CountedPart:
+    own = _PartMemory(memory, len(addresses))  # made by the thread that counts: what it clears is in its cache
     last = np.array(_LAST_OF_TOKEN, dtype=np.int64)
     near = np.searchsorted(last, np.arange(_NEAR)).astype(np.int64)
     while True:
         count = run_hot(
-            count_steps, use_compiled, addresses, rules, base, gap, near, last, memory.slots, memory.keys,
-            memory.counts, memory.histogram, memory.steps,
+            count_steps, use_compiled, addresses, rules, base, gap, near, last, own.slots, own.keys, own.counts,
+            own.histogram, own.steps,
         )  # fmt: skip
         if count >= 0:
-            return _CountedPart(memory.steps, memory.keys[:count], memory.counts[:count], memory.histogram)
-        memory.make(4 * memory.room)
+            return _CountedPart(own.steps, own.keys[:count], own.counts[:count], own.histogram)
+        own.make(4 * own.room)

@@ -7,6 +7,7 @@ them all. Data comes from the columns of `frame_section`; it goes to `section_ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -78,8 +79,8 @@ def run_programs(entries: SectionEntries, use_compiled: bool, memory: WorkMemory
         count = max(1, min(worker_count(), len(entries.order) // _PART_FDES))
     orders = _shares(entries, count)
     for pool in (_POOL_AT_FIRST, _POOL):
-        parts = [_Part(entries, order, pool, memory) for order in orders]
-        done = run_parts([partial(part.run, use_compiled) for part in parts], use_compiled)
+        tasks = [partial(_run_part, entries, order, pool, memory, use_compiled) for order in orders]
+        parts, done = zip(*run_parts(tasks, use_compiled), strict=True)
         if sum(int(rows.words[0]) for rows in done) < pool and sum(int(rows.expressions[0]) for rows in done) < pool:
             break
     return done[0] if count == 1 else _join(entries, parts[0], done, use_compiled)
@@ -149,7 +150,15 @@ class _Part:
         )  # fmt: skip
 
 
-def _join(entries: SectionEntries, into: _Part, parts: list[ProgramRows], use_compiled: bool) -> ProgramRows:
+def _run_part(
+    entries: SectionEntries, order: _Integers, pool: int, memory: WorkMemory, use_compiled: bool
+) -> tuple[_Part, ProgramRows]:
+    """A part and its rows. Its arrays are made here, by the thread that fills them: what it clears is in its cache."""
+    part = _Part(entries, order, pool, memory)
+    return part, part.run(use_compiled)
+
+
+def _join(entries: SectionEntries, into: _Part, parts: Sequence[ProgramRows], use_compiled: bool) -> ProgramRows:
     """The parts put behind one another in the arrays of the first, with the ids of its pools."""
     first = parts[0]
     count = len(first.addresses)

@@ -18,7 +18,7 @@ from cfi_tables import layout, rule_pool
 from cfi_tables.hot_loop import compiled_pays, run_hot
 from cfi_tables.pooled_rules import PooledRules
 from cfi_tables.row_codes import RowCodes, choose_codes
-from cfi_tables.row_steps import RowSteps, row_steps
+from cfi_tables.row_steps import RowPart, RowSteps, row_steps
 from cfi_tables.rows import encode_rows
 from cfi_tables.rule_record import INVALID, OVERFLOW, EncodedRules, Rule, encode_rules
 from cfi_tables.table_check import TableError
@@ -140,29 +140,43 @@ def _encode_rows(
     block_bytes = min(max(block_bytes, layout.MINIMUM_BLOCK_BYTES), layout.MAXIMUM_BLOCK_BYTES)
     # What is left free in a block is less than the next row takes, or the block has as many rows as it may.
     room = 8 * block_bytes - codes.rule_bits - codes.longest
-    places = []
-    for part in steps.parts:
-        rows_of_part = part.last - part.first
-        most = 2 + codes.bits // max(room, 1) + rows_of_part // layout.BLOCK_ROWS
-        most = min(most, rows_of_part)
-        out = memory.take(most * block_bytes + layout.BLOCK_SPARE_BYTES, np.uint8)
-        places.append((out, memory.take(most, np.int64, cleared=False)))
-    counts = run_parts(
+    parts = run_parts(
         [
-            partial(
-                run_hot, encode_rows, use_compiled, rows.relative[part.first : part.end],
-                rows.rules[part.first : part.end], part.steps, part.last - part.first, base, numbers,
-                codes.pair_words[part.pairs], codes.token_words, codes.token_base, codes.rule_bits,
-                block_bytes, out, index,
-            )
-            for part, (out, index) in zip(steps.parts, places, strict=True)
+            partial(_encode_part, rows, part, base, numbers, codes, block_bytes, room, use_compiled, memory)
+            for part in steps.parts
         ],
         use_compiled,
-    )  # fmt: skip
-    blocks = [out[: count * block_bytes] for count, (out, _) in zip(counts, places, strict=True)]
-    indices = [index[:count] for count, (_, index) in zip(counts, places, strict=True)]
+    )
+    blocks, indices = zip(*parts, strict=True)
     spare = np.zeros(layout.BLOCK_SPARE_BYTES, dtype=np.uint8)
     return block_bytes, np.concatenate([*blocks, spare]), np.concatenate(indices).astype(np.uint32)
+
+
+def _encode_part(
+    rows: Rows,
+    part: RowPart,
+    base: int,
+    numbers: NDArray[np.int64],
+    codes: RowCodes,
+    block_bytes: int,
+    room: int,
+    use_compiled: bool,
+    memory: WorkMemory,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """(blocks, index) of a part; in each block but the last, or one with as many rows as it may, `room` bits are used.
+
+    The blocks are cleared by the thread that fills them, so that they are in its cache.
+    """
+    row_count = part.last - part.first
+    most = min(2 + codes.bits // max(room, 1) + row_count // layout.BLOCK_ROWS, row_count)
+    out = memory.take(most * block_bytes + layout.BLOCK_SPARE_BYTES, np.uint8)
+    index = memory.take(most, np.int64, cleared=False)
+    count = run_hot(
+        encode_rows, use_compiled, rows.relative[part.first : part.end], rows.rules[part.first : part.end],
+        part.steps, row_count, base, numbers, codes.pair_words[part.pairs], codes.token_words, codes.token_base,
+        codes.rule_bits, block_bytes, out, index,
+    )  # fmt: skip
+    return out[: count * block_bytes], index[:count]
 
 
 def _assemble(name: str, values: dict[str, Any], parts: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:

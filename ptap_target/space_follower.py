@@ -32,10 +32,11 @@ TableSource = Callable[[str], bytes | None]
 
 
 class SpaceFollower:
-    """Tells of processes; a context manager that closes the module's file. `write` takes records for the capture."""
+    """Tells of processes. `write` takes records for the capture."""
 
     def __init__(self, table_of: TableSource, write: Callable[[bytes], object]) -> None:
-        self._control = os.open(FILES / "control", os.O_WRONLY | os.O_CLOEXEC)
+        self._control: int | None = None
+        """The module's file, once there is something to tell."""
         self._table_of = table_of
         self._write = write
         self._generation = 0
@@ -50,7 +51,9 @@ class SpaceFollower:
 
     def close(self) -> None:
         """Close the module's file."""
-        os.close(self._control)
+        if self._control is not None:
+            os.close(self._control)
+            self._control = None
 
     def watch(self, records: bytes) -> None:
         """Look at the processes that `records`, which were just read, say are not known."""
@@ -88,6 +91,8 @@ class SpaceFollower:
     def _send(self, message: bytes) -> int | None:
         """The error number when the module refuses."""
         try:
+            if self._control is None:
+                self._control = os.open(FILES / "control", os.O_WRONLY | os.O_CLOEXEC)
             os.write(self._control, message)
         except OSError as error:
             return error.errno or errno.EIO

@@ -7,6 +7,7 @@ from the files of the running module. What is damaged is an error; what was drop
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from relay_reader import record_layout as layout
-from relay_reader.capture import Event, KernelStack, RecordsLost, Sample, StackSlice, ThreadNamed
+from relay_reader.capture import Event, KernelSectionPlaced, KernelStack, RecordsLost, Sample, StackSlice, ThreadNamed
 from relay_reader.told_spaces import ToldSpaces
 from relay_reader.user_stack import UserStackError, read_user_stack
 
@@ -56,6 +57,8 @@ class RecordStream:
         head = self._head(memoryview(record), 0)
         if head["kind"] == layout.RECORD_KIND_HIT:
             yield from self._told(*self._hit(head, memoryview(record)[layout.HIT_SIZE :], 0))
+        elif head["kind"] == layout.RECORD_KIND_MODULE_SECTION:
+            yield _section(head)
         elif head["kind"] == layout.RECORD_KIND_FINISHED:
             self._finish(head)
             yield from self._lost(self.accounts[-1].cpu, self.accounts[-1].dropped, int(head["time_ns"]))
@@ -151,6 +154,7 @@ class ModuleCapture(RecordStream):
         self.description: dict[str, Any] = json.loads(content[len(MAGIC) : end])
         """The session's."""
         self._samples: list[tuple[int, str, int, Sample]] = []
+        self._sections: list[KernelSectionPlaced] = []
         self._read(memoryview(content)[end + 1 :])
 
     def _read(self, records: memoryview) -> None:
@@ -160,6 +164,8 @@ class ModuleCapture(RecordStream):
             length = int(head["length"])
             if head["kind"] == layout.RECORD_KIND_HIT:
                 self._samples.append(self._hit(head, records[at + layout.HIT_SIZE : at + length], at))
+            elif head["kind"] == layout.RECORD_KIND_MODULE_SECTION:
+                self._sections.append(_section(head))
             elif head["kind"] == layout.RECORD_KIND_FINISHED:
                 self._finish(head)
             elif head["kind"] == layout.RECORD_KIND_SPACE:
@@ -169,10 +175,17 @@ class ModuleCapture(RecordStream):
     def events(self) -> Iterator[Event]:
         """Every hit in time order; names of threads and losses come before the hit that tells of them."""
         self._dropped, self._names = {}, {}
+        sections = deque(sorted(self._sections, key=lambda each: each.time_ns))
         for each in sorted(self._samples, key=lambda each: (each[3].time_ns, each[2])):
+            while sections and sections[0].time_ns <= each[3].time_ns:
+                yield sections.popleft()
             yield from self._told(*each)
         for account in self.accounts:
             yield from self._lost(account.cpu, account.dropped, 0)
+
+
+def _section(head: Any) -> KernelSectionPlaced:
+    return KernelSectionPlaced(*(int(head[name]) for name in ("time_ns", "probe", "tid", "stop_detail")))
 
 
 def _words(content: memoryview) -> tuple[int, ...]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from cfi_tables.layout import StopReason
-from relay_reader.capture import Event, Sample
+from relay_reader.capture import Event, KernelSectionPlaced, Sample
 from unwind.address_space import AddressSpaces
 from unwind.arguments.argument_reader import arguments_of
 from unwind.arguments.frame_state import FrameState
@@ -25,7 +25,7 @@ from unwind.frame_states import FrameStates
 from unwind.jit_names import JitNames
 from unwind.kallsyms import Kallsyms
 from unwind.kernel.kernel_chain import KernelChain
-from unwind.kernel.kernel_walk import KernelWalker
+from unwind.kernel.kernel_walk import KernelModuleFile, KernelWalker
 from unwind.late_mapping import executable_mapping
 from unwind.module import Module, ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
@@ -90,13 +90,26 @@ class TraceBuilder:
         self._memory: dict[int, ModuleMemory] = {}
 
     def apply(self, event: Event) -> None:
-        """Follow a mapping, fork, exec, exit or name event."""
+        """Follow a mapping, fork, exec, exit or name event, or code of the kernel that comes or goes."""
+        if isinstance(event, KernelSectionPlaced):
+            if self._kernel is not None:
+                self._kernel.place(event)
+            return
         self.spaces.apply(event)
 
-    def use_vmlinux(self, path: str, build_id: bytes | None, system_map: str | None = None) -> None:
-        """Walk and name the kernel's stacks that were recorded by this vmlinux; `system_map` names what it does not."""
+    def use_vmlinux(
+        self,
+        path: str,
+        build_id: bytes | None,
+        system_map: str | None = None,
+        modules: Sequence[KernelModuleFile] = (),
+    ) -> None:
+        """Walk and name the kernel's stacks that were recorded by this vmlinux and the files of these modules.
+
+        `system_map` names what vmlinux does not.
+        """
         self._system_map = Kallsyms.open(system_map) if system_map else None
-        self._kernel = KernelWalker(path, build_id, self.catalog, self._max_depth)
+        self._kernel = KernelWalker(path, build_id, self.catalog, self._max_depth, modules)
 
     def build(self, sample: Sample, hit: Hit | None) -> Trace:
         """The trace of `sample`; `hit` is the probe it belongs to, None for a sampling event."""
@@ -131,10 +144,12 @@ class TraceBuilder:
     def _kernel_trace(self, sample: Sample, stack: WalkedStack, hit: Hit | None) -> Trace:
         """The trace of a sample whose kernel stack was recorded, and the user's where there is one."""
         frames = []
+        assert self._kernel is not None
         for frame in stack.frames:
+            module = self._kernel.module_name(frame)
             for trace_frame, _ in self._calls(frame, self._names(frame, None)):
-                trace_frame.space, trace_frame.module, trace_frame.signal = "kernel", "[kernel]", False
-                if trace_frame.function is None and self._system_map is not None:
+                trace_frame.space, trace_frame.module, trace_frame.signal = "kernel", module or "[kernel]", False
+                if trace_frame.function is None and self._system_map is not None and module is None:
                     symbol = self._system_map.find(frame.lookup_address)
                     if symbol is not None:
                         trace_frame.function = symbol.name

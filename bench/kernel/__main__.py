@@ -3,8 +3,8 @@
 `python -m bench.kernel [RELEASE]` boots one kernel of the lab (tests/kernel) and prints what a probe on vfs_read adds
 to a read, by the number of frames that are walked: with addresses only, with the slices that the walk afterwards
 needs, and with every address looked up anew ("cold": nothing is remembered from hit to hit). A probe that does
-nothing, and those in which the kernel's own unwinder walks, are measured beside it. Differences of these are what a
-part costs.
+nothing, and those in which the kernel's own unwinder walks, are measured beside it; and what the user's frames add, by
+the depth of the program's calls. Differences of these are what a part costs.
 """
 
 from __future__ import annotations
@@ -31,20 +31,23 @@ from relay_reader.record_layout import Slices  # noqa: E402
 
 _COUNT = 1000
 _FRAMES = (1, 2, 3, 4)
-"""All that a read has is four, the last one the entry code's."""
+"""All that a read has are four, the last one the entry code's."""
+_DEPTHS = (0, 8, 16, 24)
+"""Calls of the program around its read."""
 _COUNTED = ("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off")
 
 
 def _sessions() -> Iterator[tuple[str, int, RecordOptions]]:
     """(what is measured, frames, the options of its session)."""
     for frames in _FRAMES:
-        yield "addresses", frames, RecordOptions(maximum_frames=frames, slices=Slices.NONE)
-        yield "slices", frames, RecordOptions(maximum_frames=frames)
-        yield "cold", frames, RecordOptions(maximum_frames=frames, slices=Slices.NONE, forget=True)
+        yield "addresses", frames, RecordOptions(maximum_frames=frames, slices=Slices.NONE, user=False)
+        yield "slices", frames, RecordOptions(maximum_frames=frames, user=False)
+        cold = RecordOptions(maximum_frames=frames, slices=Slices.NONE, forget=True, user=False)
+        yield "cold", frames, cold
 
 
 def _measure(release: str, folder: Path) -> dict[tuple[str, int], float]:
-    """(what is measured, frames) -> instructions a read; with ("none", 0) and those of the peers."""
+    """(what is measured, frames or calls) -> instructions a read; with ("none", 0) and those of the peers."""
     image, headers = open_image(debug_vmlinux(release)), kernel_headers(release)
     points = [parse_kernel_point('kernel.function("vfs_read")')]
     sessions = folder / "sessions"
@@ -53,20 +56,33 @@ def _measure(release: str, folder: Path) -> dict[tuple[str, int], float]:
     build_peer(headers, folder / "peer.ko")
     program = folder / "timed_reads"
     source = Path(__file__).with_name("timed_reads.c")
-    subprocess.run(["gcc", "-O2", "-static", "-o", str(program), str(source)], check=True)
-    script = f"./timed_reads {_COUNT} > /results/none-0\n"
+    flags = ["-O2", "-static", "-fomit-frame-pointer", "-Wl,--build-id"]
+    subprocess.run(["gcc", *flags, "-o", str(program), str(source)], check=True)
+    write_session(headers, image, points, RecordOptions(), folder / "user", None, [str(program)])
+    files = {"sessions": sessions, "user": folder / "user", "timed_reads": program, "peer.ko": folder / "peer.ko"}
+    script = _script([f"{what}-{frames}" for what, frames, _ in _sessions()])
+    run = run_guest(kernel_package(release), files, script, folder, processors=1, options=_COUNTED)
+    print(f"module: {os.stat(folder / 'user' / 'ptap_kernel.ko').st_size} bytes")
+    found = {}
+    for path in run.results.glob("*=*"):
+        what, count = path.name.split("=")
+        found[what, int(count)] = float(path.read_text())
+    return found
+
+
+def _script(sessions: list[str]) -> str:
+    """What the guest runs: each result is a file WHAT=COUNT."""
+    script = f"./timed_reads {_COUNT} > /results/none=0\n"
     for what, arguments in PEERS.items():
         for frames in _FRAMES:
             script += f"insmod ./peer.ko {arguments} room={frames}\n"
-            script += f"./timed_reads {_COUNT} > /results/{what}-{frames}\nrmmod peer_module\n"
-    script += "for each in sessions/*; do name=$(basename $each); python3 $each/run.pyz $each -o /results/capture -- "
-    script += f"./timed_reads {_COUNT} > /results/$name; done\n"
-    files = {"sessions": sessions, "timed_reads": program, "peer.ko": folder / "peer.ko"}
-    run = run_guest(kernel_package(release), files, script, folder, processors=1, options=_COUNTED)
-    names = [("none", 0), *((what, frames) for what, frames, _ in _sessions())]
-    names += [(what, frames) for what in PEERS for frames in _FRAMES]
-    print(f"module {os.stat(sessions / 'cold-1' / 'ptap_kernel.ko').st_size} bytes")
-    return {(what, frames): float((run.results / f"{what}-{frames}").read_text()) for what, frames in names}
+            script += f"./timed_reads {_COUNT} > /results/{what}={frames}\nrmmod peer_module\n"
+    runner = "python3 {0}/run.pyz {0} -o /results/capture -- ./timed_reads {1} > /results/{2}\n"
+    for name in sessions:
+        script += runner.format(f"sessions/{name}", _COUNT, name.replace("-", "="))
+    for depth in _DEPTHS:
+        script += runner.format("user", f"{_COUNT} {depth}", f"user={depth}")
+    return script
 
 
 def main() -> None:
@@ -77,12 +93,14 @@ def main() -> None:
     bare = found.pop(("none", 0))
     print(
         f"kernel {kernel_package(release).build}: a read without a probe takes {bare:.0f} instructions; "
-        f"with one more, by frames ({', '.join(map(str, _FRAMES))}):"
+        f"with one more, by the frames that are walked, of which there are {len(_FRAMES)} "
+        "(user: by the program's calls):"
     )
     for what in dict.fromkeys(name for name, _ in found):
-        costs = [found[what, frames] - bare for frames in _FRAMES]
-        per_frame = (costs[-1] - costs[0]) / (_FRAMES[-1] - _FRAMES[0])
-        print(f"  {what:18}  {'  '.join(f'{cost:6.0f}' for cost in costs)}   {per_frame:6.0f} a frame")
+        costs = [(count, found[what, count] - bare) for name, count in sorted(found) if name == what]
+        per_frame = (costs[-1][1] - costs[0][1]) / (costs[-1][0] - costs[0][0])
+        told = "  ".join(f"{count}: {cost:6.0f}" for count, cost in costs)
+        print(f"  {what:18}  {told}   {per_frame:6.0f} a frame")
 
 
 if __name__ == "__main__":

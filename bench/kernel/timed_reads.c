@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Ticks of the time stamp counter that a read of /dev/zero takes: under -icount, instructions. */
+/*
+ * Ticks of the time stamp counter that a read of /dev/zero takes, so many calls deep: under -icount, instructions.
+ *
+ * timed_reads [COUNT [DEPTH]]
+ */
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -7,23 +11,43 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
-int main(int argc, char **argv)
+static int count = 1000, file;
+
+static double measure(void)
 {
-	int count = argc > 1 ? atoi(argv[1]) : 1000, file = open("/dev/zero", O_RDONLY);
 	unsigned long long begin;
 	char buffer[8];
 
-	if (file < 0)
-		return 1;
 	for (int turn = 0; turn < 100; turn++) {
 		if (read(file, buffer, sizeof(buffer)) < 0)
-			return 1;
+			exit(1);
 	}
 	begin = __rdtsc();
 	for (int turn = 0; turn < count; turn++) {
 		if (read(file, buffer, sizeof(buffer)) < 0)
-			return 1;
+			exit(1);
 	}
-	printf("%.1f\n", (double)(__rdtsc() - begin) / count);
+	return (double)(__rdtsc() - begin) / count;
+}
+
+/* One frame a level, with room for variables and registers to be saved. */
+static __attribute__((noipa)) double descend(int depth)
+{
+	volatile double room[8] = { depth };
+	double taken = depth > 0 ? descend(depth - 1) : measure();
+
+	return taken + room[0] - depth;
+}
+
+int main(int argc, char **argv)
+{
+	count = argc > 1 ? atoi(argv[1]) : count;
+	file = open("/dev/zero", O_RDONLY);
+	if (file < 0)
+		return 1;
+	/* What traces us has to see our mappings first. */
+	if (argc > 2)
+		sleep(3);
+	printf("%.1f\n", descend(argc > 2 ? atoi(argv[2]) : 0));
 	return 0;
 }

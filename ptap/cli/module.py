@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ptap.cli.failure import told_to_the_user
+from ptap.cli.module_files import files_of, module_options
 
 
 @click.group("module", short_help="Make sessions of the kernel module.")
@@ -16,6 +17,7 @@ def command() -> None:
 @click.option("--kernel-headers", metavar="DIR", required=True, help="What modules for that kernel are built with.")
 @click.option("--vmlinux", metavar="FILE", required=True, help="That kernel with its symbols and CFI or ORC.")
 @click.option("--system-map", metavar="FILE", help="Its symbols, where FILE of --vmlinux has none.")
+@module_options
 @click.option("-o", "--output", metavar="DIR", required=True, help="Where to write it; made when it is not there.")
 @click.option(
     "--program",
@@ -39,6 +41,8 @@ def build(
     kernel_headers: str,
     vmlinux: str,
     system_map: str | None,
+    module_file: tuple[str, ...],
+    module_dir: tuple[str, ...],
     output: str,
     programs: tuple[str, ...],
     slices: str,
@@ -49,6 +53,16 @@ def build(
 
     DIR holds all that the traced machine needs, which needs Python, and neither a compiler nor debug files:
     `python3 DIR/run.pyz DIR -o CAPTURE -- CMD` there as root. `ptap report CAPTURE` here prints the traces.
+
+    \b
+    PROBEs:
+      kernel.function("NAME")              entries and inlined copies; also .call .inline .return
+      kernel.function("NAME@FILE:LINE")    of those that are declared there
+      kernel.statement("NAME@FILE:LINE"), kernel.statement(0xADDRESS)
+      module("M").function("NAME")         in a module, loaded or not; also .statement, .return and so on
+      kernel.trace("NAME")                 a tracepoint, also "GROUP:NAME"
+      timer.profile(HZ)                    whatever runs, HZ times a second on each processor
+    NAME and FILE take the wildcards * ? [...]. Stacks go through a module's code where its file is named or probed.
 
     \b
     Example:
@@ -72,6 +86,6 @@ def build(
             raise click.BadParameter(str(error), param_hint="--slices") from None
         options = RecordOptions(slices=kind, flat_bytes=size, oracle=oracle)
         image, folder = open_image(vmlinux), Path(output)
-        for place in write_session(Path(kernel_headers), image, points, options, folder, system_map, programs):
-            reached = place.symbol + (f"+{place.offset:#x}" if place.offset else "")
-            click.echo(f"{place.name}  {reached}")
+        modules = files_of(module_file, module_dir)
+        for place in write_session(Path(kernel_headers), image, points, options, folder, system_map, programs, modules):
+            click.echo(f"{place.name}  {place.reached}")

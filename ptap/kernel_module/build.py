@@ -79,7 +79,7 @@ def _source_files() -> dict[str, Path]:
     for part, target in (("module", ""), ("core", "core/")):
         folder = _SOURCES / part
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and (path.suffix in (".c", ".h") or path.name == "Kbuild"):
+            if path.is_file() and (path.suffix in (".c", ".h", ".S") or path.name == "Kbuild"):
                 found[target + str(path.relative_to(folder))] = path
     if not found:
         raise ModuleBuildError(
@@ -129,7 +129,7 @@ def _build(headers: Path, sources: dict[str, Path], compiler: str, folder: Path)
     if done.returncode:
         last = "\n  ".join((done.stdout + done.stderr).splitlines()[-_SHOWN_LINES:])
         raise ModuleBuildError(f"the kernel module does not build with {headers}:\n  {last}")
-    subprocess.run(["strip", "--strip-debug", str(folder / MODULE)], check=True)
+    subprocess.run(["strip", "--strip-debug", "--discard-all", str(folder / MODULE)], check=True)
 
 
 def _accepts(compiler: str, option: str) -> bool:

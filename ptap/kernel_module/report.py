@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cfi_tables.layout import StopReason
 from ptap.account import Account
@@ -11,6 +12,7 @@ from relay_reader.capture import RecordsLost, Sample
 from relay_reader.module_capture import MAGIC, ModuleCapture
 from relay_reader.record_layout import HitFlag
 from unwind.capture_images import REMEDY, CaptureImages
+from unwind.kernel.kernel_walk import KernelModuleFile
 from unwind.module import ModuleCatalog
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
@@ -45,6 +47,7 @@ class CaptureReport:
             kernel,
             bytes.fromhex(build_id) if build_id else None,
             description["system_map"],
+            [_module_file(module) for module in description.get("modules", ())],
         )
 
     def write(self, report: Report) -> None:
@@ -58,6 +61,9 @@ class CaptureReport:
             else:
                 self._builder.apply(event)
         self.account.problems += [module.problem for module in self._builder.catalog.opened() if module.problem]
+        for module in self._capture.description.get("modules", ()):
+            if module["problem"]:
+                self.account.problems.append(f"stacks end at module {module['name']}: {module['problem']}")
         missed = sum(each.missed for each in self._capture.accounts)
         if missed:
             self.account.problems.append(
@@ -74,3 +80,12 @@ class CaptureReport:
         self.account.traces += 1
         if trace.stop is not StopReason.END_OF_STACK:
             self.account.cut_short[trace.stop] += 1
+
+
+def _module_file(described: dict[str, Any]) -> KernelModuleFile:
+    """A module of the session's description."""
+    build_id = described["build_id"]
+    sections = tuple((int(each["start"]), int(each["end"])) for each in described["sections"])
+    return KernelModuleFile(
+        described["name"], described["file"], bytes.fromhex(build_id) if build_id else None, sections
+    )

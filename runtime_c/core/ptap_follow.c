@@ -43,16 +43,27 @@ static __attribute__((__noinline__)) void put_registers(struct ptap_frame *frame
 		frame->registers[number] = registers[number];
 }
 
-/* Whether the plan's words, from `low` on, are near, and the step would do no more than read them. */
-static inline int is_plain(const struct ptap_plan *plan, const struct ptap_near *near, const struct place *place,
-			   const uint64_t *registers, int64_t cfa, uint64_t low)
+/* Whether the step would do no more for the frame than read the plan's words, which are from `low` on. */
+static inline int is_plain(const struct ptap_plan *plan, const struct place *place, const uint64_t *registers, int64_t cfa,
+			   uint64_t low)
+{
+	return plan->is_simple && !(low & 7) && (place->known >> plan->cfa_register & 1) &&
+	       (cfa > place->previous_cfa || plan->is_signal) &&
+	       /* A register may have been popped already where the frame was interrupted. */
+	       !(place->exact && (int64_t)low < (int64_t)registers[PTAP_STACK_POINTER]);
+}
+
+static inline int is_near(const struct ptap_near *near, uint64_t low, uint32_t span)
 {
 	uint64_t from = low - near->start;
 
-	return plan->is_simple && from <= near->size && near->size - from >= plan->span && !(low & 7) &&
-	       (place->known >> plan->cfa_register & 1) && (cfa > place->previous_cfa || plan->is_signal) &&
-	       /* A register may have been popped already where the frame was interrupted. */
-	       !(place->exact && (int64_t)low < (int64_t)registers[PTAP_STACK_POINTER]);
+	return from <= near->size && near->size - from >= span;
+}
+
+static __attribute__((__noinline__)) int reach(const struct ptap_memory *memory, uint64_t low, uint32_t span)
+{
+	return memory->near && memory->reach && memory->reach(memory->context, low, span) &&
+	       is_near(memory->near, low, span);
 }
 
 const struct ptap_plan *ptap_follow(struct ptap_walk *walk, struct ptap_cursor *cursor)
@@ -81,7 +92,8 @@ const struct ptap_plan *ptap_follow(struct ptap_walk *walk, struct ptap_cursor *
 		}
 		cfa = (int64_t)(registers[plan->cfa_register] + (uint64_t)(int64_t)plan->cfa_offset);
 		low = (uint64_t)cfa + (uint64_t)(int64_t)plan->low;
-		if (frame == last || !is_plain(plan, near, &place, registers, cfa, low))
+		if (frame == last || !is_plain(plan, &place, registers, cfa, low) ||
+		    (!is_near(near, low, plan->span) && !reach(walk->memory, low, plan->span)))
 			break;
 		words = (const volatile void *)(near->content + (low - near->start));
 		return_address = words[plan->return_word];

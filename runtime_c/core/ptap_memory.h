@@ -30,6 +30,8 @@ struct ptap_memory {
 	enum ptap_read (*read)(void *context, uint64_t address, uint32_t size, uint64_t *value);
 	void *context;
 	struct ptap_near *near; /* or null */
+	/* Make near what holds the `span` bytes from `low` on; 0 where that cannot be. Or null: it never can. */
+	int (*reach)(void *context, uint64_t low, uint32_t span);
 };
 
 /* As memory->read of 8 bytes: the most frequent ones without a call. */

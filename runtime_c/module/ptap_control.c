@@ -15,6 +15,7 @@
 #include <linux/uaccess.h>
 
 #include "ptap_control.h"
+#include "ptap_module.h"
 #include "ptap_probe.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
@@ -50,6 +51,10 @@ static int handle(const struct ptap_message_header *message, size_t size)
 		return ptap_session_add_trampoline(body, size);
 	case PTAP_MESSAGE_KIND_PROBE:
 		return ptap_probe_add(body, size);
+	case PTAP_MESSAGE_KIND_MODULE:
+		return ptap_module_add(body, size);
+	case PTAP_MESSAGE_KIND_PLACEMENT:
+		return ptap_module_place(body, size);
 	case PTAP_MESSAGE_KIND_START:
 		return ptap_session_start(body, size);
 	case PTAP_MESSAGE_KIND_STOP:
@@ -112,6 +117,7 @@ static int status_show(struct seq_file *file, void *unused)
 			seq_printf(file, "cpu %u hits %llu dropped %llu\n", number, READ_ONCE(cpu->hits),
 				   READ_ONCE(cpu->dropped));
 	}
+	ptap_module_show(file);
 	ptap_probe_show(file);
 	ptap_user_probe_show(file);
 	mutex_unlock(&ptap_session.lock);

@@ -13,6 +13,7 @@
 
 #include "ptap_check.h"
 #include "ptap_checksum.h"
+#include "ptap_module.h"
 #include "ptap_probe.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
@@ -86,7 +87,6 @@ static void insert_mapping(const struct ptap_mapping *mapping)
 	for (; index > 0 && ptap_session.mappings[index - 1].start > mapping->start; index--)
 		ptap_session.mappings[index] = ptap_session.mappings[index - 1];
 	ptap_session.mappings[index] = *mapping;
-	ptap_session.generation = ptap_next_generation();
 	ptap_session.needed |= ptap_registers_needed(mapping->table);
 }
 
@@ -235,6 +235,7 @@ void ptap_session_free(void)
 	ptap_session_stop();
 	free_cpus();
 	ptap_probe_free_all();
+	ptap_module_free_all();
 	ptap_user_probe_free_all();
 	ptap_space_free_all();
 	for (index = 0; index < ptap_session.mapping_count; index++)

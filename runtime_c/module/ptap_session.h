@@ -3,7 +3,7 @@
  * The one session of the module: what user space told it (tables, probes, how to record), and what each CPU works with.
  *
  * It is built up by messages, started once and stopped once. From start to stop nothing of it changes but what belongs
- * to the CPUs, so probes read it without a lock.
+ * to the CPUs and the list of code, which is replaced as a whole, so probes read it without a lock.
  */
 #ifndef PTAP_SESSION_H
 #define PTAP_SESSION_H
@@ -41,6 +41,7 @@ struct ptap_cpu {
 	struct ptap_user_walk user;
 };
 
+struct ptap_code;
 struct ptap_probe;
 
 struct ptap_session {
@@ -51,7 +52,7 @@ struct ptap_session {
 	u32 anchors; /* that agree on the slide */
 	struct ptap_mapping mappings[PTAP_MAXIMUM_TABLES];
 	u32 mapping_count;
-	u32 generation; /* of the mappings: another number when they change, so that no plan of theirs is used again */
+	struct ptap_code __rcu *code; /* what walks go by: these, and modules (ptap_module.h) */
 	u32 needed; /* the registers that walks through them need */
 	u64 trampoline; /* run-time address, 0 for none */
 	struct ptap_probe **probes;

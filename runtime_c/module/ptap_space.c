@@ -12,6 +12,7 @@
 #include <linux/string.h>
 
 #include "ptap_check.h"
+#include "ptap_checksum.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
 #include "ptap_space.h"
@@ -148,6 +149,10 @@ int ptap_space_add_table(const void *message, size_t size)
 	if (fault != PTAP_TABLE_SOUND) {
 		kvfree(table.content);
 		return ptap_refuse(-EBADMSG, "a damaged user table: fault %d", fault);
+	}
+	if (!ptap_checksum_holds(table.content, table.size)) {
+		kvfree(table.content);
+		return ptap_refuse(-EBADMSG, "a damaged user table: its checksum is another");
 	}
 	table.needed = ptap_registers_needed(table.content);
 	memmove(place + 1, place, (u8 *)(tables + table_count) - (u8 *)place);

@@ -80,3 +80,17 @@ enum ptap_read ptap_stack_read(void *context, uint64_t address, uint32_t size, u
 	return PTAP_READ_DONE;
 }
 NOKPROBE_SYMBOL(ptap_stack_read);
+
+int ptap_stack_reach(void *context, uint64_t low, uint32_t span)
+{
+	struct ptap_stack_words *words = context;
+	int readable = 1;
+
+	/* Of the task's stack all of it is there; of another one, what can be read. */
+	if (low - words->task_stack >= THREAD_SIZE)
+		raw_word(words, low, &readable);
+	if (readable)
+		ptap_stack_move(words, low);
+	return readable;
+}
+NOKPROBE_SYMBOL(ptap_stack_reach);

@@ -22,4 +22,7 @@ void ptap_stack_move(struct ptap_stack_words *words, u64 address);
 /* The ptap_memory of a walk; `context` is a struct ptap_stack_words, which notes what was read. */
 enum ptap_read ptap_stack_read(void *context, uint64_t address, uint32_t size, uint64_t *value);
 
+/* Its `reach`: of the task's stack, or of the one that the walk began on. */
+int ptap_stack_reach(void *context, uint64_t low, uint32_t span);
+
 #endif

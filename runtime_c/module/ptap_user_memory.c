@@ -12,6 +12,7 @@
 #include "ptap_user_memory.h"
 
 #define WINDOW_BYTES (8 * PTAP_USER_WINDOW_WORDS)
+#define WINDOW_ALIGNMENT 256
 #define NEAR_WORDS 2 /* a slice has a header of as many */
 
 /* Of a copy, every word is as the walk wants it; one of this value only takes a call more. */
@@ -36,32 +37,49 @@ static struct ptap_user_window *use_window(struct ptap_user_memory *memory, u32 
 
 	memory->latest = index;
 	memory->near.start = window->start;
-	memory->near.size = WINDOW_BYTES;
+	memory->near.size = window->size;
 	memory->near.content = (const u8 *)window->words;
 	return window;
 }
 NOKPROBE_SYMBOL(use_window);
 
-/* The window that holds `address`, which is copied when it was not; null when it cannot be, or there are too many. */
-static struct ptap_user_window *window_of(struct ptap_user_memory *memory, u64 address)
+/* Copy the window that begins at `start`; 0 when it cannot be. */
+static int copy_window(struct ptap_user_window *window, u64 start)
 {
-	u64 start = address & ~(u64)(WINDOW_BYTES - 1);
-	struct ptap_user_window *window;
-	u32 index;
+	u64 page_end = (start & PAGE_MASK) + PAGE_SIZE;
+	const void __user *from = (const void __user *)(unsigned long)start;
 
-	/* Walks go upwards: the newest ones first. */
-	for (index = memory->window_count; index--;) {
-		if (memory->windows[index].start == start)
-			return use_window(memory, index);
+	window->size = WINDOW_BYTES;
+	if (copy_from_user_nofault(window->words, from, window->size)) {
+		/* The next page may not be there. */
+		window->size = page_end - start;
+		if (window->size >= WINDOW_BYTES || copy_from_user_nofault(window->words, from, window->size))
+			return 0;
 	}
-	if (memory->window_count == PTAP_USER_WINDOWS)
-		return NULL;
-	window = &memory->windows[memory->window_count];
-	if (copy_from_user_nofault(window->words, (const void __user *)(unsigned long)start, WINDOW_BYTES))
-		return NULL;
-	ptap_return_replace_all(start, window->words, PTAP_USER_WINDOW_WORDS);
 	window->start = start;
 	memset(window->marked, 0, sizeof(window->marked));
+	ptap_return_replace_all(start, window->words, window->size / 8);
+	return 1;
+}
+NOKPROBE_SYMBOL(copy_window);
+
+/*
+ * The window that holds the `span` bytes from `address` on, which is copied when it was not; null when it cannot be, or
+ * there are too many. Walks go upwards, so it begins shortly before them, and the newest windows are looked at first.
+ */
+static struct ptap_user_window *window_of(struct ptap_user_memory *memory, u64 address, u32 span)
+{
+	u64 start = address & ~(u64)(WINDOW_ALIGNMENT - 1);
+	u32 index;
+
+	for (index = memory->window_count; index--;) {
+		const struct ptap_user_window *window = &memory->windows[index];
+
+		if (address - window->start < window->size && window->size - (address - window->start) >= span)
+			return use_window(memory, index);
+	}
+	if (memory->window_count == PTAP_USER_WINDOWS || !copy_window(&memory->windows[memory->window_count], start))
+		return NULL;
 	return use_window(memory, memory->window_count++);
 }
 NOKPROBE_SYMBOL(window_of);
@@ -70,10 +88,16 @@ static inline struct ptap_user_window *window_at(struct ptap_user_memory *memory
 {
 	struct ptap_user_window *window = &memory->windows[memory->latest];
 
-	if (likely(memory->window_count && address - window->start < WINDOW_BYTES))
+	if (likely(memory->window_count && address - window->start < window->size))
 		return window;
-	return window_of(memory, address);
+	return window_of(memory, address, sizeof(u64));
 }
+
+int ptap_user_reach(void *context, uint64_t low, uint32_t span)
+{
+	return window_of(context, low, span) != NULL;
+}
+NOKPROBE_SYMBOL(ptap_user_reach);
 
 /* The word at `address`, a multiple of 8. */
 static enum ptap_read read_word(struct ptap_user_memory *memory, u64 address, u64 *value)
@@ -150,7 +174,7 @@ static void gather_read(struct ptap_user_memory *memory, const struct ptap_run *
 
 		if (!window)
 			break;
-		count = (min(run->end, window->start + WINDOW_BYTES) - address) / 8;
+		count = (min(run->end, window->start + window->size) - address) / 8;
 		add_run(memory, address, window->words + (address - window->start) / 8, count);
 		address += 8 * count;
 	}

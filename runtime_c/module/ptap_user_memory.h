@@ -16,9 +16,10 @@
 #define PTAP_USER_WINDOWS 64
 #define PTAP_USER_RUNS 512
 
-/* A piece of memory, aligned to its size. */
+/* A piece of memory. */
 struct ptap_user_window {
-	u64 start;
+	u64 start; /* a multiple of 8 */
+	u64 size; /* bytes that could be copied: all, or up to the end of a page */
 	unsigned long marked[PTAP_USER_WINDOW_WORDS / BITS_PER_LONG]; /* bit n: word n is wanted */
 	u64 words[PTAP_USER_WINDOW_WORDS];
 };
@@ -49,6 +50,9 @@ void ptap_user_memory_begin(struct ptap_user_memory *memory);
 
 /* The ptap_memory of a walk; `context` is a struct ptap_user_memory. */
 enum ptap_read ptap_user_read(void *context, uint64_t address, uint32_t size, uint64_t *value);
+
+/* Its `reach`. */
+int ptap_user_reach(void *context, uint64_t low, uint32_t span);
 
 /* Mark the words of [start, end) that can be read. */
 void ptap_user_memory_mark(struct ptap_user_memory *memory, u64 start, u64 end);

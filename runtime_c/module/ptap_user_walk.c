@@ -52,6 +52,7 @@ static void walk_frames(struct ptap_user_walk *walk, const struct ptap_space *sp
 		.read = ptap_user_read,
 		.context = &walk->memory,
 		.near = &walk->memory.near,
+		.reach = ptap_user_reach,
 	};
 	struct ptap_walk frames = {
 		.mappings = space ? space->mappings : NULL,
@@ -62,7 +63,8 @@ static void walk_frames(struct ptap_user_walk *walk, const struct ptap_space *sp
 		.scratch = &walk->scratch,
 		.without_registers = 1,
 		.generation = space ? ptap_session_generation(space->number) : 0,
-		.unwanted = space ? ~space->needed : 0,
+		/* Frames are for arguments, which may lie in registers that no walk needs. */
+		.unwanted = space && ptap_session.slices != PTAP_SLICES_FRAMES ? ~space->needed : 0,
 	};
 
 	walk->scratch.remembered = &walk->remembered;

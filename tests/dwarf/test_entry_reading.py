@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from elftools.elf.elffile import ELFFile
 
 from cfi_tables.elf_image import ElfImage
 from unwind.dwarf import constants as C
+from unwind.dwarf.child_scan import child_offsets
+from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.debug_info import DebugInfo
 from unwind.dwarf.entry import Entry
 from unwind.dwarf.line_program import read_line_table
@@ -111,6 +114,19 @@ def test_parent_is_the_entry_that_lists_it(program: Path) -> None:
             fresh = unit.entry_at(child.offset)
             assert fresh.parent() == owner
     assert unit.root.parent() is None
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_the_scan_of_children_lists_them(program: Path, plain: bool) -> None:
+    info = DebugInfo(ElfImage.open(program))
+    for unit in info.units:
+        for owner in [each for each in entries(unit.root) if each.abbreviation.has_children][:: 1 if plain else 9]:
+            begin, end = owner.children_range()
+            assert child_offsets(unit, begin, end, plain) == [each.offset for each in owner.children()]
+        cut = copy(unit)
+        cut.end = unit.child_offsets(unit.root)[-1] + 1
+        with pytest.raises(DwarfError):
+            child_offsets(cut, unit.root.children_range()[0], cut.end, plain)
 
 
 def test_ranges_are_as_pyelftools_reads_them(program: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from kernel.debug_kernel import debug_kernel
 from kernel.guest import GuestRun, run_guest
 from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, kernel_package
 from kernel.load_boot import Loaded, boot_for_load
+from kernel.probe_kinds import write_kinds
+from kernel.probed_module import probed_module
 from kernel.user_sessions import built_workload, write_user_sessions
 from programs.debian_archive import NotInArchive
 
@@ -57,6 +60,8 @@ class Booted:
     places: list[KernelPlace]
     """Of the session `stacks`, by probe number."""
     module_size: int
+    kinds: list[KernelPlace]
+    """Of the session `kinds`, by probe number."""
     run: GuestRun
 
     @cached_property
@@ -91,7 +96,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         found = boot_for_load(package, headers, open_image(vmlinux), str(system_map) if system_map else None, folder)
     except NotInArchive as error:
         pytest.skip(str(error))
-    told = f"{found.package.build}, {len(found.damages)} damaged tables, {found.seen['cycles']['count']} loads"
+    told = f"booted: {found.package.build}, {len(found.damages)} damaged tables, {found.seen['cycles']['count']} loads"
     request.config.stash.setdefault(_BOOTED, []).append(told)
     return found
 
@@ -103,14 +108,20 @@ def booted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         found = _boot(request.param, tmp_path_factory.mktemp(f"kernel-{request.param}"))
     except NotInArchive as error:
         pytest.skip(str(error))
-    request.config.stash.setdefault(_BOOTED, []).append(f"{found.package.build}, {len(found.places)} probes")
+    request.config.stash.setdefault(_BOOTED, []).append(f"booted: {found.package.build}, {len(found.places)} probes")
     return found
 
 
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line for the end of the run: what a test has counted."""
+    return request.config.stash.setdefault(_BOOTED, []).append
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Name each kernel that was booted."""
+    """Name each kernel that was booted, and what was counted in it."""
     for line in config.stash.get(_BOOTED, []):
-        terminalreporter.write_line(f"booted: {line}")
+        terminalreporter.write_line(line)
 
 
 def _files(release: str) -> tuple[KernelPackage, Path, Path, Path | None]:
@@ -132,6 +143,8 @@ def _boot(release: str, folder: Path) -> Booted:
     reads = [parse_kernel_point('kernel.function("vfs_read")')]
     write_session(headers, image, reads, RecordOptions(), sessions / "reads", listed)
     write_session(headers, image, reads, RecordOptions(ring_bytes=1 << 18), sessions / "small", listed)
+    module = probed_module(headers, folder / "probed")
+    kinds = write_kinds(headers, image, module, sessions / "kinds", listed)
     workload = folder / "workload"
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(workload), str(_HERE / "workload.c")], check=True)
@@ -139,8 +152,10 @@ def _boot(release: str, folder: Path) -> Booted:
     files |= {"user_sessions": folder / "user_sessions", "guest_user.py": _HERE / "guest_user.py"}
     files["user_workload"] = built_workload(folder)
     write_user_sessions(headers, image, listed, files["user_workload"], files["user_sessions"])
-    script = "python3 guest_scenario.py /results && python3 guest_user.py /results\n"
+    files |= {"probed.ko": module, "kinds_scenario.py": _HERE / "kinds_scenario.py"}
+    scenarios = ("guest_scenario", "guest_user", "kinds_scenario")
+    script = " && ".join(f"python3 {name}.py /results" for name in scenarios) + "\n"
     run = run_guest(package, files, script, folder)
     assert run.status == 0, f"{run.output}\n{run.kernel_log[-4000:]}"
     size = os.stat(sessions / "stacks" / "ptap_kernel.ko").st_size
-    return Booted(release, package, vmlinux, system_map, places, size, run)
+    return Booted(release, package, vmlinux, system_map, places, size, kinds, run)

@@ -23,7 +23,6 @@ SOURCE = "linux-source-6.1"
 _ARCHIVE = Path("/usr/src") / f"{SOURCE}.tar.xz"
 _COMPILER = "gcc-12"
 _PATIENCE_S = 3000
-_MEMORY = "2G"
 
 
 def debug_kernel() -> tuple[KernelPackage, Path, Path]:
@@ -49,7 +48,6 @@ def debug_kernel() -> tuple[KernelPackage, Path, Path]:
         vmlinuz=tree / "arch/x86/boot/bzImage",
         modules=[],
         objtool=(str(tree / "tools/objtool/objtool"),),
-        memory=_MEMORY,
         patience=_PATIENCE_S,
     )
     return package, tree, tree / "vmlinux"

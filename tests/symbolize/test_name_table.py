@@ -37,9 +37,18 @@ def test_a_table_grows(plain: bool) -> None:
     numbers = table.number_of(names)
     assert np.array_equal(table.number_of(names[::-1]), numbers[::-1])
     assert [table.text(number) for number in numbers.tolist()] == names
-    assert table.beginning_with("1").tolist() == [
-        number for number, name in zip(numbers.tolist(), names, strict=True) if name.startswith("1")
-    ]
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_strings_that_are_referred_to_again(plain: bool) -> None:
+    names = [f"name{number}" for number in range(200)]
+    data = b"\0".join(name.encode() for name in [*names, ""])
+    begins = np.cumsum([0, *(len(name) + 1 for name in names)])[:-1].astype(np.int64)
+    chosen = np.tile(np.arange(200), 40)
+    table = NameTable(plain)
+    assert [table.text(number) for number in table.number_at(data, begins[chosen]).tolist()] == names * 40
+    other = b"another\0" + data
+    assert table.text(int(table.number_at(other, np.zeros(3, dtype=np.int64))[2])) == "another"
 
 
 def test_strings_that_are_no_text() -> None:

@@ -16,10 +16,13 @@ from test_frames_against_llvm import explained, with_alias
 
 from cfi_tables.debug_file import find_debug_file
 from cfi_tables.elf_image import SHF_EXECINSTR, ElfImage
+from unwind.dwarf.function_scan import OFFSET, scan_unit
+from unwind.symbolize import scan_columns
 from unwind.symbolize.function_name import readable_name
 from unwind.symbolize.index_build import build_index
 from unwind.symbolize.index_cache import index_path
 from unwind.symbolize.index_lookup import AddressFrames, IndexLookup, Reason
+from unwind.symbolize.module_scan import scan_module
 from unwind.symbolize.module_symbols import ModuleSymbols
 from unwind.symbolize.symbol_frame import SymbolFrame
 from unwind.symbolize.symbol_index import SymbolIndex, SymbolIndexError
@@ -174,6 +177,39 @@ def test_lookups_of_few_and_of_many_agree(build: Build) -> None:
         assert one.reasons[0] == many.reasons[at]
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_hot_loops_look_up_what_numpy_does(plain: bool, build: Build) -> None:
+    symbols = ModuleSymbols.open(build("g++", "-g", "-O3", "-flto"))
+    lookup = IndexLookup(build_index(symbols, plain=True))
+    far = [0, 1, 2**63 - 1, 2**63, 2**64 - 1, 0xFFFFFFFF81000000]
+    addresses = np.array([*code_addresses(symbols.image, 20_000), *far], dtype=np.uint64)
+    few, many = lookup.few_frames(addresses), lookup.many_frames(addresses, plain)
+    assert np.diff(few.offsets).max() >= 3
+    for name in ("offsets", "reasons", "functions", "names", "files", "lines", "columns", "inlined"):
+        ours, theirs = getattr(many, name), getattr(few, name)
+        assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs), name
+
+
+def test_an_index_keeps_what_code_needs(build: Build) -> None:
+    """Declarations that nothing completes are left out; where another unit may complete them, they are not."""
+    for options, is_whole in ((("-O2",), False), (("-O3", "-flto"), True)):
+        info = ModuleSymbols.open(build("g++", "-g", *options)).debug_info
+        assert info is not None
+        rows = scan_module(info, plain=True)
+        offsets = {int(each[OFFSET]) for unit in info.units for each in scan_unit(unit, plain=True)}
+        kept = set(rows.entries[:, scan_columns.OFFSET].tolist())
+        assert kept == offsets if is_whole else kept < offsets
+        parents = rows.entries[:, scan_columns.PARENT]
+        assert (parents < np.arange(len(parents))).all()
+        without = rows.entries[:, scan_columns.START] == scan_columns.WITHOUT_CODE
+        needed = {*parents.tolist(), *rows.entries[:, scan_columns.ORIGIN_ENTRY].tolist()}
+        assert is_whole or set(np.flatnonzero(without).tolist()) <= needed
+        completed = rows.entries[:, scan_columns.ORIGIN_ENTRY]
+        at = np.flatnonzero(completed >= 0)
+        assert len(at) > 20
+        assert np.array_equal(rows.entries[completed[at], scan_columns.OFFSET], rows.entries[at, scan_columns.ORIGIN])
+
+
 def test_a_few_addresses_are_read_from_their_units(
     build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -261,7 +297,7 @@ def test_parts_that_do_not_agree_are_told(build: Build) -> None:
     address = int(index.arrays["block_address"][0])
     addresses = np.arange(address, address + 4096, dtype=np.uint64)
     names = [name for name in index.columns if len(index.columns[name].data)]
-    refused = 0
+    refused = refused_bulk = 0
     for name in names:
         column = index.columns[name]
         kept = column.data.copy()
@@ -274,8 +310,13 @@ def test_parts_that_do_not_agree_are_told(build: Build) -> None:
                 IndexLookup(index).frames(addresses)
             except SymbolIndexError:
                 refused += 1
+            try:
+                IndexLookup(index).many_frames(addresses, plain=True)
+            except ValueError:
+                refused_bulk += 1
         object.__setattr__(column, "data", kept)
     assert refused > 0
+    assert refused_bulk > 0
 
 
 def test_index_of_another_build_is_not_taken(build: Build, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

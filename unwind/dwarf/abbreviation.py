@@ -118,30 +118,50 @@ class AbbreviationTable:
         self._position = offset
         self._is_whole = False
         self._shape = (version, address_size, offset_size)
+        self._places: dict[int, int] = {}
         self._by_code: dict[int, Abbreviation] = {}
 
     def of(self, code: int) -> Abbreviation | None:
         """The abbreviation of `code`, None where there is none. Raises DwarfError when the table is damaged."""
         found = self._by_code.get(code)
-        if found is None and not self._is_whole:
+        if found is None:
             try:
-                while not self._is_whole and code not in self._by_code:
-                    self._read_next()
+                while not self._is_whole and code not in self._places:
+                    self._pass_next()
+                if code in self._places:
+                    found = self._by_code[code] = self._read(self._places[code])
             except IndexError:
                 raise DwarfError(DwarfReason.TRUNCATED, ".debug_abbrev", self._offset) from None
-            found = self._by_code.get(code)
         return found
 
-    def _read_next(self) -> None:
+    def _pass_next(self) -> None:
+        """Note where the next abbreviation is: most of those in front of the one that is wanted are never read."""
         data = self._data
-        code, position = read_uleb128(data, self._position)
+        code, place = read_uleb128(data, self._position)
         if code == 0:
             self._is_whole = True
             return
-        tag, position = read_uleb128(data, position)
+        _, position = read_uleb128(data, place)
+        position += 1
+        while True:
+            name, form = data[position], data[position + 1]
+            position += 2
+            if name | form >= 0x80:
+                name, position = read_uleb128(data, position - 2)
+                form, position = read_uleb128(data, position)
+            if form == DW_FORM_implicit_const:
+                _, position = read_sleb128(data, position)
+            if not name | form:
+                break
+        self._places.setdefault(code, place)
+        self._position = position
+
+    def _read(self, place: int) -> Abbreviation:
+        data = self._data
+        tag, position = read_uleb128(data, place)
         has_children = data[position] != 0
         position += 1
-        attributes = []
+        attributes: list[tuple[int, int, int]] = []
         total = 0
         while True:
             name, position = read_uleb128(data, position)
@@ -150,9 +170,7 @@ class AbbreviationTable:
             if form == DW_FORM_implicit_const:
                 constant, position = read_sleb128(data, position)
             if name == 0 and form == 0:
-                break
+                return Abbreviation(tag, has_children, attributes, total)
             size = fixed_form_size(form, *self._shape)
             total = -1 if size < 0 or total < 0 else total + size
             attributes.append((name, form, constant))
-        self._by_code.setdefault(code, Abbreviation(tag, has_children, attributes, total))
-        self._position = position

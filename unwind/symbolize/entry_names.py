@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _CHAIN = 16
 _SLOW = -2
 
-# Columns of what `follow_origins` finds.
+# What `follow_origins` finds: columns, one behind the other.
 _NAME = 0
 _LINKAGE = 1
 _LAST = 2
@@ -79,10 +79,10 @@ def follow_origins(entries: Any, found: Any) -> None:
                 key = index
                 break
             at = low
-        found[index * _WIDTH + _NAME] = name
-        found[index * _WIDTH + _LINKAGE] = linkage
-        found[index * _WIDTH + _LAST] = at
-        found[index * _WIDTH + _KEY] = key
+        found[_NAME * count + index] = name
+        found[_LINKAGE * count + index] = linkage
+        found[_LAST * count + index] = at
+        found[_KEY * count + index] = key
 
 
 class EntryNames:
@@ -94,25 +94,25 @@ class EntryNames:
         self.table = NameTable(plain, len(rows.entries) // 8)
         found = np.empty(len(rows.entries) * _WIDTH, dtype=np.int64)
         run_hot(follow_origins, not plain, np.ascontiguousarray(rows.entries).reshape(-1), found)
-        self._found = found.reshape(-1, _WIDTH)
+        self._found = found.reshape(_WIDTH, -1)
         self.ids: NDArray[np.int64] = np.zeros(len(rows.entries), dtype=np.int64)
         self._name_all()
 
     def _name_all(self) -> None:
         entries, found = self._rows.entries, self._found
         has_code = entries[:, U.START] != U.WITHOUT_CODE
-        slow = has_code & (found[:, _KEY] >= 0)
-        linked = np.flatnonzero(has_code & ~slow & (found[:, _LINKAGE] >= 0))
+        slow = has_code & (found[_KEY] >= 0)
+        linked = np.flatnonzero(has_code & ~slow & (found[_LINKAGE] >= 0))
         languages = self._rows.facts[:, U.LANGUAGE]
         with_scopes = [each for each in distinct_values(languages).tolist() if has_scopes(each)]
-        scoped = has_code & ~slow & (found[:, _LINKAGE] < 0) & (found[:, _NAME] >= 0)
+        scoped = has_code & ~slow & (found[_LINKAGE] < 0) & (found[_NAME] >= 0)
         in_scopes = np.isin(languages, with_scopes)[entries[:, U.UNIT]] if len(entries) else scoped
         plain = np.flatnonzero(scoped & ~in_scopes)
-        self._read(linked, found[linked, _LINKAGE])
+        self._read(linked, found[_LINKAGE, linked])
         self._correct(linked)
-        self._read(plain, found[plain, _NAME])
-        self._each(scoped & in_scopes, found[:, _LAST], self._scoped_name)
-        self._each(slow, found[:, _KEY], self._asked_name)
+        self._read(plain, found[_NAME, plain])
+        self._each(scoped & in_scopes, found[_LAST], self._scoped_name)
+        self._each(slow, found[_KEY], self._asked_name)
 
     def _read(self, places: NDArray[np.int64], references: NDArray[np.int64]) -> None:
         """Give the entries at `places` the strings that are referred to as their names."""
@@ -122,17 +122,13 @@ class EntryNames:
     def _correct(self, linked: NDArray[np.int64]) -> None:
         """Let the scopes tell what the library cannot demangle of the linkage names, which are all names so far."""
         table = self.table
-        letters = "".join({prefix[0] for prefix in MANGLED})
-        odd = [
-            number
-            for number in table.beginning_with(letters).tolist()
-            if (symbol := table.text(number)).startswith(MANGLED) and not can_demangle(symbol)
-        ]
+        texts = table.all_texts()
+        odd = [number for number, text in enumerate(texts) if text.startswith(MANGLED) and not can_demangle(text)]
         if not odd:
             return
         chosen = linked[np.isin(self.ids[linked], odd)]
         _, firsts, inverse = np.unique(self.ids[chosen], return_index=True, return_inverse=True)
-        names = [self._name_in_scopes(entry, table.text(int(self.ids[entry]))) for entry in chosen[firsts].tolist()]
+        names = [self._name_in_scopes(entry, texts[int(self.ids[entry])]) for entry in chosen[firsts].tolist()]
         self.ids[chosen] = table.number_of(names)[inverse]
 
     def _each(self, chosen: NDArray[np.bool_], keys: NDArray[np.int64], name_of: Any) -> None:
@@ -166,7 +162,7 @@ class EntryNames:
     def _name_in_scopes(self, entry: int, symbol: str) -> str:
         """The name of an entry whose linkage name `symbol` cannot be demangled."""
         language = int(self._rows.facts[int(self._rows.entries[entry, U.UNIT]), U.LANGUAGE])
-        name = int(self._found[entry, _NAME])
+        name = int(self._found[_NAME, entry])
         if not language or name < 0:
             return self._asked_name(entry)
         return self._scoped_name(entry, symbol) if has_scopes(language) else self._string(name)
@@ -174,9 +170,9 @@ class EntryNames:
     def _scoped_name(self, entry: int, symbol: str | None = None) -> str:
         """The name with the namespaces, classes and function around the place where it is declared."""
         entries = self._rows.entries
-        name = self._string(int(self._found[entry, _NAME]))
+        name = self._string(int(self._found[_NAME, entry]))
         scopes: list[str] = []
-        declared = int(self._found[entry, _LAST])
+        declared = int(self._found[_LAST, entry])
         owner = int(entries[declared, U.PARENT])
         while owner >= 0:
             tag = int(entries[owner, U.TAG])
@@ -187,7 +183,7 @@ class EntryNames:
                 scopes.append(outer or "(anonymous)")
                 break
             if tag != C.DW_TAG_inlined_subroutine:
-                reference = int(self._found[owner, _NAME])
+                reference = int(self._found[_NAME, owner])
                 if reference >= 0:
                     scopes.append(self._string(reference))
                 elif tag == C.DW_TAG_namespace:
@@ -202,12 +198,12 @@ class EntryNames:
 
     def _function_name(self, entry: int) -> str | None:
         """As people write it; None when the entry must be asked itself."""
-        if self._found[entry, _KEY] >= 0:
+        if self._found[_KEY, entry] >= 0:
             return None
-        if self._found[entry, _LINKAGE] >= 0:
-            symbol = self._string(int(self._found[entry, _LINKAGE]))
+        if self._found[_LINKAGE, entry] >= 0:
+            symbol = self._string(int(self._found[_LINKAGE, entry]))
             readable = demangled(symbol)
             if readable == symbol and symbol.startswith(MANGLED):
                 return self._name_in_scopes(entry, symbol)
             return readable
-        return self._scoped_name(entry) if self._found[entry, _NAME] >= 0 else ""
+        return self._scoped_name(entry) if self._found[_NAME, entry] >= 0 else ""

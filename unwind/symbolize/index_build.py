@@ -23,7 +23,7 @@ from cfi_tables.elf_image import (
     ElfError,
     ElfImage,
 )
-from cfi_tables.hot_loop import compiled, compiled_pays, plain_view
+from cfi_tables.hot_loop import compiled, compiled_pays, plain_view, run_hot
 from cfi_tables.relocation import section_addresses
 from cfi_tables.worker_threads import run_parts
 from unwind.dwarf import constants as C
@@ -174,15 +174,9 @@ class _Build:
     def _entries(self) -> Int64s:
         """The entries of the debugging information, as `make_scopes` wants them."""
         assert self._rows is not None and self._names is not None and self._files is not None
-        found = self._rows.entries
-        entries = np.empty((len(found), S.ENTRY_WIDTH), dtype=np.int64)
-        inlined = found[:, U.TAG] == C.DW_TAG_inlined_subroutine
-        entries[:, S.ENTRY_OUTER] = np.where(inlined, found[:, U.PARENT], -1)
-        entries[:, S.ENTRY_CALL_FILE] = self._files.ids[found[:, U.CALL_FILE]]
-        entries[:, S.ENTRY_CALL_LINE] = found[:, U.CALL_LINE]
-        entries[:, S.ENTRY_CALL_COLUMN] = found[:, U.CALL_COLUMN]
-        entries[:, S.ENTRY_NAME] = self._names.ids
-        entries[:, S.ENTRY_SCOPE] = -1
+        entries = np.empty((len(self._rows.entries), S.ENTRY_WIDTH), dtype=np.int64)
+        columns = (np.ascontiguousarray(self._rows.entries).reshape(-1), self._files.ids, self._names.ids)
+        run_hot(S.outline_entries, not self._plain, *columns, entries.reshape(-1))
         return entries
 
     def _function_starts(self, runs: Int64s) -> Int64s:

@@ -138,8 +138,8 @@ class IndexLookup:
         addresses = np.ascontiguousarray(addresses, dtype=np.uint64)
         try:
             if self._is_much("delta", len(addresses)) and self._is_bulk(len(addresses)):
-                return self._bulk_frames(addresses)
-            return self._frames(addresses)
+                return self.many_frames(addresses)
+            return self.few_frames(addresses)
         except (ValueError, IndexError) as error:
             raise self.index.refuse(f"its parts do not agree ({error})") from None
 
@@ -163,7 +163,8 @@ class IndexLookup:
             raise self.index.refuse(f"its parts do not agree ({error})") from None
         return found
 
-    def _frames(self, addresses: NDArray[np.uint64]) -> AddressFrames:
+    def few_frames(self, addresses: NDArray[np.uint64]) -> AddressFrames:
+        """`frames` by NumPy. Raises ValueError or IndexError for damage."""
         scope, line, column = self._rows_at(addresses)
         at = np.flatnonzero(scope)
         depth = np.zeros(len(addresses), dtype=np.int64)
@@ -206,8 +207,8 @@ class IndexLookup:
 
         return compiled_pays(write_frames, count / _NUMPY_RATE)
 
-    def _bulk_frames(self, addresses: NDArray[np.uint64], plain: bool = False) -> AddressFrames:
-        """`_frames`, by hot loops in their compiled or plain form."""
+    def many_frames(self, addresses: NDArray[np.uint64], plain: bool = False) -> AddressFrames:
+        """`frames` by hot loops, `plain` or compiled. Raises ValueError for damage."""
         if self._bulk is None:
             from unwind.symbolize.bulk_frames import unpacked
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.hot_loop import compiled, plain_view
+from cfi_tables.hot_loop import compiled, plain_view, run_hot
 from cfi_tables.worker_threads import run_parts, worker_count
 from unwind.dwarf import abbreviation_scan as A
 from unwind.dwarf import function_scan as F
@@ -23,6 +23,7 @@ from unwind.dwarf.damage import DwarfReason
 from unwind.dwarf.unit_header_scan import UNIT_END, UNIT_OFFSET
 from unwind.symbolize import scan_columns as U
 from unwind.symbolize.scan_source import ScanSource, ScanSources
+from unwind.symbolize.unit_entries import copy_shifted
 from unwind.symbolize.unit_root import ROOT_COUNT
 from unwind.symbolize.unit_scan import scan_units
 
@@ -253,7 +254,7 @@ def _joined(sources: ScanSources, scans: list[_Scan]) -> ModuleRows:
     columns: list[Int64s] = []
     for scan in scans:
         for part in scan.parts:
-            tasks.append(partial(_put, columns, part, tuple(begins), units))
+            tasks.append(partial(_put, columns, part, tuple(begins), units, sources.plain))
             begins = [begin + len(each) for begin, each in zip(begins, part, strict=True)]
         units += len(scan.facts)
     columns += [np.empty((total, width), dtype=np.int64) for total, width in zip(begins, _WIDTHS, strict=True)]
@@ -265,28 +266,17 @@ def _joined(sources: ScanSources, scans: list[_Scan]) -> ModuleRows:
     return ModuleRows(sources, facts, columns[0], columns[1], columns[2], columns[3].reshape(-1), columns[4])
 
 
-def _put(columns: list[Int64s], part: list[Int64s], begins: tuple[int, ...], units: int) -> None:
+def _put(columns: list[Int64s], part: list[Int64s], begins: tuple[int, ...], units: int, plain: bool) -> None:
     """Move one part to where it begins in the whole columns; what it was made of can go then."""
-    taken = []
-    for index, (whole, begin) in enumerate(zip(columns, begins, strict=True)):
-        place = whole[begin : begin + len(part[index])]
-        place[:] = part[index]
-        taken.append(place)
-        part[index] = columns[index][:0]
-    entries, rows, runs = taken[:3]
-    _shift(entries[:, U.PARENT], begins[0])
-    _shift(entries[:, U.ORIGIN_ENTRY], begins[0])
-    _shift(entries[:, U.CALL_FILE], begins[4])
-    _shift(rows[:, U.ROW_ENTRY], begins[0])
-    _shift(rows[:, U.ROW_FILE], begins[4])
-    entries[:, U.UNIT] += units
-    runs[:, U.RUN_UNIT] += units
-    runs[:, U.RUN_FIRST] += begins[1]
-
-
-def _shift(column: Int64s, distance: int) -> None:
-    """Add `distance` to what is no -1."""
-    column += distance * (column >= 0)
+    shifts = np.zeros((len(_WIDTHS), max(_WIDTHS)), dtype=np.int64)
+    shifts[0, [U.PARENT, U.ORIGIN_ENTRY]] = shifts[1, U.ROW_ENTRY] = begins[0]
+    shifts[0, U.CALL_FILE] = shifts[1, U.ROW_FILE] = begins[4]
+    shifts[0, U.UNIT] = shifts[2, U.RUN_UNIT] = units
+    shifts[2, U.RUN_FIRST] = begins[1]
+    for index, (whole, begin, width) in enumerate(zip(columns, begins, _WIDTHS, strict=True)):
+        place = whole[begin : begin + len(part[index])].reshape(-1)
+        run_hot(copy_shifted, not plain, part[index].reshape(-1), width, shifts[index], place)
+        part[index] = whole[:0]
 
 
 def _note_damage(info: DebugInfo, rows: ModuleRows) -> None:

@@ -132,11 +132,6 @@ class NameTable:
         """All strings, by their numbers."""
         return self.texts.tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1]
 
-    def beginning_with(self, letters: str) -> Int64s:
-        """The numbers of the strings whose first letter is one of `letters`."""
-        firsts = self._texts[self._begins[: len(self)]]
-        return np.flatnonzero(np.isin(firsts, np.frombuffer(letters.encode(), dtype=np.uint8)))
-
     @property
     def texts(self) -> NDArray[np.uint8]:
         """All strings, with a NUL behind each."""

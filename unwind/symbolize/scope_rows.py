@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from cfi_tables.hot_loop import hot_loop
+from unwind.dwarf import constants as C
+from unwind.symbolize import scan_columns as U
 
 # Columns of a piece: addresses [low, high) and the rows that hold in it.
 PIECE_LOW = 0
@@ -60,12 +62,28 @@ ROW_LINE = 2
 ROW_COLUMN = 3
 ROW_WIDTH = 4
 
+_INLINED = C.DW_TAG_inlined_subroutine
 _SOURCE_WIDTH = 5
 _SOURCE_ADDRESS = 0
 _SOURCE_ENTRY = 1
 _SOURCE_FILE = 2
 _SOURCE_LINE = 3
 _SOURCE_COLUMN = 4
+
+
+@hot_loop
+def outline_entries(scanned: Any, file_ids: Any, names: Any, entries: Any) -> None:
+    """Write to `entries` what is needed of those that a scan found (`scanned`), whose names are `names`."""
+    for index in range(len(names)):
+        at = index * U.ENTRY_WIDTH
+        base = index * ENTRY_WIDTH
+        file = 0 + scanned[at + U.CALL_FILE]
+        entries[base + ENTRY_OUTER] = scanned[at + U.PARENT] if scanned[at + U.TAG] == _INLINED else -1
+        entries[base + ENTRY_CALL_FILE] = file_ids[file] if file >= 0 else 0
+        entries[base + ENTRY_CALL_LINE] = scanned[at + U.CALL_LINE]
+        entries[base + ENTRY_CALL_COLUMN] = scanned[at + U.CALL_COLUMN]
+        entries[base + ENTRY_NAME] = names[index]
+        entries[base + ENTRY_SCOPE] = -1
 
 
 @hot_loop

@@ -158,3 +158,12 @@ def keep_entries(
             scanned, at, addresses, root[ROOT_ADDRESS_BASE], address_size, lows, highs, range_first[row],
             range_first[row + 1],
         )  # fmt: skip
+
+
+@hot_loop
+def copy_shifted(source: Any, width: int, shifts: Any, target: Any) -> None:
+    """Copy rows of `width` values, with `shifts[column]` added to what is not negative in each column."""
+    for base in range(0, len(source), width):
+        for column in range(width):
+            value = 0 + source[base + column]
+            target[base + column] = value + shifts[column] if value >= 0 else value
