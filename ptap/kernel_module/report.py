@@ -47,7 +47,7 @@ class CaptureReport:
             kernel,
             bytes.fromhex(build_id) if build_id else None,
             description["system_map"],
-            [_module_file(module) for module in description.get("modules", ())],
+            [module_file(module) for module in description.get("modules", ())],
         )
 
     def write(self, report: Report) -> None:
@@ -82,7 +82,7 @@ class CaptureReport:
             self.account.cut_short[trace.stop] += 1
 
 
-def _module_file(described: dict[str, Any]) -> KernelModuleFile:
+def module_file(described: dict[str, Any]) -> KernelModuleFile:
     """A module of the session's description."""
     build_id = described["build_id"]
     sections = tuple((int(each["start"]), int(each["end"])) for each in described["sections"])

@@ -21,8 +21,10 @@ from ptap.cli.main import main as ptap_main
 
 RESULTS = Path(sys.argv[1])
 READER = "/guest/reader"
-ENTRY = 'kernel.function("vfs_read")'
-READS = [ENTRY, f"{ENTRY}.return"]
+FUNCTION = 'kernel.function("vfs_read")'
+ENTRY, RETURN = f"{FUNCTION}.call", f"{FUNCTION}.return"
+"""Kinds that need no search in debug information, which takes long here."""
+READS = [ENTRY, RETURN]
 HEADERS = Path("/lib/modules", platform.release(), "build")
 DEBUG = Path("/usr/lib/debug")
 SECONDS = 300
@@ -169,7 +171,7 @@ def main():
     seen["interrupted"] = interrupt_attached("interrupted")
     slow = ("--backend", "module", ENTRY, "--", READER, "100000", "700")
     seen["command killed"] = signalled("command_killed", kill_command, *slow)
-    unwilling = 'kernel.function("kprobe_int3_handler")'
+    unwilling = 'kernel.function("kprobe_int3_handler").call'
     seen["unwilling"] = traced("unwilling", "--backend", "module", ENTRY, unwilling, "--", READER, "1")
     seen["perf unwilling"] = traced("perf_unwilling", "--backend", "perf", unwilling, "--", READER, "1")
     seen["killed"] = signalled("killed", kill_all, *slow)
