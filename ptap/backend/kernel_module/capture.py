@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ptap.backend.kernel_module.followed_threads import FollowedThreads
+from ptap.backend.kernel_module.followed_threads import FollowedThreads, TargetSpaces
 from ptap.backend.kernel_module.module_ring import MAGIC, ModuleRing
 from ptap.backend.live_capture import CaptureLimits, Target
 from ptap.backend.perf_events.capture import PerfCapture
@@ -20,7 +20,6 @@ from ptap.backend.perf_events.ring_reader import RecordRing
 from ptap_target.kernel_module import FILES, KernelModule
 from ptap_target.module_sections import placements
 from ptap_target.session_folder import SessionError, SessionFolder
-from ptap_target.space_follower import SpaceFollower
 from relay_reader.capture import Event, RecordsLost, Sample, ThreadNamed
 from relay_reader.module_capture import RecordStream
 
@@ -39,7 +38,7 @@ class KernelModuleCapture(PerfCapture):
         self._ring_bytes = ring_bytes
         self._module: KernelModule | None = None
         self._module_rings: list[ModuleRing] = []
-        self._follower: SpaceFollower | None = None
+        self._follower: TargetSpaces | None = None
         self._records = RecordStream(FILES)
         self._followed = FollowedThreads()
         self._of_others = 0
@@ -57,7 +56,7 @@ class KernelModuleCapture(PerfCapture):
         *configuration, start = self._session.messages
         for message in [*configuration, *placements(self._session), start]:
             module.send(message)
-        self._follower = SpaceFollower(self._session.table_of, lambda _: None)
+        self._follower = TargetSpaces(self._followed, self._session.table_of)
         for path, file in module.records():
             cpu = int(path.name.removeprefix("cpu"))
             self._module_rings.append(ModuleRing(file, cpu, self._ring_bytes, self._follower.watch))
