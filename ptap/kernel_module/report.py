@@ -54,7 +54,7 @@ class CaptureReport:
         self._wanted = WantedTraces(self.account, when, parse_predicate(at_probe) if at_probe else None)
         kernel = str(Path(vmlinux or description["vmlinux"]).absolute())
         files = {bytes.fromhex(build_id): entry["path"] for build_id, entry in description.get("files", {}).items()}
-        modules = [_module_file(module) for module in description.get("modules", ())]
+        modules = [module_file(module) for module in description.get("modules", ())]
         kernels = (kernel, *(module.path for module in modules))
         images = CaptureImages(files, self._capture.spaces.images, kernels, sysroot)
         catalog = ModuleCatalog(images.open, REMEDY)
@@ -114,7 +114,7 @@ def _arguments_of(slices: str | None, wanted: bool) -> ArgumentFrames:
     return ArgumentFrames.ALL if slices == Slices.FRAMES.name else ArgumentFrames.PROBED
 
 
-def _module_file(described: dict[str, Any]) -> KernelModuleFile:
+def module_file(described: dict[str, Any]) -> KernelModuleFile:
     """A module of the session's description."""
     build_id = described["build_id"]
     sections = tuple((int(each["start"]), int(each["end"])) for each in described["sections"])
