@@ -37,7 +37,7 @@ class _Record:
 
 @cache
 def _records(path: Path) -> list[_Record]:
-    """The records of a capture in the order of each CPU's file. Fails for one that does not hold together."""
+    """The hits of a capture in the order of each CPU's file. Fails for one that does not hold together."""
     content = path.read_bytes()
     at = content.index(b"\n", len(MAGIC)) + 1
     found = []
@@ -45,6 +45,9 @@ def _records(path: Path) -> list[_Record]:
         head = np.frombuffer(content, dtype=layout.HIT_DTYPE, count=1, offset=at)[0]
         assert head["magic"] == layout.RECORD_MAGIC and head["version"] == layout.RECORD_VERSION, at
         end, place = at + int(head["length"]), at + layout.HIT_SIZE
+        if head["kind"] != layout.RECORD_KIND_HIT:
+            at = end
+            continue
         chain = np.frombuffer(content, dtype="<u8", count=int(head["frame_count"]), offset=place)
         place += 8 * len(chain)
         words: dict[int, int] = {}
@@ -74,8 +77,7 @@ def _told(path: Path) -> dict[int, int]:
 
 
 def _of_cpu(path: Path, cpu: int) -> list[_Record]:
-    kind = layout.RECORD_KIND_HIT
-    return [record for record in _records(path) if record.head["cpu"] == cpu and record.head["kind"] == kind]
+    return [record for record in _records(path) if record.head["cpu"] == cpu]
 
 
 def _accounts(path: Path) -> list[CpuAccount]:
