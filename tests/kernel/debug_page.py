@@ -33,6 +33,8 @@ def _outcomes(reports: Sequence[Path]) -> Iterator[tuple[str, str]]:
     """(test, what became of it)."""
     for report in reports:
         for case in ElementTree.parse(report).iter("testcase"):
+            if not case.get("name"):
+                continue  # what pytest notes of a run that was ended early
             problem = next((child for child in case if child.tag in ("failure", "error", "skipped")), None)
             file = case.get("classname", "").rsplit(".", 1)[-1]
             yield f"{file}::{case.get('name', '')}", "passed" if problem is None else problem.tag
@@ -73,8 +75,8 @@ def write_page(reports: Sequence[Path], folders: Sequence[Path]) -> int:
         "# The module in a kernel that checks itself",
         "",
         f"Written by `make kernel-debug-test`; the whole configuration is tests/kernel/{CONFIGURATION.name}, on top of",
-        "allnoconfig. Such a kernel is many times slower, so a reader may not keep up in it: tests that ask for that (a reader",
-        "that keeps up, the report without losses) may fail. What counts here is what the kernel says.",
+        "allnoconfig. Such a kernel is many times slower, so a reader may not keep up in it: tests that ask for that (a",
+        "reader that keeps up, the report without losses) may fail. What counts here is what the kernel says.",
         "",
         "| | |",
         "|---|---|",
