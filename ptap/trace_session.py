@@ -131,7 +131,7 @@ class TraceSession:
         )
         session.prepare(self._builder)
         for place in session.places:
-            self._tell(f"{place.name} at {place.symbol}" + (f"+{place.offset:#x}" if place.offset else ""), True)
+            self._tell(f"{place.name} at {place.reached}", True)
         self._hits = [
             Hit(each.name, is_return=isinstance(each, KernelPlace) and each.point.kind is ProbeKind.RETURN)
             for each in session.places

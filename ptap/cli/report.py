@@ -92,7 +92,7 @@ def command(
 
         predicate = parse_predicate(when) if when is not None else None
         if is_capture(core):
-            capture = CaptureReport(core, vmlinux, sysroot, predicate)
+            capture = CaptureReport(core, vmlinux, sysroot, predicate, arguments=arguments == "all")
             stream = open_output(output)
             try:
                 capture.write(_report(form, stream, source, verbose, times=True))

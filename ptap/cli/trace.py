@@ -111,7 +111,8 @@ def command(
       process("PATH").statement("NAME@FILE:LINE")
       process("PATH").statement(0xADDRESS)
       process.function("NAME")                  PATH is the command itself
-      kernel.function("NAME")                   also .return; a kernel module, or perf events
+      kernel.function("NAME")                   also .call .inline .return, .statement("NAME@FILE:LINE"), and with
+                                              module("M") for kernel (kernel module, else perf events)
     kernel.trace("GROUP:NAME")                a tracepoint of the kernel (perf events)
       timer.profile(HZ)                         whatever runs, HZ times a second (perf events)
     NAME and FILE take the wildcards * ? [...]. PATH is a program, or a library such as libc.so.6.

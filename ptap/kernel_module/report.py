@@ -13,7 +13,7 @@ from ptap.predicate.wanted import WantedTraces
 from ptap.report.output import Report
 from relay_reader.capture import RecordsLost, Sample
 from relay_reader.module_capture import MAGIC, ModuleCapture
-from relay_reader.record_layout import HitFlag
+from relay_reader.record_layout import HitFlag, Slices
 from unwind.capture_images import REMEDY, CaptureImages
 from unwind.kernel.kernel_walk import KernelModuleFile
 from unwind.module import ModuleCatalog
@@ -33,12 +33,19 @@ class CaptureReport:
     """The traces of one capture file. Raises ModuleCaptureError and OSError."""
 
     def __init__(
-        self, path: str | Path, vmlinux: str | None, sysroot: str = "/", when: Predicate | None = None
+        self,
+        path: str | Path,
+        vmlinux: str | None,
+        sysroot: str = "/",
+        when: Predicate | None = None,
+        *,
+        arguments: bool = True,
     ) -> None:
         """`vmlinux` is the traced kernel's; None for the one that the session was built with.
 
         Files of processes that the session does not name are looked for under `sysroot`. `when` tells which traces to
-        show, of those that the session's own predicate left.
+        show, of those that the session's own predicate left. With `arguments` functions of programs show theirs, as
+        far as what was recorded of the stacks tells.
         """
         self._capture = ModuleCapture(Path(path))
         self.account = Account()
@@ -47,15 +54,18 @@ class CaptureReport:
         self._wanted = WantedTraces(self.account, when, parse_predicate(at_probe) if at_probe else None)
         kernel = str(Path(vmlinux or description["vmlinux"]).absolute())
         files = {bytes.fromhex(build_id): entry["path"] for build_id, entry in description.get("files", {}).items()}
-        images = CaptureImages(files, self._capture.spaces.images, (kernel,), sysroot)
+        modules = [module_file(module) for module in description.get("modules", ())]
+        kernels = (kernel, *(module.path for module in modules))
+        images = CaptureImages(files, self._capture.spaces.images, kernels, sysroot)
         catalog = ModuleCatalog(images.open, REMEDY)
-        self._builder = TraceBuilder(_MAXIMUM_DEPTH, ArgumentFrames.NONE, catalog=catalog, memory_remedy=_MEMORY_REMEDY)
+        shown = _arguments_of(description.get("slices"), arguments)
+        self._builder = TraceBuilder(_MAXIMUM_DEPTH, shown, catalog=catalog, memory_remedy=_MEMORY_REMEDY)
         build_id = description["build_id"]
         self._builder.use_vmlinux(
             kernel,
             bytes.fromhex(build_id) if build_id else None,
             description["system_map"],
-            [_module_file(module) for module in description.get("modules", ())],
+            modules,
         )
 
     def write(self, report: Report) -> None:
@@ -97,7 +107,14 @@ class CaptureReport:
             self.account.cut_short[trace.stop] += 1
 
 
-def _module_file(described: dict[str, Any]) -> KernelModuleFile:
+def _arguments_of(slices: str | None, wanted: bool) -> ArgumentFrames:
+    """Whose arguments are read: all frames' where the session has recorded frames for them."""
+    if not wanted:
+        return ArgumentFrames.NONE
+    return ArgumentFrames.ALL if slices == Slices.FRAMES.name else ArgumentFrames.PROBED
+
+
+def module_file(described: dict[str, Any]) -> KernelModuleFile:
     """A module of the session's description."""
     build_id = described["build_id"]
     sections = tuple((int(each["start"]), int(each["end"])) for each in described["sections"])

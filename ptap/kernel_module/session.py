@@ -85,6 +85,7 @@ def write_session(
         "probes": [_probe_description(place) for place in places],
         "files": files,
         "when": when,
+        "slices": options.slices.name,
         "messages": [{"what": what, "bytes": len(content)} for what, content in told],
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")

@@ -26,10 +26,9 @@ from programs.debian_archive import NotInArchive
 from cfi_tables.image_file import open_image
 from ptap.kernel_module.kernel_point import parse_kernel_point
 from ptap.kernel_module.messages import RecordOptions
-from ptap.kernel_module.places import KernelPlace
+from ptap.kernel_module.places import KernelPlace, KernelSymbols
 from ptap.kernel_module.session import write_session
 from relay_reader.module_capture import ModuleCapture
-from unwind.kallsyms import Kallsyms
 
 _HERE = Path(__file__).resolve().parent
 _BOOTED = pytest.StashKey[list[str]]()
@@ -81,11 +80,16 @@ class Booted:
         return found
 
     def name_at(self, address: int) -> str:
-        """The symbol that holds a link-time address, as the list of symbols has it; "" without a list."""
-        if self.system_map is None:
-            return ""
-        symbol = Kallsyms.open(self.system_map).find(address)
-        return symbol.name if symbol is not None else ""
+        """The symbol that holds a link-time address, or the nearest one before that has its name alone; "" for none."""
+        reached = self._symbols.reach(address)
+        return reached[0] if reached is not None else ""
+
+    @cached_property
+    def _symbols(self) -> KernelSymbols:
+        source = self.system_map
+        return (
+            KernelSymbols.of_system_map(str(source)) if source else KernelSymbols.of_vmlinux(open_image(self.vmlinux))
+        )
 
     @cached_property
     def stacks(self) -> ModuleCapture:

@@ -54,6 +54,7 @@ def _write_other(folder: Path, name: str, options: RecordOptions, tables: bool =
     content = (folder / name / MESSAGES).read_bytes()
     end = len(content) - len(stop())
     (folder / name / MESSAGES).write_bytes(content[: end - len(start(options))] + start(options) + content[end:])
+    description["slices"] = options.slices.name
     for entry in description["files"].values():
         entry["table"] = entry["table"] if tables else None
     (folder / name / DESCRIPTION).write_text(json.dumps(description))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptap_target.collector import CAPTURE_MAGIC
@@ -85,6 +85,7 @@ def test_a_capture_that_is_cut_off_anywhere_is_an_error_or_has_fewer_hits(tmp_pa
             _capture(tmp_path, records[:size])
 
 
+@settings(deadline=None)
 @given(st.integers(0, record_layout.HIT_SIZE + 39), st.integers(0, 255))
 def test_damage_is_an_error_or_other_values(tmp_path_factory, place, value):
     records = bytearray(_hit(1, 0, 1, 0))

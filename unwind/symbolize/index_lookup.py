@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Int64s = NDArray[np.int64]
 
-_NUMPY_RATE = 4e6
+_NUMPY_RATE = 3e6
 """Addresses that are looked up in a second without hot loops, about."""
 _WHOLE = 32
 """All of a column is unpacked, and kept, when it has fewer times as many values as are asked for."""
@@ -204,7 +204,7 @@ class IndexLookup:
 
     def _is_bulk(self, count: int) -> bool:
         """Whether so many addresses are looked up faster by hot loops, counting that these may have to be compiled."""
-        if count < _NUMPY_RATE / 200 or not self._columns["delta"].count:
+        if count < _NUMPY_RATE / 150 or not self._columns["delta"].count:
             return False
         from cfi_tables.hot_loop import compiled_pays
         from unwind.symbolize.bulk_frames import write_frames

@@ -73,12 +73,14 @@ class Symbolizer:
         One that lacks what is in a file that is not there (a split file, one shared by dwz) is not kept: the file may
         come. A Go program without DWARF needs none: its own line table is sorted by address.
         """
-        if self.has_index() or self._symbols.go_table is not None:
+        if self.has_index():
             return
         from unwind.symbolize.index_build import build_lookup, load_sections
 
+        # Before anything is read: what is asked for first would be decompressed alone.
         load_sections(self._debug_image or self.image)
-
+        if self._symbols.go_table is not None:
+            return
         lookup = build_lookup(self._symbols)
         self.problems = self._symbols.problems
         if not self._symbols.lacks_files:
