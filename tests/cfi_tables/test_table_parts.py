@@ -71,7 +71,7 @@ def test_what_a_part_raises_is_raised():
 @pytest.mark.parametrize("use_compiled", [False, True])
 @pytest.mark.parametrize(("far", "reverse", "done"), [(0, False, True), (1 << 30, False, True), (1 << 30, True, False)])
 def test_buckets_sort_or_give_up(far, reverse, done, use_compiled):
-    """Starts in shuffled groups. Where one far off puts all others in few buckets and they come last first, it gives up."""
+    """Starts in shuffled groups. One far off puts all others in few buckets: if they come last first, it gives up."""
     starts = np.random.default_rng(2).permuted(np.arange(6000).reshape(-1, 4), axis=1).reshape(-1) * 3 - 1000
     starts = np.append(starts[::-1] if reverse else starts, starts.max() + 1 + far).astype(np.int64)
     shift = max(int(starts.max() - starts.min()).bit_length() - 16, 0)
