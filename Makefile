@@ -38,7 +38,7 @@ test: setup
 # 1.3 GB of kernels are fetched, once; KERNELS="6.1" chooses some of them.
 kernel-test: setup
 	@scripts/debian-packages gcc=gcc gcc-12=gcc-12 make=make strip=binutils qemu-system-x86_64=qemu-system-x86 \
-		busybox=busybox-static sparse=sparse libelf1
+		busybox=busybox-static sparse=sparse libelf1 mke2fs=e2fsprogs
 	@PTAP_TEST_LARGE_DOWNLOADS=1 PTAP_TEST_KERNELS="$(KERNELS)" $(BIN)/python -m pytest tests/kernel
 
 # Not part of CI: the kernel is built of Debian's source, once, by one processor in a quarter of an hour.

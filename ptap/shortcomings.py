@@ -16,9 +16,7 @@ def shortcomings(builder: TraceBuilder) -> list[str]:
     for module in builder.catalog.opened():
         problems += _damage(module)
     problems += builder.jit_names.problems
-    if builder.kernel_problem is not None:
-        problems.append(builder.kernel_problem)
-    return problems
+    return problems + builder.kernel_problems
 
 
 def _missing_lines(module: Module, frames: int) -> str | None:

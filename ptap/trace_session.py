@@ -10,19 +10,30 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cfi_tables.layout import StopReason
 from ptap.account import Account
-from ptap.backend.choice import choose_back_end, open_capture
-from ptap.backend.live_capture import CaptureLimits, LiveCapture, PlaceKind, Target
-from ptap.backend.perf_events.extra_event import ExtraEvent, SamplingEvent, TracepointEvent
+from ptap.backend.choice import choose_back_end, choose_kernel_back_end, open_capture
+from ptap.backend.live_capture import CaptureError, CaptureLimits, LiveCapture, PlaceKind, Target
+from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, SamplingEvent, TracepointEvent
+from ptap.kernel_module.build import ModuleBuildError
+from ptap.kernel_module.kernel_point import KernelPoint
+from ptap.predicate.parse import parse_predicate
+from ptap.predicate.wanted import WantedTraces
 from ptap.probe.point import ProbeKind, ProbePoint
 from ptap.probe.resolve import ResolvedPlace, Resolver
 from ptap.report.output import OutputError, Report
 from ptap.shortcomings import shortcomings
 from ptap.stop_signals import StopSignals
+from ptap.trace_point import TracePoint
+from ptap_target.session_folder import SessionError
 from relay_reader.capture import RecordsLost, Sample
+from unwind.trace import Trace
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
+
+if TYPE_CHECKING:
+    from ptap.backend.kernel_module.session import LiveSession
 
 _SILENT_WAIT_S = 1.0
 """How long the end of the command is waited for before a line says so."""
@@ -38,6 +49,10 @@ class TraceOptions:
     duration: float | None = None
     max_depth: int = 100_000
     user_stack: int = 65_528
+    when: str | None = None
+    """Which traces are wanted, in the words of --when; None for all."""
+    innermost_only: bool = False
+    """Show the innermost frame, whatever was walked to decide that."""
 
 
 class TraceSession:
@@ -45,7 +60,7 @@ class TraceSession:
 
     def __init__(
         self,
-        points: Sequence[ProbePoint],
+        points: Sequence[TracePoint],
         target: Target,
         options: TraceOptions,
         tell: Callable[[str, bool], None],
@@ -54,30 +69,97 @@ class TraceSession:
         self._options = options
         self._tell = tell
         self.account = Account()
+        # The kernel module decides it at the probe, where it can.
+        predicate = parse_predicate(options.when) if options.when is not None else None
+        self._wanted = WantedTraces(self.account, at_probe=predicate)
+        self._hits_shown = 0
         self.started = False
         """Whether anything was armed: there is an account to give."""
         resolver = Resolver(target.command, target.pids)
         self._resolved: list[ResolvedPlace] = []
         self._extra: list[tuple[str, ExtraEvent]] = []
+        self._in_kernel = [point for point in points if isinstance(point, KernelPoint)]
         for point in points:
+            if isinstance(point, KernelPoint):
+                continue
             if point.kind in (ProbeKind.TRACEPOINT, ProbeKind.TIMER):
                 self._extra.append((point.text, _extra_event(point)))
             else:
                 self._resolved += resolver.resolve(point)
-        needs_perf = self._extra[0][0] if self._extra else None
-        self._back_end, why = choose_back_end(options.back_end, needs_perf)
+        self._back_end, why = self._choose(points)
         for each in self._resolved:
             tell(f"{each.probe} at {each.place.path}+{each.place.file_offset:#x}", True)
-        tell(f"back end {self._back_end}" + (f" (not {why})" if why else ""), True)
         self._builder = TraceBuilder(options.max_depth, options.arguments)
-        self._capture = open_capture(
-            self._back_end,
-            target,
-            [each.place for each in self._resolved],
-            CaptureLimits(options.user_stack),
-            [event for _, event in self._extra],
+        self._hits: list[Hit] = []
+        """By the numbers in `Sample.places`."""
+        self._session: LiveSession | None = None
+        self._capture = self._open()
+        tell(f"back end {self._back_end}" + (f" (not {why})" if why else ""), True)
+
+    def _choose(self, points: Sequence[TracePoint]) -> tuple[str, str | None]:
+        """The back end, and why a better one is not used."""
+        asked = self._options.back_end
+        if self._in_kernel:
+            other = next((point.text for point in points if not isinstance(point, KernelPoint)), None)
+            return choose_kernel_back_end(asked, self._in_kernel[0].text, other)
+        if asked == "module":
+            raise CaptureError(
+                f"{points[0].text}: the kernel module probes the kernel only; leave --backend module out"
+            )
+        return choose_back_end(asked, self._extra[0][0] if self._extra else None)
+
+    def _open(self) -> LiveCapture:
+        """The capture, not yet started. Raises what its preparation raises."""
+        if self._back_end == "module":
+            try:
+                return self._open_module()
+            except (CaptureError, ModuleBuildError) as error:
+                if self._options.back_end != "auto":
+                    raise
+                self._without_module(error)
+        return self._open_perf_or_ptrace()
+
+    def _open_module(self) -> LiveCapture:
+        from ptap.backend.kernel_module.session import make_session
+        from ptap.kernel_module.messages import RecordOptions
+        from ptap.kernel_module.places import KernelPlace
+        from relay_reader.record_layout import MAXIMUM_FRAMES
+
+        options = RecordOptions(maximum_frames=min(self._options.max_depth, MAXIMUM_FRAMES))
+        session = self._session = make_session(
+            self._in_kernel, options, self._target, self._options.when, lambda text: self._tell(text, False)
         )
-        self._hits = [self._hit_of(each) for each in self._resolved] + [Hit(text) for text, _ in self._extra]
+        session.prepare(self._builder)
+        for place in session.places:
+            self._tell(f"{place.name} at {place.symbol}" + (f"+{place.offset:#x}" if place.offset else ""), True)
+        self._hits = [
+            Hit(each.name, is_return=isinstance(each, KernelPlace) and each.point.kind is ProbeKind.RETURN)
+            for each in session.places
+        ]
+        return session.capture(self._target)
+
+    def _open_perf_or_ptrace(self) -> LiveCapture:
+        extra = list(self._extra)
+        if self._in_kernel:
+            from ptap.backend.perf_events.kernel_places import KernelPlaces
+
+            extra += [(event.name, event) for event in KernelPlaces().events(self._in_kernel)]
+        self._hits = [self._hit_of(each) for each in self._resolved]
+        self._hits += [
+            Hit(text, is_return=isinstance(event, KernelProbeEvent) and event.is_return) for text, event in extra
+        ]
+        return open_capture(
+            self._back_end,
+            self._target,
+            [each.place for each in self._resolved],
+            CaptureLimits(self._options.user_stack),
+            [event for _, event in extra],
+        )
+
+    def _without_module(self, error: Exception) -> None:
+        """Go on with perf events, which was left open what to use."""
+        self._tell(f"the kernel module cannot be used, perf events are: {error}", False)
+        self._back_end, _ = choose_kernel_back_end("perf", self._in_kernel[0].text, None)
 
     @staticmethod
     def _hit_of(resolved: ResolvedPlace) -> Hit:
@@ -88,16 +170,26 @@ class TraceSession:
 
     def run(self, report: Report) -> int:
         """Trace to the end; the exit status for the shell: the command's own, 0 for running processes."""
-        capture = self._capture
-        with StopSignals(capture.stop) as signals:
+        with StopSignals(lambda: self._capture.stop()) as signals:
             try:
-                capture.start()
+                self._start()
                 self.started = True
-                self._follow(capture, report)
+                self._follow(self._capture, report)
             finally:
-                capture.close()
+                self._capture.close()
                 self._finish_account()
-            return self._wait_for_command(capture, signals)
+            return self._wait_for_command(self._capture, signals)
+
+    def _start(self) -> None:
+        """Start the capture, or one by perf events where the kernel will not have the module."""
+        try:
+            self._capture.start()
+        except SessionError as error:
+            if self._options.back_end != "auto":
+                raise
+            self._without_module(error)
+            self._capture = self._open_perf_or_ptrace()
+            self._capture.start()
 
     def _follow(self, capture: LiveCapture, report: Report) -> None:
         timer: threading.Timer | None = None
@@ -123,8 +215,14 @@ class TraceSession:
     def _hit(self, sample: Sample, report: Report) -> bool:
         """Report a hit; True when it was the last one asked for."""
         self.account.hits += 1
+        shown = False
         for place in sample.places:
-            trace = self._builder.build(sample, self._hits[place])
+            hit = self._hits[place]
+            trace = self._builder.build(sample, hit)
+            if not self._wanted.is_wanted(trace, sample, hit):
+                continue
+            if self._options.innermost_only:
+                _keep_innermost(trace)
             try:
                 report.write(trace)
             except BrokenPipeError:
@@ -134,7 +232,9 @@ class TraceSession:
             self.account.traces += 1
             if trace.stop is not StopReason.END_OF_STACK:
                 self.account.cut_short[trace.stop] += 1
-        return self._options.count is not None and self.account.hits >= self._options.count
+            shown = True
+        self._hits_shown += shown
+        return self._options.count is not None and self._hits_shown >= self._options.count
 
     def _wait_for_command(self, capture: LiveCapture, signals: StopSignals) -> int:
         """The traced command's exit status as a shell gives it, once it has ended."""
@@ -165,6 +265,16 @@ class TraceSession:
         problems = self.account.problems
         problems += self._capture.shortcomings()
         problems += shortcomings(self._builder)
+
+
+def _keep_innermost(trace: Trace) -> None:
+    """Leave of the user's frames the innermost one, with the calls that are inlined in it."""
+    for index, frame in enumerate(trace.frames):
+        if frame.space == "user" and not frame.inlined:
+            if index + 1 < len(trace.frames):
+                del trace.frames[index + 1 :]
+                trace.stop, trace.stop_text = StopReason.TOO_DEEP, None
+            return
 
 
 def _extra_event(point: ProbePoint) -> ExtraEvent:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ptap_target.kernel_module import KernelModule
+from ptap_target.module_sections import placements
 from ptap_target.session_folder import SessionFolder
 from ptap_target.space_follower import SpaceFollower
 
@@ -42,7 +43,8 @@ class Collector:
         """Start the probes, run `command` (or wait), stop them and read what is left; the command's status."""
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            for message in self._session.messages:
+            *configuration, start = self._session.messages
+            for message in [*configuration, *placements(self._session), start]:
                 self._module.send(message)
             status = self._until_done(command, duration)
             self.problems = sorted(self._follower.problems)

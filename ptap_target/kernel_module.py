@@ -8,6 +8,7 @@ import fcntl
 import os
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ptap_target.session_folder import Message, SessionError
@@ -46,6 +47,18 @@ class KernelModule:
             os.close(self._lock)
         _unload()
 
+    @staticmethod
+    def in_use() -> bool:
+        """Whether a run that goes on has the loaded module; False, too, where that cannot be seen. Raises nothing."""
+        try:
+            with open(FILES / "status", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def _hold(self) -> bool:
         """Lock the module for this process; False when another one has it."""
         self._lock = os.open(FILES / "status", os.O_RDONLY | os.O_CLOEXEC)
@@ -80,7 +93,12 @@ class KernelModule:
 
     def record_files(self) -> list[int]:
         """File descriptors of the CPUs' records, for the caller to close."""
-        return [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in sorted(FILES.glob("cpu*"))]
+        return [file for _, file in self.records()]
+
+    def records(self) -> Iterator[tuple[Path, int]]:
+        """(path, file descriptor) of each CPU's records, for the caller to close."""
+        for path in sorted(FILES.glob("cpu*")):
+            yield path, os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _system_calls() -> tuple[int, int]:

@@ -107,7 +107,7 @@ class KernelStack:
     """The kernel's stack at a hit, as the kernel module has recorded it."""
 
     registers: tuple[int, ...]
-    """X86_64_REGISTER_COUNT values in DWARF order; the pc was interrupted there."""
+    """X86_64_REGISTER_COUNT values in DWARF order; the pc was interrupted there, or is where a call returns to."""
     known: int
     """Bit r set: `registers[r]` is known."""
     slices: list[StackSlice]
@@ -120,6 +120,19 @@ class KernelStack:
     """The record schema's HitFlag."""
     oracle: tuple[int, ...] = ()
     """What the kernel's own unwinder says, the module's own frames innermost; where a test asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSectionPlaced:
+    """Where code of a module of the kernel lies from now on."""
+
+    time_ns: int
+    module: int
+    """Its number in the session's description."""
+    section: int
+    """Its number among the module's sections there."""
+    address: int
+    """0: it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +189,20 @@ class Sample:
     """Whether memory at an address that `read_memory` does not have is as in the file that is mapped there, writable
     or not. None: only what cannot be written is."""
 
+    called: bool = False
+    """The pc is where a call returns to, not where the code was interrupted."""
+
     signal: int = 0
     """The number of the signal that ended the process in this thread, where a core file tells."""
 
 
-Event: TypeAlias = MappingAdded | ProcessForked | ProcessExeced | ThreadNamed | ThreadExited | RecordsLost | Sample
+Event: TypeAlias = (
+    MappingAdded
+    | ProcessForked
+    | ProcessExeced
+    | ThreadNamed
+    | ThreadExited
+    | RecordsLost
+    | KernelSectionPlaced
+    | Sample
+)

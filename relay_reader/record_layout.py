@@ -19,6 +19,9 @@ MAXIMUM_SPACES = 0x1000
 MAXIMUM_SPACE_MAPPINGS = 0x4000
 MAXIMUM_FLAT_BYTES = 0x10000
 MAXIMUM_PROBES = 0x1000
+MAXIMUM_MODULES = 0x100
+MAXIMUM_MODULE_SECTIONS = 0x1000
+MAXIMUM_FREQUENCY = 0x186A0
 MINIMUM_RING_BYTES = 0x10000
 MAXIMUM_RING_BYTES = 0x10000000
 
@@ -124,12 +127,14 @@ TRAMPOLINE_MESSAGE_SIZE = 8
 TRAMPOLINE_MESSAGE_ADDRESS = 0
 TRAMPOLINE_MESSAGE_DTYPE = np.dtype([("address", "<u8")])
 
-PROBE_MESSAGE_SIZE = 280
+PROBE_MESSAGE_SIZE = 288
 PROBE_MESSAGE_ADDRESS = 0
 PROBE_MESSAGE_OFFSET = 8
 PROBE_MESSAGE_NUMBER = 16
 PROBE_MESSAGE_KIND = 20
 PROBE_MESSAGE_SYMBOL = 24
+PROBE_MESSAGE_FLAGS = 280
+PROBE_MESSAGE_RESERVED = 284
 PROBE_MESSAGE_DTYPE = np.dtype(
     [
         ("address", "<u8"),
@@ -137,6 +142,8 @@ PROBE_MESSAGE_DTYPE = np.dtype(
         ("number", "<u4"),
         ("kind", "<u4"),
         ("symbol", "V256"),
+        ("flags", "<u4"),
+        ("reserved", "<u4"),
     ]
 )
 
@@ -218,9 +225,52 @@ SPACE_MAPPING_DTYPE = np.dtype(
     ]
 )
 
+MODULE_MESSAGE_SIZE = 72
+MODULE_MESSAGE_NUMBER = 0
+MODULE_MESSAGE_SECTION_COUNT = 4
+MODULE_MESSAGE_NAME = 8
+MODULE_MESSAGE_DTYPE = np.dtype(
+    [
+        ("number", "<u4"),
+        ("section_count", "<u4"),
+        ("name", "V64"),
+    ]
+)
+
+MODULE_SECTION_SIZE = 288
+MODULE_SECTION_START = 0
+MODULE_SECTION_END = 8
+MODULE_SECTION_FIRST_ADDRESS = 16
+MODULE_SECTION_LAST_ADDRESS = 24
+MODULE_SECTION_FIRST = 32
+MODULE_SECTION_LAST = 160
+MODULE_SECTION_DTYPE = np.dtype(
+    [
+        ("start", "<u8"),
+        ("end", "<u8"),
+        ("first_address", "<u8"),
+        ("last_address", "<u8"),
+        ("first", "V128"),
+        ("last", "V128"),
+    ]
+)
+
+PLACEMENT_MESSAGE_SIZE = 16
+PLACEMENT_MESSAGE_MODULE = 0
+PLACEMENT_MESSAGE_SECTION = 4
+PLACEMENT_MESSAGE_ADDRESS = 8
+PLACEMENT_MESSAGE_DTYPE = np.dtype(
+    [
+        ("module", "<u4"),
+        ("section", "<u4"),
+        ("address", "<u8"),
+    ]
+)
+
 RECORD_KIND_HIT = 1
 RECORD_KIND_FINISHED = 2
 RECORD_KIND_SPACE = 8
+RECORD_KIND_MODULE_SECTION = 10
 
 HIT_FLAG_REACHED_USER = 1
 HIT_FLAG_WORDS_LEFT_OUT = 2
@@ -228,6 +278,9 @@ HIT_FLAG_RETURN_PROBE = 4
 HIT_FLAG_USER_STACK = 8
 HIT_FLAG_USER_FLAT = 16
 HIT_FLAG_USER_UNTOLD = 32
+HIT_FLAG_UNDECIDED = 64
+HIT_FLAG_WANTED = 128
+HIT_FLAG_CALLED = 512
 
 MESSAGE_KIND_ANCHOR = 1
 MESSAGE_KIND_TABLE = 2
@@ -237,11 +290,18 @@ MESSAGE_KIND_START = 5
 MESSAGE_KIND_STOP = 6
 MESSAGE_KIND_USER_TABLE = 7
 MESSAGE_KIND_SPACE = 8
+MESSAGE_KIND_PREDICATE = 9
+MESSAGE_KIND_MODULE = 10
+MESSAGE_KIND_PLACEMENT = 11
 
 PROBE_KIND_ENTRY = 1
 PROBE_KIND_RETURN = 2
 PROBE_KIND_USER_ENTRY = 10
 PROBE_KIND_USER_RETURN = 11
+PROBE_KIND_TIMER = 20
+PROBE_KIND_TRACEPOINT = 21
+
+PROBE_FLAG_OPTIONAL = 1
 
 SLICES_NONE = 0
 SLICES_WORDS = 1
@@ -259,9 +319,11 @@ class RecordKind(IntEnum):
     HIT = 1
     """A probe was hit."""
     FINISHED = 2
-    """A CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out."""
+    """A CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide)."""
     SPACE = 8
     """The collector's: the mappings that were told of a process."""
+    MODULE_SECTION = 10
+    """Where code of a module lies from now on."""
 
 
 class HitFlag(IntEnum):
@@ -279,6 +341,12 @@ class HitFlag(IntEnum):
     """What follows from where the walk of the user's stack ended is in the record as it was, bounded."""
     USER_UNTOLD = 32
     """The process's mappings were not told, or have changed since."""
+    UNDECIDED = 64
+    """What is known at the probe does not tell whether the stack is wanted."""
+    WANTED = 128
+    """The predicate holds."""
+    CALLED = 512
+    """The pc is where the code goes on that has called the probe."""
 
 
 class MessageKind(IntEnum):
@@ -300,6 +368,12 @@ class MessageKind(IntEnum):
     """A compact unwind table of a program or library."""
     SPACE = 8
     """The mappings of a process, in place of those told before."""
+    PREDICATE = 9
+    """A program that tells which stacks are wanted (predicate_schema.py)."""
+    MODULE = 10
+    """A module of the kernel whose code is probed or walked through, loaded or not."""
+    PLACEMENT = 11
+    """Where a section of a loaded module lies."""
 
 
 class ProbeKind(IntEnum):
@@ -313,6 +387,17 @@ class ProbeKind(IntEnum):
     """An instruction of a program or library: the symbol is the file's path, the offset one in it."""
     USER_RETURN = 11
     """The return of the function that begins there."""
+    TIMER = 20
+    """Samples of whatever runs on each processor."""
+    TRACEPOINT = 21
+    """A tracepoint of the kernel."""
+
+
+class ProbeFlag(IntEnum):
+    """ProbeFlag of the schema."""
+
+    OPTIONAL = 1
+    """Where the kernel does not probe that, the other probes go on."""
 
 
 class Slices(IntEnum):

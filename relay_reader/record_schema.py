@@ -8,6 +8,8 @@ A record is a HIT's fixed part, then `frame_count` words (the frames' pcs, inner
 with USER_STACK the user part: a USER_STACK's fixed part, the registers that `known` names (by number; none where the
 hit has no frames of the kernel: its own are they), `frame_count` words, `slice_count` slices. The other kinds of record
 are the fixed part alone, most of it zero; but SPACE, which the collector writes: behind it is JSON, padded by spaces.
+MODULE_SECTION has the module's number as `probe`, the section's as `tid`, and as `stop_detail` the run-time address, 0
+when the section is gone.
 
 A message is a MESSAGE_HEADER and what its kind has behind it. Addresses in messages are link-time ones, as in vmlinux.
 """
@@ -82,11 +84,34 @@ TRAMPOLINE_MESSAGE = Struct(
 )
 
 PROBE_MESSAGE = Struct(
-    "address" / Int64ul,  # where it has to come to lie, 0: not known
-    "offset" / Int64ul,
+    "address" / Int64ul,  # where it has to come to lie, 0: not known; of a module as its file's sections are laid out
+    "offset" / Int64ul,  # bytes from the symbol; of a timer its samples a second
     "number" / Int32ul,
     "kind" / Int32ul,
-    "symbol" / Bytes(256),
+    "symbol" / Bytes(256),  # module:symbol of a module; the name of a tracepoint
+    "flags" / Int32ul,
+    "reserved" / Int32ul,
+)
+
+MODULE_MESSAGE = Struct(
+    "number" / Int32ul,  # from 0 on, in the order of the messages
+    "section_count" / Int32ul,  # MODULE_SECTIONs follow, then the module's compact table, if there is one
+    "name" / Bytes(64),
+)
+
+MODULE_SECTION = Struct(
+    "start" / Int64ul,  # of its code, as the file's sections are laid out
+    "end" / Int64ul,
+    "first_address" / Int64ul,  # of two symbols in it, the first ones of their names; they may be the same
+    "last_address" / Int64ul,
+    "first" / Bytes(128),
+    "last" / Bytes(128),
+)
+
+PLACEMENT_MESSAGE = Struct(
+    "module" / Int32ul,  # its number
+    "section" / Int32ul,
+    "address" / Int64ul,  # at run time
 )
 
 START_MESSAGE = Struct(
@@ -131,13 +156,17 @@ STRUCTURES = {
     "user_table_message": USER_TABLE_MESSAGE,
     "space_message": SPACE_MESSAGE,
     "space_mapping": SPACE_MAPPING,
+    "module_message": MODULE_MESSAGE,
+    "module_section": MODULE_SECTION,
+    "placement_message": PLACEMENT_MESSAGE,
 }
 
 # Each enum: name, (member, value, meaning).
 RECORD_KIND = (
     ("HIT", 1, "a probe was hit"),
-    ("FINISHED", 2, "a CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out"),
+    ("FINISHED", 2, "a CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide)"),
     ("SPACE", 8, "the collector's: the mappings that were told of a process"),
+    ("MODULE_SECTION", 10, "where code of a module lies from now on"),
 )
 HIT_FLAG = (
     ("REACHED_USER", 1, "the walk came to the code that entered the kernel: the kernel's stack is whole"),
@@ -146,6 +175,9 @@ HIT_FLAG = (
     ("USER_STACK", 8, "the record ends with the user's stack"),
     ("USER_FLAT", 16, "what follows from where the walk of the user's stack ended is in the record as it was, bounded"),
     ("USER_UNTOLD", 32, "the process's mappings were not told, or have changed since"),
+    ("UNDECIDED", 64, "what is known at the probe does not tell whether the stack is wanted"),
+    ("WANTED", 128, "the predicate holds"),
+    ("CALLED", 512, "the pc is where the code goes on that has called the probe"),
 )
 MESSAGE_KIND = (
     ("ANCHOR", 1, "where a symbol was linked to: they tell the slide, and have to agree"),
@@ -156,13 +188,19 @@ MESSAGE_KIND = (
     ("STOP", 6, "unregister the probes; what was recorded can still be read"),
     ("USER_TABLE", 7, "a compact unwind table of a program or library"),
     ("SPACE", 8, "the mappings of a process, in place of those told before"),
+    ("PREDICATE", 9, "a program that tells which stacks are wanted (predicate_schema.py)"),
+    ("MODULE", 10, "a module of the kernel whose code is probed or walked through, loaded or not"),
+    ("PLACEMENT", 11, "where a section of a loaded module lies"),
 )
 PROBE_KIND = (
     ("ENTRY", 1, "an instruction of the kernel"),
     ("RETURN", 2, "the return of a function"),
     ("USER_ENTRY", 10, "an instruction of a program or library: the symbol is the file's path, the offset one in it"),
     ("USER_RETURN", 11, "the return of the function that begins there"),
+    ("TIMER", 20, "samples of whatever runs on each processor"),
+    ("TRACEPOINT", 21, "a tracepoint of the kernel"),
 )
+PROBE_FLAG = (("OPTIONAL", 1, "where the kernel does not probe that, the other probes go on"),)
 SLICES = (
     ("NONE", 0, "registers and addresses only"),
     ("WORDS", 1, "the words that the walk read"),
@@ -179,6 +217,7 @@ ENUMS = {
     "hit_flag": HIT_FLAG,
     "message_kind": MESSAGE_KIND,
     "probe_kind": PROBE_KIND,
+    "probe_flag": PROBE_FLAG,
     "slices": SLICES,
     "start_flag": START_FLAG,
 }
@@ -194,6 +233,9 @@ CONSTANTS = {
     "MAXIMUM_SPACE_MAPPINGS": 16384,
     "MAXIMUM_FLAT_BYTES": 1 << 16,
     "MAXIMUM_PROBES": 4096,
+    "MAXIMUM_MODULES": 256,
+    "MAXIMUM_MODULE_SECTIONS": 4096,
+    "MAXIMUM_FREQUENCY": 100_000,
     "MINIMUM_RING_BYTES": 1 << 16,
     "MAXIMUM_RING_BYTES": 1 << 28,
 }

@@ -7,6 +7,7 @@ addresses and a file's virtual addresses.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from cfi_tables.cache import table_for
 from cfi_tables.debug_file import find_debug_file
 from cfi_tables.elf_image import EM_X86_64, PF_X, PT_LOAD, ElfError, ElfImage
+from cfi_tables.image_file import open_image
 from cfi_tables.table import CompactTable, TableError
 from relay_reader.capture import Mapping
 from unwind.vdso import read_vdso
@@ -171,6 +173,7 @@ def _open_mapped(path: str, pid: int) -> ElfImage:
         image.path = plain
         return image
     try:
-        return ElfImage.open(plain)
+        # Modules of the kernel are kept compressed.
+        return open_image(plain) if ".ko." in os.path.basename(plain) else ElfImage.open(plain)
     except FileNotFoundError:
         raise FileNotFoundError(2, "the file is gone; keep it until the trace is read", plain) from None

@@ -124,6 +124,11 @@ def _walk_that_remembers_rules() -> Callable[..., tuple[int, int]]:
     return types.FunctionType(walk.__code__, {**walk.__globals__, "find_rule": remembered_rule}, walk.__name__)
 
 
+def _bias_at(pc: int, bias: int) -> int:
+    """`bias`, which is signed, so that it takes `pc` to an address: modules are moved by more than 2^63."""
+    return bias + (1 << 64) if pc - bias > _MASK else bias
+
+
 class _Run:
     """One walk from its first call to its last, over every resumption."""
 
@@ -135,7 +140,7 @@ class _Run:
         for register, value in enumerate(sample.registers):
             self._state[register] = signed64(value)
         self._state[STATE_KNOWN] = sample.known
-        self._state[STATE_EXACT] = 1
+        self._state[STATE_EXACT] = 0 if sample.called else 1
         self._state[STATE_PREVIOUS_CFA] = NO_PREVIOUS_CFA
         self._state[STATE_ON_DEMAND] = 1 if sample.read_memory is not None else 0
         self._content = bytearray()
@@ -223,15 +228,16 @@ class _Run:
             flags = frames[at + FRAME_FLAGS]
             mapping = frames[at + FRAME_MAPPING]
             first = index * REGISTER_COUNT
+            pc = frames[at + FRAME_PC] & _MASK
             result.append(
                 WalkedFrame(
-                    pc=frames[at + FRAME_PC] & _MASK,
+                    pc=pc,
                     exact=bool(flags & FRAME_EXACT),
                     signal=bool(flags & FRAME_SIGNAL),
                     cfa=frames[at + FRAME_CFA] & _MASK if flags & FRAME_HAS_CFA else None,
                     mapping=self._tables.mappings[mapping] if mapping >= 0 else None,
                     module=self._tables.modules[mapping] if mapping >= 0 else None,
-                    bias=self._tables.values[mapping * 4 + 2] if mapping >= 0 else 0,
+                    bias=_bias_at(pc, self._tables.values[mapping * 4 + 2]) if mapping >= 0 else 0,
                     registers=registers[first : first + REGISTER_COUNT].tolist(),
                     known=frames[at + FRAME_KNOWN],
                     carried=frames[at + FRAME_CARRIED],

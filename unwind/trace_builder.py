@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from cfi_tables.layout import StopReason
-from relay_reader.capture import Event, Sample
+from relay_reader.capture import Event, KernelSectionPlaced, Sample
 from unwind.address_space import AddressSpaces
 from unwind.arguments.argument_reader import arguments_of
 from unwind.arguments.frame_state import FrameState
@@ -24,12 +24,12 @@ from unwind.dwarf.die import Die
 from unwind.frame_states import FrameStates
 from unwind.jit_names import JitNames
 from unwind.kallsyms import Kallsyms
-from unwind.kernel.kernel_walk import KernelWalker
+from unwind.kernel.kernel_chain import KernelChain
+from unwind.kernel.kernel_walk import KernelModuleFile, KernelWalker
 from unwind.late_mapping import executable_mapping
 from unwind.module import Module, ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
 from unwind.stop_text import LIVE_MEMORY_REMEDY, stop_text
-from unwind.symbolize.function_name import demangled
 from unwind.symbolize.symbol_frame import SymbolFrame
 from unwind.told_chain import told_stack
 from unwind.trace import Trace, TraceFrame
@@ -86,17 +86,30 @@ class TraceBuilder:
         self.jit_names = JitNames()
         self._locals_too = locals_too
         self._memory_remedy = memory_remedy
-        self._kallsyms: Kallsyms | None = None
+        self._chain: KernelChain | None = None
         self._memory: dict[int, ModuleMemory] = {}
 
     def apply(self, event: Event) -> None:
-        """Follow a mapping, fork, exec, exit or name event."""
+        """Follow a mapping, fork, exec, exit or name event, or code of the kernel that comes or goes."""
+        if isinstance(event, KernelSectionPlaced):
+            if self._kernel is not None:
+                self._kernel.place(event)
+            return
         self.spaces.apply(event)
 
-    def use_vmlinux(self, path: str, build_id: bytes | None, system_map: str | None = None) -> None:
-        """Walk and name the kernel's stacks that were recorded by this vmlinux; `system_map` names what it does not."""
+    def use_vmlinux(
+        self,
+        path: str,
+        build_id: bytes | None,
+        system_map: str | None = None,
+        modules: Sequence[KernelModuleFile] = (),
+    ) -> None:
+        """Walk and name the kernel's stacks that were recorded by this vmlinux and the files of these modules.
+
+        `system_map` names what vmlinux does not.
+        """
         self._system_map = Kallsyms.open(system_map) if system_map else None
-        self._kernel = KernelWalker(path, build_id, self.catalog, self._max_depth)
+        self._kernel = KernelWalker(path, build_id, self.catalog, self._max_depth, modules)
 
     def build(self, sample: Sample, hit: Hit | None) -> Trace:
         """The trace of `sample`; `hit` is the probe it belongs to, None for a sampling event."""
@@ -131,10 +144,12 @@ class TraceBuilder:
     def _kernel_trace(self, sample: Sample, stack: WalkedStack, hit: Hit | None) -> Trace:
         """The trace of a sample whose kernel stack was recorded, and the user's where there is one."""
         frames = []
+        assert self._kernel is not None
         for frame in stack.frames:
+            module = self._kernel.module_name(frame)
             for trace_frame, _ in self._calls(frame, self._names(frame, None)):
-                trace_frame.space, trace_frame.module, trace_frame.signal = "kernel", "[kernel]", False
-                if trace_frame.function is None and self._system_map is not None:
+                trace_frame.space, trace_frame.module, trace_frame.signal = "kernel", module or "[kernel]", False
+                if trace_frame.function is None and self._system_map is not None and module is None:
                     symbol = self._system_map.find(frame.lookup_address)
                     if symbol is not None:
                         trace_frame.function = symbol.name
@@ -272,28 +287,16 @@ class TraceBuilder:
         return name
 
     def _kernel_frames(self, chain: tuple[int, ...]) -> list[TraceFrame]:
-        frames = []
-        if chain and self._kallsyms is None:
-            self._kallsyms = Kallsyms.of_this_kernel()
-        for index, address in enumerate(chain):
-            assert self._kallsyms is not None
-            # All but the innermost are return addresses: the call is before them.
-            symbol = self._kallsyms.find(address if index == 0 else address - 1)
-            frames.append(
-                TraceFrame(
-                    space="kernel",
-                    address=address,
-                    module=symbol.module if symbol and symbol.module else "[kernel]",
-                    function=demangled(symbol.name) if symbol else None,
-                    offset=symbol.offset + (0 if index == 0 else 1) if symbol else None,
-                )
-            )
-        return frames
+        if not chain:
+            return []
+        if self._chain is None:
+            self._chain = KernelChain()
+        return self._chain.frames(chain)
 
     @property
-    def kernel_problem(self) -> str | None:
-        """Why kernel frames have no names, once one was seen."""
-        return self._kallsyms.problem if self._kallsyms is not None else None
+    def kernel_problems(self) -> list[str]:
+        """Why kernel frames have no names or no lines, once one was seen."""
+        return self._chain.all_problems() if self._chain is not None else []
 
     def _module_memory(self, pid: int) -> ModuleMemory:
         space = self.spaces.of(pid)

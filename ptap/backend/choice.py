@@ -20,8 +20,23 @@ def _ptrace_available() -> str | None:
     return available()
 
 
+def _module_available() -> str | None:
+    from ptap.backend.kernel_module.availability import available
+
+    return available()
+
+
+def _kprobes_available() -> str | None:
+    from ptap.backend.perf_events.kprobe_events import no_kprobes
+
+    return no_kprobes() or _perf_available()
+
+
 # In the order of preference. Each says None where it works, else why not and what would enable it.
 BACK_ENDS: dict[str, Callable[[], str | None]] = {"perf": _perf_available, "ptrace": _ptrace_available}
+
+KERNEL_BACK_ENDS: dict[str, Callable[[], str | None]] = {"module": _module_available, "perf": _kprobes_available}
+"""Those for functions of the kernel, in the order of preference."""
 
 
 def choose_back_end(asked: str, needs_perf: str | None) -> tuple[str, str | None]:
@@ -49,6 +64,39 @@ def choose_back_end(asked: str, needs_perf: str | None) -> tuple[str, str | None
             return name, "; ".join(reasons) or None
         reasons.append(f"{name}: {reason}")
     raise CaptureError("no capture back end works here: " + "; ".join(reasons))
+
+
+def choose_kernel_back_end(asked: str, point: str, other: str | None) -> tuple[str, str | None]:
+    """The back end for `point` of the kernel, and why a better one is not used (for -v).
+
+    `other` is a point of programs that is to be traced in the same run, which perf events alone can do. Raises
+    CaptureError with the remedy.
+    """
+    if asked == "ptrace":
+        raise CaptureError(f"{point}: ptrace sees nothing of the kernel; leave --backend ptrace out")
+    if asked == "module" and other is not None:
+        raise CaptureError(f"{other}: the kernel module probes the kernel only; leave --backend module out")
+    if asked != "auto":
+        reason = KERNEL_BACK_ENDS[asked]()
+        if reason is not None:
+            raise CaptureError(f"--backend {asked}: {_for_kernel(reason)}")
+        return asked, None
+    reasons = [f"module: {other} is to be traced, too"] if other is not None else []
+    for name, available in KERNEL_BACK_ENDS.items():
+        if name == "module" and other is not None:
+            continue
+        reason = available()
+        if reason is None:
+            return name, "; ".join(reasons) or None
+        reasons.append(f"{name}: {_for_kernel(reason)}")
+    raise CaptureError(f"{point}: no back end for kernel probes works here: " + "; ".join(reasons))
+
+
+def _for_kernel(reason: str) -> str:
+    """What perf events say of ptrace does not help in the kernel."""
+    for words in (", or use --backend ptrace", "; --backend ptrace needs none of it", "; use --backend ptrace"):
+        reason = reason.partition(words)[0]
+    return reason
 
 
 def open_capture(

@@ -25,14 +25,17 @@ def command() -> None:
     Example:
       ptap doctor
     """
-    from ptap.backend.choice import BACK_ENDS
+    from ptap.backend.choice import BACK_ENDS, KERNEL_BACK_ENDS
 
     click.echo(f"Linux {platform.release()}, {platform.machine()}, user id {os.geteuid()}")
     works = 0
     for name, available in BACK_ENDS.items():
         reason = available()
         works += reason is None
-        click.echo(f"back end {name:7} " + ("works" if reason is None else f"does not work: {reason}"))
+        _tell(f"back end {name:7}", reason)
+    for name, available in KERNEL_BACK_ENDS.items():
+        _tell(f"functions of the kernel, back end {name:7}", available())
+    _tell_of_kernel()
     for name, path in _SETTINGS:
         try:
             value = Path(path).read_text().strip()
@@ -42,3 +45,28 @@ def command() -> None:
     debug = Path("/usr/lib/debug/.build-id")
     click.echo(f"separate debug files: {sum(1 for _ in debug.glob('*/*.debug')) if debug.is_dir() else 0} in {debug}")
     raise SystemExit(0 if works else 1)
+
+
+def _tell(what: str, reason: str | None) -> None:
+    click.echo(f"{what} " + ("works" if reason is None else f"does not work: {reason}"))
+
+
+def _tell_of_kernel() -> None:
+    """What this kernel allows of probes in itself, and what runs have left behind."""
+    from ptap.backend.kernel_module.capture import leftover
+    from ptap.backend.kernel_module.running_kernel import headers_folder
+    from ptap.backend.perf_events.availability import leftovers
+    from ptap.backend.perf_events.kprobe_events import PMU_TYPE
+
+    headers = headers_folder()
+    lockdown = Path("/sys/kernel/security/lockdown")
+    mode = lockdown.read_text().strip() if lockdown.exists() else "not on this kernel, or securityfs is not mounted"
+    click.echo(f"kernel headers: {headers or 'not installed'}")
+    click.echo(f"loadable modules: {'yes' if Path('/proc/modules').exists() else 'not on this kernel'}")
+    click.echo(f"kprobes of perf events: {'yes' if PMU_TYPE.exists() else 'not on this kernel'}")
+    click.echo(f"lockdown: {mode}")
+    left = leftover()
+    if left is not None:
+        click.echo(left)
+    for group in leftovers():
+        click.echo(f"probe events {group} of a run that was killed are still defined: the next run removes them")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ptap.cli.failure import Failure, told_to_the_user
+from ptap.cli.list_kernel import kernel_json, kernel_text, list_kernel
+from ptap.cli.module_files import files_of, module_options
 
 if TYPE_CHECKING:
     from ptap.probe.resolve import ResolvedPlace
@@ -30,9 +32,21 @@ if TYPE_CHECKING:
     show_default=True,
     help="json is JSON Lines, an object a place.",
 )
+@click.option("--vmlinux", metavar="FILE", help="The kernel that probes of the kernel are looked for in.")
+@click.option("--system-map", metavar="FILE", help="Its symbols, where FILE of --vmlinux has none.")
+@module_options
 @click.pass_obj
-def command(target: tuple[str, ...] | None, probes: tuple[str, ...], pids: tuple[int, ...], form: str) -> None:
-    """Show file:line, module and offset of every place that PROBEs resolve to.
+def command(
+    target: tuple[str, ...] | None,
+    probes: tuple[str, ...],
+    pids: tuple[int, ...],
+    form: str,
+    vmlinux: str | None,
+    system_map: str | None,
+    module_file: tuple[str, ...],
+    module_dir: tuple[str, ...],
+) -> None:
+    """Show file:line, module and offset of every place that PROBEs resolve to; of the kernel, symbol and offset.
 
     A command behind -- is not run; its libraries are looked among.
 
@@ -41,6 +55,7 @@ def command(target: tuple[str, ...] | None, probes: tuple[str, ...], pids: tuple
       ptap list 'process("./prog").function("parse_*")'
       ptap list 'process("libc.so.6").function("qsort")' -- ./prog
       ptap list --format json 'process.function("main")' -p 1234
+      ptap list 'kernel.function("do_open")' --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
     """
     with told_to_the_user():
         from ptap.probe.point import ProbeKind, parse_probe_point
@@ -48,12 +63,21 @@ def command(target: tuple[str, ...] | None, probes: tuple[str, ...], pids: tuple
 
         resolver = Resolver(target or (), pids)
         places: list[ResolvedPlace] = []
+        of_kernel = [text for text in probes if text.strip().startswith(("kernel", "module", "timer")) and vmlinux]
         for text in probes:
+            if text in of_kernel:
+                continue
+            if text.strip().startswith(("kernel.function", "kernel.statement", "module")):
+                raise Failure(f"{text}: name the kernel that it is looked for in (--vmlinux FILE)")
             point = parse_probe_point(text)
             if point.kind in (ProbeKind.TRACEPOINT, ProbeKind.TIMER):
                 raise Failure(f"{text}: has no place in a program; it is an event of the kernel")
             places += resolver.resolve(point)
-    lines = map(_json_line, places) if form == "json" else _text_lines(places)
+        in_kernel = list_kernel(of_kernel, vmlinux, system_map, files_of(module_file, module_dir)) if vmlinux else []
+    if form == "json":
+        lines = [*map(_json_line, places), *map(kernel_json, in_kernel)]
+    else:
+        lines = [*_text_lines(places), *kernel_text(in_kernel)]
     for line in lines:
         sys.stdout.write(line + "\n")
     sys.stdout.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ptap.cli.failure import told_to_the_user
+from ptap.cli.module_files import files_of, module_options
 
 
 @click.group("module", short_help="Make sessions of the kernel module.")
@@ -16,6 +17,7 @@ def command() -> None:
 @click.option("--kernel-headers", metavar="DIR", required=True, help="What modules for that kernel are built with.")
 @click.option("--vmlinux", metavar="FILE", required=True, help="That kernel with its symbols and CFI or ORC.")
 @click.option("--system-map", metavar="FILE", help="Its symbols, where FILE of --vmlinux has none.")
+@module_options
 @click.option("-o", "--output", metavar="DIR", required=True, help="Where to write it; made when it is not there.")
 @click.option(
     "--program",
@@ -33,15 +35,19 @@ def command() -> None:
     help="What to record of the stacks: nothing but addresses, the words that walking again needs, both ends of every "
     "frame of the program, or the program's stack as it is.",
 )
+@click.option("--when", metavar="PREDICATE", help="Record only stacks of which this holds, decided at the probe.")
 @click.option("--oracle", is_flag=True, hidden=True, help="Record the kernel's own stack traces, too.")
 @click.argument("probes", metavar="PROBE...", nargs=-1, required=True)
 def build(
     kernel_headers: str,
     vmlinux: str,
     system_map: str | None,
+    module_file: tuple[str, ...],
+    module_dir: tuple[str, ...],
     output: str,
     programs: tuple[str, ...],
     slices: str,
+    when: str | None,
     oracle: bool,
     probes: tuple[str, ...],
 ) -> None:
@@ -51,9 +57,28 @@ def build(
     `python3 DIR/run.pyz DIR -o CAPTURE -- CMD` there as root. `ptap report CAPTURE` here prints the traces.
 
     \b
+    PROBEs:
+      kernel.function("NAME")              entries and inlined copies; also .call .inline .return
+      kernel.function("NAME@FILE:LINE")    of those that are declared there
+      kernel.statement("NAME@FILE:LINE"), kernel.statement(0xADDRESS)
+      module("M").function("NAME")         in a module, loaded or not; also .statement, .return and so on
+      kernel.trace("NAME")                 a tracepoint, also "GROUP:NAME"
+      timer.profile(HZ)                    whatever runs, HZ times a second on each processor
+    NAME and FILE take the wildcards * ? [...]. Stacks go through a module's code where its file is named or probed.
+
+    \b
     Example:
       ptap module build --kernel-headers /usr/src/linux-headers-6.1.0-56-amd64 \\
         --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64 -o reads 'kernel.function("vfs_read")'
+
+    \b
+    PREDICATE is made of these, `and`, `or`, `not` and parentheses:
+      caller("NAME[@FILE]"[, N])        NAME stands above the probed function, at most N frames
+      direct_caller("NAME[@FILE]")      it is the next one above
+      called_from("FILE")               a frame lies in this program, library or kernel module
+      user_caller(["FILE",] "NAME"[, N])
+      depth() > N, kernel_depth(), user_depth(), pid(), tid(), comm() == "NAME"
+    What the probe cannot decide is recorded, and decided by `ptap report`.
     """
     with told_to_the_user():
         from pathlib import Path
@@ -72,6 +97,11 @@ def build(
             raise click.BadParameter(str(error), param_hint="--slices") from None
         options = RecordOptions(slices=kind, flat_bytes=size, oracle=oracle)
         image, folder = open_image(vmlinux), Path(output)
-        for place in write_session(Path(kernel_headers), image, points, options, folder, system_map, programs):
-            reached = place.symbol + (f"+{place.offset:#x}" if place.offset else "")
-            click.echo(f"{place.name}  {reached}")
+        places = write_session(
+            *(Path(kernel_headers), image, points, options, folder, system_map, programs),
+            module_files=files_of(module_file, module_dir),
+            when=when,
+            tell=lambda text: click.echo(f"ptap: {text}", err=True),
+        )
+        for place in places:
+            click.echo(f"{place.name}  {place.reached}")

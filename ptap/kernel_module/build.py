@@ -18,6 +18,7 @@ from ptap_target.session_folder import MODULE
 
 _SOURCES = Path(__file__).resolve().parents[2] / "runtime_c"
 _SHOWN_LINES = 15
+_NO_MAKE = "a kernel module is built by make: apt install make"
 
 
 class ModuleBuildError(Exception):
@@ -34,10 +35,11 @@ def built_module(headers: Path) -> Path:
             f"{headers}: no kernel headers that modules can be built with; install them (linux-headers-RELEASE) and "
             "name their folder, as /lib/modules/RELEASE/build"
         )
-    sources = _source_files()
-    compiler = _compiler(headers)
-    kept = tables_directory().parent / "modules" / _key(headers, sources, compiler) / MODULE
-    if not kept.exists():
+    kept = kept_module(headers)
+    if kept is None:
+        sources = _source_files()
+        compiler = _compiler(headers)
+        kept = _place(headers, sources, compiler)
         with tempfile.TemporaryDirectory(prefix="ptap-module-") as folder:
             _build(headers, sources, compiler, Path(folder))
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -48,13 +50,36 @@ def built_module(headers: Path) -> Path:
     return kept
 
 
+def kept_module(headers: Path) -> Path | None:
+    """The module that was built before for these headers, which needs no compiler; None when none was.
+
+    Raises ModuleBuildError where there are no sources.
+    """
+    sources = _source_files()
+    places = (_place(headers, sources, compiler) for compiler in _compilers(headers))
+    return next((place for place in places if place.exists()), None)
+
+
+def _place(headers: Path, sources: dict[str, Path], compiler: str) -> Path:
+    return tables_directory().parent / "modules" / _key(headers, sources, compiler) / MODULE
+
+
+def missing_tool(headers: Path) -> str | None:
+    """What a build lacks on this machine, and what to do; None when it lacks nothing."""
+    try:
+        _compiler(headers)
+    except ModuleBuildError as error:
+        return str(error)
+    return None if shutil.which("make") else _NO_MAKE
+
+
 def _source_files() -> dict[str, Path]:
     """Path in the build's folder -> file."""
     found = {}
     for part, target in (("module", ""), ("core", "core/")):
         folder = _SOURCES / part
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and (path.suffix in (".c", ".h") or path.name == "Kbuild"):
+            if path.is_file() and (path.suffix in (".c", ".h", ".S") or path.name == "Kbuild"):
                 found[target + str(path.relative_to(folder))] = path
     if not found:
         raise ModuleBuildError(
@@ -75,11 +100,16 @@ def _key(headers: Path, sources: dict[str, Path], compiler: str) -> str:
 
 def _compiler(headers: Path) -> str:
     """gcc of the release that built the kernel where it is installed, else the usual one."""
-    match = re.search(r'CONFIG_CC_VERSION_TEXT=".*?gcc-(\d+)', (headers / ".config").read_text())
-    for name in ([f"gcc-{match[1]}"] if match else []) + ["gcc"]:
+    for name in _compilers(headers):
         if shutil.which(name) is not None:
             return name
     raise ModuleBuildError("a kernel module needs gcc: apt install gcc make")
+
+
+def _compilers(headers: Path) -> list[str]:
+    """Those that a module may be built with, the best first."""
+    match = re.search(r'CONFIG_CC_VERSION_TEXT=".*?gcc-(\d+)', (headers / ".config").read_text())
+    return ([f"gcc-{match[1]}"] if match else []) + ["gcc"]
 
 
 def _build(headers: Path, sources: dict[str, Path], compiler: str, folder: Path) -> None:
@@ -95,11 +125,11 @@ def _build(headers: Path, sources: dict[str, Path], compiler: str, folder: Path)
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except FileNotFoundError:
-        raise ModuleBuildError("a kernel module is built by make: apt install make") from None
+        raise ModuleBuildError(_NO_MAKE) from None
     if done.returncode:
         last = "\n  ".join((done.stdout + done.stderr).splitlines()[-_SHOWN_LINES:])
         raise ModuleBuildError(f"the kernel module does not build with {headers}:\n  {last}")
-    subprocess.run(["strip", "--strip-debug", str(folder / MODULE)], check=True)
+    subprocess.run(["strip", "--strip-debug", "--discard-all", str(folder / MODULE)], check=True)
 
 
 def _accepts(compiler: str, option: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,10 +68,61 @@ def trampoline(address: int) -> bytes:
     return message(layout.MessageKind.TRAMPOLINE, _build(schema.TRAMPOLINE_MESSAGE, address=address))
 
 
-def probe(number: int, kind: layout.ProbeKind, symbol: str, offset: int, address: int) -> bytes:
+def probe(
+    number: int, kind: layout.ProbeKind, symbol: str, offset: int, address: int, *, optional: bool = False
+) -> bytes:
     """A probe at an offset from a symbol, which has to be where vmlinux has `address`."""
-    body = _build(schema.PROBE_MESSAGE, address=address, offset=offset, number=number, kind=int(kind), symbol=symbol)
+    body = _build(
+        schema.PROBE_MESSAGE,
+        address=address,
+        offset=offset,
+        number=number,
+        kind=int(kind),
+        symbol=symbol,
+        flags=layout.PROBE_FLAG_OPTIONAL if optional else 0,
+        reserved=0,
+    )
     return message(layout.MessageKind.PROBE, body)
+
+
+def predicate(program: bytes) -> bytes:
+    """Which stacks are wanted."""
+    return message(layout.MessageKind.PREDICATE, program)
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSection:
+    """A section of a module's code, by the addresses of its file, with two symbols that tell where it was loaded."""
+
+    name: str
+    start: int
+    end: int
+    first: tuple[int, str]
+    """(address, name)."""
+    last: tuple[int, str]
+
+
+def module(number: int, name: str, sections: Sequence[CodeSection], content: bytes) -> bytes:
+    """A module, with its compact table if it has one."""
+    head = _build(schema.MODULE_MESSAGE, number=number, section_count=len(sections), name=name)
+    parts = [
+        _build(
+            schema.MODULE_SECTION,
+            start=each.start,
+            end=each.end,
+            first_address=each.first[0],
+            last_address=each.last[0],
+            first=each.first[1],
+            last=each.last[1],
+        )
+        for each in sections
+    ]
+    return message(layout.MessageKind.MODULE, b"".join([head, *parts, content]))
+
+
+def placement_head() -> bytes:
+    """What the program on the traced machine puts before the place of a section (schema.PLACEMENT_MESSAGE)."""
+    return message(layout.MessageKind.PLACEMENT)
 
 
 def start(options: RecordOptions) -> bytes:

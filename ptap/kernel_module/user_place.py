@@ -26,6 +26,11 @@ class UserPlace:
     """In the file's own address space."""
     build_id: str | None
 
+    @property
+    def reached(self) -> str:
+        """How the kernel is told of it."""
+        return f"{self.symbol}+{self.offset:#x}"
+
 
 def is_user_point(text: str) -> bool:
     """Whether it is a probe point of a program."""

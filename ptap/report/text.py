@@ -54,6 +54,8 @@ class TextReport:
                 lines.extend(self._frame_lines(number, width, frame))
             if trace.stop_text is not None:
                 lines.append("  " + self._style(f"cut short: {printable(trace.stop_text)}", fg="red"))
+            if trace.undecided:
+                lines.append("  " + self._style("undecided: what is known of the stack does not tell --when", fg="red"))
             lines.append("")
         self._stream.write("\n".join(lines) + "\n")
         self._stream.flush()

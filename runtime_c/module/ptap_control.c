@@ -15,11 +15,13 @@
 #include <linux/uaccess.h>
 
 #include "ptap_control.h"
+#include "ptap_module.h"
 #include "ptap_probe.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
 #include "ptap_space.h"
 #include "ptap_user_probe.h"
+#include "ptap_when.h"
 
 #define LONGEST_MESSAGE (64u << 20)
 
@@ -50,6 +52,12 @@ static int handle(const struct ptap_message_header *message, size_t size)
 		return ptap_session_add_trampoline(body, size);
 	case PTAP_MESSAGE_KIND_PROBE:
 		return ptap_probe_add(body, size);
+	case PTAP_MESSAGE_KIND_PREDICATE:
+		return ptap_when_add(body, size);
+	case PTAP_MESSAGE_KIND_MODULE:
+		return ptap_module_add(body, size);
+	case PTAP_MESSAGE_KIND_PLACEMENT:
+		return ptap_module_place(body, size);
 	case PTAP_MESSAGE_KIND_START:
 		return ptap_session_start(body, size);
 	case PTAP_MESSAGE_KIND_STOP:
@@ -109,9 +117,10 @@ static int status_show(struct seq_file *file, void *unused)
 		const struct ptap_cpu *cpu = ptap_session.cpus[number];
 
 		if (cpu)
-			seq_printf(file, "cpu %u hits %llu dropped %llu\n", number, READ_ONCE(cpu->hits),
-				   READ_ONCE(cpu->dropped));
+			seq_printf(file, "cpu %u hits %llu dropped %llu unwanted %llu\n", number, READ_ONCE(cpu->hits),
+				   READ_ONCE(cpu->dropped), READ_ONCE(cpu->unwanted));
 	}
+	ptap_module_show(file);
 	ptap_probe_show(file);
 	ptap_user_probe_show(file);
 	mutex_unlock(&ptap_session.lock);

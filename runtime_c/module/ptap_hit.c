@@ -5,6 +5,7 @@
  */
 
 #include <linux/kprobes.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/task_stack.h>
 #include <linux/smp.h>
@@ -13,10 +14,12 @@
 #include <linux/timekeeping.h>
 
 #include "ptap_hit.h"
+#include "ptap_module.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
 #include "ptap_slices.h"
 #include "ptap_stack.h"
+#include "ptap_when.h"
 #include "ptap_x86_64.h"
 
 /* What the walk of one hit came to. */
@@ -29,6 +32,8 @@ struct walked {
 
 static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 {
+	/* Preemption is off: the list stays until this walk's end. */
+	const struct ptap_code *code = rcu_dereference_raw(ptap_session.code);
 	const struct ptap_memory memory = {
 		.read = ptap_stack_read,
 		.context = &cpu->words,
@@ -36,15 +41,15 @@ static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 		.reach = ptap_stack_reach,
 	};
 	struct ptap_walk walk = {
-		.mappings = ptap_session.mappings,
-		.mapping_count = ptap_session.mapping_count,
+		.mappings = code->mappings,
+		.mapping_count = code->count,
 		.memory = &memory,
 		.frames = cpu->frames,
 		.room = ptap_session.maximum_frames,
 		.scratch = &cpu->scratch,
 		.without_registers = 1,
-		.generation = ptap_session_generation(ptap_session.generation),
-		.unwanted = ~ptap_session.needed,
+		.generation = ptap_session_generation(code->generation),
+		.unwanted = ~code->needed,
 	};
 
 	walked->stop = ptap_walk(&walk, &cpu->cursor);
@@ -82,7 +87,23 @@ static void fill_header(struct ptap_hit *hit, const struct ptap_cpu *cpu, u32 pr
 }
 NOKPROBE_SYMBOL(fill_header);
 
-/* Walk and record; 0 when there is no room for the record, and nothing was written. */
+/* Forget a stack that is not wanted. */
+static nokprobe_inline int left_out(struct ptap_cpu *cpu)
+{
+	ptap_slices_forget(&cpu->words);
+	return 1;
+}
+
+/* Where the walk of a hit begins. */
+static void begin_walk(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc, u32 flags)
+{
+	ptap_cursor_at(cursor, regs, pc);
+	if (flags & PTAP_HIT_FLAG_CALLED)
+		ptap_cursor_of_caller(cursor);
+}
+NOKPROBE_SYMBOL(begin_walk);
+
+/* Walk and record what is wanted; 0 when there is no room for the record, and nothing was written. */
 static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 {
 	struct walked walked = { .flags = flags };
@@ -90,16 +111,22 @@ static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u
 	struct ptap_hit *hit;
 	u64 *words;
 
+	if (ptap_when_refuses_task(cpu))
+		return 1;
 	ptap_slices_begin(&cpu->words, (u64)(unsigned long)task_stack_page(current), regs->sp, ptap_session.trampoline);
-	ptap_cursor_at(&cpu->cursor, regs, pc);
+	begin_walk(&cpu->cursor, regs, pc, flags);
 	if (ptap_are_users(regs))
 		walked.flags |= PTAP_HIT_FLAG_REACHED_USER;
 	else
 		walk_stack(cpu, &walked);
+	if (ptap_when_refuses_kernel(cpu, walked.frames, walked.stop, &walked.flags))
+		return left_out(cpu);
 	if (!(ptap_session.flags & PTAP_START_FLAG_NO_USER)) {
 		user = ptap_user_walk(&cpu->user, regs);
 		walked.flags |= cpu->user.flags;
 	}
+	if (ptap_when_refuses_stack(cpu, walked.frames, walked.stop, &walked.flags))
+		return left_out(cpu);
 	if (ptap_session.slices != PTAP_SLICES_NONE)
 		slices = ptap_slices_gather(&cpu->words);
 	else
@@ -112,7 +139,7 @@ static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u
 		return 0;
 	fill_header(hit, cpu, probe, &walked);
 	/* The walk has moved the cursor on. */
-	ptap_cursor_at(&cpu->cursor, regs, pc);
+	begin_walk(&cpu->cursor, regs, pc, flags);
 	hit->known = cpu->cursor.known;
 	memcpy(hit->registers, cpu->cursor.registers, sizeof(hit->registers));
 	words = (u64 *)(hit + 1);

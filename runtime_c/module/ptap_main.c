@@ -5,16 +5,26 @@
 #include <linux/module.h>
 
 #include "ptap_control.h"
+#include "ptap_module.h"
 #include "ptap_session.h"
 
 static int __init ptap_init(void)
 {
-	return ptap_control_create();
+	int error = ptap_module_follow();
+
+	if (error)
+		return error;
+	error = ptap_control_create();
+	if (error)
+		ptap_module_unfollow();
+	return error;
 }
 
 static void __exit ptap_exit(void)
 {
 	ptap_control_remove();
+	ptap_session_stop();
+	ptap_module_unfollow();
 	ptap_session_free();
 }
 

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Probes are registered by symbol and offset; where that is not the place that was meant, they are refused. */
 
+#include <linux/cpumask.h>
+#include <linux/err.h>
 #include <linux/kernel.h>
 #include <linux/kprobes.h>
 #include <linux/mm.h>
+#include <linux/module.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
+#include "ptap_event.h"
 #include "ptap_hit.h"
+#include "ptap_module.h"
 #include "ptap_probe.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
@@ -21,13 +26,28 @@
 /* Returns that may be awaited at once. */
 #define MAXIMUM_ACTIVE 256
 
+enum state {
+	OFF = 0,
+	ON,
+	WAITING, /* for its module */
+	REFUSED,
+};
+
 struct ptap_probe {
-	struct kretprobe returned; /* of an entry only its `kp` is used */
-	u64 address; /* where it has to come to lie at run time, 0: not known */
+	struct kretprobe returned; /* of a place in code; of an entry only its `kp` is used */
+	struct ptap_event event; /* of what is no place */
+	u64 address; /* where it has to come to lie, as the message has it; 0: not known */
+	u32 offset;
 	u32 number;
 	u32 kind; /* enum ptap_probe_kind */
+	u32 flags; /* enum ptap_probe_flag */
+	enum state state;
+	int error; /* why it is refused */
+	unsigned long missed; /* hits, while the module was loaded before */
 	char symbol[sizeof(((struct ptap_probe_message *)0)->symbol)];
 };
+
+static int following; /* from the registration of all to the end: modules that come are probed */
 
 static int entered(struct kprobe *kprobe, struct pt_regs *regs)
 {
@@ -70,15 +90,37 @@ static int returned(struct kretprobe_instance *instance, struct pt_regs *regs)
 }
 NOKPROBE_SYMBOL(returned);
 
+/* Of the present registration. */
+static unsigned long missed_by(const struct ptap_probe *probe)
+{
+	return probe->returned.kp.nmissed + (probe->kind == PTAP_PROBE_KIND_RETURN ? probe->returned.nmissed : 0);
+}
+
+/* Whether what the message says of a probe can be. */
+static int is_sound(const struct ptap_probe_message *told, size_t size)
+{
+	if (size != sizeof(*told) || strnlen(told->symbol, sizeof(told->symbol)) == sizeof(told->symbol) ||
+	    told->offset > U32_MAX || !ptap_session.anchors)
+		return 0;
+	switch (told->kind) {
+	case PTAP_PROBE_KIND_ENTRY:
+	case PTAP_PROBE_KIND_RETURN:
+	case PTAP_PROBE_KIND_TRACEPOINT:
+	case PTAP_PROBE_KIND_USER_ENTRY:
+	case PTAP_PROBE_KIND_USER_RETURN:
+		return 1;
+	case PTAP_PROBE_KIND_TIMER:
+		return told->offset && told->offset <= PTAP_MAXIMUM_FREQUENCY;
+	}
+	return 0;
+}
+
 int ptap_probe_add(const void *message, size_t size)
 {
 	const struct ptap_probe_message *told = message;
 	struct ptap_probe **probes, *probe;
 
-	if (size != sizeof(*told) || strnlen(told->symbol, sizeof(told->symbol)) == sizeof(told->symbol) ||
-	    (told->kind != PTAP_PROBE_KIND_ENTRY && told->kind != PTAP_PROBE_KIND_RETURN &&
-	     told->kind != PTAP_PROBE_KIND_USER_ENTRY && told->kind != PTAP_PROBE_KIND_USER_RETURN) ||
-	    told->offset > U32_MAX || !ptap_session.anchors)
+	if (!is_sound(told, size))
 		return ptap_refuse(-EINVAL, "a probe of %zu bytes, of an unknown kind, or before any anchor", size);
 	if (told->kind == PTAP_PROBE_KIND_USER_ENTRY || told->kind == PTAP_PROBE_KIND_USER_RETURN)
 		return ptap_user_probe_add(told);
@@ -93,71 +135,191 @@ int ptap_probe_add(const void *message, size_t size)
 	}
 	memcpy(probe->symbol, told->symbol, sizeof(probe->symbol));
 	probe->number = told->number;
+	probe->event.number = told->number;
 	probe->kind = told->kind;
-	probe->address = told->address ? told->address + ptap_session.slide : 0;
-	probe->returned.kp.symbol_name = probe->symbol;
-	probe->returned.kp.offset = told->offset;
-	probe->returned.kp.pre_handler = entered;
-	if (told->kind == PTAP_PROBE_KIND_RETURN) {
-		probe->returned.kp.pre_handler = NULL;
-		probe->returned.entry_handler = awaited;
-		probe->returned.handler = returned;
-		probe->returned.data_size = sizeof(u64);
-		probe->returned.maxactive = MAXIMUM_ACTIVE;
-	}
+	probe->flags = told->flags;
+	probe->offset = told->offset;
+	probe->address = told->address;
 	ptap_session.probes[ptap_session.probe_count++] = probe;
 	return 0;
 }
 
-static void unregister(struct ptap_probe *probe)
+static int is_in_module(const struct ptap_probe *probe)
 {
-	if (probe->kind == PTAP_PROBE_KIND_RETURN)
-		unregister_kretprobe(&probe->returned);
-	else
-		unregister_kprobe(&probe->returned.kp);
+	return strchr(probe->symbol, ':') != NULL;
 }
 
-static int register_one(struct ptap_probe *probe)
+static void detach(struct ptap_probe *probe)
+{
+	if (probe->state != ON)
+		return;
+	switch (probe->kind) {
+	case PTAP_PROBE_KIND_TIMER:
+		ptap_timer_unregister(&probe->event);
+		break;
+	case PTAP_PROBE_KIND_TRACEPOINT:
+		ptap_tracepoint_unregister(&probe->event);
+		break;
+	case PTAP_PROBE_KIND_RETURN:
+		unregister_kretprobe(&probe->returned);
+		break;
+	default:
+		unregister_kprobe(&probe->returned.kp);
+	}
+	probe->state = OFF;
+}
+
+/* The address that the probe has to be at: 0 when that is not known, or -errno. */
+static u64 expected_address(const struct ptap_probe *probe)
+{
+	if (is_in_module(probe))
+		return ptap_module_address(probe->symbol, probe->address);
+	return probe->address ? probe->address + ptap_session.slide : 0;
+}
+
+/* Register a place in code; -EXDEV when the symbol leads to another place than was meant. */
+static int attach_place(struct ptap_probe *probe)
 {
 	struct kprobe *kprobe = &probe->returned.kp;
-	u64 behind;
+	u64 expected = expected_address(probe), behind;
 	int error;
 
-	error = probe->kind == PTAP_PROBE_KIND_RETURN ? register_kretprobe(&probe->returned) : register_kprobe(kprobe);
+	if (IS_ERR_VALUE(expected))
+		return (int)expected;
+	/* What an earlier registration has left would be taken for settings. */
+	memset(&probe->returned, 0, sizeof(probe->returned));
+	kprobe->symbol_name = probe->symbol;
+	kprobe->offset = probe->offset;
+	if (probe->kind == PTAP_PROBE_KIND_RETURN) {
+		probe->returned.entry_handler = awaited;
+		probe->returned.handler = returned;
+		probe->returned.data_size = sizeof(u64);
+		probe->returned.maxactive = MAXIMUM_ACTIVE;
+		error = register_kretprobe(&probe->returned);
+	} else {
+		kprobe->pre_handler = entered;
+		error = register_kprobe(kprobe);
+	}
 	if (error)
-		return ptap_refuse(error, "the kernel does not probe %s+%#x (error %d)", probe->symbol, kprobe->offset,
-				   error);
-	behind = (u64)(unsigned long)kprobe->addr - probe->address;
-	if (probe->address && behind && behind != ENDBR_SIZE) {
-		unregister(probe);
-		return ptap_refuse(-EXDEV, "%s+%#x is not the place that was meant: vmlinux is of another kernel, or the name is not unique",
-				   probe->symbol, kprobe->offset);
+		return error;
+	probe->state = ON;
+	behind = (u64)(unsigned long)kprobe->addr - expected;
+	if (expected && behind && behind != ENDBR_SIZE) {
+		detach(probe);
+		return -EXDEV;
 	}
 	return 0;
+}
+
+static int attach(struct ptap_probe *probe)
+{
+	int error;
+
+	switch (probe->kind) {
+	case PTAP_PROBE_KIND_TIMER:
+		error = ptap_timer_register(&probe->event, probe->offset);
+		break;
+	case PTAP_PROBE_KIND_TRACEPOINT:
+		error = ptap_tracepoint_register(&probe->event, probe->symbol);
+		break;
+	default:
+		return attach_place(probe);
+	}
+	if (!error)
+		probe->state = ON;
+	return error;
+}
+
+/* Note for people why a probe is refused. */
+static int refuse(const struct ptap_probe *probe, int error)
+{
+	if (probe->kind == PTAP_PROBE_KIND_TIMER || probe->kind == PTAP_PROBE_KIND_TRACEPOINT)
+		return error; /* said already */
+	if (error == -EXDEV)
+		return ptap_refuse(error, "%s+%#x is not the place that was meant: vmlinux or the module's file is of another build, or the name is not unique",
+				   probe->symbol, probe->offset);
+	return ptap_refuse(error, "the kernel does not probe %s+%#x (error %d)", probe->symbol, probe->offset, error);
+}
+
+/* 0, or why nothing at all can be probed; what is no reason for that is noted of the probe. */
+static int begin(struct ptap_probe *probe)
+{
+	int error = attach(probe);
+
+	if (error == -ENOENT && is_in_module(probe)) {
+		probe->state = WAITING;
+		return 0;
+	}
+	if (error && probe->flags & PTAP_PROBE_FLAG_OPTIONAL) {
+		probe->state = REFUSED;
+		probe->error = error;
+		return 0;
+	}
+	return error ? refuse(probe, error) : 0;
 }
 
 int ptap_probe_register_all(void)
 {
 	u32 index;
+	int error;
 
-	for (index = 0; index < ptap_session.probe_count; index++) {
-		int error = register_one(ptap_session.probes[index]);
-
-		if (error) {
-			while (index--)
-				unregister(ptap_session.probes[index]);
-			return error;
-		}
+	ptap_module_lock();
+	error = ptap_module_begin();
+	for (index = 0; !error && index < ptap_session.probe_count; index++)
+		error = begin(ptap_session.probes[index]);
+	following = !error;
+	if (error) {
+		ptap_module_end();
+		while (index--)
+			detach(ptap_session.probes[index]);
 	}
-	return 0;
+	ptap_module_unlock();
+	return error;
 }
 
 void ptap_probe_unregister_all(void)
 {
 	u32 index;
 
+	ptap_module_lock();
+	following = 0;
 	for (index = 0; index < ptap_session.probe_count; index++)
-		unregister(ptap_session.probes[index]);
+		detach(ptap_session.probes[index]);
+	ptap_module_end();
+	ptap_module_unlock();
+}
+
+void ptap_probe_module_coming(const struct module *module)
+{
+	u32 index;
+
+	for (index = 0; following && index < ptap_session.probe_count; index++) {
+		struct ptap_probe *probe = ptap_session.probes[index];
+
+		if (probe->state == ON || !ptap_module_is_of(probe->symbol, module->name))
+			continue;
+		probe->error = attach(probe);
+		if (probe->error)
+			probe->state = REFUSED;
+	}
+}
+
+void ptap_probe_module_leaving(const struct module *module, int init_only)
+{
+	u32 index;
+
+	for (index = 0; following && index < ptap_session.probe_count; index++) {
+		struct ptap_probe *probe = ptap_session.probes[index];
+
+		if (!ptap_module_is_of(probe->symbol, module->name) ||
+		    (init_only && (probe->state != ON ||
+				   !within_module_init((unsigned long)probe->returned.kp.addr, module))))
+			continue;
+		probe->missed += missed_by(probe);
+		detach(probe);
+		probe->state = WAITING;
+		memset(&probe->returned, 0, sizeof(probe->returned));
+	}
 }
 
 void ptap_probe_free_all(void)
@@ -171,18 +333,13 @@ void ptap_probe_free_all(void)
 	ptap_session.probe_count = 0;
 }
 
-static unsigned long missed_by(const struct ptap_probe *probe)
-{
-	return probe->returned.kp.nmissed + (probe->kind == PTAP_PROBE_KIND_RETURN ? probe->returned.nmissed : 0);
-}
-
 u64 ptap_probe_missed(void)
 {
 	u64 missed = 0;
 	u32 index;
 
 	for (index = 0; index < ptap_session.probe_count; index++)
-		missed += missed_by(ptap_session.probes[index]);
+		missed += ptap_session.probes[index]->missed + missed_by(ptap_session.probes[index]);
 	return missed;
 }
 
@@ -193,7 +350,14 @@ void ptap_probe_show(struct seq_file *file)
 	for (index = 0; index < ptap_session.probe_count; index++) {
 		const struct ptap_probe *probe = ptap_session.probes[index];
 
-		seq_printf(file, "probe %u %s+%#x missed %lu\n", probe->number, probe->symbol,
-			   probe->returned.kp.offset, missed_by(probe));
+		seq_printf(file, "probe %u %s+%#x missed %lu", probe->number, probe->symbol, probe->offset,
+			   probe->missed + missed_by(probe));
+		if (probe->state == WAITING)
+			seq_puts(file, " waiting for its module");
+		else if (probe->state == REFUSED)
+			seq_printf(file, " refused with error %d", probe->error);
+		else if (probe->event.timer_count)
+			seq_printf(file, " on %u of %u processors", probe->event.timer_count, num_possible_cpus());
+		seq_putc(file, '\n');
 	}
 }

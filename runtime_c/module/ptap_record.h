@@ -15,13 +15,17 @@
 #define PTAP_MAXIMUM_SPACE_MAPPINGS 0x4000
 #define PTAP_MAXIMUM_FLAT_BYTES 0x10000
 #define PTAP_MAXIMUM_PROBES 0x1000
+#define PTAP_MAXIMUM_MODULES 0x100
+#define PTAP_MAXIMUM_MODULE_SECTIONS 0x1000
+#define PTAP_MAXIMUM_FREQUENCY 0x186a0
 #define PTAP_MINIMUM_RING_BYTES 0x10000
 #define PTAP_MAXIMUM_RING_BYTES 0x10000000
 
 enum ptap_record_kind {
 	PTAP_RECORD_KIND_HIT = 1, /* a probe was hit */
-	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out */
+	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide) */
 	PTAP_RECORD_KIND_SPACE = 8, /* the collector's: the mappings that were told of a process */
+	PTAP_RECORD_KIND_MODULE_SECTION = 10, /* where code of a module lies from now on */
 };
 
 enum ptap_hit_flag {
@@ -31,6 +35,9 @@ enum ptap_hit_flag {
 	PTAP_HIT_FLAG_USER_STACK = 8, /* the record ends with the user's stack */
 	PTAP_HIT_FLAG_USER_FLAT = 16, /* what follows from where the walk of the user's stack ended is in the record as it was, bounded */
 	PTAP_HIT_FLAG_USER_UNTOLD = 32, /* the process's mappings were not told, or have changed since */
+	PTAP_HIT_FLAG_UNDECIDED = 64, /* what is known at the probe does not tell whether the stack is wanted */
+	PTAP_HIT_FLAG_WANTED = 128, /* the predicate holds */
+	PTAP_HIT_FLAG_CALLED = 512, /* the pc is where the code goes on that has called the probe */
 };
 
 enum ptap_message_kind {
@@ -42,6 +49,9 @@ enum ptap_message_kind {
 	PTAP_MESSAGE_KIND_STOP = 6, /* unregister the probes; what was recorded can still be read */
 	PTAP_MESSAGE_KIND_USER_TABLE = 7, /* a compact unwind table of a program or library */
 	PTAP_MESSAGE_KIND_SPACE = 8, /* the mappings of a process, in place of those told before */
+	PTAP_MESSAGE_KIND_PREDICATE = 9, /* a program that tells which stacks are wanted (predicate_schema.py) */
+	PTAP_MESSAGE_KIND_MODULE = 10, /* a module of the kernel whose code is probed or walked through, loaded or not */
+	PTAP_MESSAGE_KIND_PLACEMENT = 11, /* where a section of a loaded module lies */
 };
 
 enum ptap_probe_kind {
@@ -49,6 +59,12 @@ enum ptap_probe_kind {
 	PTAP_PROBE_KIND_RETURN = 2, /* the return of a function */
 	PTAP_PROBE_KIND_USER_ENTRY = 10, /* an instruction of a program or library: the symbol is the file's path, the offset one in it */
 	PTAP_PROBE_KIND_USER_RETURN = 11, /* the return of the function that begins there */
+	PTAP_PROBE_KIND_TIMER = 20, /* samples of whatever runs on each processor */
+	PTAP_PROBE_KIND_TRACEPOINT = 21, /* a tracepoint of the kernel */
+};
+
+enum ptap_probe_flag {
+	PTAP_PROBE_FLAG_OPTIONAL = 1, /* where the kernel does not probe that, the other probes go on */
 };
 
 enum ptap_slices {
@@ -129,8 +145,10 @@ struct ptap_probe_message {
 	uint32_t number;
 	uint32_t kind;
 	uint8_t symbol[256];
+	uint32_t flags;
+	uint32_t reserved;
 };
-_Static_assert(sizeof(struct ptap_probe_message) == 280, "ptap_probe_message");
+_Static_assert(sizeof(struct ptap_probe_message) == 288, "ptap_probe_message");
 
 struct ptap_start_message {
 	uint32_t ring_bytes;
@@ -177,5 +195,29 @@ struct ptap_space_mapping {
 	uint64_t table;
 };
 _Static_assert(sizeof(struct ptap_space_mapping) == 48, "ptap_space_mapping");
+
+struct ptap_module_message {
+	uint32_t number;
+	uint32_t section_count;
+	uint8_t name[64];
+};
+_Static_assert(sizeof(struct ptap_module_message) == 72, "ptap_module_message");
+
+struct ptap_module_section {
+	uint64_t start;
+	uint64_t end;
+	uint64_t first_address;
+	uint64_t last_address;
+	uint8_t first[128];
+	uint8_t last[128];
+};
+_Static_assert(sizeof(struct ptap_module_section) == 288, "ptap_module_section");
+
+struct ptap_placement_message {
+	uint32_t module;
+	uint32_t section;
+	uint64_t address;
+};
+_Static_assert(sizeof(struct ptap_placement_message) == 16, "ptap_placement_message");
 
 #endif

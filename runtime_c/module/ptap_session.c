@@ -13,11 +13,13 @@
 
 #include "ptap_check.h"
 #include "ptap_checksum.h"
+#include "ptap_module.h"
 #include "ptap_probe.h"
 #include "ptap_record.h"
 #include "ptap_session.h"
 #include "ptap_space.h"
 #include "ptap_user_probe.h"
+#include "ptap_when.h"
 
 struct ptap_session ptap_session = {
 	.lock = __MUTEX_INITIALIZER(ptap_session.lock),
@@ -86,7 +88,6 @@ static void insert_mapping(const struct ptap_mapping *mapping)
 	for (; index > 0 && ptap_session.mappings[index - 1].start > mapping->start; index--)
 		ptap_session.mappings[index] = ptap_session.mappings[index - 1];
 	ptap_session.mappings[index] = *mapping;
-	ptap_session.generation = ptap_next_generation();
 	ptap_session.needed |= ptap_registers_needed(mapping->table);
 }
 
@@ -222,7 +223,8 @@ void ptap_session_stop(void)
 
 		if (!cpu)
 			continue;
-		ptap_ring_finish(&cpu->ring, number, cpu->hits, cpu->dropped, missed);
+		ptap_ring_finish(&cpu->ring, number, cpu->hits, cpu->dropped, missed,
+				 cpu->unwanted);
 		missed = 0;
 	}
 	ptap_session.state = PTAP_STOPPED;
@@ -235,9 +237,11 @@ void ptap_session_free(void)
 	ptap_session_stop();
 	free_cpus();
 	ptap_probe_free_all();
+	ptap_module_free_all();
 	ptap_user_probe_free_all();
 	ptap_space_free_all();
 	for (index = 0; index < ptap_session.mapping_count; index++)
 		kvfree(ptap_session.mappings[index].table);
 	ptap_session.mapping_count = 0;
+	ptap_when_free();
 }

@@ -3,7 +3,7 @@
  * The one session of the module: what user space told it (tables, probes, how to record), and what each CPU works with.
  *
  * It is built up by messages, started once and stopped once. From start to stop nothing of it changes but what belongs
- * to the CPUs, so probes read it without a lock.
+ * to the CPUs and the list of code, which is replaced as a whole, so probes read it without a lock.
  */
 #ifndef PTAP_SESSION_H
 #define PTAP_SESSION_H
@@ -11,6 +11,7 @@
 #include <linux/mutex.h>
 #include <linux/percpu.h>
 
+#include "ptap_predicate.h"
 #include "ptap_record.h"
 #include "ptap_ring.h"
 #include "ptap_slices.h"
@@ -32,15 +33,18 @@ struct ptap_cpu {
 	u32 busy; /* hits on their way: one, but where a probe is hit inside of one */
 	u64 hits;
 	u64 dropped;
+	u64 unwanted; /* neither dropped nor recorded: the predicate does not hold */
 	struct ptap_cursor cursor;
 	struct ptap_scratch scratch;
 	struct ptap_remembered remembered;
 	struct ptap_stack_words words;
 	struct ptap_frame frames[PTAP_MAXIMUM_FRAMES];
+	struct ptap_predicate_frame seen[PTAP_MAXIMUM_FRAMES + PTAP_MAXIMUM_USER_FRAMES]; /* for the predicate */
 	unsigned long oracle[PTAP_ORACLE_FRAMES];
 	struct ptap_user_walk user;
 };
 
+struct ptap_code;
 struct ptap_probe;
 
 struct ptap_session {
@@ -51,7 +55,7 @@ struct ptap_session {
 	u32 anchors; /* that agree on the slide */
 	struct ptap_mapping mappings[PTAP_MAXIMUM_TABLES];
 	u32 mapping_count;
-	u32 generation; /* of the mappings: another number when they change, so that no plan of theirs is used again */
+	struct ptap_code __rcu *code; /* what walks go by: these, and modules (ptap_module.h) */
 	u32 needed; /* the registers that walks through them need */
 	u64 trampoline; /* run-time address, 0 for none */
 	struct ptap_probe **probes;

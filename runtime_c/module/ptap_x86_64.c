@@ -38,8 +38,21 @@ void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 
 }
 NOKPROBE_SYMBOL(ptap_cursor_at);
 
-/* rbx, rbp, rsp, r12-r15 and the pc. */
+/* System V ABI AMD64, figure 3.4: rbx, rbp, rsp, r12-r15, and the pc. */
 #define KEPT_BY_CALLS (1u << 3 | 1u << 6 | 1u << PTAP_STACK_POINTER | 0xfu << 12 | 1u << PTAP_RETURN_ADDRESS)
+
+void ptap_cursor_of_caller(struct ptap_cursor *cursor)
+{
+	int number;
+
+	for (number = 0; number < PTAP_REGISTER_COUNT; number++) {
+		if (!(KEPT_BY_CALLS & 1u << number))
+			cursor->registers[number] = 0;
+	}
+	cursor->known = KEPT_BY_CALLS;
+	cursor->exact = 0;
+}
+NOKPROBE_SYMBOL(ptap_cursor_of_caller);
 
 u32 ptap_user_known(const struct pt_regs *regs)
 {

@@ -10,6 +10,17 @@
 /* The cursor of a walk that begins where `regs` stand, at `pc`. */
 void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc);
 
+/* It stands where a call returns to: what a called function need not preserve is not known. */
+void ptap_cursor_of_caller(struct ptap_cursor *cursor);
+
+/*
+ * Called by tracepoints, with whatever they have behind it: ptap_tracepoint_hit with the registers of the caller, of
+ * which only those that a called function preserves are set, the pc and the stack pointer.
+ */
+struct ptap_event;
+void ptap_tracepoint_entered(struct ptap_event *event, ...);
+void ptap_tracepoint_hit(struct ptap_event *event, struct pt_regs *regs);
+
 /* Which registers the user's `regs` hold, bit r for register r; 0 where they are not of 64-bit code. */
 u32 ptap_user_known(const struct pt_regs *regs);
 

@@ -18,6 +18,8 @@ from kernel.debug_kernel import debug_kernel
 from kernel.guest import GuestRun, run_guest
 from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, kernel_package
 from kernel.load_boot import Loaded, boot_for_load
+from kernel.probe_kinds import write_kinds
+from kernel.probed_module import probed_module
 from kernel.user_sessions import built_workload, write_user_sessions
 from programs.debian_archive import NotInArchive
 
@@ -47,6 +49,16 @@ FUNCTIONS = {
 """What is probed, entry or return: `c_start` is the name of several functions."""
 
 
+PREDICATES = {
+    "caller": 'caller("*_pread64")',
+    "direct": 'not direct_caller("ksys_read") and comm() == "workload"',
+    "depth": "kernel_depth() > 2 and kernel_depth() < 100",
+    "task": 'comm() == "nobody" or pid() == 0x7fffffff',
+    "undecided": 'user_caller("no_such_function") or caller("ksys_read", 2) and kernel_depth() >= 100',
+}
+"""By their sessions, which probe vfs_read."""
+
+
 @dataclass(frozen=True)
 class Booted:
     """A kernel with what was done in its one boot."""
@@ -58,6 +70,8 @@ class Booted:
     places: list[KernelPlace]
     """Of the session `stacks`, by probe number."""
     module_size: int
+    kinds: list[KernelPlace]
+    """Of the session `kinds`, by probe number."""
     run: GuestRun
 
     @cached_property
@@ -139,6 +153,10 @@ def _boot(release: str, folder: Path) -> Booted:
     reads = [parse_kernel_point('kernel.function("vfs_read")')]
     write_session(headers, image, reads, RecordOptions(), sessions / "reads", listed)
     write_session(headers, image, reads, RecordOptions(ring_bytes=1 << 18), sessions / "small", listed)
+    for name, when in PREDICATES.items():
+        write_session(headers, image, reads, RecordOptions(), sessions / f"when {name}", listed, when=when)
+    module = probed_module(headers, folder / "probed")
+    kinds = write_kinds(headers, image, module, sessions / "kinds", listed)
     workload = folder / "workload"
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(workload), str(_HERE / "workload.c")], check=True)
@@ -146,8 +164,10 @@ def _boot(release: str, folder: Path) -> Booted:
     files |= {"user_sessions": folder / "user_sessions", "guest_user.py": _HERE / "guest_user.py"}
     files["user_workload"] = built_workload(folder)
     write_user_sessions(headers, image, listed, files["user_workload"], files["user_sessions"])
-    script = "python3 guest_scenario.py /results && python3 guest_user.py /results\n"
+    files |= {"probed.ko": module, "kinds_scenario.py": _HERE / "kinds_scenario.py"}
+    scenarios = ("guest_scenario", "guest_user", "kinds_scenario")
+    script = " && ".join(f"python3 {name}.py /results" for name in scenarios) + "\n"
     run = run_guest(package, files, script, folder)
     assert run.status == 0, f"{run.output}\n{run.kernel_log[-4000:]}"
     size = os.stat(sessions / "stacks" / "ptap_kernel.ko").st_size
-    return Booted(release, package, vmlinux, system_map, places, size, run)
+    return Booted(release, package, vmlinux, system_map, places, size, kinds, run)

@@ -61,21 +61,28 @@ def run_guest(
     processors: int = 2,
     command_line: str = "",
     options: tuple[str, ...] = _ACCELERATOR,
+    processor: str = "qemu64",
+    disk: Path | None = None,
 ) -> GuestRun:
-    """Boot `kernel` and run `script` (for busybox's sh) in /guest. Raises GuestFailed and NotInArchive."""
+    """Boot `kernel` and run `script` (for busybox's sh) in /guest; `disk` is /dev/vda, what is written to it is lost.
+
+    Raises GuestFailed and NotInArchive.
+    """
     if shutil.which(_QEMU) is None:
         raise NotInArchive(f"{_QEMU} is not installed (Debian: apt install qemu-system-x86)")
     folder.mkdir(parents=True, exist_ok=True)
     initramfs, archive, console = folder / "initramfs", folder / "results.tar", folder / "console"
     initramfs.write_bytes(base_archive() + kernel_archive(kernel) + test_archive(files, script))
     command = [
-        *(_QEMU, "-M", "q35", *options, "-cpu", "qemu64", "-smp", str(processors), "-m", "1G"),
+        *(_QEMU, "-M", "q35", *options, "-cpu", processor, "-smp", str(processors), "-m", kernel.memory),
         *("-kernel", str(kernel.vmlinuz), "-initrd", str(initramfs), "-append", f"{_COMMAND_LINE} {command_line}"),
         *("-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"),
         *("-serial", f"file:{console}"),
         *("-device", "virtio-serial-pci", "-chardev", f"file,id=results,path={archive}"),
         *("-device", "virtserialport,chardev=results,name=results"),
     ]
+    if disk is not None:
+        command += ["-drive", f"file={disk},format=raw,if=virtio,snapshot=on"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=kernel.patience)
         problem = done.stderr.strip()

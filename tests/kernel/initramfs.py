@@ -23,8 +23,9 @@ from programs.debian_archive import NotInArchive
 
 _TRANSPORT = (
     "virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_console",
+    "virtio_blk",
 )  # fmt: skip
-"""What the port for results needs, in the order of loading; kernels that have it built in have none of these."""
+"""What the port for results and disks need, in the order of loading; kernels with that built in have none of these."""
 _NOT_NEEDED = re.compile(
     r"(test|tests|idlelib|tkinter|turtledemo|lib2to3|ensurepip|site-packages|dist-packages|config-.*|pydoc_data|"
     r"distutils|unittest|asyncio|multiprocessing|sqlite3|xml|xmlrpc|curses|dbm|wsgiref|venv|_test.*|.*\.opt-[12]\.pyc)$"
@@ -88,21 +89,22 @@ def base_archive() -> bytes:
     archive.add_file("bin/busybox", Path(busybox))
     archive.add("init", _INIT.encode())
     interpreter = Path(sys.executable).resolve()
-    library = list(_standard_library(Path(sysconfig.get_path("stdlib"))))
+    library = list(standard_library(Path(sysconfig.get_path("stdlib"))))
     extensions = [path for path in library if path.suffix == ".so"]
-    for path in (interpreter, *library, *_libraries([interpreter, *extensions])):
+    for path in (interpreter, *library, *libraries([interpreter, *extensions])):
         archive.add_file(str(path), path)
     archive.add("bin/python3", str(interpreter).encode(), stat.S_IFLNK | 0o777)
     return archive.finished()
 
 
-def _libraries(programs: list[Path]) -> Iterable[Path]:
+def libraries(programs: list[Path]) -> Iterable[Path]:
     """The shared libraries of programs, by the names that they are linked with."""
     listed = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, check=True).stdout
     return [Path(path) for path in sorted(set(re.findall(r"(/\S+) \(0x", listed)))]
 
 
-def _standard_library(folder: Path) -> Iterable[Path]:
+def standard_library(folder: Path) -> Iterable[Path]:
+    """The files of the standard library without those parts that no guest needs."""
     for directory, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not _NOT_NEEDED.match(name))
         yield from (Path(directory, name) for name in sorted(files) if not _NOT_NEEDED.match(name))

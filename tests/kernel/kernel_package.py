@@ -41,6 +41,8 @@ class KernelPackage:
     """Sorted; .ko or compressed."""
     objtool: tuple[str, ...]
     """The command that runs the objtool of this kernel's own build."""
+    memory: str = "1G"
+    """Of a guest, as QEMU takes it."""
     patience: int = 400
     """Seconds for a boot and all that is done in it: many times what it takes on a machine that is not busy."""
 

@@ -92,7 +92,7 @@ def test_what_is_not_there(program, tmp_path):
         KernelSymbols.of_system_map(str(tmp_path / "hidden"))
 
 
-@pytest.mark.parametrize("text", ["kernel.function(vfs_read)", 'kernel.function("a").inline', 'process.function("a")'])
+@pytest.mark.parametrize("text", ["kernel.function(vfs_read)", 'kernel.function("a").exit', 'process.function("a")'])
 def test_what_is_no_probe_point(text):
     with pytest.raises(ProbeSyntaxError, match="vfs_read"):
         parse_kernel_point(text)

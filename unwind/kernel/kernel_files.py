@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cfi_tables.debug_file import DEBUG_DIRECTORIES, candidates_by_build_id
 from cfi_tables.elf_image import ElfError, ElfImage, build_id_of_notes
+from unwind.symbolize.debug_package import debug_package
 
 _SUFFIXES = (".ko", ".ko.xz", ".ko.zst", ".ko.gz", ".ko.debug")
 
@@ -57,6 +58,20 @@ def running_build_id(notes: Path = Path("/sys/kernel/notes")) -> bytes | None:
 
 def find_vmlinux(looked_at: list[str], refused: list[str]) -> ElfImage | None:
     """The running kernel's vmlinux, by its build-id and by its release; notes where was looked."""
+    return find_local_vmlinux(looked_at, refused) or vmlinux_from_server(looked_at, refused)
+
+
+def kernel_debug_remedy() -> str:
+    """What gives the running kernel's debugging information, as far as its package manager knows."""
+    release = os.uname().release
+    known = debug_package(f"/boot/vmlinuz-{release}")
+    if known is not None and known.debug is not None:
+        return known.remedy
+    return f"install the kernel's -dbg or -dbgsym package (on Debian linux-image-{release}-dbg)"
+
+
+def find_local_vmlinux(looked_at: list[str], refused: list[str]) -> ElfImage | None:
+    """The running kernel's vmlinux, where it is on this machine."""
     build_id = running_build_id()
     release = os.uname().release
     places = list(candidates_by_build_id(build_id, DEBUG_DIRECTORIES))
@@ -77,12 +92,14 @@ def find_vmlinux(looked_at: list[str], refused: list[str]) -> ElfImage | None:
             refused.append(f"{path} is of another build: its build-id is {theirs}, the kernel's {build_id.hex()}")
             continue
         return image
-    return _from_server(build_id, looked_at, refused)
+    return None
 
 
-def _from_server(build_id: bytes | None, looked_at: list[str], refused: list[str]) -> ElfImage | None:
+def vmlinux_from_server(looked_at: list[str], refused: list[str]) -> ElfImage | None:
+    """The running kernel's vmlinux from a debuginfod server, where one is named."""
     from cfi_tables.debuginfod import debuginfod_from_environment
 
+    build_id = running_build_id()
     servers = debuginfod_from_environment()
     if build_id is None or servers is None:
         return None

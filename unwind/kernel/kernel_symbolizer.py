@@ -18,7 +18,7 @@ from cfi_tables.elf_image import ElfError, ElfImage
 from cfi_tables.image_file import open_image
 from unwind.kallsyms import Kallsyms
 from unwind.kernel.kernel_error import KernelError
-from unwind.kernel.kernel_files import KernelFiles, find_vmlinux
+from unwind.kernel.kernel_files import KernelFiles, find_vmlinux, kernel_debug_remedy
 from unwind.kernel.kernel_slide import find_slide
 from unwind.kernel.loaded_modules import LoadedModule, add_sections, read_modules
 from unwind.kernel.module_placement import ModulePlacement
@@ -121,6 +121,11 @@ class KernelSymbolizer:
         found = cls(kallsyms, vmlinux, slide, _loaded_modules(sources), files)
         found._problems = problems
         return found
+
+    @classmethod
+    def of_names(cls, kallsyms: Kallsyms) -> KernelSymbolizer:
+        """The symbolizer of a kernel of which nothing but that list is known."""
+        return cls(kallsyms, None, 0, {}, KernelFiles(()))
 
     @property
     def problems(self) -> list[str]:
@@ -308,7 +313,7 @@ def _no_vmlinux(looked_at: list[str], refused: list[str]) -> str:
     why = f"{'; '.join(refused)}; " if refused else ""
     return (
         f"no vmlinux with debugging information, so names have no lines: {why}looked at {', '.join(looked_at)}; "
-        "install the kernel's -dbg or -dbgsym package, name the file (--vmlinux), or have it fetched (DEBUGINFOD_URLS)"
+        f"{kernel_debug_remedy()}, name the file (--vmlinux), or have it fetched (DEBUGINFOD_URLS)"
     )
 
 

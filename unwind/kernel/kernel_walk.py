@@ -1,31 +1,56 @@
-"""Walking the kernel's stack again from what a probe has recorded: vmlinux's table, moved by the slide.
+"""Walking the kernel's stack again from what a probe has recorded: vmlinux's table, moved by the slide, and modules'.
 
-It is the same walk as in user space, in an address space in which only vmlinux is mapped.
+It is the same walk as in user space, in an address space in which only vmlinux and code of modules are mapped.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from cfi_tables.elf_image import PT_LOAD
 from cfi_tables.layout import StopReason
-from relay_reader.capture import KernelStack, Mapping, Sample
+from relay_reader.capture import KernelSectionPlaced, KernelStack, Mapping, Sample
+from relay_reader.record_layout import HIT_FLAG_CALLED
 from unwind.address_space import AddressSpace
 from unwind.module import ModuleCatalog
-from unwind.stack_walker import StackWalker, WalkedStack
+from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
 from unwind.told_chain import told_stack
 
 _KERNEL_HALF = 1 << 63
 _NO_PROCESS = 0
+_PC = 16
+"""DWARF number of x86-64's instruction pointer, as the record has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelModuleFile:
+    """A module's file with the code sections that the capture speaks of."""
+
+    name: str
+    path: str
+    build_id: bytes | None
+    sections: tuple[tuple[int, int], ...]
+    """(start, end) of each, in the file's link view."""
 
 
 class KernelWalker:
-    """Walks kernel stacks with the table of the vmlinux at `path`, which has to be of that build-id.
+    """Walks kernel stacks with the table of the vmlinux at `path`, which has to be of that build-id, and of `modules`.
 
-    Problems of the file are the problems of its module in `catalog`.
+    Problems of a file are the problems of its module in `catalog`.
     """
 
-    def __init__(self, path: str, build_id: bytes | None, catalog: ModuleCatalog, max_depth: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        build_id: bytes | None,
+        catalog: ModuleCatalog,
+        max_depth: int,
+        modules: Sequence[KernelModuleFile] = (),
+    ) -> None:
+        self._modules = modules
+        self._placed: dict[tuple[int, int], int] = {}
+        self._names = {module.path: module.name for module in modules}
         self._file = Mapping(0, 0, 0, path, build_id)
         self._catalog = catalog
         self._walker = StackWalker(catalog, max_depth)
@@ -33,6 +58,9 @@ class KernelWalker:
 
     def walk(self, sample: Sample, stack: KernelStack) -> WalkedStack:
         """The frames of `stack`, which was recorded with `sample`; it ends where the kernel was entered."""
+        if stack.registers[_PC] < _KERNEL_HALF:
+            # A timer has interrupted the user's code: of the kernel there is nothing.
+            return WalkedStack([], StopReason.END_OF_STACK, stack.registers[_PC])
         if not stack.slices and sample.kernel_chain:
             space = self._space(stack.slide)
             return told_stack(sample.kernel_chain, stack.stop, stack.stop_detail, space, self._catalog, _NO_PROCESS)
@@ -45,14 +73,33 @@ class KernelWalker:
             registers=stack.registers,
             known=stack.known,
             slices=stack.slices,
+            called=bool(stack.flags & HIT_FLAG_CALLED),
         )
         walked = self._walker.walk(recorded, self._space(stack.slide))
         if walked.stop is StopReason.NO_MAPPING and walked.frames and walked.detail < _KERNEL_HALF:
             walked.stop = StopReason.END_OF_STACK
         return walked
 
+    def place(self, event: KernelSectionPlaced) -> None:
+        """Follow where a section of a module is loaded."""
+        if event.module < len(self._modules) and event.section < len(self._modules[event.module].sections):
+            self._placed[event.module, event.section] = event.address
+            self._spaces.clear()
+
+    def module_name(self, frame: WalkedFrame) -> str | None:
+        """The module that a frame's code belongs to; None for the kernel itself."""
+        return self._names.get(frame.mapping.path) if frame.mapping is not None else None
+
+    def _add_modules(self, space: AddressSpace) -> None:
+        for (number, section), address in self._placed.items():
+            if address:
+                module = self._modules[number]
+                start, end = module.sections[section]
+                # A module's file has no segments, so that its bias is the start less this offset.
+                space.add(Mapping(address, address + end - start, start, module.path, module.build_id))
+
     def _space(self, slide: int) -> AddressSpace:
-        """The code that the table is for, moved by `slide`: the one mapping that the probe had, too."""
+        """The code that the table is for, moved by `slide`, and that of modules: the mappings that the probe had."""
         if slide not in self._spaces:
             space = self._spaces[slide] = AddressSpace()
             # The module is found by any mapping of the file, and says where its code is.
@@ -64,4 +111,5 @@ class KernelWalker:
                         start = (first + slide) % (1 << 64)
                         offset = segment.offset + first - segment.address
                         space.add(replace(self._file, start=start, end=start + end - first, file_offset=offset))
+            self._add_modules(space)
         return self._spaces[slide]

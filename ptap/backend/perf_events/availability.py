@@ -7,9 +7,10 @@ import tempfile
 
 from ptap.backend.live_capture import CaptureError, PlaceKind
 from ptap.backend.perf_events import event_attr
+from ptap.backend.perf_events.probe_definitions import stale_events
 from ptap.backend.perf_events.ring_buffer import perf_refusal
 from ptap.backend.perf_events.tracefs import TraceFilesystem
-from ptap.backend.perf_events.uprobe_events import UprobeEvents, stale_events
+from ptap.backend.perf_events.uprobe_events import UprobeEvents
 
 
 def available() -> str | None:
@@ -59,7 +60,7 @@ def leftovers() -> list[str]:
     except CaptureError:
         return []
     try:
-        return sorted({group for group, _ in stale_events(tracefs)})
+        return sorted({group for _, group, _ in stale_events(tracefs)})
     except OSError:
         return []
     finally:

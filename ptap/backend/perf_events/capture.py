@@ -30,12 +30,14 @@ from ptap.backend.perf_events.event_plan import (
     place_events,
     side_band_event,
 )
-from ptap.backend.perf_events.extra_event import ExtraEvent, TracepointEvent
+from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, SamplingEvent
+from ptap.backend.perf_events.kprobe_events import KprobeEvents
+from ptap.backend.perf_events.probe_definitions import remove_stale_events
 from ptap.backend.perf_events.process_state import present_state, thread_ids
 from ptap.backend.perf_events.ring_buffer import RingBuffer, perf_refusal, ring_size
-from ptap.backend.perf_events.ring_reader import RingReader
+from ptap.backend.perf_events.ring_reader import RecordRing, RingReader
 from ptap.backend.perf_events.tracefs import TraceFilesystem
-from ptap.backend.perf_events.uprobe_events import UprobeEvents, remove_stale_events
+from ptap.backend.perf_events.uprobe_events import UprobeEvents
 from relay_reader.capture import Event, ProcessForked, RecordsLost, Sample
 from relay_reader.perf_record import RECORD_SAMPLE, EventLayout, RecordDecoder
 from relay_reader.return_trampoline import ReturnTrampolines
@@ -82,6 +84,7 @@ class PerfCapture:
         self._user_stack = clamp_user_stack(limits.user_stack)
         self._tracefs: TraceFilesystem | None = None
         self._probes: UprobeEvents | None = None
+        self._kernel_probes: KprobeEvents | None = None
         self._command: HeldCommand | None = None
         self._rings: list[RingBuffer] = []
         self._fds: list[int] = []
@@ -130,7 +133,9 @@ class PerfCapture:
         self._rings = [RingBuffer(cpu, size) for cpu in cpus]
         self._open_threads(planned)
         self._decoder = RecordDecoder(self._layouts)
-        self._reader = RingReader(self._rings, self._layouts, self._alive_fds, self._disarm)
+        # Those first: what perf tells of a process was written before the process did what they tell.
+        rings = [*self._more_rings(), *self._rings]
+        self._reader = RingReader(rings, self._layouts, self._alive_fds, self._disarm)
         if self._command is None:
             began = time.monotonic_ns()
             # Changes are reported first, then the present state is read: nothing falls between.
@@ -150,20 +155,31 @@ class PerfCapture:
         if self._stop_asked:
             self._reader.stop()
 
+    def _more_rings(self) -> Sequence[RecordRing]:
+        """What else hits come through, armed now; for a capture that is more than perf events."""
+        return ()
+
     def _plan(self) -> list[PlannedEvent]:
         on_exec = self._command is not None
         planned = [side_band_event(enable_on_exec=on_exec)]
-        if self._places or any(isinstance(event, TracepointEvent) for event in self._extra):
+        in_kernel = any(isinstance(event, KernelProbeEvent) for event in self._extra)
+        if self._places or not all(isinstance(event, SamplingEvent) for event in self._extra):
             self._tracefs = TraceFilesystem()
-        if self._places:
-            assert self._tracefs is not None
+        if self._tracefs is not None and (self._places or in_kernel):
             with suppress(OSError):
                 remove_stale_events(self._tracefs)
+            self._kernel_probes = KprobeEvents(self._tracefs)
+        if self._places:
+            assert self._tracefs is not None
             self._probes = UprobeEvents(self._tracefs)
             planned += place_events(self._places, self._probes, self._user_stack, enable_on_exec=on_exec)
         planned += extra_events(
-            *(self._extra, self._tracefs, len(self._places), self._user_stack), enable_on_exec=on_exec
+            *(self._extra, self._tracefs, self._kernel_probes, len(self._places), self._user_stack),
+            enable_on_exec=on_exec,
         )
+        if self._kernel_probes is not None and self._kernel_probes.refused and len(planned) == 1:
+            name, why = next(iter(self._kernel_probes.refused.items()))
+            raise CaptureError(f"{name}: {why}")
         return planned
 
     def _open_threads(self, planned: list[PlannedEvent]) -> None:
@@ -238,6 +254,11 @@ class PerfCapture:
                 event_or_none = self._event(item[2], item[1])
                 if event_or_none is not None:
                     yield event_or_none
+        yield from self._end()
+
+    def _end(self) -> Iterator[Event]:
+        """What can be told when there are no more records."""
+        assert self._decoder is not None
         unreadable = sum(ring.unreadable for ring in self._rings) + sum(self._decoder.faults.values())
         unreadable += self._untold
         if unreadable:
@@ -313,8 +334,9 @@ class PerfCapture:
         for ring in self._rings:
             with suppress(OSError, BufferError):
                 ring.close()
-        if self._probes is not None:
-            self.left_defined = self._probes.remove()
+        for probes in (self._probes, self._kernel_probes):
+            if probes is not None:
+                self.left_defined += probes.remove()
         if self._tracefs is not None:
             self._tracefs.close()
         sys.setswitchinterval(self._switch_interval)
@@ -328,6 +350,8 @@ class PerfCapture:
     def shortcomings(self) -> list[str]:
         """What this capture could not do, each as a line for the user; to be asked after `close`."""
         lines = [f"not probed: {name}: {why}; --backend ptrace may" for name, why in self.refused.items()]
+        if self._kernel_probes is not None:
+            lines += [f"not probed: {name}: {why}" for name, why in self._kernel_probes.refused.items()]
         if self.left_defined:
             lines.append(f"{len(self.left_defined)} probe events could not be removed; the next run tries again")
         return lines

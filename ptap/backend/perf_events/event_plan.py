@@ -16,7 +16,8 @@ from enum import Enum
 from ptap.backend.live_capture import CaptureError, PlaceKind, ProbePlace
 from ptap.backend.perf_events import event_attr
 from ptap.backend.perf_events.event_attr import EventAttr
-from ptap.backend.perf_events.extra_event import ExtraEvent, SamplingEvent
+from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, SamplingEvent
+from ptap.backend.perf_events.kprobe_events import KprobeEvents
 from ptap.backend.perf_events.tracefs import TraceFilesystem
 from ptap.backend.perf_events.uprobe_events import UprobeEvents
 from relay_reader.perf_record import EventLayout
@@ -135,12 +136,16 @@ _ATTR_OF_ROLE = {
 def extra_events(
     extra: Sequence[ExtraEvent],
     tracefs: TraceFilesystem | None,
+    kernel_probes: KprobeEvents | None,
     first_index: int,
     user_stack: int,
     *,
     enable_on_exec: bool,
 ) -> list[PlannedEvent]:
-    """Plan the events that are no probe places; the k-th gives `Sample.places` (first_index + k,)."""
+    """Plan the events that are no probe places; the k-th gives `Sample.places` (first_index + k,).
+
+    Kernel probes that the kernel will not set are left out. Raises CaptureError.
+    """
     planned: list[PlannedEvent] = []
     for index, event in enumerate(extra, first_index):
         if isinstance(event, SamplingEvent):
@@ -154,6 +159,15 @@ def extra_events(
                 enable_on_exec=enable_on_exec,
             )
             name = event.kind
+        elif isinstance(event, KernelProbeEvent):
+            assert kernel_probes is not None
+            number = kernel_probes.define(event)
+            if number is None:
+                continue
+            attr = event_attr.kernel_event(
+                event_attr.TYPE_TRACEPOINT, number, user_stack, period=1, enable_on_exec=enable_on_exec
+            )
+            name = event.name
         else:
             assert tracefs is not None
             attr = event_attr.kernel_event(

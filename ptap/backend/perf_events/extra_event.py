@@ -1,4 +1,4 @@
-"""Event sources other than probe places: timers that sample, and the kernel's static tracepoints."""
+"""Event sources other than places in programs: timers that sample, the kernel's tracepoints, places in its code."""
 
 from __future__ import annotations
 
@@ -34,4 +34,17 @@ class TracepointEvent:
             raise ValueError(f"{self.name!r} is no tracepoint; write group:name, as in sched:sched_switch")
 
 
-ExtraEvent: TypeAlias = SamplingEvent | TracepointEvent
+@dataclass(frozen=True, slots=True)
+class KernelProbeEvent:
+    """A place in the kernel's code, or the return of a function of its."""
+
+    name: str
+    """The probe point, for messages."""
+    symbol: str
+    """As the kernel lists it; one that it has once."""
+    offset: int
+    """Bytes from the symbol."""
+    is_return: bool
+
+
+ExtraEvent: TypeAlias = SamplingEvent | TracepointEvent | KernelProbeEvent

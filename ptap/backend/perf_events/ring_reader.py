@@ -21,8 +21,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
+from typing import Protocol
 
-from ptap.backend.perf_events.ring_buffer import RingBuffer, TimedRecord
+from ptap.backend.perf_events.ring_buffer import TimedRecord
 from relay_reader.capture import RecordsLost
 from relay_reader.perf_record import EventLayout
 
@@ -43,6 +44,23 @@ _HEAP_STEP = 16 << 20
 _time = itemgetter(0)
 
 
+class RecordRing(Protocol):
+    """Where the records of one CPU wait to be read: a perf ring, or one of a kernel module."""
+
+    @property
+    def fd(self) -> int:
+        """A descriptor that tells by poll when there are records; -1 where nothing tells."""
+
+    cpu: int
+    size: int
+    """Bytes."""
+    skipped: int
+    """Records that `drain` was told not to keep, since this was last set to 0."""
+
+    def drain(self, layouts: Mapping[int, EventLayout], out: list[TimedRecord], *, keep_samples: bool) -> int:
+        """Append the records that are there to `out`, in the order written, and free their room: its bytes."""
+
+
 class RingReader:
     """Drains `rings` until `stop` or until all `alive_fds` report that their threads and descendants ended.
 
@@ -53,7 +71,7 @@ class RingReader:
 
     def __init__(
         self,
-        rings: Sequence[RingBuffer],
+        rings: Sequence[RecordRing],
         layouts: Mapping[int, EventLayout],
         alive_fds: Sequence[int],
         disarm: Callable[[], None],
@@ -132,7 +150,8 @@ class RingReader:
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         for ring in self._rings:
-            poll.register(ring.fd, select.POLLIN)
+            if ring.fd >= 0:
+                poll.register(ring.fd, select.POLLIN)
         for fd in self._alive:
             poll.register(fd, 0)
         quiet_rounds = 0

@@ -1,0 +1,140 @@
+"""The kernel module's back end: `KernelModuleCapture`, a LiveCapture.
+
+perf events start and follow the target (its processes, their mappings and names) and the module records the hits; one
+thread drains both, and they are merged by time. The module records hits of every process: those of others are left out
+here. It is told of a process's mappings, to walk its user stack at the probe, once a hit says that it was not; until
+then a hit has a piece of that stack as it is, which is walked here by the mappings that perf tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ptap.backend.kernel_module.followed_threads import FollowedThreads
+from ptap.backend.kernel_module.module_ring import MAGIC, ModuleRing
+from ptap.backend.live_capture import CaptureLimits, Target
+from ptap.backend.perf_events.capture import PerfCapture
+from ptap.backend.perf_events.ring_reader import RecordRing
+from ptap_target.kernel_module import FILES, KernelModule
+from ptap_target.session_folder import SessionError, SessionFolder
+from ptap_target.space_follower import SpaceFollower
+from relay_reader.capture import Event, RecordsLost, Sample, ThreadNamed
+from relay_reader.module_capture import RecordStream
+
+_NO_STACK = CaptureLimits(user_stack=8)
+_GIVE_WAY_EVERY = 64
+
+
+class KernelModuleCapture(PerfCapture):
+    """Hits of the session's probes in a command or in running processes; `Sample.places` has the probe's number."""
+
+    name = "module"
+
+    def __init__(self, target: Target, session: SessionFolder, ring_bytes: int) -> None:
+        super().__init__(target, (), _NO_STACK)
+        self._session = session
+        self._ring_bytes = ring_bytes
+        self._module: KernelModule | None = None
+        self._module_rings: list[ModuleRing] = []
+        self._follower: SpaceFollower | None = None
+        self._records = RecordStream(FILES)
+        self._followed = FollowedThreads()
+        self._of_others = 0
+        self._hits = 0
+        self._left: list[str] = []
+        """What could not be done or undone."""
+
+    def _more_rings(self) -> Sequence[RecordRing]:
+        """Load the module and start its probes. Raises SessionError."""
+        self._session.check_kernel()
+        self._session.check_programs()
+        module = KernelModule(self._session.module)
+        module.__enter__()
+        self._module = module
+        for message in self._session.messages:
+            module.send(message)
+        self._follower = SpaceFollower(self._session.table_of, lambda _: None)
+        for path, file in module.records():
+            cpu = int(path.name.removeprefix("cpu"))
+            self._module_rings.append(ModuleRing(file, cpu, self._ring_bytes, self._follower.watch))
+        return self._module_rings
+
+    def events(self) -> Iterator[Event]:
+        """Events in time order, as LiveCapture says. Raises ModuleCaptureError and SessionError for damage."""
+        assert self._reader is not None and self._decoder is not None
+        for event in self._initial:
+            self._followed.apply(event)
+            yield event
+        while (batch := self._reader.next_batch()) is not None:
+            for number, item in enumerate(batch):
+                if number % _GIVE_WAY_EVERY == 0:
+                    self._reader.give_way()
+                if isinstance(item, RecordsLost):
+                    yield item
+                elif item[2].startswith(MAGIC):
+                    yield from self._of_target(item[2])
+                else:
+                    told = self._event(item[2], item[1])
+                    if told is not None:
+                        self._followed.apply(told)
+                        yield told
+        yield from self._end()
+
+    def _of_target(self, record: bytes) -> Iterator[Event]:
+        """What a record of the module tells of the target's own processes."""
+        for event in self._records.decode(record):
+            if isinstance(event, (Sample, ThreadNamed)) and event.pid not in self._followed:
+                self._of_others += isinstance(event, Sample)
+                continue
+            self._hits += isinstance(event, Sample)
+            yield event
+
+    def _disarm(self) -> None:
+        # Only then is there an end to what is to be read.
+        if self._module is not None:
+            try:
+                self._module.send(self._session.stop)
+            except (SessionError, OSError) as error:
+                self._left.append(f"the probes could not be stopped before the last records were read: {error}")
+        super()._disarm()
+
+    def close(self) -> None:
+        """Unload the module and let the target go on. Never raises; may be called twice."""
+        super().close()
+        for ring in self._module_rings:
+            with suppress(OSError):
+                ring.close()
+        if self._follower is not None:
+            self._left += sorted(self._follower.problems)
+            self._follower.close()
+            self._follower = None
+        module, self._module = self._module, None
+        if module is not None:
+            try:
+                module.__exit__()
+            except (SessionError, OSError) as error:
+                self._left.append(str(error))
+
+    def shortcomings(self) -> list[str]:
+        """What this capture could not do, each as a line for the user; to be asked after `close`."""
+        lines = super().shortcomings() + self._left
+        missed = sum(account.missed for account in self._records.accounts)
+        if missed:
+            lines.append(f"{missed} hits were left out by the kernel itself: they came while another probe was handled")
+        refused = sum(account.unwanted for account in self._records.accounts)
+        if refused:
+            lines.append(f"{refused} hits, of all processes, were not recorded: at the probe --when did not hold")
+        if self._of_others and not self._hits:
+            lines.append(f"{self._of_others} hits were of other processes than those that were to be traced")
+        return lines
+
+
+def leftover(files: Path = FILES) -> str | None:
+    """What a run that was killed has left loaded, or a run that goes on has; None when nothing is."""
+    if not files.exists():
+        return None
+    if KernelModule.in_use():
+        return f"the kernel module is loaded ({files}) and in use by a run"
+    return f"the kernel module of a run that was killed is still loaded ({files}): the next run unloads it"

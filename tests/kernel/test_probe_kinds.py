@@ -1,0 +1,229 @@
+"""A probe of each kind in running kernels, and stacks through a module that is loaded before and meanwhile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from cfi_tables.image_file import open_image
+from cfi_tables.layout import StopReason
+from ptap.kernel_module.places import KernelSymbols
+from ptap.kernel_module.report import CaptureReport
+from ptap.kernel_module.resolve import KernelResolver
+from ptap.probe.point import ProbeKind
+from relay_reader.capture import KernelSectionPlaced, KernelStack, Sample
+from relay_reader.module_capture import ModuleCapture
+from relay_reader.record_layout import HitFlag
+from unwind.trace import Trace
+
+_SLEEP = 'kernel.function("schedule_timeout_uninterruptible")'
+_TIMES = {"later": 2, "loaded": 1}
+
+
+def _seen(booted) -> dict:
+    return json.loads((booted.run.results / "kinds.json").read_text())
+
+
+@cache
+def _hits(capture: Path) -> list[tuple[Sample, KernelStack]]:
+    hits = [event for event in ModuleCapture(capture).events() if isinstance(event, Sample)]
+    return [(sample, sample.kernel_stack) for sample in hits if sample.kernel_stack is not None]
+
+
+def _capture(booted, name: str) -> Path:
+    return booted.run.results / name
+
+
+def _by_probe(booted, name: str) -> dict[str, list[tuple[Sample, KernelStack]]]:
+    found = defaultdict(list)
+    for sample, stack in _hits(_capture(booted, name)):
+        found[booted.kinds[sample.places[0]].name].append((sample, stack))
+    return found
+
+
+def test_every_kind_is_hit(booted):
+    """Those of a module's start only where it was loaded meanwhile; a wildcard's are not all called."""
+    wanted = {place.name for place in booted.kinds if not place.point.is_wild and not place.optional}
+    initial = {name for name in wanted if "initial_part" in name}
+    assert len(initial) == 1 and len(wanted) >= 8
+    later = _by_probe(booted, "later")
+    assert wanted <= set(later), (booted.package.build, wanted - set(later), _seen(booted)["later"])
+    assert any("pipe_re" in name for name in later)
+    loaded = set(_by_probe(booted, "loaded"))
+    in_module = {name for name in wanted if name.startswith("module")}
+    assert in_module - initial <= loaded and not initial & loaded
+
+
+def test_inlined_copies_are_hit(booted):
+    hit = {name for name in _by_probe(booted, "later") if name.endswith(".inline")}
+    assert any("folded" in name for name in hit)
+    assert booted.system_map is not None or any("do_open" in name for name in hit)
+
+
+def test_functions_of_a_module_are_hit_as_often_as_they_ran(booted):
+    """Each read of its file calls each once, and each load its start."""
+    for name, loads in _TIMES.items():
+        found = Counter({probe: len(hits) for probe, hits in _by_probe(booted, name).items()})
+        reads = 2 * loads
+        assert found['module("probed").function("innermost")'] == reads
+        assert found['module("probed").function("outer").return'] == reads
+        twice = [count for probe, count in found.items() if 'function("twice' in probe and "inline" not in probe]
+        assert twice == [reads, reads]
+        assert found[_SLEEP] >= reads
+    assert Counter(_by_probe(booted, "later").keys())['module("probed").function("initial_part")'] == 1
+    assert len(_by_probe(booted, "later")['module("probed").function("initial_part")']) == _TIMES["later"]
+
+
+def test_the_place_that_was_meant_is_hit(booted):
+    for sample, stack in _hits(_capture(booted, "later")):
+        place = booted.kinds[sample.places[0]]
+        if place.point.module is None and not place.is_event and place.point.kind is not ProbeKind.RETURN:
+            assert stack.registers[16] - stack.slide - place.address in (0, 4), place.name
+
+
+def test_sections_are_where_the_kernel_shows_them(booted):
+    """Those told by the collector, and the same code found by symbols."""
+    description = ModuleCapture(_capture(booted, "loaded")).description["modules"][0]
+    seen = _seen(booted)
+    shown = {each["name"]: int(seen["addresses"].get(each["name"], "0"), 16) for each in description["sections"]}
+    events = [e for e in ModuleCapture(_capture(booted, "loaded")).events() if isinstance(e, KernelSectionPlaced)]
+    assert {description["sections"][each.section]["name"]: each.address for each in events} == {
+        name: address for name, address in shown.items() if address
+    }
+    assert len(events) == seen["placements"] > 4
+    later = [e for e in ModuleCapture(_capture(booted, "later")).events() if isinstance(e, KernelSectionPlaced)]
+    placed = Counter(each.section for each in later if each.address)
+    gone = Counter(each.section for each in later if not each.address)
+    # Every section comes with each load, and goes.
+    assert placed == dict.fromkeys(range(len(description["sections"])), _TIMES["later"])
+    assert gone == placed
+
+
+def _chain(sample: Sample, stack: KernelStack) -> tuple[int, ...]:
+    """What the kernel's own trace ends with: without the frame of the probe itself, of which it has none."""
+    whole = stack.flags & (HitFlag.RETURN_PROBE | HitFlag.CALLED)
+    return sample.kernel_chain if whole else sample.kernel_chain[1:]
+
+
+def _difference(symbols: KernelSymbols, stack: KernelStack, chain: tuple[int, ...]) -> str | None:
+    """Why the kernel's own trace does not end with `chain`, or None when it does. Fails where that is not known."""
+    own = stack.oracle
+    if own[len(own) - len(chain) :] == chain:
+        return None
+    callers = [name for name, _ in (symbols.reach(each - stack.slide) or ("", 0) for each in own)]
+    if "optimized_callback" in callers[-2:]:
+        # The kernel's unwinder ends in the code that was made for an optimized probe.
+        assert chain[0] not in own and stack.stop == StopReason.END_OF_STACK
+        return "an optimized probe"
+    if callers[-1].endswith("kretprobe_trampoline"):
+        return "the kernel's unwinder ends at the trampoline"
+    # Code that is in no table, such as that of this module as it probes one that comes: the walk says where it ended.
+    assert stack.stop == StopReason.NO_MAPPING, (chain, own, StopReason(stack.stop))
+    places = [at for at in range(len(own)) if own[at : at + len(chain)] == chain]
+    assert stack.stop_detail in [own[at + len(chain)] for at in places], (chain, own)
+    return "no table"
+
+
+def test_stacks_are_the_kernels_own(booted):
+    """Each kind's, from the caller of what was hit on; a timer's own trace begins in the interrupt."""
+    symbols = KernelResolver(open_image(booted.vmlinux), booted.system_map and str(booted.system_map)).symbols
+    compared = defaultdict(Counter)
+    for name in ("later", "loaded"):
+        for sample, stack in _hits(_capture(booted, name)):
+            kind = booted.kinds[sample.places[0]].point.kind
+            compared[kind][_difference(symbols, stack, _chain(sample, stack))] += 1
+    for kind in (ProbeKind.TIMER, ProbeKind.TRACEPOINT, ProbeKind.FUNCTION):
+        same = compared[kind][None]
+        assert same and same + compared[kind]["an optimized probe"] > 0.8 * compared[kind].total(), (kind, compared)
+    assert booted.release == "5.10" or compared[ProbeKind.RETURN] == {None: 6}
+
+
+def test_stacks_go_through_the_module(booted):
+    """From the kernel's function that its code calls, to the entry of the system call."""
+    for name in ("later", "loaded"):
+        names = {number for number, place in enumerate(booted.kinds) if place.name == _SLEEP}
+        hits = [(s, k) for s, k in _hits(_capture(booted, name)) if s.places[0] in names]
+        assert len(hits) >= 2
+        assert all(k.stop == StopReason.END_OF_STACK and k.flags & HitFlag.REACHED_USER for _, k in hits)
+
+
+def test_samples_of_user_code_have_no_frame_of_the_kernel(booted):
+    ticks = _by_probe(booted, "later")["timer.profile(97)"]
+    in_user = [(s, k) for s, k in ticks if k.registers[16] >> 63 == 0]
+    assert len(in_user) < len(ticks)
+    assert all(s.kernel_chain == () and k.flags & HitFlag.REACHED_USER for s, k in in_user)
+    assert all(s.kernel_chain for s, k in ticks if (s, k) not in in_user)
+
+
+class _Kept:
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+
+    def write(self, trace: Trace) -> None:
+        self.traces.append(trace)
+
+
+def _traces(booted, name: str) -> Iterator[Trace]:
+    kept = _Kept()
+    CaptureReport(_capture(booted, name), str(booted.vmlinux)).write(kept)
+    yield from kept.traces
+
+
+def test_functions_of_the_module_have_names_and_lines(booted):
+    for name in ("later", "loaded"):
+        wanted = [trace for trace in _traces(booted, name) if trace.probe == _SLEEP]
+        through = [t for t in wanted if "outer" in [frame.function for frame in t.frames]]
+        assert len(through) == 2 * _TIMES[name]
+        for trace in through:
+            frames = [(frame.function, frame.line) for frame in trace.frames if frame.module == "probed"]
+            assert [function for function, _ in frames] == ["innermost", "outer", "show"]
+            assert [_call_at(line) for _, line in frames] == ["schedule_timeout_uninterruptible", "innermost", "outer"]
+            assert {frame.module for frame in trace.frames} == {"probed", "[kernel]"}
+
+
+def _call_at(line: int | None) -> str:
+    """Which of the functions is called at that line of the module's source."""
+    assert line is not None
+    text = (Path(__file__).parent / "ptap_probed.c").read_text().splitlines()[line - 1]
+    return next(n for n in ("schedule_timeout_uninterruptible", "innermost", "outer") if f"{n}(" in text)
+
+
+def test_the_walk_afterwards_is_that_at_the_probe(booted):
+    for name in ("later", "loaded"):
+        traces = list(_traces(booted, name))
+        hits = _hits(_capture(booted, name))
+        assert len(traces) == len(hits)
+        for trace, (sample, stack) in zip(traces, hits, strict=True):
+            addresses = tuple(frame.address for frame in trace.frames if not frame.inlined)
+            assert addresses == sample.kernel_chain, (trace.probe, StopReason(stack.stop))
+
+
+def test_refusals(booted):
+    seen = _seen(booted)
+    assert "no tracepoint sys_never" in seen["no tracepoint"]
+    assert "an unknown kind" in seen["no frequency"]
+    assert "module 7" in seen["no module"]
+    told = "\n".join(seen["other build"])
+    assert "module probed sections 0 of" in told and "another build is loaded" in told
+    for number, place in enumerate(booted.kinds):
+        if place.point.module:
+            assert f"probe {number} {place.symbol}" in told
+            (line,) = (each for each in seen["other build"] if each.startswith(f"probe {number} "))
+            assert "refused with error -18" in line
+
+
+def test_what_was_told(booted):
+    status, told = _seen(booted)["later"]
+    assert status == 0
+    assert any(line.startswith("probe 0 ") and "on 2 of 2 processors" in line for line in told)
+
+
+def test_the_modules_of_the_tests_were_built_apart(booted):
+    """Functions have sections of their own, and those of one name lie in one."""
+    file = ModuleCapture(_capture(booted, "loaded")).description["modules"][0]["file"]
+    listed = subprocess.run(["readelf", "-SW", file], capture_output=True, text=True, check=True).stdout
+    assert ".text.outer" in listed and ".text.hot_part" in listed and ".init.text" in listed
