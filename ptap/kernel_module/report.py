@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from cfi_tables.layout import StopReason
 from ptap.account import Account
+from ptap.kernel_module.described_modules import described_modules
 from ptap.report.output import Report
 from relay_reader.capture import RecordsLost, Sample
 from relay_reader.module_capture import MAGIC, ModuleCapture
 from relay_reader.record_layout import HitFlag
 from unwind.capture_images import REMEDY, CaptureImages
-from unwind.kernel.kernel_walk import KernelModuleFile
 from unwind.module import ModuleCatalog
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
@@ -47,7 +46,7 @@ class CaptureReport:
             kernel,
             bytes.fromhex(build_id) if build_id else None,
             description["system_map"],
-            [_module_file(module) for module in description.get("modules", ())],
+            described_modules(description),
         )
 
     def write(self, report: Report) -> None:
@@ -80,12 +79,3 @@ class CaptureReport:
         self.account.traces += 1
         if trace.stop is not StopReason.END_OF_STACK:
             self.account.cut_short[trace.stop] += 1
-
-
-def _module_file(described: dict[str, Any]) -> KernelModuleFile:
-    """A module of the session's description."""
-    build_id = described["build_id"]
-    sections = tuple((int(each["start"]), int(each["end"])) for each in described["sections"])
-    return KernelModuleFile(
-        described["name"], described["file"], bytes.fromhex(build_id) if build_id else None, sections
-    )

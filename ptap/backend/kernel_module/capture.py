@@ -18,6 +18,7 @@ from ptap.backend.live_capture import CaptureLimits, Target
 from ptap.backend.perf_events.capture import PerfCapture
 from ptap.backend.perf_events.ring_reader import RecordRing
 from ptap_target.kernel_module import FILES, KernelModule
+from ptap_target.module_sections import placements
 from ptap_target.session_folder import SessionError, SessionFolder
 from ptap_target.space_follower import SpaceFollower
 from relay_reader.capture import Event, RecordsLost, Sample, ThreadNamed
@@ -53,7 +54,8 @@ class KernelModuleCapture(PerfCapture):
         module = KernelModule(self._session.module)
         module.__enter__()
         self._module = module
-        for message in self._session.messages:
+        *configuration, start = self._session.messages
+        for message in [*configuration, *placements(self._session), start]:
             module.send(message)
         self._follower = SpaceFollower(self._session.table_of, lambda _: None)
         for path, file in module.records():

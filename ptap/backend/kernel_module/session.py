@@ -13,12 +13,15 @@ from cfi_tables.elf_image import ElfError, ElfImage
 from ptap.backend.kernel_module.capture import KernelModuleCapture
 from ptap.backend.kernel_module.running_kernel import find_kernel, headers_folder
 from ptap.backend.live_capture import CaptureError, Target
+from ptap.kernel_module.described_modules import described_modules
 from ptap.kernel_module.kernel_point import KernelPoint
 from ptap.kernel_module.messages import RecordOptions
+from ptap.kernel_module.module_files import ModuleFiles
 from ptap.kernel_module.places import KernelPlace
 from ptap.kernel_module.session import write_session
 from ptap.kernel_module.user_place import UserPlace
 from ptap_target.session_folder import SessionFolder
+from unwind.kernel.kernel_files import KernelFiles
 from unwind.trace_builder import TraceBuilder
 
 
@@ -42,7 +45,10 @@ class LiveSession:
         description = self.folder.description
         build_id = description["build_id"]
         builder.use_vmlinux(
-            description["vmlinux"], bytes.fromhex(build_id) if build_id else None, description["system_map"]
+            description["vmlinux"],
+            bytes.fromhex(build_id) if build_id else None,
+            description["system_map"],
+            described_modules(description),
         )
 
 
@@ -58,7 +64,9 @@ def make_session(points: Sequence[KernelPoint], options: RecordOptions, target: 
     work = Path(kept.name)
     kernel = find_kernel(work)
     system_map = str(kernel.system_map) if kernel.system_map is not None else None
-    places = write_session(headers, kernel.vmlinux, points, options, work, system_map, list(_programs(target)))
+    modules = ModuleFiles(folders=KernelFiles.of_this_kernel().module_folders)
+    programs = list(_programs(target))
+    places = write_session(headers, kernel.vmlinux, points, options, work, system_map, programs, modules)
     return LiveSession(places, SessionFolder.open(work), options.ring_bytes, kept)
 
 
