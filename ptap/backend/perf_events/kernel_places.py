@@ -25,7 +25,8 @@ class KernelPlaces:
 
     def _events(self, point: KernelPoint) -> list[KernelProbeEvent]:
         is_return = point.kind is ProbeKind.RETURN
-        plain = point.kind in (ProbeKind.CALL, ProbeKind.RETURN) and point.file is None
+        # Without its vmlinux nobody knows of inlined copies.
+        plain = point.kind in (ProbeKind.FUNCTION, ProbeKind.CALL, ProbeKind.RETURN) and point.file is None
         wild = bool(_WILDCARDS & set(point.function))
         if plain and not wild and self._names.count(point.function) == 1:
             return [KernelProbeEvent(point.text, point.function, 0, is_return)]
