@@ -11,6 +11,7 @@ from collections.abc import Mapping as Map
 from pathlib import Path
 
 from cfi_tables.elf_image import ElfError, ElfImage
+from cfi_tables.image_file import open_image
 from relay_reader.capture import Mapping
 
 REMEDY = "give the files that were running: --sysroot DIR, the root of the machine that was traced or a copy of it"
@@ -33,7 +34,7 @@ class CaptureImages:
     def open(self, mapping: Mapping, pid: int) -> ElfImage:
         """The image behind `mapping`. Raises ElfError and OSError."""
         if mapping.path in self._as_they_are:
-            return ElfImage.open(mapping.path)
+            return open_image(mapping.path)
         if mapping.path == "[vdso]":
             image = self._images.get(mapping.build_id or b"")
             if image is None:

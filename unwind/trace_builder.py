@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from cfi_tables.layout import StopReason
@@ -157,7 +157,8 @@ class TraceBuilder:
                 frames.append(trace_frame)
         if sample.user_stack is None:
             return self._trace(sample, hit, stack.stop, frames, stop_text(stack))
-        user, user_frames, user_text, _ = self._user_part(sample, None)
+        # Of the user's frames none was probed.
+        user, user_frames, user_text, _ = self._user_part(sample, replace(hit, is_return=True) if hit else None)
         whole = stack.stop is StopReason.END_OF_STACK
         text = user_text if whole else stop_text(stack)
         return self._trace(sample, hit, user.stop if whole else stack.stop, frames + user_frames, text)

@@ -48,6 +48,16 @@ FUNCTIONS = {
 """What is probed, entry or return: `c_start` is the name of several functions."""
 
 
+PREDICATES = {
+    "caller": 'caller("*_pread64")',
+    "direct": 'not direct_caller("ksys_read") and comm() == "workload"',
+    "depth": "kernel_depth() > 2 and kernel_depth() < 100",
+    "task": 'comm() == "nobody" or pid() == 0x7fffffff',
+    "undecided": 'user_caller("no_such_function") or caller("ksys_read", 2) and kernel_depth() >= 100',
+}
+"""By their sessions, which probe vfs_read."""
+
+
 @dataclass(frozen=True)
 class Booted:
     """A kernel with what was done in its one boot."""
@@ -147,6 +157,8 @@ def _boot(release: str, folder: Path) -> Booted:
     reads = [parse_kernel_point('kernel.function("vfs_read")')]
     write_session(headers, image, reads, RecordOptions(), sessions / "reads", listed)
     write_session(headers, image, reads, RecordOptions(ring_bytes=1 << 18), sessions / "small", listed)
+    for name, when in PREDICATES.items():
+        write_session(headers, image, reads, RecordOptions(), sessions / f"when {name}", listed, when=when)
     module = probed_module(headers, folder / "probed")
     kinds = write_kinds(headers, image, module, sessions / "kinds", listed)
     workload = folder / "workload"

@@ -244,3 +244,18 @@ def test_what_is_not_true_of_a_process_is_refused(booted):
         "a cut message": "EINVAL",
         "forgotten": None,
     }
+
+
+def test_recorded_frames_have_their_arguments(booted):
+    """The recursion counts down: where a level's value is there, it is the caller's less one, or the same in `wide`."""
+    found = 0
+    for traces in _traces(booted, "frames").values():
+        for trace in traces:
+            expected = 0
+            for frame in trace.frames:
+                if frame.function in ("narrow", "wide"):
+                    value = next((each.value for each in frame.arguments if each.name == "levels"), None)
+                    assert value is None or int(value) == expected, (frame, expected)
+                    found += value is not None
+                    expected += frame.function == "narrow"
+    assert found > 20
