@@ -164,6 +164,16 @@ def _interpret(
 
 
 @hot_loop
+def _behind_nops(data: FlatArray, at: int, end: int) -> int:
+    """The position behind the DW_CFA_nop at `at`, or behind all of them where they fill up an FDE."""
+    at += 1
+    rest = end - at
+    if rest < 8 and at + 8 <= len(data) and read_i64(data, at) & ((1 << 8 * rest) - 1) == 0:
+        return end
+    return at
+
+
+@hot_loop
 def _run_by_moves(
     data: FlatArray,
     section: FlatArray,
@@ -249,13 +259,11 @@ def _run_by_moves(
                     if kind < KIND_OTHER and at <= last_whole:
                         instruction, length = short_instruction(data, at, kind)
                         if length and at + length <= end:
-                            if opcode == 0x0C:  # DW_CFA_def_cfa: the offset is no part of the move
-                                instruction &= 0xFFFF
                             slot = move_slot(number, instruction, moves)
                             move = item(moves, slot)
                             if move:
                                 number = move & MOVE_TARGET
-                                if opcode == 0x0C:
+                                if opcode == 0x0C:  # DW_CFA_def_cfa
                                     offset, _ = read_uleb(data, at + 2, end)
                                 at += length
                                 continue
@@ -269,10 +277,7 @@ def _run_by_moves(
                     if slot >= 0:
                         remember_move(before, instruction, slot, number, moves)
                 elif kind == KIND_NOP:
-                    at += 1
-                    rest = end - at
-                    if rest < 8 and at + 8 <= len(data) and read_i64(data, at) & ((1 << 8 * rest) - 1) == 0:
-                        at = end  # what fills up an FDE
+                    at = _behind_nops(data, at, end)
                     continue
                 elif kind == KIND_CFA_OFFSET_SF:
                     factored, at = read_sleb(data, at + 1, end)

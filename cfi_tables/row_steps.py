@@ -114,7 +114,7 @@ def count_steps(
     before = 0 + rules[0]
     address = 0 + addresses[0]
     for row in range(1, len(addresses)):
-        rule = item(rules, row)
+        rule = 0 + rules[row]
         key = before << _RULE_BITS | rule
         slot = (before * 40503 ^ rule * 10007) & mask
         found = item(slots, slot)
@@ -133,7 +133,7 @@ def count_steps(
             pair = count
             count += 1
             slots[slot] = key << _NUMBER_BITS | count
-        delta = item(addresses, row) - address
+        delta = addresses[row] - address
         address += delta
         if delta < near:
             token = item(token_of_delta, delta)
@@ -143,7 +143,7 @@ def count_steps(
             token = item(token_of_delta, near - 1)
             while delta > last_of_token[token]:
                 token += 1
-        put_item(steps, row, pair << PAIR_SHIFT | token)
+        steps[row] = pair << PAIR_SHIFT | token
         before = rule
         if pair >= last_line:
             counts[pair] += 1

@@ -238,9 +238,12 @@ def encode_rows(
     end = 0
     left = 0
     bits = 0  # those of the byte at `at` that are written, and those behind them that are yet to be
+    address = 0
     for row in range(len(addresses)):
+        before = address
+        address = 0 + addresses[row]
         if left > 0:
-            step = item(steps, row)
+            step = 0 + steps[row]
             token = step & TOKEN_MASK
             pair = item(pair_words, step >> PAIR_SHIFT)
             code = item(token_words, (((pair >> 8) & 255) << PAIR_SHIFT) + token)
@@ -248,7 +251,7 @@ def encode_rows(
             value = (pair >> 16) | ((code >> 16) << length)
             length += code & 255
             extra = (code >> 8) & 255
-            delta = (item(addresses, row) - item(addresses, row - 1) - item(token_base, token)) & ((1 << extra) - 1)
+            delta = (address - before - item(token_base, token)) & ((1 << extra) - 1)
             room = end - at
             fill = at & 7
             fits = length + extra <= room
@@ -280,9 +283,9 @@ def encode_rows(
             return blocks
         at = 8 * block_bytes * blocks
         end = at + 8 * block_bytes
-        index[blocks] = addresses[row] - base
+        index[blocks] = address - base
         blocks += 1
-        bits = item(rule_numbers, item(rules, row))
+        bits = item(rule_numbers, 0 + rules[row])
         write_i64(out, at >> 3, bits)
         bits >>= rule_bits & ~7
         at += rule_bits

@@ -133,7 +133,7 @@ def remember_move(number: int, instruction: int, slot: int, target: int, moves: 
 def short_instruction(data: FlatArray, at: int, operands: int) -> tuple[int, int]:
     """(bytes as one integer, size) of an instruction with so many LEB128 operands; size 0 when it is a long one.
 
-    Three bytes behind its first one are read.
+    Three bytes behind its first one are read. The offset of DW_CFA_def_cfa, which is no part of a move, is left out.
     """
     word = read_u32(data, at)
     if operands == 0:
@@ -142,6 +142,10 @@ def short_instruction(data: FlatArray, at: int, operands: int) -> tuple[int, int
         if word & 0x8000 == 0:
             return word & 0xFFFF, 2
         return word & 0xFFFFFF, 0 if word & 0x800000 else 3
+    if word & 0xFF == 0x0C:
+        if word & 0x8000:
+            return word, 0
+        return word & 0xFFFF, 0 if word & 0x80800000 == 0x80800000 else 3 + (word >> 23 & 1)
     if word & 0x808000 == 0:
         return word & 0xFFFFFF, 3
     ends = word & 0x80808000

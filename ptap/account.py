@@ -16,6 +16,10 @@ class Account:
     hits: int = 0
     traces: int = 0
     lost: int = 0
+    unwanted: int | None = None
+    """Hits of which --when does not hold; None without it."""
+    undecided: int = 0
+    """Traces of which too little is known to decide that."""
     cut_short: Counter[StopReason] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     """Whole sentences: what was missing or refused, where, and what would mend it."""
@@ -24,6 +28,8 @@ class Account:
         """The closing lines, the count of hits last. Stacks are spoken of when `backtrace`."""
         yield from self.problems
         text = ", ".join((_counted(self.hits, "hit"), _counted(self.traces, "trace")))
+        if self.unwanted is not None:
+            text += f", {self.unwanted} not wanted, {self.undecided} undecided (--when)"
         text += f", {_counted(self.lost, 'record')} lost"
         if backtrace:
             reasons = ", ".join(f"{count} {reason.name.lower()}" for reason, count in self.cut_short.most_common())

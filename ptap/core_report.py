@@ -9,6 +9,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from cfi_tables.layout import StopReason
+from ptap.account import Account
+from ptap.predicate.expression import Predicate
+from ptap.predicate.wanted import WantedTraces
 from ptap.report.output import OutputError, Report
 from ptap.shortcomings import shortcomings
 from relay_reader.capture import MappingAdded, Sample
@@ -29,12 +32,16 @@ class CoreOptions:
     arguments: bool = True
     locals_too: bool = False
     max_depth: int = 100_000
+    when: Predicate | None = None
+    """Which threads' stacks are wanted; None for all."""
 
 
 class CoreReport:
     """One core file. Raises CoreFileError and OSError."""
 
     def __init__(self, path: str, options: CoreOptions) -> None:
+        self._account = Account()
+        self._wanted = WantedTraces(self._account, options.when)
         self._core = CoreFile(path)
         images = CoreImages(self._core.read, self._core.program, options.program, options.sysroot)
         self._catalog = ModuleCatalog(images.open, REMEDY)
@@ -60,6 +67,8 @@ class CoreReport:
                 continue
             trace = self._builder.build(event, None)
             self._threads += 1
+            if not self._wanted.is_wanted(trace, event, None):
+                continue
             if trace.stop is not StopReason.END_OF_STACK:
                 self._cut_short[trace.stop] += 1
             try:
@@ -89,6 +98,8 @@ class CoreReport:
                     f"{module.path}: the core file does not hold its build-id; the file there may be of another build"
                 )
         text = f"{self._threads} thread" + ("" if self._threads == 1 else "s")
+        if self._account.unwanted is not None:
+            text += f", {self._account.unwanted} not wanted, {self._account.undecided} undecided (--when)"
         reasons = ", ".join(f"{count} {reason.name.lower()}" for reason, count in self._cut_short.most_common())
         lines.append(f"{text}, {sum(self._cut_short.values())} cut short" + (f" ({reasons})" if reasons else ""))
         return lines

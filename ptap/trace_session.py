@@ -19,6 +19,8 @@ from ptap.backend.live_capture import CaptureError, CaptureLimits, LiveCapture, 
 from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, SamplingEvent, TracepointEvent
 from ptap.kernel_module.build import ModuleBuildError
 from ptap.kernel_module.kernel_point import KernelPoint
+from ptap.predicate.parse import parse_predicate
+from ptap.predicate.wanted import WantedTraces
 from ptap.probe.point import ProbeKind, ProbePoint
 from ptap.probe.resolve import ResolvedPlace, Resolver
 from ptap.report.output import OutputError, Report
@@ -27,6 +29,7 @@ from ptap.stop_signals import StopSignals
 from ptap.trace_point import TracePoint
 from ptap_target.session_folder import SessionError
 from relay_reader.capture import RecordsLost, Sample
+from unwind.trace import Trace
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
 if TYPE_CHECKING:
@@ -46,6 +49,10 @@ class TraceOptions:
     duration: float | None = None
     max_depth: int = 100_000
     user_stack: int = 65_528
+    when: str | None = None
+    """Which traces are wanted, in the words of --when; None for all."""
+    innermost_only: bool = False
+    """Show the innermost frame, whatever was walked to decide that."""
 
 
 class TraceSession:
@@ -62,6 +69,10 @@ class TraceSession:
         self._options = options
         self._tell = tell
         self.account = Account()
+        # The kernel module decides it at the probe, where it can.
+        predicate = parse_predicate(options.when) if options.when is not None else None
+        self._wanted = WantedTraces(self.account, at_probe=predicate)
+        self._hits_shown = 0
         self.started = False
         """Whether anything was armed: there is an account to give."""
         resolver = Resolver(target.command, target.pids)
@@ -115,10 +126,12 @@ class TraceSession:
         from relay_reader.record_layout import MAXIMUM_FRAMES
 
         options = RecordOptions(maximum_frames=min(self._options.max_depth, MAXIMUM_FRAMES))
-        session = self._session = make_session(self._in_kernel, options, self._target)
+        session = self._session = make_session(
+            self._in_kernel, options, self._target, self._options.when, lambda text: self._tell(text, False)
+        )
         session.prepare(self._builder)
         for place in session.places:
-            self._tell(f"{place.name} at {place.symbol}" + (f"+{place.offset:#x}" if place.offset else ""), True)
+            self._tell(f"{place.name} at {place.reached}", True)
         self._hits = [
             Hit(each.name, is_return=isinstance(each, KernelPlace) and each.point.kind is ProbeKind.RETURN)
             for each in session.places
@@ -202,8 +215,14 @@ class TraceSession:
     def _hit(self, sample: Sample, report: Report) -> bool:
         """Report a hit; True when it was the last one asked for."""
         self.account.hits += 1
+        shown = False
         for place in sample.places:
-            trace = self._builder.build(sample, self._hits[place])
+            hit = self._hits[place]
+            trace = self._builder.build(sample, hit)
+            if not self._wanted.is_wanted(trace, sample, hit):
+                continue
+            if self._options.innermost_only:
+                _keep_innermost(trace)
             try:
                 report.write(trace)
             except BrokenPipeError:
@@ -213,7 +232,9 @@ class TraceSession:
             self.account.traces += 1
             if trace.stop is not StopReason.END_OF_STACK:
                 self.account.cut_short[trace.stop] += 1
-        return self._options.count is not None and self.account.hits >= self._options.count
+            shown = True
+        self._hits_shown += shown
+        return self._options.count is not None and self._hits_shown >= self._options.count
 
     def _wait_for_command(self, capture: LiveCapture, signals: StopSignals) -> int:
         """The traced command's exit status as a shell gives it, once it has ended."""
@@ -244,6 +265,16 @@ class TraceSession:
         problems = self.account.problems
         problems += self._capture.shortcomings()
         problems += shortcomings(self._builder)
+
+
+def _keep_innermost(trace: Trace) -> None:
+    """Leave of the user's frames the innermost one, with the calls that are inlined in it."""
+    for index, frame in enumerate(trace.frames):
+        if frame.space == "user" and not frame.inlined:
+            if index + 1 < len(trace.frames):
+                del trace.frames[index + 1 :]
+                trace.stop, trace.stop_text = StopReason.TOO_DEEP, None
+            return
 
 
 def _extra_event(point: ProbePoint) -> ExtraEvent:

@@ -48,15 +48,15 @@ class KernelModule:
         _unload()
 
     @staticmethod
-    def in_use() -> bool:
-        """Whether a run that goes on has the loaded module; False, too, where that cannot be seen. Raises nothing."""
+    def in_use() -> bool | None:
+        """Whether a run that goes on has the loaded module; None where it is not loaded, or only root sees that."""
         try:
             with open(FILES / "status", "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         except OSError:
-            return False
+            return None
         return False
 
     def _hold(self) -> bool:

@@ -38,6 +38,8 @@ class CpuAccount:
     """Of those, how many have no record."""
     missed: int
     """Hits that the kernel has left out itself, as inside of another probe: of all CPUs, told by one of them."""
+    unwanted: int
+    """Hits whose stacks the session's predicate refused."""
 
 
 class RecordStream:
@@ -80,7 +82,7 @@ class RecordStream:
             yield RecordsLost(time_ns, cpu, dropped - before)
 
     def _finish(self, head: Any) -> None:
-        counts = (int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail"))
+        counts = (int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail", "slide"))
         self.accounts.append(CpuAccount(*counts))
 
     def _add_space(self, head: Any, content: memoryview, at: int) -> None:

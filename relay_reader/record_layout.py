@@ -278,6 +278,8 @@ HIT_FLAG_RETURN_PROBE = 4
 HIT_FLAG_USER_STACK = 8
 HIT_FLAG_USER_FLAT = 16
 HIT_FLAG_USER_UNTOLD = 32
+HIT_FLAG_UNDECIDED = 64
+HIT_FLAG_WANTED = 128
 HIT_FLAG_CALLED = 512
 
 MESSAGE_KIND_ANCHOR = 1
@@ -288,6 +290,7 @@ MESSAGE_KIND_START = 5
 MESSAGE_KIND_STOP = 6
 MESSAGE_KIND_USER_TABLE = 7
 MESSAGE_KIND_SPACE = 8
+MESSAGE_KIND_PREDICATE = 9
 MESSAGE_KIND_MODULE = 10
 MESSAGE_KIND_PLACEMENT = 11
 
@@ -316,7 +319,7 @@ class RecordKind(IntEnum):
     HIT = 1
     """A probe was hit."""
     FINISHED = 2
-    """A CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out."""
+    """A CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide)."""
     SPACE = 8
     """The collector's: the mappings that were told of a process."""
     MODULE_SECTION = 10
@@ -338,6 +341,10 @@ class HitFlag(IntEnum):
     """What follows from where the walk of the user's stack ended is in the record as it was, bounded."""
     USER_UNTOLD = 32
     """The process's mappings were not told, or have changed since."""
+    UNDECIDED = 64
+    """What is known at the probe does not tell whether the stack is wanted."""
+    WANTED = 128
+    """The predicate holds."""
     CALLED = 512
     """The pc is where the code goes on that has called the probe."""
 
@@ -361,6 +368,8 @@ class MessageKind(IntEnum):
     """A compact unwind table of a program or library."""
     SPACE = 8
     """The mappings of a process, in place of those told before."""
+    PREDICATE = 9
+    """A program that tells which stacks are wanted (predicate_schema.py)."""
     MODULE = 10
     """A module of the kernel whose code is probed or walked through, loaded or not."""
     PLACEMENT = 11

@@ -164,7 +164,7 @@ STRUCTURES = {
 # Each enum: name, (member, value, meaning).
 RECORD_KIND = (
     ("HIT", 1, "a probe was hit"),
-    ("FINISHED", 2, "a CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out"),
+    ("FINISHED", 2, "a CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide)"),
     ("SPACE", 8, "the collector's: the mappings that were told of a process"),
     ("MODULE_SECTION", 10, "where code of a module lies from now on"),
 )
@@ -175,6 +175,8 @@ HIT_FLAG = (
     ("USER_STACK", 8, "the record ends with the user's stack"),
     ("USER_FLAT", 16, "what follows from where the walk of the user's stack ended is in the record as it was, bounded"),
     ("USER_UNTOLD", 32, "the process's mappings were not told, or have changed since"),
+    ("UNDECIDED", 64, "what is known at the probe does not tell whether the stack is wanted"),
+    ("WANTED", 128, "the predicate holds"),
     ("CALLED", 512, "the pc is where the code goes on that has called the probe"),
 )
 MESSAGE_KIND = (
@@ -186,6 +188,7 @@ MESSAGE_KIND = (
     ("STOP", 6, "unregister the probes; what was recorded can still be read"),
     ("USER_TABLE", 7, "a compact unwind table of a program or library"),
     ("SPACE", 8, "the mappings of a process, in place of those told before"),
+    ("PREDICATE", 9, "a program that tells which stacks are wanted (predicate_schema.py)"),
     ("MODULE", 10, "a module of the kernel whose code is probed or walked through, loaded or not"),
     ("PLACEMENT", 11, "where a section of a loaded module lies"),
 )

@@ -7,6 +7,7 @@ perf_event_paranoid keep out; that is a reason, not a symbol table.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -152,6 +153,26 @@ class Kallsyms:
     def address(self, row: int) -> int:
         """Where symbol `row` begins."""
         return int(self._addresses[row])
+
+    def names(self) -> set[str]:
+        """The names of the code symbols of the kernel itself."""
+        return {self._names[row] for row in self._own_code()}
+
+    def code_of(self, is_meant: Callable[[str], bool]) -> list[tuple[int, int]]:
+        """[start, end) of the kernel's own code symbols whose names are meant, sorted; none touches the next."""
+        ranges: list[tuple[int, int]] = []
+        for row in self._own_code():
+            if is_meant(self._names[row]):
+                start, end = int(self._addresses[row]), int(self._limits[row])
+                if ranges and ranges[-1][1] >= start:
+                    ranges[-1] = (ranges[-1][0], max(ranges[-1][1], end))
+                else:
+                    ranges.append((start, end))
+        return ranges
+
+    def _own_code(self) -> list[int]:
+        rows: list[int] = np.flatnonzero(self._is_text & (self.owners == 0)).tolist()
+        return rows
 
     def unique_symbols(self, module: str | None = None) -> dict[str, int]:
         """The code symbols of `module` (None: of the kernel itself) whose name only one of them has, with addresses."""

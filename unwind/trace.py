@@ -51,5 +51,7 @@ class Trace:
     """What a person needs to know when the stack was cut short: which module lacks what, and the remedy."""
     returned: Argument | None = None
     """For a return probe, what the probed function returned."""
+    undecided: bool = False
+    """Too little is known of the stack to tell whether it was asked for (--when)."""
     signal: str | None = None
     """The signal that ended the process in this thread ("SIGSEGV"), where a core file tells."""

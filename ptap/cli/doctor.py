@@ -59,8 +59,10 @@ def _tell_of_kernel() -> None:
     from ptap.backend.perf_events.kprobe_events import PMU_TYPE
 
     headers = headers_folder()
-    lockdown = Path("/sys/kernel/security/lockdown")
-    mode = lockdown.read_text().strip() if lockdown.exists() else "not on this kernel, or securityfs is not mounted"
+    try:
+        mode = Path("/sys/kernel/security/lockdown").read_text().strip()
+    except OSError:
+        mode = "not on this kernel, or not to be seen (securityfs is mounted for root)"
     click.echo(f"kernel headers: {headers or 'not installed'}")
     click.echo(f"loadable modules: {'yes' if Path('/proc/modules').exists() else 'not on this kernel'}")
     click.echo(f"kprobes of perf events: {'yes' if PMU_TYPE.exists() else 'not on this kernel'}")

@@ -43,6 +43,8 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from cfi_tables.table import TableError
     from ptap.backend.live_capture import CaptureError
     from ptap.kernel_module.build import ModuleBuildError
+    from ptap.predicate.parse import PredicateSyntaxError
+    from ptap.predicate.program import ProgramError
     from ptap.probe.point import ProbeSyntaxError
     from ptap.probe.program_path import PathNotFound
     from ptap.probe.resolve import ProbeNotFound
@@ -64,6 +66,8 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         ModuleCaptureError,
         SessionError,
         ProbeSyntaxError,
+        PredicateSyntaxError,
+        ProgramError,
         PathNotFound,
         ProbeNotFound,
         OutputError,

@@ -35,6 +35,7 @@ def command() -> None:
     help="What to record of the stacks: nothing but addresses, the words that walking again needs, both ends of every "
     "frame of the program, or the program's stack as it is.",
 )
+@click.option("--when", metavar="PREDICATE", help="Record only stacks of which this holds, decided at the probe.")
 @click.option("--oracle", is_flag=True, hidden=True, help="Record the kernel's own stack traces, too.")
 @click.argument("probes", metavar="PROBE...", nargs=-1, required=True)
 def build(
@@ -46,6 +47,7 @@ def build(
     output: str,
     programs: tuple[str, ...],
     slices: str,
+    when: str | None,
     oracle: bool,
     probes: tuple[str, ...],
 ) -> None:
@@ -68,6 +70,15 @@ def build(
     Example:
       ptap module build --kernel-headers /usr/src/linux-headers-6.1.0-56-amd64 \\
         --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64 -o reads 'kernel.function("vfs_read")'
+
+    \b
+    PREDICATE is made of these, `and`, `or`, `not` and parentheses:
+      caller("NAME[@FILE]"[, N])        NAME stands above the probed function, at most N frames
+      direct_caller("NAME[@FILE]")      it is the next one above
+      called_from("FILE")               a frame lies in this program, library or kernel module
+      user_caller(["FILE",] "NAME"[, N])
+      depth() > N, kernel_depth(), user_depth(), pid(), tid(), comm() == "NAME"
+    What the probe cannot decide is recorded, and decided by `ptap report`.
     """
     with told_to_the_user():
         from pathlib import Path
@@ -86,6 +97,11 @@ def build(
             raise click.BadParameter(str(error), param_hint="--slices") from None
         options = RecordOptions(slices=kind, flat_bytes=size, oracle=oracle)
         image, folder = open_image(vmlinux), Path(output)
-        modules = files_of(module_file, module_dir)
-        for place in write_session(Path(kernel_headers), image, points, options, folder, system_map, programs, modules):
+        places = write_session(
+            *(Path(kernel_headers), image, points, options, folder, system_map, programs),
+            module_files=files_of(module_file, module_dir),
+            when=when,
+            tell=lambda text: click.echo(f"ptap: {text}", err=True),
+        )
+        for place in places:
             click.echo(f"{place.name}  {place.reached}")

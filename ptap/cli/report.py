@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Show at most N frames of a stack (calls inlined in them do not count).",
 )
+@click.option("--when", metavar="PREDICATE", help="Show only stacks of which this holds (see `ptap trace --help`).")
 @click.option("--verbose", "-v", is_flag=True, help="Addresses, modules, and whole names, values and reasons.")
 def command(
     core: str,
@@ -68,6 +69,7 @@ def command(
     locals_too: bool,
     source: bool,
     max_depth: int,
+    when: str | None,
     verbose: bool,
 ) -> None:
     """Show the stack of every thread in a core file, the one that crashed first, or those that a capture holds.
@@ -86,9 +88,11 @@ def command(
     """
     with told_to_the_user():
         from ptap.kernel_module.report import CaptureReport, is_capture
+        from ptap.predicate.parse import parse_predicate
 
+        predicate = parse_predicate(when) if when is not None else None
         if is_capture(core):
-            capture = CaptureReport(core, vmlinux, sysroot, arguments=arguments == "all")
+            capture = CaptureReport(core, vmlinux, sysroot, predicate, arguments=arguments == "all")
             stream = open_output(output)
             try:
                 capture.write(_report(form, stream, source, verbose, times=True))
@@ -100,7 +104,7 @@ def command(
         from ptap.core_report import CoreOptions, CoreReport
 
         session = CoreReport(
-            core, CoreOptions(program, sysroot, arguments == "all" or locals_too, locals_too, max_depth)
+            core, CoreOptions(program, sysroot, arguments == "all" or locals_too, locals_too, max_depth, predicate)
         )
         stream = open_output(output)
         try:

@@ -22,6 +22,11 @@ _INTERRUPTED = 130
 @click.argument("probes", nargs=-1, metavar="PROBE...")
 @click.option("--backtrace", "-b", is_flag=True, help="Show the stack at each hit, not only a line.")
 @click.option(
+    "--when",
+    metavar="PREDICATE",
+    help='Show only stacks of which this holds: caller("NAME"), depth() > 40, … (see below).',
+)
+@click.option(
     *("--pid", "-p", "pids"),
     type=click.IntRange(min=1),
     metavar="PID",
@@ -81,6 +86,7 @@ def command(
     target: tuple[str, ...] | None,
     probes: tuple[str, ...],
     backtrace: bool,
+    when: str | None,
     pids: tuple[int, ...],
     form: str,
     output: str | None,
@@ -105,10 +111,19 @@ def command(
       process("PATH").statement("NAME@FILE:LINE")
       process("PATH").statement(0xADDRESS)
       process.function("NAME")                  PATH is the command itself
-      kernel.function("NAME")                   also .return; a kernel module, or perf events
+      kernel.function("NAME")                   also .call .inline .return, .statement("NAME@FILE:LINE"), and with
+                                              module("M") for kernel (kernel module, else perf events)
     kernel.trace("GROUP:NAME")                a tracepoint of the kernel (perf events)
       timer.profile(HZ)                         whatever runs, HZ times a second (perf events)
     NAME and FILE take the wildcards * ? [...]. PATH is a program, or a library such as libc.so.6.
+
+    \b
+    PREDICATE: these, with `and`, `or`, `not` and parentheses
+      caller("NAME[@FILE]"[, N])        NAME stands above the probed function, at most N frames
+      direct_caller("NAME[@FILE]")      it is the next one above
+      called_from("PATH")               a frame lies in this program, library or kernel module
+      user_caller(["PATH",] "NAME"[, N])
+      depth() > N, kernel_depth(), user_depth(), pid(), tid(), comm() == "NAME"
 
     \b
     Examples:
@@ -119,7 +134,7 @@ def command(
     """
     _check_words(target, probes, pids)
     if user_stack is None:
-        user_stack = _MAXIMUM_USER_STACK if backtrace else _STACK_WITHOUT_BACKTRACE
+        user_stack = _MAXIMUM_USER_STACK if backtrace or when else _STACK_WITHOUT_BACKTRACE
     with told_to_the_user():
         from ptap.backend.live_capture import Target
         from ptap.trace_point import parse_trace_point
@@ -131,8 +146,10 @@ def command(
             arguments=ArgumentFrames(arguments),
             count=count,
             duration=duration,
-            max_depth=max_depth if backtrace else 1,
+            max_depth=max_depth if backtrace or when else 1,
             user_stack=user_stack,
+            when=when,
+            innermost_only=not backtrace,
         )
         session = TraceSession(
             [parse_trace_point(text, backend) for text in dict.fromkeys(probes)],

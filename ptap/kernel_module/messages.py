@@ -85,6 +85,11 @@ def probe(
     return message(layout.MessageKind.PROBE, body)
 
 
+def predicate(program: bytes) -> bytes:
+    """Which stacks are wanted."""
+    return message(layout.MessageKind.PREDICATE, program)
+
+
 @dataclass(frozen=True, slots=True)
 class CodeSection:
     """A section of a module's code, by the addresses of its file, with two symbols that tell where it was loaded."""

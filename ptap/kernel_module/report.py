@@ -7,6 +7,9 @@ from typing import Any
 
 from cfi_tables.layout import StopReason
 from ptap.account import Account
+from ptap.predicate.expression import Predicate
+from ptap.predicate.parse import parse_predicate
+from ptap.predicate.wanted import WantedTraces
 from ptap.report.output import Report
 from relay_reader.capture import RecordsLost, Sample
 from relay_reader.module_capture import MAGIC, ModuleCapture
@@ -29,18 +32,29 @@ def is_capture(path: str) -> bool:
 class CaptureReport:
     """The traces of one capture file. Raises ModuleCaptureError and OSError."""
 
-    def __init__(self, path: str | Path, vmlinux: str | None, sysroot: str = "/", *, arguments: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        vmlinux: str | None,
+        sysroot: str = "/",
+        when: Predicate | None = None,
+        *,
+        arguments: bool = True,
+    ) -> None:
         """`vmlinux` is the traced kernel's; None for the one that the session was built with.
 
-        Files of processes that the session does not name are looked for under `sysroot`. With `arguments` functions
-        of programs show theirs, as far as what was recorded of the stacks tells.
+        Files of processes that the session does not name are looked for under `sysroot`. `when` tells which traces to
+        show, of those that the session's own predicate left. With `arguments` functions of programs show theirs, as
+        far as what was recorded of the stacks tells.
         """
         self._capture = ModuleCapture(Path(path))
         self.account = Account()
         description = self._capture.description
+        at_probe = description.get("when")
+        self._wanted = WantedTraces(self.account, when, parse_predicate(at_probe) if at_probe else None)
         kernel = str(Path(vmlinux or description["vmlinux"]).absolute())
         files = {bytes.fromhex(build_id): entry["path"] for build_id, entry in description.get("files", {}).items()}
-        modules = [_module_file(module) for module in description.get("modules", ())]
+        modules = [module_file(module) for module in description.get("modules", ())]
         kernels = (kernel, *(module.path for module in modules))
         images = CaptureImages(files, self._capture.spaces.images, kernels, sysroot)
         catalog = ModuleCatalog(images.open, REMEDY)
@@ -65,6 +79,10 @@ class CaptureReport:
             else:
                 self._builder.apply(event)
         self.account.problems += [module.problem for module in self._builder.catalog.opened() if module.problem]
+        refused = sum(each.unwanted for each in self._capture.accounts)
+        self.account.hits += refused
+        if self.account.unwanted is not None:
+            self.account.unwanted += refused
         for module in self._capture.description.get("modules", ()):
             if module["problem"]:
                 self.account.problems.append(f"stacks end at module {module['name']}: {module['problem']}")
@@ -79,7 +97,10 @@ class CaptureReport:
     def _write_sample(self, sample: Sample, probes: list[str], report: Report) -> None:
         self.account.hits += 1
         returned = bool(sample.user_stack and sample.user_stack.flags & HitFlag.RETURN_PROBE)
-        trace = self._builder.build(sample, Hit(probes[sample.places[0]], is_return=returned))
+        hit = Hit(probes[sample.places[0]], is_return=returned)
+        trace = self._builder.build(sample, hit)
+        if not self._wanted.is_wanted(trace, sample, hit):
+            return
         report.write(trace)
         self.account.traces += 1
         if trace.stop is not StopReason.END_OF_STACK:
@@ -93,7 +114,7 @@ def _arguments_of(slices: str | None, wanted: bool) -> ArgumentFrames:
     return ArgumentFrames.ALL if slices == Slices.FRAMES.name else ArgumentFrames.PROBED
 
 
-def _module_file(described: dict[str, Any]) -> KernelModuleFile:
+def module_file(described: dict[str, Any]) -> KernelModuleFile:
     """A module of the session's description."""
     build_id = described["build_id"]
     sections = tuple((int(each["start"]), int(each["end"])) for each in described["sections"])

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import zipapp
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ptap.kernel_module.places import KernelPlace, KernelSymbols
 from ptap.kernel_module.program_tables import write_tables
 from ptap.kernel_module.resolve import KernelResolver
 from ptap.kernel_module.user_place import UserPlace, user_places
+from ptap.kernel_module.wanted_stacks import SessionFile, WantedStacks, wanted_stacks
 from ptap.probe.point import ProbeKind, ProbePoint
 from ptap.probe.resolve import ProbeNotFound, Resolver
 from ptap_target.session_folder import DESCRIPTION, FORMAT, MESSAGES, MODULE
@@ -46,12 +47,15 @@ def write_session(
     system_map: str | None = None,
     programs: Sequence[str] = (),
     module_files: ModuleFiles | None = None,
+    when: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> list[KernelPlace | UserPlace]:
     """Write a session to `folder`, which is made; the places of its probes. Symbols are vmlinux's or `system_map`'s.
 
     User stacks are walked at the probe in `programs`, those that are probed, and the libraries that they need; frames
-    in modules where `module_files` names them or a probe is in them.
-    Raises ProbeNotFound, ModuleBuildError, ElfError, TableError and OSError.
+    in modules where `module_files` names them or a probe is in them. `when` tells which stacks are recorded; `tell`
+    gets what is to be said of it.
+    Raises PredicateSyntaxError, ProgramError, ProbeNotFound, ModuleBuildError, ElfError, TableError and OSError.
     """
     in_kernel = KernelResolver(vmlinux, system_map, module_files)
     resolver = Resolver((), ())
@@ -61,8 +65,14 @@ def write_session(
     names = set(module_files.named if module_files else ())
     names |= {point.module for point in points if isinstance(point, KernelPoint) and point.module}
     modules = [ModuleSession.of(name, in_kernel.module(name)) for name in sorted(names)]
-    told = _messages(in_kernel.symbols, vmlinux, places, options, modules)
     folder.mkdir(parents=True, exist_ok=True)
+    files = write_tables([*programs, *_probed_files(places)], vmlinux, folder)
+    wanted = None
+    if when is not None:
+        inside = not all(_is_at_entry_or_return(place) for place in places)
+        known = [SessionFile(each["path"], bytes.fromhex(key)) for key, each in files.items() if each["table"]]
+        wanted = wanted_stacks(when, vmlinux, system_map, inside, known, tell)
+    told = _messages(in_kernel.symbols, vmlinux, places, options, modules, wanted)
     shutil.copyfile(built_module(headers), folder / MODULE)
     (folder / MESSAGES).write_bytes(b"".join(content for _, content in told))
     description = {
@@ -73,7 +83,8 @@ def write_session(
         "placement": messages.placement_head().hex(),
         "modules": [module.description for module in modules],
         "probes": [_probe_description(place) for place in places],
-        "files": write_tables([*programs, *_probed_files(places)], vmlinux, folder),
+        "files": files,
+        "when": when,
         "slices": options.slices.name,
         "messages": [{"what": what, "bytes": len(content)} for what, content in told],
     }
@@ -88,6 +99,7 @@ def _messages(
     places: list[KernelPlace | UserPlace],
     options: RecordOptions,
     modules: list[ModuleSession],
+    wanted: WantedStacks | None,
 ) -> list[tuple[str, bytes]]:
     """(what it is, the bytes) of each message; the last one stops."""
     told = []
@@ -111,6 +123,8 @@ def _messages(
         kind = _KINDS.get(place.point.kind, layout.ProbeKind.ENTRY)
         content = messages.probe(number, kind, place.symbol, place.offset, place.address, optional=place.optional)
         told.append((place.name, content))
+    if wanted is not None:
+        told.append((f"--when {wanted.text!r}", messages.predicate(wanted.program)))
     return [*told, ("the start", messages.start(options)), ("the end", messages.stop())]
 
 
@@ -119,6 +133,11 @@ def _probe_description(place: KernelPlace | UserPlace) -> dict[str, Any]:
     if isinstance(place, UserPlace):
         described |= {"path": place.symbol, "build_id": place.build_id}
     return described
+
+
+def _is_at_entry_or_return(place: KernelPlace | UserPlace) -> bool:
+    """Whether no inlined call holds the place: where functions begin or return none has begun."""
+    return ".function(" in place.name and not place.name.endswith(".inline")
 
 
 def _probed_files(places: Sequence[KernelPlace | UserPlace]) -> list[str]:

@@ -24,8 +24,8 @@ class JsonReport:
 def trace_object(trace: Trace) -> dict[str, Any]:
     """The JSON object of a trace.
 
-    `returned` is there for return probes only, `signal` for the thread that a signal ended, a frame's `locals` where
-    they were asked for.
+    `returned` is there for return probes only, `undecided` (true) where --when could not be decided, `signal` for the
+    thread that a signal ended, a frame's `locals` where they were asked for.
     """
     result: dict[str, Any] = {
         "probe": trace.probe,
@@ -40,6 +40,8 @@ def trace_object(trace: Trace) -> dict[str, Any]:
     }
     if trace.returned is not None:
         result["returned"] = argument_object(trace.returned)
+    if trace.undecided:
+        result["undecided"] = True
     if trace.signal is not None:
         result["signal"] = trace.signal
     return result

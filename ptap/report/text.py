@@ -54,6 +54,8 @@ class TextReport:
                 lines.extend(self._frame_lines(number, width, frame))
             if trace.stop_text is not None:
                 lines.append("  " + self._style(f"cut short: {printable(trace.stop_text)}", fg="red"))
+            if trace.undecided:
+                lines.append("  " + self._style("undecided: what is known of the stack does not tell --when", fg="red"))
             lines.append("")
         self._stream.write("\n".join(lines) + "\n")
         self._stream.flush()
@@ -69,7 +71,8 @@ class TextReport:
             words.append(self._style(f"+{elapsed:.6f}s", dim=True))
         returned = _PROBED_FUNCTION.search(trace.probe or "")
         if returned is not None:
-            words.insert(0, self._returned(returned[1], trace.returned))
+            in_kernel = (trace.probe or "").startswith(("kernel", "module"))
+            words.insert(0, self._returned(returned[1], trace.returned, in_kernel))
         elif not self._stacks and trace.frames:
             words[0] += self._place_of_hit(trace)
         return "  ".join(words)
@@ -78,8 +81,10 @@ class TextReport:
         """What a trace without a probe stands for; those without a time are of a process that stands still."""
         return trace.signal or ("sample" if self._times else "thread")
 
-    def _returned(self, function: str, value: Argument | None) -> str:
+    def _returned(self, function: str, value: Argument | None, in_kernel: bool) -> str:
         name = self._style(f"{self._name_text(function)}(...)", fg="yellow")
+        if value is None and in_kernel:  # values are not read there, debug information or not
+            return f"{name} returned"
         if value is None:
             return f"{name} returned {self._style('<unavailable: no debug information>', dim=True)}"
         return f"{name} returned" + ("" if value.why == "void" else f" {self._value(value)}")

@@ -21,6 +21,7 @@
 #include "ptap_session.h"
 #include "ptap_space.h"
 #include "ptap_user_probe.h"
+#include "ptap_when.h"
 
 #define LONGEST_MESSAGE (64u << 20)
 
@@ -51,6 +52,8 @@ static int handle(const struct ptap_message_header *message, size_t size)
 		return ptap_session_add_trampoline(body, size);
 	case PTAP_MESSAGE_KIND_PROBE:
 		return ptap_probe_add(body, size);
+	case PTAP_MESSAGE_KIND_PREDICATE:
+		return ptap_when_add(body, size);
 	case PTAP_MESSAGE_KIND_MODULE:
 		return ptap_module_add(body, size);
 	case PTAP_MESSAGE_KIND_PLACEMENT:
@@ -114,8 +117,8 @@ static int status_show(struct seq_file *file, void *unused)
 		const struct ptap_cpu *cpu = ptap_session.cpus[number];
 
 		if (cpu)
-			seq_printf(file, "cpu %u hits %llu dropped %llu\n", number, READ_ONCE(cpu->hits),
-				   READ_ONCE(cpu->dropped));
+			seq_printf(file, "cpu %u hits %llu dropped %llu unwanted %llu\n", number, READ_ONCE(cpu->hits),
+				   READ_ONCE(cpu->dropped), READ_ONCE(cpu->unwanted));
 	}
 	ptap_module_show(file);
 	ptap_probe_show(file);

@@ -19,6 +19,7 @@
 #include "ptap_session.h"
 #include "ptap_slices.h"
 #include "ptap_stack.h"
+#include "ptap_when.h"
 #include "ptap_x86_64.h"
 
 /* What the walk of one hit came to. */
@@ -86,6 +87,13 @@ static void fill_header(struct ptap_hit *hit, const struct ptap_cpu *cpu, u32 pr
 }
 NOKPROBE_SYMBOL(fill_header);
 
+/* Forget a stack that is not wanted. */
+static nokprobe_inline int left_out(struct ptap_cpu *cpu)
+{
+	ptap_slices_forget(&cpu->words);
+	return 1;
+}
+
 /* Where the walk of a hit begins. */
 static void begin_walk(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc, u32 flags)
 {
@@ -95,7 +103,7 @@ static void begin_walk(struct ptap_cursor *cursor, const struct pt_regs *regs, u
 }
 NOKPROBE_SYMBOL(begin_walk);
 
-/* Walk and record; 0 when there is no room for the record, and nothing was written. */
+/* Walk and record what is wanted; 0 when there is no room for the record, and nothing was written. */
 static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 {
 	struct walked walked = { .flags = flags };
@@ -103,16 +111,22 @@ static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u
 	struct ptap_hit *hit;
 	u64 *words;
 
+	if (ptap_when_refuses_task(cpu))
+		return 1;
 	ptap_slices_begin(&cpu->words, (u64)(unsigned long)task_stack_page(current), regs->sp, ptap_session.trampoline);
 	begin_walk(&cpu->cursor, regs, pc, flags);
 	if (ptap_are_users(regs))
 		walked.flags |= PTAP_HIT_FLAG_REACHED_USER;
 	else
 		walk_stack(cpu, &walked);
+	if (ptap_when_refuses_kernel(cpu, walked.frames, walked.stop, &walked.flags))
+		return left_out(cpu);
 	if (!(ptap_session.flags & PTAP_START_FLAG_NO_USER)) {
 		user = ptap_user_walk(&cpu->user, regs);
 		walked.flags |= cpu->user.flags;
 	}
+	if (ptap_when_refuses_stack(cpu, walked.frames, walked.stop, &walked.flags))
+		return left_out(cpu);
 	if (ptap_session.slices != PTAP_SLICES_NONE)
 		slices = ptap_slices_gather(&cpu->words);
 	else

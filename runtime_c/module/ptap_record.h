@@ -23,7 +23,7 @@
 
 enum ptap_record_kind {
 	PTAP_RECORD_KIND_HIT = 1, /* a probe was hit */
-	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: its hits, those without record, and (stop_detail) those that the kernel left out */
+	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide) */
 	PTAP_RECORD_KIND_SPACE = 8, /* the collector's: the mappings that were told of a process */
 	PTAP_RECORD_KIND_MODULE_SECTION = 10, /* where code of a module lies from now on */
 };
@@ -35,6 +35,8 @@ enum ptap_hit_flag {
 	PTAP_HIT_FLAG_USER_STACK = 8, /* the record ends with the user's stack */
 	PTAP_HIT_FLAG_USER_FLAT = 16, /* what follows from where the walk of the user's stack ended is in the record as it was, bounded */
 	PTAP_HIT_FLAG_USER_UNTOLD = 32, /* the process's mappings were not told, or have changed since */
+	PTAP_HIT_FLAG_UNDECIDED = 64, /* what is known at the probe does not tell whether the stack is wanted */
+	PTAP_HIT_FLAG_WANTED = 128, /* the predicate holds */
 	PTAP_HIT_FLAG_CALLED = 512, /* the pc is where the code goes on that has called the probe */
 };
 
@@ -47,6 +49,7 @@ enum ptap_message_kind {
 	PTAP_MESSAGE_KIND_STOP = 6, /* unregister the probes; what was recorded can still be read */
 	PTAP_MESSAGE_KIND_USER_TABLE = 7, /* a compact unwind table of a program or library */
 	PTAP_MESSAGE_KIND_SPACE = 8, /* the mappings of a process, in place of those told before */
+	PTAP_MESSAGE_KIND_PREDICATE = 9, /* a program that tells which stacks are wanted (predicate_schema.py) */
 	PTAP_MESSAGE_KIND_MODULE = 10, /* a module of the kernel whose code is probed or walked through, loaded or not */
 	PTAP_MESSAGE_KIND_PLACEMENT = 11, /* where a section of a loaded module lies */
 };

@@ -59,7 +59,8 @@ void ptap_ring_commit(struct ptap_ring *ring, u32 size)
 	smp_store_release(&ring->head, ring->head + ring->reserved + size);
 }
 
-void ptap_ring_finish(struct ptap_ring *ring, u32 cpu, u64 hits, u64 dropped, u64 missed)
+void ptap_ring_finish(struct ptap_ring *ring, u32 cpu, u64 hits, u64 dropped, u64 missed,
+		      u64 unwanted)
 {
 	struct ptap_hit *record = reserve(ring, sizeof(*record), 0);
 
@@ -74,6 +75,7 @@ void ptap_ring_finish(struct ptap_ring *ring, u32 cpu, u64 hits, u64 dropped, u6
 	record->sequence = hits;
 	record->dropped = dropped;
 	record->stop_detail = missed;
+	record->slide = unwanted;
 	record->time_ns = ktime_get_mono_fast_ns();
 	ptap_ring_commit(ring, sizeof(*record));
 }

@@ -19,6 +19,7 @@
 #include "ptap_session.h"
 #include "ptap_space.h"
 #include "ptap_user_probe.h"
+#include "ptap_when.h"
 
 struct ptap_session ptap_session = {
 	.lock = __MUTEX_INITIALIZER(ptap_session.lock),
@@ -222,7 +223,8 @@ void ptap_session_stop(void)
 
 		if (!cpu)
 			continue;
-		ptap_ring_finish(&cpu->ring, number, cpu->hits, cpu->dropped, missed);
+		ptap_ring_finish(&cpu->ring, number, cpu->hits, cpu->dropped, missed,
+				 cpu->unwanted);
 		missed = 0;
 	}
 	ptap_session.state = PTAP_STOPPED;
@@ -241,4 +243,5 @@ void ptap_session_free(void)
 	for (index = 0; index < ptap_session.mapping_count; index++)
 		kvfree(ptap_session.mappings[index].table);
 	ptap_session.mapping_count = 0;
+	ptap_when_free();
 }

@@ -11,6 +11,7 @@
 #include <linux/mutex.h>
 #include <linux/percpu.h>
 
+#include "ptap_predicate.h"
 #include "ptap_record.h"
 #include "ptap_ring.h"
 #include "ptap_slices.h"
@@ -32,11 +33,13 @@ struct ptap_cpu {
 	u32 busy; /* hits on their way: one, but where a probe is hit inside of one */
 	u64 hits;
 	u64 dropped;
+	u64 unwanted; /* neither dropped nor recorded: the predicate does not hold */
 	struct ptap_cursor cursor;
 	struct ptap_scratch scratch;
 	struct ptap_remembered remembered;
 	struct ptap_stack_words words;
 	struct ptap_frame frames[PTAP_MAXIMUM_FRAMES];
+	struct ptap_predicate_frame seen[PTAP_MAXIMUM_FRAMES + PTAP_MAXIMUM_USER_FRAMES]; /* for the predicate */
 	unsigned long oracle[PTAP_ORACLE_FRAMES];
 	struct ptap_user_walk user;
 };

@@ -297,3 +297,18 @@ def test_signing_that_is_not_known_leaves_the_function_out(instruction, architec
     rows, problems = decode(bytes(data), architecture=architecture)
     assert rows == []
     assert [problem.reason for problem in problems] == [layout.FrameProblem.BAD_INSTRUCTION]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_register_in_a_longer_form_is_read_again_each_time(compiled):
+    """DWARF 5 §7.6 lets a LEB128 be filled up: here register 6 in two bytes, and another one of the same low bits."""
+    back = b"\x41\x0c\x07\x08"
+    rows, problems = decode(
+        eh_frame(b"\x41\x0c\x86\x00\x10", back, b"\x41\x0c\x86\x00\x20", back, b"\x41\x0c\x86\x01\x20"),
+        compiled=compiled,
+    )
+    assert not problems
+    found = [(rule.cfa_kind, rule.cfa_register, rule.cfa_a) for _, rule in rows]
+    plain = (REGISTER_OFFSET, 7, 8)
+    assert found[:5] == [plain, (REGISTER_OFFSET, 6, 0x10), plain, (REGISTER_OFFSET, 6, 0x20), plain]
+    assert found[5][0] == layout.CFA_KIND_OVERFLOW  # register 134, which no table holds

@@ -13,6 +13,7 @@ from cfi_tables.elf_image import ElfImage
 from cfi_tables.image_file import open_image
 from cfi_tables.layout import StopReason
 from cfi_tables.table import CompactTable, build_table
+from cfi_tables.table_check import checked_header
 
 _BATCH = 1 << 15
 _BINARIES = (
@@ -36,6 +37,7 @@ def test_of_a_kernel(library, kernel):
 
 
 def _assert_agree(table: CompactTable, library: ctypes.CDLL) -> None:
+    checked_header(table.data, table.name)  # all of a table just made is as a loader wants it
     addresses, records = table.row_columns()
     low, high = np.array(table.text_range, dtype=np.uint64).view(np.int64)
     firsts = low + addresses

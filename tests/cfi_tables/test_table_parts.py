@@ -7,9 +7,9 @@ import struct
 import numpy as np
 import pytest
 
-from cfi_tables import layout, row_steps, section_programs
+from cfi_tables import fde_order, layout, row_steps, section_programs, section_rows
 from cfi_tables.elf_image import ElfImage
-from cfi_tables.hot_loop import compiled
+from cfi_tables.hot_loop import compiled, run_hot
 from cfi_tables.lookup import find_rule
 from cfi_tables.table import build_table
 from cfi_tables.worker_threads import run_parts
@@ -66,3 +66,17 @@ def test_what_a_part_raises_is_raised():
     for use_threads in (False, True):
         with pytest.raises(ValueError, match="the second part"):
             run_parts([lambda: 1, fail, lambda: 3], use_threads)
+
+
+@pytest.mark.parametrize("use_compiled", [False, True])
+@pytest.mark.parametrize(("far", "reverse", "done"), [(0, False, True), (1 << 30, False, True), (1 << 30, True, False)])
+def test_buckets_sort_or_give_up(far, reverse, done, use_compiled):
+    """Starts in shuffled groups. Where one is far off, and the others come last first in few buckets, it gives up."""
+    starts = np.random.default_rng(2).permuted(np.arange(6000).reshape(-1, 4), axis=1).reshape(-1) * 3 - 1000
+    starts = np.append(starts[::-1] if reverse else starts, starts.max() + 1 + far).astype(np.int64)
+    shift = max(int(starts.max() - starts.min()).bit_length() - 16, 0)
+    order, heads = np.zeros(len(starts), dtype=np.int64), np.zeros((1 << 16) + 1, dtype=np.int32)
+    assert run_hot(fde_order.order_by_start, use_compiled, starts, int(starts.min()), shift, heads, order) == done
+    wanted = np.argsort(starts, kind="stable")
+    assert not done or (order == wanted).all()
+    assert (section_rows._by_start(starts, use_compiled) == wanted).all()

@@ -26,10 +26,9 @@ from programs.debian_archive import NotInArchive
 from cfi_tables.image_file import open_image
 from ptap.kernel_module.kernel_point import parse_kernel_point
 from ptap.kernel_module.messages import RecordOptions
-from ptap.kernel_module.places import KernelPlace
+from ptap.kernel_module.places import KernelPlace, KernelSymbols
 from ptap.kernel_module.session import write_session
 from relay_reader.module_capture import ModuleCapture
-from unwind.kallsyms import Kallsyms
 
 _HERE = Path(__file__).resolve().parent
 _BOOTED = pytest.StashKey[list[str]]()
@@ -47,6 +46,16 @@ FUNCTIONS = {
     "copy_page_range": "",
 }
 """What is probed, entry or return: `c_start` is the name of several functions."""
+
+
+PREDICATES = {
+    "caller": 'caller("*_pread64")',
+    "direct": 'not direct_caller("ksys_read") and comm() == "workload"',
+    "depth": "kernel_depth() > 2 and kernel_depth() < 100",
+    "task": 'comm() == "nobody" or pid() == 0x7fffffff',
+    "undecided": 'user_caller("no_such_function") or caller("ksys_read", 2) and kernel_depth() >= 100',
+}
+"""By their sessions, which probe vfs_read."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +80,16 @@ class Booted:
         return found
 
     def name_at(self, address: int) -> str:
-        """The symbol that holds a link-time address, as the list of symbols has it; "" without a list."""
-        if self.system_map is None:
-            return ""
-        symbol = Kallsyms.open(self.system_map).find(address)
-        return symbol.name if symbol is not None else ""
+        """The symbol that holds a link-time address, or the nearest one before that has its name alone; "" for none."""
+        reached = self._symbols.reach(address)
+        return reached[0] if reached is not None else ""
+
+    @cached_property
+    def _symbols(self) -> KernelSymbols:
+        source = self.system_map
+        return (
+            KernelSymbols.of_system_map(str(source)) if source else KernelSymbols.of_vmlinux(open_image(self.vmlinux))
+        )
 
     @cached_property
     def stacks(self) -> ModuleCapture:
@@ -143,6 +157,8 @@ def _boot(release: str, folder: Path) -> Booted:
     reads = [parse_kernel_point('kernel.function("vfs_read")')]
     write_session(headers, image, reads, RecordOptions(), sessions / "reads", listed)
     write_session(headers, image, reads, RecordOptions(ring_bytes=1 << 18), sessions / "small", listed)
+    for name, when in PREDICATES.items():
+        write_session(headers, image, reads, RecordOptions(), sessions / f"when {name}", listed, when=when)
     module = probed_module(headers, folder / "probed")
     kinds = write_kinds(headers, image, module, sessions / "kinds", listed)
     workload = folder / "workload"

@@ -18,6 +18,8 @@ from ptap_target.session_folder import SessionError, SessionFolder  # noqa: E402
 
 WORKLOAD = "/guest/workload"
 CYCLES = 12
+READS, PREADS = 300, 200
+"""Of the workload under a predicate: the two ways to what is probed."""
 
 
 def refused(session, messages):
@@ -45,7 +47,12 @@ def refusals(session):
     probe = next(message for message in session.messages if message.what.startswith("kernel."))
     start, address = session.messages[-1], 8
     moved = damaged(probe, address, (int.from_bytes(probe.content[8:16], "little") + 16).to_bytes(8, "little"))
+    when = SessionFolder.open(SESSIONS / "when caller")
+    told = when.messages[: [message.what.startswith("--when") for message in when.messages].index(True) + 1]
     return {
+        "a damaged predicate": refused(when, [*told[:-1], damaged(told[-1], 8 + 20, b"\xff")]),
+        "a cut predicate": refused(when, [*told[:-1], replace(told[-1], content=told[-1].content[:-16])]),
+        "a second predicate": refused(when, [*told, told[-1]]),
         "another kernel": refused(session, [anchors[0], damaged(anchors[1], address, b"\0\x10")]),
         "an unknown anchor": refused(session, [damaged(anchors[0], 16, b"x")]),
         "a damaged table": refused(session, [*anchors, damaged(table, 24 + 60, b"\xff" * 40)]),
@@ -97,6 +104,10 @@ def main():
     stopped_reader(SESSIONS / "small", results / "unread", 4000)
     read_status, _ = run_session(SESSIONS / "reads", results / "reads", [WORKLOAD, "0", "4000"])
     seen["read status"] = read_status
+    seen["when"] = {}
+    for folder in sorted(SESSIONS.glob("when *")):
+        command = [WORKLOAD, "0", str(READS), str(PREADS)]
+        _, seen["when"][folder.name] = run_session(folder, results / folder.name, command)
     seen["cycles"] = cycles(SessionFolder.open(SESSIONS / "reads"))
     seen["left"] = Path("/proc/ptap_kernel").exists() or "ptap_kernel" in Path("/proc/modules").read_text()
     (results / "results.json").write_text(json.dumps(seen))

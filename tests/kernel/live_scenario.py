@@ -21,8 +21,10 @@ from ptap.cli.main import main as ptap_main
 
 RESULTS = Path(sys.argv[1])
 READER = "/guest/reader"
-ENTRY = 'kernel.function("vfs_read")'
-READS = [ENTRY, f"{ENTRY}.return"]
+FUNCTION = 'kernel.function("vfs_read")'
+ENTRY, RETURN = f"{FUNCTION}.call", f"{FUNCTION}.return"
+"""Kinds that need no search in debug information, which takes long here."""
+READS = [ENTRY, RETURN]
 HEADERS = Path("/lib/modules", platform.release(), "build")
 DEBUG = Path("/usr/lib/debug")
 SECONDS = 300
@@ -133,7 +135,7 @@ def signalled(name, how, *words):
 
 def interrupt_attached(name):
     """Ctrl-C to a run that traces a process which goes on."""
-    reader = subprocess.Popen([READER, "100000", "20"], start_new_session=True)
+    reader = subprocess.Popen([READER, "100000", "700"], start_new_session=True)
     try:
         words = ("--backend", "module", ENTRY, "-p", str(reader.pid))
         seen = signalled(name, lambda run: os.kill(run.pid, signal.SIGINT), *words)
@@ -167,9 +169,9 @@ def main():
     seen["module"] = traced("module", "--backend", "module", *READS, "--", READER, "2")
     seen["perf"] = traced("perf", "--backend", "perf", *READS, "--", READER, "2")
     seen["interrupted"] = interrupt_attached("interrupted")
-    slow = ("--backend", "module", ENTRY, "--", READER, "100000", "20")
+    slow = ("--backend", "module", ENTRY, "--", READER, "100000", "700")
     seen["command killed"] = signalled("command_killed", kill_command, *slow)
-    unwilling = 'kernel.function("kprobe_int3_handler")'
+    unwilling = 'kernel.function("kprobe_int3_handler").call'
     seen["unwilling"] = traced("unwilling", "--backend", "module", ENTRY, unwilling, "--", READER, "1")
     seen["perf unwilling"] = traced("perf_unwilling", "--backend", "perf", unwilling, "--", READER, "1")
     seen["killed"] = signalled("killed", kill_all, *slow)

@@ -15,9 +15,11 @@ TRAMPOLINE = "the kernel's own ends at the trampoline of a return probe"
 """Before 5.18 its unwinder does not know what the trampoline has replaced."""
 RUN_TIME_CODE = "the walk ends at code made at run time"
 """Which the kernel makes for its function tracer, and which is in no table: the walk says where it ended."""
+OPTIMIZED = "the kernel's own ends in the code that was made for an optimized probe"
 
 _CALL_SIZE = 5
 _CALL = 0xE8
+_OPTIMIZED = "optimized_callback"
 _TRAMPOLINES = ("kretprobe_trampoline", "__kretprobe_trampoline")
 
 
@@ -33,7 +35,7 @@ class Comparison:
     """Link-time addresses of the functions whose returns are probed."""
 
     def difference(self, stack: KernelStack, chain: tuple[int, ...]) -> str:
-        """SAME, TRAMPOLINE or RUN_TIME_CODE. Fails where neither explains how the two traces differ.
+        """SAME, TRAMPOLINE, OPTIMIZED or RUN_TIME_CODE. Fails where neither explains how the two traces differ.
 
         `chain` is the walk's, without what the kernel's own trace has in front of it: that begins in the module.
         """
@@ -45,6 +47,10 @@ class Comparison:
         if self._is_trampoline(own[-1] - stack.slide):
             self._check_trampoline(stack, chain)
             return TRAMPOLINE
+        if any(self.name_at(pc - stack.slide) == _OPTIMIZED for pc in own[-2:]):
+            # The walk begins behind that code, with the registers that it has saved.
+            assert chain[0] not in own and stack.stop in (StopReason.END_OF_STACK, StopReason.NO_MAPPING)
+            return OPTIMIZED
         assert stack.stop == StopReason.NO_MAPPING, (chain, own, StopReason(stack.stop))
         places = [at for at in range(len(own)) if own[at : at + len(chain)] == chain]
         assert [own[at + len(chain)] for at in places] == [stack.stop_detail], (chain, own)

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 
 from kernel.conftest import FUNCTIONS
-from kernel.oracle_difference import RUN_TIME_CODE, SAME, TRAMPOLINE, Comparison
+from kernel.oracle_difference import OPTIMIZED, RUN_TIME_CODE, SAME, TRAMPOLINE, Comparison
 
 from cfi_tables.image_file import open_image
 from cfi_tables.layout import StopReason
@@ -51,7 +51,7 @@ def test_the_walk_at_the_probe_is_the_kernels_own(booted, tell):
         found[compared.difference(stack, chain)] += 1
     counts = ", ".join(f"{count} {cause}" for cause, count in found.most_common())
     tell(f"{booted.package.build}: of {found.total()} traces beside the kernel's own are {counts}")
-    assert found[SAME] > found.total() // 2 and found[RUN_TIME_CODE] < 0.05 * found.total()
+    assert found[SAME] + found[OPTIMIZED] > found.total() // 2 and found[RUN_TIME_CODE] < 0.05 * found.total()
     assert (found[TRAMPOLINE] > 0) == (booted.release == "5.10")
 
 
@@ -98,9 +98,9 @@ def test_the_report_command(booted):
     traces = [json.loads(line) for line in done.stdout.splitlines()]
     assert {trace["probe"] for trace in traces} == {'kernel.function("vfs_read")'}
     for trace in traces:
-        kernel = [frame["function"] for frame in trace["frames"]]
+        kernel = [frame["function"] for frame in trace["frames"] if frame["space"] == "kernel"]
         assert kernel[0] == "vfs_read" and kernel[-1].startswith("entry_SYSCALL_64")
-        assert {frame["space"] for frame in trace["frames"]} == {"kernel"} and trace["stop"] == "end_of_stack"
+        assert {frame["space"] for frame in trace["frames"][: len(kernel)]} == {"kernel"}, "the user's come behind"
     assert f"{len(traces)} hits" in done.stderr and " 0 records lost" in done.stderr
 
 
@@ -124,7 +124,7 @@ def test_functions_and_lines(booted):
     pcs, named = [], []
     for trace in wanted:
         physical: list[list[tuple[str | None, int | None]]] = [[]]
-        for frame in trace.frames:
+        for frame in (each for each in trace.frames if each.space == "kernel"):
             physical[-1].append((frame.function, frame.line))
             if not frame.inlined:
                 pcs.append((frame.address - slide - (len(physical) > 1)) % (1 << 64))

@@ -16,8 +16,7 @@ from programs.debian_archive import NotInArchive
 from cfi_tables.elf_image import ElfImage
 
 _RELEASE = "6.1"
-_ENTRY = 'kernel.function("vfs_read")'
-_RETURN = f"{_ENTRY}.return"
+_ENTRY, _RETURN = 'kernel.function("vfs_read").call', 'kernel.function("vfs_read").return'
 _READS = 2
 """Of the traced program and of its child, each."""
 
@@ -142,7 +141,7 @@ def test_a_probe_that_the_kernel_refuses_is_told_and_nothing_stays(live, seen, n
     run = seen[name.replace("_", " ")]
     assert run["status"] == 2 and run["left"] == []
     assert re.search(
-        r"ptap: kernel\.function\(\"kprobe_int3_handler\"\): .*(does not|will not) probe", _said(live, name)
+        r"ptap: kernel\.function\(\"kprobe_int3_handler\"\)\.call: .*(does not|will not) probe", _said(live, name)
     )
     assert "Traceback" not in _said(live, name)
 

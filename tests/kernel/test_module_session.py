@@ -19,6 +19,9 @@ _REASONS = {
     "no such symbol": "the kernel does not probe no_such_",
     "twice": "was started before",
     "no message": "not a message",
+    "a damaged predicate": "a damaged predicate: fault",
+    "a cut predicate": "a damaged predicate: fault",
+    "a second predicate": "a second predicate",
     "too much memory": "settings out of bounds",
 }
 

@@ -29,7 +29,7 @@ def built_workload(folder: Path) -> Path:
 
 
 def write_user_sessions(headers: Path, vmlinux: ElfImage, system_map: str | None, workload: Path, folder: Path) -> None:
-    """One session for each way to record, one with returns of the program, one whose tables come only afterwards."""
+    """One for each way to record, one with returns of the program, one that wants some stacks, one without tables."""
     entry = f'process("{workload}").function("probed")'
     returns = [f'process("{workload}").function("{name}").return' for name in ("wide", "probed")]
     read, probed, *returned = [
@@ -39,6 +39,8 @@ def write_user_sessions(headers: Path, vmlinux: ElfImage, system_map: str | None
     program = [str(workload)]
     write_session(headers, vmlinux, [read, probed], RecordOptions(), folder / "words", system_map, program)
     write_session(headers, vmlinux, [read, probed, *returned], RecordOptions(), folder / "returns", system_map, program)
+    when = 'user_caller("user_workload", "wide") and called_from("user_workload")'
+    write_session(headers, vmlinux, [read], RecordOptions(), folder / "when", system_map, program, when)
     _write_other(folder, "frames", RecordOptions(slices=Slices.FRAMES))
     _write_other(folder, "none", RecordOptions(slices=Slices.NONE))
     _write_other(folder, "flat", RecordOptions(slices=Slices.FLAT, flat_bytes=4096))

@@ -66,10 +66,11 @@ static void round_of_calls(void)
 	nanosleep(&moment, NULL);
 }
 
-/* workload ROUNDS [READS]: so many rounds of everything, then so many reads of /dev/zero. */
+/* workload ROUNDS [READS [PREADS]]: so many rounds of everything, then so many reads of /dev/zero, by two calls. */
 int main(int argc, char **argv)
 {
 	int rounds = argc > 1 ? atoi(argv[1]) : 1, reads = argc > 2 ? atoi(argv[2]) : 0;
+	int preads = argc > 3 ? atoi(argv[3]) : 0;
 	int zeroes = open("/dev/zero", O_RDONLY);
 
 	read_whole("/proc/cpuinfo");
@@ -78,5 +79,7 @@ int main(int argc, char **argv)
 	check(zeroes);
 	while (reads-- > 0)
 		check(read(zeroes, buffer, 8));
+	while (preads-- > 0)
+		check(pread(zeroes, buffer, 8, 0));
 	return 0;
 }

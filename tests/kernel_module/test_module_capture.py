@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptap_target.collector import CAPTURE_MAGIC
@@ -62,16 +62,16 @@ def test_a_hit_is_read_as_it_was_written(tmp_path):
 
 def test_hits_come_in_time_order_and_losses_where_they_were(tmp_path):
     records = _hit(30, 0, 5, 3) + _hit(50, 0, 6, 3) + _hit(20, 1, 1, 0) + _hit(40, 1, 4, 2)
-    records += _record(record_layout.RecordKind.FINISHED, cpu=0, sequence=9, dropped=6, stop_detail=11)
+    records += _record(record_layout.RecordKind.FINISHED, cpu=0, sequence=9, dropped=6, stop_detail=11, slide=2)
     records += _record(record_layout.RecordKind.FINISHED, cpu=1, sequence=4, dropped=2)
     capture = _capture(tmp_path, records)
     events = [event for event in capture.events() if not isinstance(event, ThreadNamed)]
     assert [event.time_ns for event in events if isinstance(event, Sample)] == [20, 30, 40, 50]
     lost = [event for event in events if isinstance(event, RecordsLost)]
     assert lost == [RecordsLost(30, 0, 3), RecordsLost(40, 1, 2), RecordsLost(0, 0, 3)]
-    assert [(each.cpu, each.hits, each.dropped, each.missed) for each in capture.accounts] == [
-        (0, 9, 6, 11),
-        (1, 4, 2, 0),
+    assert [(each.cpu, each.hits, each.dropped, each.missed, each.unwanted) for each in capture.accounts] == [
+        (0, 9, 6, 11, 2),
+        (1, 4, 2, 0, 0),
     ]
 
 
@@ -85,6 +85,7 @@ def test_a_capture_that_is_cut_off_anywhere_is_an_error_or_has_fewer_hits(tmp_pa
             _capture(tmp_path, records[:size])
 
 
+@settings(deadline=None)
 @given(st.integers(0, record_layout.HIT_SIZE + 39), st.integers(0, 255))
 def test_damage_is_an_error_or_other_values(tmp_path_factory, place, value):
     records = bytearray(_hit(1, 0, 1, 0))

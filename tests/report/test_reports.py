@@ -51,6 +51,14 @@ def test_a_block_has_a_head_and_numbered_frames():
     assert lines[12] == "" and len(lines) == 13
 
 
+def test_what_is_undecided_is_marked():
+    assert "undecided" not in text_of(trace(user("f"))) and "undecided" in text_of(trace(user("f"), undecided=True))
+    stream = io.StringIO()
+    for undecided in (False, True):
+        JsonReport(stream).write(trace(user("f"), undecided=undecided))
+    assert [json.loads(line).get("undecided") for line in stream.getvalue().splitlines()] == [None, True]
+
+
 def test_kernel_frames_inlined_calls_and_signal_handlers_are_marked():
     frames = [
         TraceFrame("kernel", 0xFFFF, "[kernel]", function="do_syscall_64", offset=4),

@@ -114,6 +114,8 @@ class Core:
         self._walk.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_uint64, ctypes.c_void_p]
         self._check = library.ptap_check_table
         self._check.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
+        self._holds = library.ptap_checksum_holds
+        self._holds.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
         self._find = library.ptap_find_rule
         self._find.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64]
         self._find.restype = ctypes.c_int32
@@ -121,6 +123,10 @@ class Core:
     def check_table(self, table: Bytes) -> int:
         """An enum ptap_table_fault, 0 for a sound table."""
         return int(self._check(table.ctypes.data, len(table)))
+
+    def checksum_holds(self, table: Bytes) -> bool:
+        """Whether a sound table has the checksum of its bytes."""
+        return bool(self._holds(table.ctypes.data, len(table)))
 
     def find_rule(self, table: Bytes, pc: int) -> int:
         """As cfi_tables.lookup.find_rule."""

@@ -43,11 +43,13 @@ struct garbage {
 	struct slice slices[SLICES];
 	uint32_t count;
 	uint64_t reads;
+	struct ptap_near near;
 };
 
 static struct ptap_mapping mappings[TABLES + 2];
 static uint32_t mapping_count;
 static uint64_t covered[COVERED];
+static uint32_t needed; /* registers, by any of the tables */
 static uint64_t beyond;
 static uint64_t random_state;
 static uint64_t reasons[REASONS], all_frames, all_reads, all_near, most_reads, deepest;
@@ -143,7 +145,7 @@ static uint64_t word(const struct garbage *garbage)
 	return kind < 96 ? below(3) : any();
 }
 
-static void fill_slices(struct garbage *garbage, int is_real)
+static void fill_slices(struct garbage *garbage)
 {
 	uint64_t at = below(2) ? 0xffffc90000000000ull + (below(1 << 20) << 14) : 0x7ffc00000000ull + 8 * below(1 << 24);
 
@@ -154,7 +156,7 @@ static void fill_slices(struct garbage *garbage, int is_real)
 
 		slice->size = 8 * (1 + below(LONGEST_WORDS));
 		slice->data = allocated(slice->size);
-		slice->address = is_real ? (uint64_t)(uintptr_t)slice->data : at;
+		slice->address = at;
 		at += slice->size + 8 * below(64);
 	}
 	for (uint32_t index = 0; index < garbage->count; index++) {
@@ -191,16 +193,50 @@ static void fill_cursor(const struct garbage *garbage, struct ptap_cursor *curso
 	cursor->on_demand = (uint8_t)!below(8);
 }
 
-/* What is marked lies inside, and what is not marked was not written. */
-static void check_marks(const struct ptap_near *near)
+static void make_near(struct garbage *garbage, uint32_t index)
 {
-	if (near->low < near->high)
-		check(near->high <= near->size / 8, "a word behind the memory was marked");
-	for (uint64_t number = 0; number < near->size / 8; number++) {
-		if (near->marked[number / 64] >> number % 64 & 1)
-			check(near->low <= number && number < near->high, "a word outside of the bounds was marked");
+	garbage->near.start = garbage->slices[index].address;
+	garbage->near.size = garbage->slices[index].size;
+	garbage->near.content = garbage->slices[index].data;
+}
+
+/* The slice that holds all of `span` bytes, or -1. */
+static int slice_of(const struct garbage *garbage, uint64_t low, uint64_t span)
+{
+	for (uint32_t index = 0; index < garbage->count; index++) {
+		uint64_t from = low - garbage->slices[index].address;
+
+		if (from < garbage->slices[index].size && span <= garbage->slices[index].size - from)
+			return (int)index;
 	}
-	all_near += near->low < near->high;
+	return -1;
+}
+
+static int reach(void *context, uint64_t low, uint32_t span)
+{
+	struct garbage *garbage = context;
+	int index = slice_of(garbage, low, span);
+
+	if (index < 0)
+		return 0;
+	make_near(garbage, (uint32_t)index);
+	return 1;
+}
+
+/* What was noted is memory that there is. */
+static void check_runs(const struct garbage *garbage)
+{
+	const struct ptap_noted *noted = garbage->near.noted;
+
+	check(noted->count <= noted->room, "more runs than room");
+	for (uint32_t index = 0; index < noted->count; index++) {
+		const struct ptap_run *run = &noted->runs[index];
+
+		check(run->begin < run->end && run->begin % 8 == 0 && run->end % 8 == 0, "no run");
+		check(slice_of(garbage, run->begin, 8) >= 0 && slice_of(garbage, run->end - 8, 8) >= 0,
+		      "a run outside of the memory");
+	}
+	all_near += noted->count > 0;
 }
 
 static int walk_once(struct ptap_walk *walk, struct ptap_cursor *cursor, struct garbage *garbage)
@@ -221,29 +257,38 @@ static int walk_once(struct ptap_walk *walk, struct ptap_cursor *cursor, struct 
 	return reason;
 }
 
+/* As the module and the offline walk have it: plans are remembered or not, of all registers or of those needed. */
+static void choose_memory(struct ptap_walk *walk)
+{
+	static struct ptap_remembered remembered;
+
+	walk->scratch->remembered = below(3) ? &remembered : NULL;
+	walk->generation = (uint32_t)below(3);
+	walk->unwanted = walk->generation == 2 ? ~needed : 0;
+}
+
 static void walk_garbage(struct ptap_scratch *scratch)
 {
-	int is_real = below(2) && !beyond;
-	struct garbage garbage;
+	struct garbage garbage = { .reads = 0 };
 	struct ptap_cursor cursor;
-	struct ptap_near near = { 0 };
+	struct ptap_noted noted = { .room = (uint32_t)(1 + below(32)) };
 	struct ptap_memory memory = { .read = read_slice, .context = &garbage };
 	struct ptap_walk walk = { .mappings = mappings, .mapping_count = mapping_count, .memory = &memory,
 				  .room = (uint32_t)(1 + below(below(4) ? ROOM : 4)), .scratch = scratch };
 	uint64_t depth = 0;
 
-	fill_slices(&garbage, is_real);
+	fill_slices(&garbage);
 	fill_cursor(&garbage, &cursor);
+	choose_memory(&walk);
 	walk.frames = allocated(walk.room * sizeof(*walk.frames));
 	walk.without_registers = (uint32_t)below(2);
-	if (is_real) {
-		size_t marks = (garbage.slices[0].size / 8 + 63) / 64 * sizeof(uint64_t);
-
-		near = (struct ptap_near){ .start = garbage.slices[0].address, .size = garbage.slices[0].size,
-					   .except = below(2) ? word(&garbage) : 0, .marked = allocated(marks) };
-		near.low = near.size / 8;
-		memset(near.marked, 0, marks);
-		memory.near = &near;
+	noted.runs = allocated(noted.room * sizeof(*noted.runs));
+	garbage.near.noted = &noted;
+	garbage.near.except = below(2) ? word(&garbage) : UINT64_MAX;
+	if (below(3)) {
+		memory.near = &garbage.near;
+		make_near(&garbage, 0);
+		memory.reach = below(2) ? reach : NULL;
 	}
 	for (int turn = 0; turn < TURNS; turn++) {
 		int reason = walk_once(&walk, &cursor, &garbage);
@@ -255,9 +300,8 @@ static void walk_garbage(struct ptap_scratch *scratch)
 	if (depth > deepest)
 		deepest = depth;
 	all_reads += garbage.reads;
-	if (is_real)
-		check_marks(&near);
-	free(near.marked);
+	check_runs(&garbage);
+	free(noted.runs);
 	free(walk.frames);
 	for (uint32_t index = 0; index < garbage.count; index++)
 		free(garbage.slices[index].data);
@@ -290,12 +334,12 @@ static void take_table(const char *path, uint64_t bias)
 	*mapping = (struct ptap_mapping){ .start = header.text_start + bias, .end = header.text_end + bias, .bias = bias,
 					  .table = table, .table_size = header.table_size };
 	check(!mapping_count || mapping[-1].end <= mapping->start, "tables that overlap");
+	needed |= ptap_registers_needed(table);
 	mapping_count++;
 }
 
 int main(int argc, char **argv)
 {
-	static struct ptap_remembered remembered;
 	static struct ptap_scratch scratch;
 	uint64_t walks;
 
@@ -308,11 +352,8 @@ int main(int argc, char **argv)
 		take_table(argv[index], strtoull(argv[index + 1], NULL, 0));
 	find_covered();
 	add_others();
-	for (uint64_t number = 0; number < walks; number++) {
-		/* As the module has it, and as the offline walk has it. */
-		scratch.remembered = below(2) ? &remembered : NULL;
+	for (uint64_t number = 0; number < walks; number++)
 		walk_garbage(&scratch);
-	}
 	for (int reason = 0; reason < REASONS; reason++)
 		printf("reason %d %llu\n", reason, (unsigned long long)reasons[reason]);
 	printf("frames %llu\nreads %llu\nnear %llu\nmost_reads %llu\ndeepest %llu\n", (unsigned long long)all_frames,

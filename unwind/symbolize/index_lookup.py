@@ -6,7 +6,7 @@ the same. What comes out is columns (`AddressFrames`); what no frame is found fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Int64s = NDArray[np.int64]
 
-_NUMPY_RATE = 4e6
+_NUMPY_RATE = 3e6
 """Addresses that are looked up in a second without hot loops, about."""
 _WHOLE = 32
 """All of a column is unpacked, and kept, when it has fewer times as many values as are asked for."""
@@ -77,6 +77,10 @@ class Strings(Sequence[str]):
         begin = int(self._begins[block])
         end = int(self._begins[block + 1]) if block + 1 < len(self._begins) else len(self._data)
         return self._data[begin:end].tobytes().split(b"\0")[within].decode("utf-8", "surrogateescape")
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._data.tobytes().split(b"\0")[: self._count]:
+            yield name.decode("utf-8", "surrogateescape")
 
 
 @dataclass(slots=True)
@@ -200,7 +204,7 @@ class IndexLookup:
 
     def _is_bulk(self, count: int) -> bool:
         """Whether so many addresses are looked up faster by hot loops, counting that these may have to be compiled."""
-        if count < _NUMPY_RATE / 200 or not self._columns["delta"].count:
+        if count < _NUMPY_RATE / 150 or not self._columns["delta"].count:
             return False
         from cfi_tables.hot_loop import compiled_pays
         from unwind.symbolize.bulk_frames import write_frames
@@ -250,6 +254,14 @@ class IndexLookup:
         for column, values in zip(found, (scopes, lines, columns), strict=True):
             column[inside] = values[place[inside]]
         return found
+
+    def scope_rows(self) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+        """(address, scope) of every row, by address: a scope holds up to the next row. Raises SymbolIndexError."""
+        try:
+            begins, scopes, _, _ = self._kept_rows or self._all_rows()
+        except (ValueError, IndexError) as error:
+            raise self.index.refuse(f"its parts do not agree ({error})") from None
+        return begins, scopes
 
     def _all_rows(self) -> _Rows:
         begins = self._addresses("delta", "block_address", None)

@@ -21,6 +21,7 @@ from unwind.symbolize.index_lookup import AddressFrames, IndexLookup
 
 if TYPE_CHECKING:
     from unwind.arguments.argument_reader import Argument
+    from unwind.symbolize.function_ranges import FunctionRanges
     from unwind.symbolize.module_symbols import ModuleSymbols
 
 FEW = 16
@@ -72,12 +73,14 @@ class Symbolizer:
         One that lacks what is in a file that is not there (a split file, one shared by dwz) is not kept: the file may
         come. A Go program without DWARF needs none: its own line table is sorted by address.
         """
-        if self.has_index() or self._symbols.go_table is not None:
+        if self.has_index():
             return
         from unwind.symbolize.index_build import build_lookup, load_sections
 
+        # Before anything is read: what is asked for first would be decompressed alone.
         load_sections(self._debug_image or self.image)
-
+        if self._symbols.go_table is not None:
+            return
         lookup = build_lookup(self._symbols)
         self.problems = self._symbols.problems
         if not self._symbols.lacks_files:
@@ -105,6 +108,21 @@ class Symbolizer:
     def has_debug_information(self) -> bool:
         """Whether the file or its separate debug file has lines."""
         return (self._debug_image or self.image).has(".debug_info")
+
+    def function_ranges(self, pattern: str, file: str | None = None) -> FunctionRanges | None:
+        """Where the functions of that name are, see `function_ranges.function_ranges`; an index is made for it.
+
+        None where a module can have no index, and nothing is known. Raises SymbolIndexError and TableError.
+        """
+        from unwind.symbolize.function_ranges import function_ranges
+
+        self.build_index()
+        return None if self._lookup is None else function_ranges(self._lookup, pattern, file)
+
+    def function_names(self) -> set[str]:
+        """The names, linkage names where there are, of the functions that the index tells of, which is made for it."""
+        self.build_index()
+        return set() if self._lookup is None else {name for name in self._lookup.names if name}
 
     names_with_offsets = False
 

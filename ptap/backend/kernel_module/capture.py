@@ -12,14 +12,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ptap.backend.kernel_module.followed_threads import FollowedThreads
+from ptap.backend.kernel_module.followed_threads import FollowedThreads, TargetSpaces
 from ptap.backend.kernel_module.module_ring import MAGIC, ModuleRing
 from ptap.backend.live_capture import CaptureLimits, Target
 from ptap.backend.perf_events.capture import PerfCapture
 from ptap.backend.perf_events.ring_reader import RecordRing
 from ptap_target.kernel_module import FILES, KernelModule
+from ptap_target.module_sections import placements
 from ptap_target.session_folder import SessionError, SessionFolder
-from ptap_target.space_follower import SpaceFollower
 from relay_reader.capture import Event, RecordsLost, Sample, ThreadNamed
 from relay_reader.module_capture import RecordStream
 
@@ -38,7 +38,7 @@ class KernelModuleCapture(PerfCapture):
         self._ring_bytes = ring_bytes
         self._module: KernelModule | None = None
         self._module_rings: list[ModuleRing] = []
-        self._follower: SpaceFollower | None = None
+        self._follower: TargetSpaces | None = None
         self._records = RecordStream(FILES)
         self._followed = FollowedThreads()
         self._of_others = 0
@@ -53,9 +53,10 @@ class KernelModuleCapture(PerfCapture):
         module = KernelModule(self._session.module)
         module.__enter__()
         self._module = module
-        for message in self._session.messages:
+        *configuration, start = self._session.messages
+        for message in [*configuration, *placements(self._session), start]:
             module.send(message)
-        self._follower = SpaceFollower(self._session.table_of, lambda _: None)
+        self._follower = TargetSpaces(self._followed, self._session.table_of)
         for path, file in module.records():
             cpu = int(path.name.removeprefix("cpu"))
             self._module_rings.append(ModuleRing(file, cpu, self._ring_bytes, self._follower.watch))
@@ -120,9 +121,15 @@ class KernelModuleCapture(PerfCapture):
     def shortcomings(self) -> list[str]:
         """What this capture could not do, each as a line for the user; to be asked after `close`."""
         lines = super().shortcomings() + self._left
+        for described in self._session.description.get("modules", ()):
+            if described["problem"]:
+                lines.append(f"stacks end at module {described['name']}: {described['problem']}")
         missed = sum(account.missed for account in self._records.accounts)
         if missed:
             lines.append(f"{missed} hits were left out by the kernel itself: they came while another probe was handled")
+        refused = sum(account.unwanted for account in self._records.accounts)
+        if refused:
+            lines.append(f"{refused} hits, of all processes, were not recorded: at the probe --when did not hold")
         if self._of_others and not self._hits:
             lines.append(f"{self._of_others} hits were of other processes than those that were to be traced")
         return lines
@@ -132,6 +139,9 @@ def leftover(files: Path = FILES) -> str | None:
     """What a run that was killed has left loaded, or a run that goes on has; None when nothing is."""
     if not files.exists():
         return None
-    if KernelModule.in_use():
+    used = KernelModule.in_use()
+    if used is None:
+        return f"the kernel module is loaded ({files}): root sees whether a run uses it"
+    if used:
         return f"the kernel module is loaded ({files}) and in use by a run"
     return f"the kernel module of a run that was killed is still loaded ({files}): the next run unloads it"

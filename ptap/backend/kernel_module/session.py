@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,13 @@ from ptap.backend.kernel_module.running_kernel import find_kernel, headers_folde
 from ptap.backend.live_capture import CaptureError, Target
 from ptap.kernel_module.kernel_point import KernelPoint
 from ptap.kernel_module.messages import RecordOptions
+from ptap.kernel_module.module_files import ModuleFiles
 from ptap.kernel_module.places import KernelPlace
+from ptap.kernel_module.report import module_file
 from ptap.kernel_module.session import write_session
 from ptap.kernel_module.user_place import UserPlace
 from ptap_target.session_folder import SessionFolder
+from unwind.kernel.kernel_files import KernelFiles
 from unwind.trace_builder import TraceBuilder
 
 
@@ -42,14 +45,24 @@ class LiveSession:
         description = self.folder.description
         build_id = description["build_id"]
         builder.use_vmlinux(
-            description["vmlinux"], bytes.fromhex(build_id) if build_id else None, description["system_map"]
+            description["vmlinux"],
+            bytes.fromhex(build_id) if build_id else None,
+            description["system_map"],
+            [module_file(module) for module in description["modules"]],
         )
 
 
-def make_session(points: Sequence[KernelPoint], options: RecordOptions, target: Target) -> LiveSession:
+def make_session(
+    points: Sequence[KernelPoint],
+    options: RecordOptions,
+    target: Target,
+    when: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> LiveSession:
     """Build what `points` need to be traced in `target`, whose stacks are walked at the probe.
 
-    Raises CaptureError, ProbeNotFound, ModuleBuildError, ElfError and TableError.
+    `when` tells which stacks are recorded; `tell` gets what is to be said of it. Raises PredicateSyntaxError,
+    ProgramError, CaptureError, ProbeNotFound, ModuleBuildError, ElfError and TableError.
     """
     headers = headers_folder()
     if headers is None:
@@ -58,7 +71,11 @@ def make_session(points: Sequence[KernelPoint], options: RecordOptions, target: 
     work = Path(kept.name)
     kernel = find_kernel(work)
     system_map = str(kernel.system_map) if kernel.system_map is not None else None
-    places = write_session(headers, kernel.vmlinux, points, options, work, system_map, list(_programs(target)))
+    modules = ModuleFiles((), KernelFiles.of_this_kernel().module_folders)
+    programs = list(_programs(target))
+    places = write_session(
+        *(headers, kernel.vmlinux, points, options, work, system_map, programs, modules), when=when, tell=tell
+    )
     return LiveSession(places, SessionFolder.open(work), options.ring_bytes, kept)
 
 

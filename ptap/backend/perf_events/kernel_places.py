@@ -8,11 +8,10 @@ from pathlib import Path
 
 from ptap.backend.perf_events.extra_event import KernelProbeEvent
 from ptap.kernel_module.kernel_point import KernelPoint
-from ptap.kernel_module.places import KernelSymbols
+from ptap.kernel_module.resolve import KernelResolver
 from ptap.probe.point import ProbeKind
 from ptap.probe.resolve import ProbeNotFound
 
-_WILDCARDS = frozenset("*?[")
 _KALLSYMS = Path("/proc/kallsyms")
 
 
@@ -24,18 +23,27 @@ class KernelPlaces:
         return [event for point in points for event in self._events(point)]
 
     def _events(self, point: KernelPoint) -> list[KernelProbeEvent]:
+        if point.module is not None:
+            raise ProbeNotFound(
+                f"{point.text}: only the kernel module probes code of modules; `ptap doctor` tells what it needs"
+            )
         is_return = point.kind is ProbeKind.RETURN
-        plain = point.kind in (ProbeKind.CALL, ProbeKind.RETURN) and point.file is None
-        wild = bool(_WILDCARDS & set(point.function))
-        if plain and not wild and self._names.count(point.function) == 1:
+        plain = point.kind in (ProbeKind.CALL, ProbeKind.RETURN) or (
+            # Where its inlined copies are only vmlinux tells.
+            point.kind is ProbeKind.FUNCTION and self._of_vmlinux is None
+        )
+        if plain and point.file is None and not point.is_wild and self._names.count(point.function) == 1:
             return [KernelProbeEvent(point.text, point.function, 0, is_return)]
-        symbols = self._of_vmlinux
-        if symbols is None:
-            raise ProbeNotFound(f"{point.text}: {self._why(point, wild)}")
-        return [KernelProbeEvent(place.name, place.symbol, place.offset, is_return) for place in symbols.places(point)]
+        if self._of_vmlinux is None:
+            raise ProbeNotFound(f"{point.text}: {self._why(point)}")
+        return [
+            KernelProbeEvent(place.name, place.symbol, place.offset, is_return)
+            for place in self._of_vmlinux.places(point)
+        ]
 
-    def _why(self, point: KernelPoint, wild: bool) -> str:
+    def _why(self, point: KernelPoint) -> str:
         """Why the name alone is not enough."""
+        wild = point.is_wild or point.kind in (ProbeKind.STATEMENT, ProbeKind.INLINE)
         count = self._names.count(point.function)
         if not wild and count == 0 and point.file is None:
             return (
@@ -56,8 +64,8 @@ class KernelPlaces:
         return [row[2] for row in rows if len(row) == 3 and row[1] in "tTwW"]
 
     @cached_property
-    def _of_vmlinux(self) -> KernelSymbols | None:
+    def _of_vmlinux(self) -> KernelResolver | None:
         from unwind.kernel.kernel_files import find_local_vmlinux
 
         image = find_local_vmlinux([], [])
-        return KernelSymbols.of_vmlinux(image) if image is not None and image.has(".symtab") else None
+        return KernelResolver(image) if image is not None and image.has(".symtab") else None
