@@ -75,7 +75,7 @@ def write_page(reports: Sequence[Path], folders: Sequence[Path]) -> int:
         "# The module in a kernel that checks itself",
         "",
         f"Written by `make kernel-debug-test`; the whole configuration is tests/kernel/{CONFIGURATION.name}, on top of",
-        "allnoconfig. Such a kernel is many times slower, so a reader may not keep up in it: tests that ask for that (a",
+        "allnoconfig. Such a kernel is many times slower, so a reader may not keep up in it: tests of that (a",
         "reader that keeps up, the report without losses) may fail. What counts here is what the kernel says.",
         "",
         "| | |",
