@@ -155,7 +155,8 @@ def _boot(release: str, folder: Path) -> Booted:
     points = [parse_kernel_point(f'kernel.function("{name}"){how}') for name, how in FUNCTIONS.items()]
     places = write_session(headers, image, points, RecordOptions(oracle=True), sessions / "stacks", listed)
     reads = [parse_kernel_point('kernel.function("vfs_read")')]
-    write_session(headers, image, reads, RecordOptions(), sessions / "reads", listed)
+    # Of the kernel alone: until a program is known its stack is copied, more than a slow guest's reader keeps up with.
+    write_session(headers, image, reads, RecordOptions(user=False), sessions / "reads", listed)
     write_session(headers, image, reads, RecordOptions(ring_bytes=1 << 18), sessions / "small", listed)
     for name, when in PREDICATES.items():
         write_session(headers, image, reads, RecordOptions(), sessions / f"when {name}", listed, when=when)
