@@ -44,8 +44,8 @@ static __attribute__((__noinline__)) void put_registers(struct ptap_frame *frame
 }
 
 /* Whether the step would do no more for the frame than read the plan's words, which are from `low` on. */
-static inline int is_plain(const struct ptap_plan *plan, const struct place *place, const uint64_t *registers, int64_t cfa,
-			   uint64_t low)
+static inline int is_plain(const struct ptap_plan *plan, const struct place *place, const uint64_t *registers,
+			   int64_t cfa, uint64_t low)
 {
 	return plan->is_simple && !(low & 7) && (place->known >> plan->cfa_register & 1) &&
 	       (cfa > place->previous_cfa || plan->is_signal) &&
