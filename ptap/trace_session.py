@@ -93,8 +93,8 @@ class TraceSession:
         self._hits: list[Hit] = []
         """By the numbers in `Sample.places`."""
         self._session: LiveSession | None = None
-        self._capture = self._open()
         tell(f"back end {self._back_end}" + (f" (not {why})" if why else ""), True)
+        self._capture = self._open()
 
     def _choose(self, points: Sequence[TracePoint]) -> tuple[str, str | None]:
         """The back end, and why a better one is not used."""

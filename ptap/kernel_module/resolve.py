@@ -45,11 +45,25 @@ def _function_search(image: ElfImage) -> FunctionSearch:
     return FunctionSearch(ModuleSymbols.open(image))
 
 
+_KEPT_SYMBOLS: dict[tuple[str, bytes], KernelSymbols] = {}
+"""Of the last vmlinux with a build-id: for the next session with that kernel, as reading them takes a second."""
+
+
+def _symbols_of(vmlinux: ElfImage) -> KernelSymbols:
+    if vmlinux.build_id is None:
+        return KernelSymbols.of_vmlinux(vmlinux)
+    key = str(vmlinux.path), vmlinux.build_id
+    if key not in _KEPT_SYMBOLS:
+        _KEPT_SYMBOLS.clear()
+        _KEPT_SYMBOLS[key] = KernelSymbols.of_vmlinux(vmlinux)
+    return _KEPT_SYMBOLS[key]
+
+
 class KernelResolver:
     """Resolves the probe points of one kernel; each file is opened once. Symbols are vmlinux's or `system_map`'s."""
 
     def __init__(self, vmlinux: ElfImage, system_map: str | None = None, modules: ModuleFiles | None = None) -> None:
-        symbols = KernelSymbols.of_system_map(system_map) if system_map else KernelSymbols.of_vmlinux(vmlinux)
+        symbols = KernelSymbols.of_system_map(system_map) if system_map else _symbols_of(vmlinux)
         self.vmlinux = CodeFile(vmlinux, symbols)
         self._files = modules or ModuleFiles()
         self._modules: dict[str, CodeFile] = {}

@@ -22,7 +22,7 @@
 #define END_BYTES 128
 
 /* The registers with which the current task left user space, or null where it never was there. */
-static const struct pt_regs *user_registers(const struct pt_regs *regs)
+static nokprobe_inline const struct pt_regs *user_registers(const struct pt_regs *regs)
 {
 	if (ptap_are_users(regs))
 		return regs;
@@ -32,10 +32,9 @@ static const struct pt_regs *user_registers(const struct pt_regs *regs)
 	regs = task_pt_regs(current);
 	return ptap_are_users(regs) ? regs : NULL;
 }
-NOKPROBE_SYMBOL(user_registers);
 
 /* The space to go by, or null: nothing was told, or it is not true any more. */
-static const struct ptap_space *trusted_space(struct ptap_user_walk *walk)
+static nokprobe_inline const struct ptap_space *trusted_space(struct ptap_user_walk *walk)
 {
 	const struct ptap_space *space = ptap_space_of(current->mm);
 
@@ -44,9 +43,8 @@ static const struct ptap_space *trusted_space(struct ptap_user_walk *walk)
 	walk->flags |= PTAP_HIT_FLAG_USER_UNTOLD;
 	return NULL;
 }
-NOKPROBE_SYMBOL(trusted_space);
 
-static void walk_frames(struct ptap_user_walk *walk, const struct ptap_space *space)
+static nokprobe_inline void walk_frames(struct ptap_user_walk *walk, const struct ptap_space *space)
 {
 	const struct ptap_memory memory = {
 		.read = ptap_user_read,
@@ -73,19 +71,17 @@ static void walk_frames(struct ptap_user_walk *walk, const struct ptap_space *sp
 	walk->stop_detail = walk->cursor.detail;
 	walk->frame_count = frames.count;
 }
-NOKPROBE_SYMBOL(walk_frames);
 
 /* Whether more files, or more room, would have let the walk go on. */
-static int can_be_finished(int stop)
+static nokprobe_inline int can_be_finished(int stop)
 {
 	return stop == PTAP_STOP_REASON_NO_MAPPING || stop == PTAP_STOP_REASON_NO_TABLE ||
 	       stop == PTAP_STOP_REASON_NO_ROW || stop == PTAP_STOP_REASON_OVERFLOW ||
 	       stop == PTAP_STOP_REASON_TOO_DEEP;
 }
-NOKPROBE_SYMBOL(can_be_finished);
 
 /* Mark both ends of every frame that was found: from the stack pointer, or the CFA of the frame before, to its CFA. */
-static void mark_ends(struct ptap_user_walk *walk)
+static nokprobe_inline void mark_ends(struct ptap_user_walk *walk)
 {
 	u64 begin = walk->registers[PTAP_STACK_POINTER];
 	u32 index;
@@ -102,7 +98,6 @@ static void mark_ends(struct ptap_user_walk *walk)
 		begin = end;
 	}
 }
-NOKPROBE_SYMBOL(mark_ends);
 
 static u32 part_size(struct ptap_user_walk *walk)
 {

@@ -29,8 +29,8 @@ _POINTS = {
 """Session -> what it probes."""
 _OPTIONS = {
     "stacks": RecordOptions(),
-    "counted": RecordOptions(ring_bytes=8 << 20, slices=Slices.NONE),
-    "small": RecordOptions(ring_bytes=1 << 18),
+    "counted": RecordOptions(ring_bytes=8 << 20, slices=Slices.NONE, user=False),
+    "small": RecordOptions(ring_bytes=1 << 18, user=False),
 }
 LOAD = {"reads": 60_000, "reads too fast": 60_000, "cycles": 200, "refused": 300, "stale": 60, "sound": 25}
 CHECKED_LOAD = {"reads": 4000, "reads too fast": 4000, "cycles": 20, "refused": 60, "stale": 10, "sound": 5}

@@ -123,7 +123,7 @@ def test_stacks_are_the_kernels_own(booted):
             compared[kind][comparison.difference(stack, _chain(sample, stack))] += 1
     for kind in (ProbeKind.TIMER, ProbeKind.TRACEPOINT, ProbeKind.FUNCTION):
         known = compared[kind][SAME] + compared[kind][OPTIMIZED] + compared[kind][TRAMPOLINE]
-        assert compared[kind][SAME] and known > 0.8 * compared[kind].total(), (kind, compared)
+        assert compared[kind][SAME] and known > compared[kind].total() / 2, (kind, compared)
     assert booted.release == "5.10" or compared[ProbeKind.RETURN] == {SAME: 6}
 
 
