@@ -40,7 +40,7 @@ def write_user_sessions(headers: Path, vmlinux: ElfImage, system_map: str | None
     write_session(headers, vmlinux, [read, probed], RecordOptions(), folder / "words", system_map, program)
     write_session(headers, vmlinux, [read, probed, *returned], RecordOptions(), folder / "returns", system_map, program)
     when = 'user_caller("user_workload", "wide") and called_from("user_workload")'
-    write_session(headers, vmlinux, [read], RecordOptions(), folder / "when", system_map, program, when)
+    write_session(headers, vmlinux, [read], RecordOptions(), folder / "when", system_map, program, when=when)
     _write_other(folder, "frames", RecordOptions(slices=Slices.FRAMES))
     _write_other(folder, "none", RecordOptions(slices=Slices.NONE))
     _write_other(folder, "flat", RecordOptions(slices=Slices.FLAT, flat_bytes=4096))
