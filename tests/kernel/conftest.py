@@ -159,7 +159,9 @@ def _boot(release: str, folder: Path) -> Booted:
     write_session(headers, image, reads, RecordOptions(user=False), sessions / "reads", listed)
     write_session(headers, image, reads, RecordOptions(ring_bytes=1 << 18), sessions / "small", listed)
     for name, when in PREDICATES.items():
-        write_session(headers, image, reads, RecordOptions(), sessions / f"when {name}", listed, when=when)
+        # Room for all of it: the stacks of a program that was not told are copied, and a busy reader lags behind.
+        options = RecordOptions(ring_bytes=1 << 24)
+        write_session(headers, image, reads, options, sessions / f"when {name}", listed, when=when)
     module = probed_module(headers, folder / "probed")
     kinds = write_kinds(headers, image, module, sessions / "kinds", listed)
     workload = folder / "workload"

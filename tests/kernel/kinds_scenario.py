@@ -18,6 +18,7 @@ from ptap_target.module_sections import placements  # noqa: E402
 from ptap_target.session_folder import SessionError, SessionFolder  # noqa: E402
 
 READS = "cat /proc/ptap_probed; cat /proc/ptap_probed"
+COUNT = "count=0; while [ $count -lt 100000 ]; do count=$((count + 1)); done"
 LATER = f"insmod /guest/probed.ko && {READS} && rmmod probed && insmod /guest/probed.ko && {READS} && rmmod probed"
 
 
@@ -61,7 +62,8 @@ def main():
     folder = SESSIONS / "kinds"
     session = SessionFolder.open(folder)
     seen = {}
-    later = f"/guest/workload 2; {LATER}; /guest/workload 2"
+    # Some of the timer's ticks have to find user code running.
+    later = f"/guest/workload 2; {LATER}; /guest/workload 2; {COUNT}"
     seen["later"] = run_session(folder, results / "later", ["sh", "-c", later])
     seen["other build"] = other_build(session)
     subprocess.run(["insmod", "/guest/probed.ko"], check=True)
