@@ -46,4 +46,5 @@ def unpack_words(content: memoryview, entries: int) -> npt.NDArray[np.uint64]:
     place = np.where(codes == layout.HIGH_NEWEST, newest, codes)
     if (place >= told + layout.HIGH_TOLD).any():
         raise PackedWordsError
-    return highs[place].astype(np.uint64) << np.uint64(32) | lows
+    words: npt.NDArray[np.uint64] = highs[place].astype(np.uint64) << np.uint64(32) | lows
+    return words

@@ -7,11 +7,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from kernel_module.packed_record import records_of
 
 from cfi_tables.layout import StopReason
 from ptap.kernel_module.report import CaptureReport
-from kernel_module.packed_record import records_of
-
 from relay_reader.capture import Sample
 from relay_reader.hit_record import read_hit
 from relay_reader.module_capture import ModuleCapture
