@@ -36,7 +36,7 @@ def counted(count, told):
 
 @contextmanager
 def first_to_run():
-    """This process runs whenever it can, its children as usual: so a reader keeps up, however few processors there are."""
+    """This process runs whenever it can, its children as usual: so a reader keeps up, on few processors too."""
     os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     try:
         yield
