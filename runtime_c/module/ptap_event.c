@@ -15,8 +15,8 @@
 #include "ptap_session.h"
 #include "ptap_x86_64.h"
 
-/* From ptap_tracepoint_entered, with the registers of the code that has called it. */
-void ptap_tracepoint_hit(struct ptap_event *event, struct pt_regs *regs)
+/* From ptap_tracepoint_entered, in assembly, with the registers of the code that has called it. */
+__visible void ptap_tracepoint_hit(struct ptap_event *event, struct pt_regs *regs)
 {
 	ptap_hit(event->number, regs, instruction_pointer(regs), PTAP_HIT_FLAG_CALLED);
 }
@@ -28,7 +28,7 @@ struct search {
 	struct tracepoint *found;
 };
 
-static void compare(struct tracepoint *tracepoint, void *data)
+static void compare_name(struct tracepoint *tracepoint, void *data)
 {
 	struct search *search = data;
 
@@ -41,7 +41,7 @@ int ptap_tracepoint_register(struct ptap_event *event, const char *name)
 	struct search search = { .name = name };
 	int error;
 
-	for_each_kernel_tracepoint(compare, &search);
+	for_each_kernel_tracepoint(compare_name, &search);
 	if (!search.found)
 		return ptap_refuse(-ENOENT, "the kernel has no tracepoint %s", name);
 	error = tracepoint_probe_register(search.found, (void *)ptap_tracepoint_entered, event);
