@@ -1,4 +1,4 @@
-"""The session with a probe of each kind, in the kernel, a module and a program, as the endurance test has them at once."""
+"""The session of the endurance test: a probe of each kind, in the kernel, a module and a program, at once."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from guest_memory import kilobytes
 from guest_work import READS
+
 from ptap_target.kernel_module import FILES, KernelModule
 from ptap_target.module_sections import placements
 from ptap_target.session_folder import Message

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from guest_memory import in_use
 from guest_work import NOTES, TOLD
+
 from ptap_target import collector
 from ptap_target.kernel_module import KernelModule
 from ptap_target.session_folder import SessionFolder

@@ -18,6 +18,7 @@ from guest_damage import damaged_copies, damaged_messages, damaged_user_tables, 
 from guest_endurance import endure, prepared  # noqa: E402
 from guest_memory import in_use, leaks  # noqa: E402
 from guest_work import PROBED, READS  # noqa: E402
+
 from ptap_target.collector import CAPTURE_MAGIC, run_session  # noqa: E402
 from ptap_target.kernel_module import KernelModule  # noqa: E402
 from ptap_target.session_folder import SessionFolder  # noqa: E402
