@@ -35,7 +35,6 @@ def works(module, messages, stop):
         module.send(message)
     subprocess.run([READS, "0", str(count)], check=True, stdout=subprocess.DEVNULL)
     if Path("/proc/ptap_probed").exists():
-        Path("/proc/ptap_probed").read_text()
         subprocess.run(["cat", "/proc/ptap_probed"], check=True, stdout=subprocess.DEVNULL)
     module.send(stop)
     hits = sum(int(line.split()[3]) for line in module.status() if line.startswith("cpu "))
@@ -163,6 +162,8 @@ def damaged_messages(session, program, fields):
 
 def noise(session, messages, chance):
     """Messages with random bytes in their bodies, to modules that know where the kernel lies: how many were taken."""
+    # A timer of any frequency is a sound one, that leaves a slow guest no time for anything else.
+    messages = [message for message in messages if not message.what.startswith("timer")]
     counts = {"sent": 0, "taken": 0}
     for _ in range(8):
         with KernelModule(session.module) as module:
@@ -209,18 +210,14 @@ def too_large_rings(session):
     *configuration, start = session.messages
     large = LARGEST_RING.to_bytes(4, "little")
     content = start.content[: RING_BYTES.start] + large + start.content[RING_BYTES.stop :]
-    filled = Path("/tmp/filled")
-    with open(filled, "wb") as file:  # what lies in /tmp is memory that cannot be had back
-        while kilobytes("MemAvailable") << 10 > LARGEST_RING * 3 // 2:
-            file.write(bytes(1 << 23))
-    try:
-        with KernelModule(session.module) as module:
-            for message in configuration:
-                module.send(message)
-            available = kilobytes("MemAvailable")
-            verdict = sent(module, content)
-            kept = available - kilobytes("MemAvailable")
-            worked = works(module, [start], session.stop)
-    finally:
-        filled.unlink()
+    filled = []
+    while kilobytes("MemAvailable") << 10 > LARGEST_RING * 3 // 2:
+        filled.append(b"\1" * (1 << 23))
+    with KernelModule(session.module) as module:
+        for message in configuration:
+            module.send(message)
+        available = kilobytes("MemAvailable")
+        verdict = sent(module, content)
+        kept = available - kilobytes("MemAvailable")
+        worked = works(module, [start], session.stop)
     return {"verdict": verdict, "kept kB": kept, "worked": worked}

@@ -82,7 +82,7 @@ def endure(folder, program, seconds, results):
     session = SessionFolder.open(folder)
     TOLD.touch()
     cycles(program, session)  # what is kept from the first time on is there
-    NOTES.unlink()
+    NOTES.unlink(missing_ok=True)
     before = in_use()
     collector.Collector, whole = BoundedCollector, collector.Collector
     BoundedCollector.bytes_a_second = CAPTURE_BYTES // seconds
