@@ -238,4 +238,6 @@ CONSTANTS = {
     "MAXIMUM_FREQUENCY": 100_000,
     "MINIMUM_RING_BYTES": 1 << 16,
     "MAXIMUM_RING_BYTES": 1 << 28,
+    "START_FLAGS": sum(value for _, value, _ in START_FLAG),  # all of them: any other is refused
+    "PROBE_FLAGS": sum(value for _, value, _ in PROBE_FLAG),
 }

@@ -20,6 +20,8 @@
 #define PTAP_MAXIMUM_FREQUENCY 0x186a0
 #define PTAP_MINIMUM_RING_BYTES 0x10000
 #define PTAP_MAXIMUM_RING_BYTES 0x10000000
+#define PTAP_START_FLAGS 0x301
+#define PTAP_PROBE_FLAGS 0x1
 
 enum ptap_record_kind {
 	PTAP_RECORD_KIND_HIT = 1, /* a probe was hit */
