@@ -40,6 +40,8 @@ class CpuAccount:
     """Hits that the kernel has left out itself, as inside of another probe: of all CPUs, told by one of them."""
     unwanted: int
     """Hits whose stacks the session's predicate refused."""
+    others: int
+    """Hits of processes that are no target of the session; `hits` has them, too."""
 
 
 class RecordStream:
@@ -83,7 +85,7 @@ class RecordStream:
 
     def _finish(self, head: Any) -> None:
         counts = (int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail", "slide"))
-        self.accounts.append(CpuAccount(*counts))
+        self.accounts.append(CpuAccount(*counts, int(head["registers"][0])))
 
     def _add_space(self, head: Any, content: memoryview, at: int) -> None:
         try:
