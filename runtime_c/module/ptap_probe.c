@@ -236,9 +236,10 @@ static int refuse(const struct ptap_probe *probe, int error)
 	if (probe->kind == PTAP_PROBE_KIND_TIMER || probe->kind == PTAP_PROBE_KIND_TRACEPOINT)
 		return error; /* said already */
 	if (error == -EXDEV)
-		return ptap_refuse(error, "%s+%#x is not the place that was meant: vmlinux or the module's file is of another build, or the name is not unique",
-				   probe->symbol, probe->offset);
-	return ptap_refuse(error, "the kernel does not probe %s+%#x (error %d)", probe->symbol, probe->offset, error);
+		return ptap_refuse(error, "probe %u: %s+%#x is not the place that was meant: vmlinux or the module's file is of another build, or the name is not unique",
+				   probe->number, probe->symbol, probe->offset);
+	return ptap_refuse(error, "probe %u: the kernel does not probe %s+%#x (error %d)", probe->number, probe->symbol,
+			   probe->offset, error);
 }
 
 /* 0, or why nothing at all can be probed; what is no reason for that is noted of the probe. */
