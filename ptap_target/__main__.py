@@ -1,4 +1,4 @@
-"""`python3 -m ptap_target DIR -o CAPTURE [--duration S] [--only] [-- CMD...]`, also as `run.pyz` of a session's folder."""
+"""`python3 -m ptap_target DIR -o CAPTURE [--duration S] [--only] [-- CMD...]`, also `run.pyz` of a session's folder."""
 
 from __future__ import annotations
 

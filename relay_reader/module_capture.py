@@ -84,8 +84,9 @@ class RecordStream:
             yield RecordsLost(time_ns, cpu, dropped - before)
 
     def _finish(self, head: Any) -> None:
-        counts = (int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail", "slide"))
-        self.accounts.append(CpuAccount(*counts, int(head["registers"][0])))
+        counts = [int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail", "slide")]
+        counts.append(int(head["registers"][0]))
+        self.accounts.append(CpuAccount(*counts))
 
     def _add_space(self, head: Any, content: memoryview, at: int) -> None:
         try:

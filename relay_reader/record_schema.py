@@ -7,8 +7,9 @@ A record is a HIT's fixed part, then `frame_count` words (the frames' pcs, inner
 (a SLICE and its bytes, which are whole words), then `oracle_count` words (what the kernel's own unwinder says), and
 with USER_STACK the user part: a USER_STACK's fixed part, the registers that `known` names (by number; none where the
 hit has no frames of the kernel: its own are they), `frame_count` words, `slice_count` slices. The other kinds of record
-are the fixed part alone, most of it zero (of FINISHED, missed hits are those that the kernel itself has left out, and
-others' those of processes that are no target); but SPACE, which the collector writes: behind it is JSON, padded by spaces.
+are the fixed part alone, most of it zero (of FINISHED, missed hits are those that the kernel itself has left out,
+others' those of processes that are no target); but SPACE, which the collector writes: behind it is JSON, padded by
+spaces.
 MODULE_SECTION has the module's number as `probe`, the section's as `tid`, and as `stop_detail` the run-time address, 0
 when the section is gone.
 
