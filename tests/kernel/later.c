@@ -17,7 +17,7 @@
 
 static int source;
 
-__attribute__((noinline)) char read_one(int descriptor)
+__attribute__((noipa)) char read_one(int descriptor)
 {
 	char byte = 1;
 
@@ -26,12 +26,12 @@ __attribute__((noinline)) char read_one(int descriptor)
 	return byte;
 }
 
-__attribute__((noinline)) char settled_read(char (*reading)(int), long number)
+__attribute__((noipa)) char settled_read(char (*reading)(int), long number)
 {
-	return reading(source) + (char)(number & 0);
+	return reading(source) + (char)number;
 }
 
-__attribute__((noinline)) static int settle(const char *name, char (*reading)(int))
+__attribute__((noipa)) static int settle(const char *name, char (*reading)(int))
 {
 	char path[64], counted[16];
 	int sum = 0;
