@@ -40,6 +40,8 @@ class CpuAccount:
     """Hits that the kernel has left out itself, as inside of another probe: of all CPUs, told by one of them."""
     unwanted: int
     """Hits whose stacks the session's predicate refused."""
+    others: int
+    """Hits of processes that are no target of the session; `hits` has them, too."""
 
 
 class RecordStream:
@@ -82,7 +84,8 @@ class RecordStream:
             yield RecordsLost(time_ns, cpu, dropped - before)
 
     def _finish(self, head: Any) -> None:
-        counts = (int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail", "slide"))
+        counts = [int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail", "slide")]
+        counts.append(int(head["registers"][0]))
         self.accounts.append(CpuAccount(*counts))
 
     def _add_space(self, head: Any, content: memoryview, at: int) -> None:

@@ -16,6 +16,7 @@ MAXIMUM_FRAMES = 128
 MAXIMUM_USER_FRAMES = 0x100
 MAXIMUM_USER_TABLES = 0x1000
 MAXIMUM_SPACES = 0x1000
+MAXIMUM_TARGETS = 0x1000
 MAXIMUM_SPACE_MAPPINGS = 0x4000
 MAXIMUM_FLAT_BYTES = 0x10000
 MAXIMUM_PROBES = 0x1000
@@ -269,6 +270,16 @@ PLACEMENT_MESSAGE_DTYPE = np.dtype(
     ]
 )
 
+TARGET_MESSAGE_SIZE = 8
+TARGET_MESSAGE_PID = 0
+TARGET_MESSAGE_RESERVED = 4
+TARGET_MESSAGE_DTYPE = np.dtype(
+    [
+        ("pid", "<u4"),
+        ("reserved", "<u4"),
+    ]
+)
+
 RECORD_KIND_HIT = 1
 RECORD_KIND_FINISHED = 2
 RECORD_KIND_SPACE = 8
@@ -295,6 +306,7 @@ MESSAGE_KIND_SPACE = 8
 MESSAGE_KIND_PREDICATE = 9
 MESSAGE_KIND_MODULE = 10
 MESSAGE_KIND_PLACEMENT = 11
+MESSAGE_KIND_TARGET = 13
 
 PROBE_KIND_ENTRY = 1
 PROBE_KIND_RETURN = 2
@@ -321,7 +333,7 @@ class RecordKind(IntEnum):
     HIT = 1
     """A probe was hit."""
     FINISHED = 2
-    """A CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide)."""
+    """A CPU's last: hits, dropped, missed (stop_detail), not wanted (slide), others' (registers[0])."""
     SPACE = 8
     """The collector's: the mappings that were told of a process."""
     MODULE_SECTION = 10
@@ -376,6 +388,8 @@ class MessageKind(IntEnum):
     """A module of the kernel whose code is probed or walked through, loaded or not."""
     PLACEMENT = 11
     """Where a section of a loaded module lies."""
+    TARGET = 13
+    """Record only hits of this process, of those told before, and of all that they start from now on."""
 
 
 class ProbeKind(IntEnum):

@@ -7,7 +7,9 @@ A record is a HIT's fixed part, then `frame_count` words (the frames' pcs, inner
 (a SLICE and its bytes, which are whole words), then `oracle_count` words (what the kernel's own unwinder says), and
 with USER_STACK the user part: a USER_STACK's fixed part, the registers that `known` names (by number; none where the
 hit has no frames of the kernel: its own are they), `frame_count` words, `slice_count` slices. The other kinds of record
-are the fixed part alone, most of it zero; but SPACE, which the collector writes: behind it is JSON, padded by spaces.
+are the fixed part alone, most of it zero (of FINISHED, missed hits are those that the kernel itself has left out,
+others' those of processes that are no target); but SPACE, which the collector writes: behind it is JSON, padded by
+spaces.
 MODULE_SECTION has the module's number as `probe`, the section's as `tid`, and as `stop_detail` the run-time address, 0
 when the section is gone.
 
@@ -127,6 +129,11 @@ USER_TABLE_MESSAGE = Struct(
     "id" / Int64ul,  # by which mappings name it, not 0; the table follows
 )
 
+TARGET_MESSAGE = Struct(
+    "pid" / Int32ul,  # 0: none yet
+    "reserved" / Int32ul,
+)
+
 SPACE_MESSAGE = Struct(
     "generation" / Int64ul,  # not 0
     "start_stack" / Int64ul,  # of the process that the mappings were read of
@@ -159,12 +166,13 @@ STRUCTURES = {
     "module_message": MODULE_MESSAGE,
     "module_section": MODULE_SECTION,
     "placement_message": PLACEMENT_MESSAGE,
+    "target_message": TARGET_MESSAGE,
 }
 
 # Each enum: name, (member, value, meaning).
 RECORD_KIND = (
     ("HIT", 1, "a probe was hit"),
-    ("FINISHED", 2, "a CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide)"),
+    ("FINISHED", 2, "a CPU's last: hits, dropped, missed (stop_detail), not wanted (slide), others' (registers[0])"),
     ("SPACE", 8, "the collector's: the mappings that were told of a process"),
     ("MODULE_SECTION", 10, "where code of a module lies from now on"),
 )
@@ -191,6 +199,7 @@ MESSAGE_KIND = (
     ("PREDICATE", 9, "a program that tells which stacks are wanted (predicate_schema.py)"),
     ("MODULE", 10, "a module of the kernel whose code is probed or walked through, loaded or not"),
     ("PLACEMENT", 11, "where a section of a loaded module lies"),
+    ("TARGET", 13, "record only hits of this process, of those told before, and of all that they start from now on"),
 )
 PROBE_KIND = (
     ("ENTRY", 1, "an instruction of the kernel"),
@@ -230,6 +239,7 @@ CONSTANTS = {
     "MAXIMUM_USER_FRAMES": 256,
     "MAXIMUM_USER_TABLES": 4096,
     "MAXIMUM_SPACES": 4096,
+    "MAXIMUM_TARGETS": 4096,
     "MAXIMUM_SPACE_MAPPINGS": 16384,
     "MAXIMUM_FLAT_BYTES": 1 << 16,
     "MAXIMUM_PROBES": 4096,

@@ -12,6 +12,7 @@
 #define PTAP_MAXIMUM_USER_FRAMES 0x100
 #define PTAP_MAXIMUM_USER_TABLES 0x1000
 #define PTAP_MAXIMUM_SPACES 0x1000
+#define PTAP_MAXIMUM_TARGETS 0x1000
 #define PTAP_MAXIMUM_SPACE_MAPPINGS 0x4000
 #define PTAP_MAXIMUM_FLAT_BYTES 0x10000
 #define PTAP_MAXIMUM_PROBES 0x1000
@@ -25,7 +26,7 @@
 
 enum ptap_record_kind {
 	PTAP_RECORD_KIND_HIT = 1, /* a probe was hit */
-	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide) */
+	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: hits, dropped, missed (stop_detail), not wanted (slide), others' (registers[0]) */
 	PTAP_RECORD_KIND_SPACE = 8, /* the collector's: the mappings that were told of a process */
 	PTAP_RECORD_KIND_MODULE_SECTION = 10, /* where code of a module lies from now on */
 };
@@ -54,6 +55,7 @@ enum ptap_message_kind {
 	PTAP_MESSAGE_KIND_PREDICATE = 9, /* a program that tells which stacks are wanted (predicate_schema.py) */
 	PTAP_MESSAGE_KIND_MODULE = 10, /* a module of the kernel whose code is probed or walked through, loaded or not */
 	PTAP_MESSAGE_KIND_PLACEMENT = 11, /* where a section of a loaded module lies */
+	PTAP_MESSAGE_KIND_TARGET = 13, /* record only hits of this process, of those told before, and of all that they start from now on */
 };
 
 enum ptap_probe_kind {
@@ -221,5 +223,11 @@ struct ptap_placement_message {
 	uint64_t address;
 };
 _Static_assert(sizeof(struct ptap_placement_message) == 16, "ptap_placement_message");
+
+struct ptap_target_message {
+	uint32_t pid;
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct ptap_target_message) == 8, "ptap_target_message");
 
 #endif

@@ -62,7 +62,7 @@ void ptap_ring_commit(struct ptap_ring *ring, u32 size)
 }
 
 void ptap_ring_finish(struct ptap_ring *ring, u32 cpu, u64 hits, u64 dropped, u64 missed,
-		      u64 unwanted)
+		      u64 unwanted, u64 others)
 {
 	struct ptap_hit *record = reserve(ring, sizeof(*record), 0);
 
@@ -78,6 +78,7 @@ void ptap_ring_finish(struct ptap_ring *ring, u32 cpu, u64 hits, u64 dropped, u6
 	record->dropped = dropped;
 	record->stop_detail = missed;
 	record->slide = unwanted;
+	record->registers[0] = others;
 	record->time_ns = ktime_get_mono_fast_ns();
 	ptap_ring_commit(ring, sizeof(*record));
 }
