@@ -1,4 +1,4 @@
-"""What the collector tells the module and the capture of address spaces, as bytes.
+"""What the collector tells the module and the capture of processes, as bytes.
 
 The layouts are those of relay_reader/record_schema.py, which this program does not have with it: a test compares them.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _MESSAGE_MAGIC, _RECORD_MAGIC, _VERSION = 0x4D525450, 0x52525450, 2
-_USER_TABLE, _SPACE = 7, 8
+_USER_TABLE, _SPACE, _TARGET = 7, 8, 13
 _SPACE_RECORD = 8
 _HEAD = struct.Struct("<IIHHIQ")
 """Magic, length, version, kind, CPU, time: what a record begins with."""
@@ -39,6 +39,14 @@ class SpaceMapping:
     bias: int
     table: int
     """The id of its table, 0 for none."""
+
+
+def target(pid: int) -> bytes:
+    """The message that only hits of process `pid`, of those told before, and of what they start are to be recorded.
+
+    0: of none, until one is told.
+    """
+    return struct.pack("<IHHII", _MESSAGE_MAGIC, _VERSION, _TARGET, pid, 0)
 
 
 def user_table(number: int, content: bytes) -> bytes:

@@ -50,6 +50,8 @@ class CpuAccount:
     """Hits that the kernel has left out itself, as inside of another probe: of all CPUs, told by one of them."""
     unwanted: int
     """Hits whose stacks the session's predicate refused."""
+    others: int
+    """Hits of processes that are no target of the session; `hits` has them, too."""
 
 
 class RecordStream:
@@ -96,7 +98,7 @@ class RecordStream:
     def _finish(self, record: memoryview) -> int:
         """Take what a CPU's last record says; its time."""
         head = np.frombuffer(record, dtype=layout.FINISHED_DTYPE, count=1)[0]
-        counts = (int(head[name]) for name in ("cpu", "hits", "dropped", "missed", "unwanted"))
+        counts = (int(head[name]) for name in ("cpu", "hits", "dropped", "missed", "unwanted", "others"))
         self.accounts.append(CpuAccount(*counts))
         return int(head["time_ns"])
 

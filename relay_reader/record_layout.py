@@ -22,6 +22,7 @@ MAXIMUM_FRAMES = 128
 MAXIMUM_USER_FRAMES = 0x100
 MAXIMUM_USER_TABLES = 0x1000
 MAXIMUM_SPACES = 0x1000
+MAXIMUM_TARGETS = 0x1000
 MAXIMUM_SPACE_MAPPINGS = 0x4000
 MAXIMUM_FLAT_BYTES = 0x10000
 MAXIMUM_PROBES = 0x1000
@@ -30,6 +31,8 @@ MAXIMUM_MODULE_SECTIONS = 0x1000
 MAXIMUM_FREQUENCY = 0x186A0
 MINIMUM_RING_BYTES = 0x10000
 MAXIMUM_RING_BYTES = 0x10000000
+START_FLAGS = 0x301
+PROBE_FLAGS = 1
 
 RECORD_HEAD_SIZE = 24
 RECORD_HEAD_MAGIC = 0
@@ -125,7 +128,7 @@ FLAT_DTYPE = np.dtype(
     ]
 )
 
-FINISHED_SIZE = 56
+FINISHED_SIZE = 64
 FINISHED_MAGIC = 0
 FINISHED_LENGTH = 4
 FINISHED_VERSION = 8
@@ -136,6 +139,7 @@ FINISHED_HITS = 24
 FINISHED_DROPPED = 32
 FINISHED_MISSED = 40
 FINISHED_UNWANTED = 48
+FINISHED_OTHERS = 56
 FINISHED_DTYPE = np.dtype(
     [
         ("magic", "<u4"),
@@ -148,6 +152,7 @@ FINISHED_DTYPE = np.dtype(
         ("dropped", "<u8"),
         ("missed", "<u8"),
         ("unwanted", "<u8"),
+        ("others", "<u8"),
     ]
 )
 
@@ -349,6 +354,16 @@ PLACEMENT_MESSAGE_DTYPE = np.dtype(
     ]
 )
 
+TARGET_MESSAGE_SIZE = 8
+TARGET_MESSAGE_PID = 0
+TARGET_MESSAGE_RESERVED = 4
+TARGET_MESSAGE_DTYPE = np.dtype(
+    [
+        ("pid", "<u4"),
+        ("reserved", "<u4"),
+    ]
+)
+
 RECORD_KIND_HIT = 1
 RECORD_KIND_FINISHED = 2
 RECORD_KIND_SPACE = 8
@@ -375,6 +390,7 @@ MESSAGE_KIND_SPACE = 8
 MESSAGE_KIND_PREDICATE = 9
 MESSAGE_KIND_MODULE = 10
 MESSAGE_KIND_PLACEMENT = 11
+MESSAGE_KIND_TARGET = 13
 
 PROBE_KIND_ENTRY = 1
 PROBE_KIND_RETURN = 2
@@ -456,6 +472,8 @@ class MessageKind(IntEnum):
     """A module of the kernel whose code is probed or walked through, loaded or not."""
     PLACEMENT = 11
     """Where a section of a loaded module lies."""
+    TARGET = 13
+    """Record only hits of this process, of those told before, and of all that they start from now on."""
 
 
 class ProbeKind(IntEnum):

@@ -91,6 +91,7 @@ FINISHED = Struct(
     "dropped" / Int64ul,  # of these
     "missed" / Int64ul,  # left out by the kernel itself, on all CPUs; one of them tells it
     "unwanted" / Int64ul,  # whose stacks the predicate refused
+    "others" / Int64ul,  # of processes that are no target
 )
 
 SECTION_PLACED = Struct(
@@ -180,6 +181,11 @@ USER_TABLE_MESSAGE = Struct(
     "id" / Int64ul,  # by which mappings name it, not 0; the table follows
 )
 
+TARGET_MESSAGE = Struct(
+    "pid" / Int32ul,  # 0: none yet
+    "reserved" / Int32ul,
+)
+
 SPACE_MESSAGE = Struct(
     "generation" / Int64ul,  # not 0
     "start_stack" / Int64ul,  # of the process that the mappings were read of
@@ -216,6 +222,7 @@ STRUCTURES = {
     "module_message": MODULE_MESSAGE,
     "module_section": MODULE_SECTION,
     "placement_message": PLACEMENT_MESSAGE,
+    "target_message": TARGET_MESSAGE,
 }
 
 # Each enum: name, (member, value, meaning).
@@ -248,6 +255,7 @@ MESSAGE_KIND = (
     ("PREDICATE", 9, "a program that tells which stacks are wanted (predicate_schema.py)"),
     ("MODULE", 10, "a module of the kernel whose code is probed or walked through, loaded or not"),
     ("PLACEMENT", 11, "where a section of a loaded module lies"),
+    ("TARGET", 13, "record only hits of this process, of those told before, and of all that they start from now on"),
 )
 PROBE_KIND = (
     ("ENTRY", 1, "an instruction of the kernel"),
@@ -293,6 +301,7 @@ CONSTANTS = {
     "MAXIMUM_USER_FRAMES": 256,
     "MAXIMUM_USER_TABLES": 4096,
     "MAXIMUM_SPACES": 4096,
+    "MAXIMUM_TARGETS": 4096,
     "MAXIMUM_SPACE_MAPPINGS": 16384,
     "MAXIMUM_FLAT_BYTES": 1 << 16,
     "MAXIMUM_PROBES": 4096,
@@ -301,4 +310,6 @@ CONSTANTS = {
     "MAXIMUM_FREQUENCY": 100_000,
     "MINIMUM_RING_BYTES": 1 << 16,
     "MAXIMUM_RING_BYTES": 1 << 28,
+    "START_FLAGS": sum(value for _, value, _ in START_FLAG),  # all of them: any other is refused
+    "PROBE_FLAGS": sum(value for _, value, _ in PROBE_FLAG),
 }

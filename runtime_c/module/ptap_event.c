@@ -15,8 +15,8 @@
 #include "ptap_session.h"
 #include "ptap_x86_64.h"
 
-/* From ptap_tracepoint_entered, with the registers of the code that has called it. */
-void ptap_tracepoint_hit(struct ptap_event *event, struct pt_regs *regs)
+/* From ptap_tracepoint_entered, in assembly, with the registers of the code that has called it. */
+__visible void ptap_tracepoint_hit(struct ptap_event *event, struct pt_regs *regs)
 {
 	ptap_hit(event->number, regs, instruction_pointer(regs), PTAP_HIT_FLAG_CALLED);
 }
@@ -28,7 +28,7 @@ struct search {
 	struct tracepoint *found;
 };
 
-static void compare(struct tracepoint *tracepoint, void *data)
+static void compare_name(struct tracepoint *tracepoint, void *data)
 {
 	struct search *search = data;
 
@@ -36,18 +36,25 @@ static void compare(struct tracepoint *tracepoint, void *data)
 		search->found = tracepoint;
 }
 
-int ptap_tracepoint_register(struct ptap_event *event, const char *name)
+struct tracepoint *ptap_tracepoint_find(const char *name)
 {
 	struct search search = { .name = name };
+
+	for_each_kernel_tracepoint(compare_name, &search);
+	return search.found;
+}
+
+int ptap_tracepoint_register(struct ptap_event *event, const char *name)
+{
+	struct tracepoint *found = ptap_tracepoint_find(name);
 	int error;
 
-	for_each_kernel_tracepoint(compare, &search);
-	if (!search.found)
+	if (!found)
 		return ptap_refuse(-ENOENT, "the kernel has no tracepoint %s", name);
-	error = tracepoint_probe_register(search.found, (void *)ptap_tracepoint_entered, event);
+	error = tracepoint_probe_register(found, (void *)ptap_tracepoint_entered, event);
 	if (error)
 		return ptap_refuse(error, "the kernel does not probe the tracepoint %s (error %d)", name, error);
-	event->tracepoint = search.found;
+	event->tracepoint = found;
 	return 0;
 }
 

@@ -20,6 +20,7 @@
 #include "ptap_session.h"
 #include "ptap_slices.h"
 #include "ptap_stack.h"
+#include "ptap_target.h"
 #include "ptap_when.h"
 #include "ptap_x86_64.h"
 
@@ -202,7 +203,7 @@ void ptap_hit(u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 	struct ptap_cpu *cpu;
 	u32 inside;
 
-	if (current->tgid == ptap_session.owner)
+	if (current->tgid == ptap_session.owner || ptap_target_passes_over())
 		return;
 	preempt_disable_notrace();
 	cpu = ptap_session.cpus[smp_processor_id()];

@@ -18,6 +18,7 @@
 #define PTAP_MAXIMUM_USER_FRAMES 0x100
 #define PTAP_MAXIMUM_USER_TABLES 0x1000
 #define PTAP_MAXIMUM_SPACES 0x1000
+#define PTAP_MAXIMUM_TARGETS 0x1000
 #define PTAP_MAXIMUM_SPACE_MAPPINGS 0x4000
 #define PTAP_MAXIMUM_FLAT_BYTES 0x10000
 #define PTAP_MAXIMUM_PROBES 0x1000
@@ -26,6 +27,8 @@
 #define PTAP_MAXIMUM_FREQUENCY 0x186a0
 #define PTAP_MINIMUM_RING_BYTES 0x10000
 #define PTAP_MAXIMUM_RING_BYTES 0x10000000
+#define PTAP_START_FLAGS 0x301
+#define PTAP_PROBE_FLAGS 0x1
 
 enum ptap_record_kind {
 	PTAP_RECORD_KIND_HIT = 1, /* a probe was hit */
@@ -58,6 +61,7 @@ enum ptap_message_kind {
 	PTAP_MESSAGE_KIND_PREDICATE = 9, /* a program that tells which stacks are wanted (predicate_schema.py) */
 	PTAP_MESSAGE_KIND_MODULE = 10, /* a module of the kernel whose code is probed or walked through, loaded or not */
 	PTAP_MESSAGE_KIND_PLACEMENT = 11, /* where a section of a loaded module lies */
+	PTAP_MESSAGE_KIND_TARGET = 13, /* record only hits of this process, of those told before, and of all that they start from now on */
 };
 
 enum ptap_probe_kind {
@@ -148,8 +152,9 @@ struct ptap_finished {
 	uint64_t dropped;
 	uint64_t missed;
 	uint64_t unwanted;
+	uint64_t others;
 };
-_Static_assert(sizeof(struct ptap_finished) == 56, "ptap_finished");
+_Static_assert(sizeof(struct ptap_finished) == 64, "ptap_finished");
 
 struct ptap_section_placed {
 	uint32_t magic;
@@ -267,5 +272,11 @@ struct ptap_placement_message {
 	uint64_t address;
 };
 _Static_assert(sizeof(struct ptap_placement_message) == 16, "ptap_placement_message");
+
+struct ptap_target_message {
+	uint32_t pid;
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct ptap_target_message) == 8, "ptap_target_message");
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The ring. A record is never split: where it does not fit before the end, the rest of the round is padding. */
 
+#include <linux/gfp.h>
 #include <linux/ktime.h>
 #include <linux/string.h>
 #include <linux/timekeeping.h>
@@ -21,7 +22,8 @@ struct beginning {
 int ptap_ring_allocate(struct ptap_ring *ring, u32 size)
 {
 	mutex_init(&ring->reader);
-	ring->data = vzalloc(size);
+	/* Fails where there is no memory: the kernel shall not end other programs for a ring. */
+	ring->data = __vmalloc(size, GFP_KERNEL | __GFP_ZERO | __GFP_NORETRY | __GFP_NOWARN);
 	ring->size = size;
 	return ring->data ? 0 : -ENOMEM;
 }
@@ -60,7 +62,7 @@ void ptap_ring_commit(struct ptap_ring *ring, u32 size)
 }
 
 void ptap_ring_finish(struct ptap_ring *ring, u32 cpu, u64 hits, u64 dropped, u64 missed,
-		      u64 unwanted)
+		      u64 unwanted, u64 others)
 {
 	struct ptap_finished *record = reserve(ring, sizeof(*record), 0);
 
@@ -77,6 +79,7 @@ void ptap_ring_finish(struct ptap_ring *ring, u32 cpu, u64 hits, u64 dropped, u6
 		.dropped = dropped,
 		.missed = missed,
 		.unwanted = unwanted,
+		.others = others,
 	};
 	ptap_ring_commit(ring, sizeof(*record));
 }
