@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from relay_reader.capture import X86_64_REGISTER_COUNT, KernelStack, Sample, Sta
 from relay_reader.packed_words import PackedWordsError, packed_size, unpack_words
 
 _FIELDS = layout.HIT_DTYPE.names or ()
+_ALL_REGISTERS = (1 << X86_64_REGISTER_COUNT) - 1
 
 
 class HitRecordError(ValueError):
@@ -36,9 +38,8 @@ class _Content:
     """The words and runs of a hit, which are taken from the front."""
 
     def __init__(self, runs: list[int], content: memoryview, entries: int) -> None:
-        words = unpack_words(content, entries)
-        self._words: list[int] = words.tolist()
-        self._bytes = words.astype("<u8").tobytes()
+        self._words = unpack_words(content, entries)
+        self._bytes = struct.pack(f"<{len(self._words)}Q", *self._words)
         self._runs = iter(runs)
         self._at = 0
         self._run_end = 0
@@ -54,6 +55,8 @@ class _Content:
         """All registers, of which those that `known` names are told; the others are 0."""
         if known >> X86_64_REGISTER_COUNT:
             raise HitRecordError
+        if known == _ALL_REGISTERS:
+            return tuple(self.take(X86_64_REGISTER_COUNT))
         told = iter(self.take(known.bit_count()))
         return tuple(next(told) if known >> number & 1 else 0 for number in range(X86_64_REGISTER_COUNT))
 

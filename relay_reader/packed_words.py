@@ -1,16 +1,18 @@
-"""The packed words of a hit: entries of a code and a lower half → words of 64 bits (relay_reader/record_schema.py)."""
+"""The packed words of a hit: entries of a code and a lower half → words of 64 bits (relay_reader/record_schema.py).
+
+A record has some hundred of them, and few halves: what lies between two tellings is read in one go.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+import struct
 
 from relay_reader import record_layout as layout
 
-_GROUP_WORDS = layout.GROUP_ENTRIES + 1
-_SHIFTS = np.arange(0, 4 * layout.GROUP_ENTRIES, 4, dtype=np.uint32)
-_FIXED_HIGHS = np.array([0, 0xFFFFFFFF], dtype=np.uint32)
-"""Those of codes below HIGH_TOLD."""
+_ENTRIES = layout.GROUP_ENTRIES
+_ONES = 0xFFFFFFFF << 32
+_TOLD = "".join(f"{code:x}" for code in range(layout.HIGH_TOLD, layout.HIGH_NEWEST))
+_NEWEST, _TELLS = f"{layout.HIGH_NEWEST:x}", f"{layout.HIGH_TELLS:x}"
 
 
 class PackedWordsError(ValueError):
@@ -19,32 +21,40 @@ class PackedWordsError(ValueError):
 
 def packed_size(entries: int) -> int:
     """The bytes that so many entries take."""
-    return 4 * (entries + -(-entries // layout.GROUP_ENTRIES))
+    return 4 * (entries + -(-entries // _ENTRIES))
 
 
-def unpack_words(content: memoryview, entries: int) -> npt.NDArray[np.uint64]:
+def unpack_words(content: memoryview, entries: int) -> list[int]:
     """The words of the `entries` that `content` begins with, in order. Raises PackedWordsError."""
     size = packed_size(entries)
     if size > len(content):
         raise PackedWordsError
-    groups = -(-entries // layout.GROUP_ENTRIES)
-    # The last group, too, as if it was full.
-    filled = bytes(content[:size]).ljust(4 * _GROUP_WORDS * groups, b"\0")
-    table = np.frombuffer(filled, dtype="<u4").reshape(groups, _GROUP_WORDS)
-    codes = (table[:, :1] >> _SHIFTS & 15).ravel()
-    lows = table[:, 1:].ravel()[:entries]
-    if codes[entries:].any():
+    lows = list(struct.unpack_from(f"<{size // 4}I", content))
+    codes = _code_digits(lows[:: _ENTRIES + 1])
+    del lows[:: _ENTRIES + 1]
+    if codes.count("0", entries) != len(codes) - entries:
         raise PackedWordsError
-    codes = codes[:entries]
-    tells = codes == layout.HIGH_TELLS
-    highs = np.concatenate((_FIXED_HIGHS, lows[tells]))
-    told = np.cumsum(tells)
-    is_word = ~tells
-    codes, told, lows = codes[is_word], told[is_word], lows[is_word]
-    # Where none was told, there is no newest one, and its place is behind those that there are.
-    newest = np.maximum(told - 1, 0) + layout.HIGH_TOLD
-    place = np.where(codes == layout.HIGH_NEWEST, newest, codes)
-    if (place >= told + layout.HIGH_TOLD).any():
-        raise PackedWordsError
-    words: npt.NDArray[np.uint64] = highs[place].astype(np.uint64) << np.uint64(32) | lows
+    highs = {"0": 0, "1": _ONES}
+    words: list[int] = []
+    begin = told = 0
+    try:
+        while (tells := codes.find(_TELLS, begin, entries)) >= 0:
+            words += [highs[code] | low for code, low in zip(codes[begin:tells], lows[begin:tells], strict=True)]
+            highs[_NEWEST] = high = lows[tells] << 32
+            if told < len(_TOLD):
+                highs[_TOLD[told]] = high
+            told += 1
+            begin = tells + 1
+        words += [highs[code] | low for code, low in zip(codes[begin:entries], lows[begin:], strict=True)]
+    except KeyError:
+        raise PackedWordsError from None
     return words
+
+
+def _code_digits(groups: list[int]) -> str:
+    """The codes of all groups in order, each as its hexadecimal digit."""
+    digits = struct.pack(f"<{len(groups)}I", *groups).hex()
+    # Of each byte the upper half comes first there.
+    ordered = [""] * len(digits)
+    ordered[::2], ordered[1::2] = digits[1::2], digits[::2]
+    return "".join(ordered)

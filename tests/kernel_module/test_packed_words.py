@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from kernel_module.packed_record import UserPart, hit_record, packed, read_record, unpacked
 
@@ -45,7 +45,7 @@ def _runs(draw) -> list[tuple[int, list[int]]]:
 def test_words_come_back_as_they_were(words):
     content, entries = packed(words)
     assert len(content) == packed_size(entries)
-    assert unpack_words(memoryview(content), entries).tolist() == words
+    assert unpack_words(memoryview(content), entries) == words
     assert unpacked(content, entries) == (words, len(content))
 
 
@@ -59,7 +59,7 @@ def test_any_bytes_are_words_or_an_error(content, entries):
     """And where they are words, they are those that the twin reads."""
     raw = b"".join(each.to_bytes(4, "little") for each in content)
     try:
-        words = unpack_words(memoryview(raw), entries).tolist()
+        words = unpack_words(memoryview(raw), entries)
     except PackedWordsError:
         return
     assert words == unpacked(raw, entries)[0]
@@ -188,7 +188,7 @@ def test_the_modules_packing_is_the_twins(library, words, registers, runs):
     assert (content, writer.entries) == packed(packed_all)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=12, phases=(Phase.generate,))
 @given(st.lists(st.tuples(_runs(), _WORDS), min_size=1, max_size=10))
 def test_the_modules_records_are_whole_with_sanitizers(checked_program, records):
     """Runs and words, in memory that is no larger than a record may be: nothing is written beyond it."""
