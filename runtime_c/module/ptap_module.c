@@ -212,24 +212,25 @@ static int publish(void)
 
 /* --- what the record tells of it */
 
-static void fill_record(struct ptap_hit *record, u32 number, u32 section, u64 address)
+static void fill_record(struct ptap_section_placed *record, u32 number, u32 section, u64 address)
 {
-	memset(record, 0, sizeof(*record));
-	record->magic = PTAP_RECORD_MAGIC;
-	record->version = PTAP_RECORD_VERSION;
-	record->kind = PTAP_RECORD_KIND_MODULE_SECTION;
-	record->length = sizeof(*record);
-	record->cpu = smp_processor_id();
-	record->time_ns = ktime_get_mono_fast_ns();
-	record->probe = number;
-	record->tid = section;
-	record->stop_detail = address;
+	*record = (struct ptap_section_placed){
+		.magic = PTAP_RECORD_MAGIC,
+		.version = PTAP_RECORD_VERSION,
+		.kind = PTAP_RECORD_KIND_MODULE_SECTION,
+		.length = sizeof(*record),
+		.cpu = smp_processor_id(),
+		.time_ns = ktime_get_mono_fast_ns(),
+		.module = number,
+		.section = section,
+		.address = address,
+	};
 }
 
 /* A record of the section's new place, between hits: the ring has one writer at a time. */
 static void tell(u32 number, u32 section, u64 address)
 {
-	struct ptap_hit *record = NULL;
+	struct ptap_section_placed *record = NULL;
 	struct ptap_cpu *cpu;
 
 	preempt_disable_notrace();

@@ -19,6 +19,7 @@
 #include "ptap_record.h"
 #include "ptap_session.h"
 #include "ptap_space.h"
+#include "ptap_target.h"
 #include "ptap_user_probe.h"
 #include "ptap_when.h"
 
@@ -231,7 +232,7 @@ int ptap_session_start(const void *message, size_t size)
 void ptap_session_stop(void)
 {
 	unsigned int number;
-	u64 missed;
+	u64 missed, others;
 
 	if (ptap_session.state != PTAP_STARTED)
 		return;
@@ -244,8 +245,9 @@ void ptap_session_stop(void)
 
 		if (!cpu)
 			continue;
-		ptap_ring_finish(&cpu->ring, number, cpu->hits, cpu->dropped, missed,
-				 cpu->unwanted);
+		others = ptap_target_others(number);
+		ptap_ring_finish(&cpu->ring, number, cpu->hits + others, cpu->dropped, missed,
+				 cpu->unwanted, others);
 		missed = 0;
 	}
 	ptap_session.state = PTAP_STOPPED;
@@ -256,6 +258,7 @@ void ptap_session_free(void)
 	u32 index;
 
 	ptap_session_stop();
+	ptap_target_free();
 	free_cpus();
 	ptap_probe_free_all();
 	ptap_module_free_all();

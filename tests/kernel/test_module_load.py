@@ -6,66 +6,28 @@ record: so it is known of every record which call it is of, and of every call wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from kernel.guest import complaints
+from kernel_module.packed_record import ReadHit, read_record, records_of
 
 from relay_reader import record_layout as layout
-from relay_reader.module_capture import MAGIC, CpuAccount, ModuleCapture
+from relay_reader.module_capture import CpuAccount, ModuleCapture
+from relay_reader.record_schema import RECORD_HEAD
 
 _ARGUMENT = 1
 """rdx by its DWARF number: the third argument."""
 _STACK_POINTER = 7
 
 
-@dataclass(frozen=True)
-class _Record:
-    """One record, read here by itself."""
-
-    head: Any
-    chain: tuple[int, ...]
-    words: dict[int, int]
-    """Address -> value, of its slices."""
-
-
 @cache
-def _records(path: Path) -> list[_Record]:
+def _records(path: Path) -> list[ReadHit]:
     """The hits of a capture in the order of each CPU's file. Fails for one that does not hold together."""
-    content = path.read_bytes()
-    at = content.index(b"\n", len(MAGIC)) + 1
-    found = []
-    while at < len(content):
-        head = np.frombuffer(content, dtype=layout.HIT_DTYPE, count=1, offset=at)[0]
-        assert head["magic"] == layout.RECORD_MAGIC and head["version"] == layout.RECORD_VERSION, at
-        end, place = at + int(head["length"]), at + layout.HIT_SIZE
-        if head["kind"] != layout.RECORD_KIND_HIT:
-            at = end
-            continue
-        chain = np.frombuffer(content, dtype="<u8", count=int(head["frame_count"]), offset=place)
-        place += 8 * len(chain)
-        words: dict[int, int] = {}
-        copied = 0
-        for _ in range(int(head["slice_count"])):
-            piece = np.frombuffer(content, dtype=layout.SLICE_DTYPE, count=1, offset=place)[0]
-            assert piece["asked"] == piece["copied"] and piece["copied"] % 8 == 0
-            values = np.frombuffer(content, "<u8", int(piece["copied"]) // 8, place + layout.SLICE_SIZE).tolist()
-            words |= {int(piece["address"]) + 8 * number: value for number, value in enumerate(values)}
-            copied += int(piece["copied"])
-            place += layout.SLICE_SIZE + int(piece["copied"])
-        assert head["bytes_asked"] == head["bytes_copied"] == copied
-        place += 8 * int(head["oracle_count"])
-        if head["flags"] & layout.HIT_FLAG_USER_STACK:
-            place += int(np.frombuffer(content, dtype=layout.USER_STACK_DTYPE, count=1, offset=place)[0]["length"])
-        assert place == end, at
-        found.append(_Record(head, tuple(chain.tolist()), words))
-        at = end
-    return found
+    records = [record for record in records_of(path) if RECORD_HEAD.parse(record).kind == layout.RECORD_KIND_HIT]
+    return [read_record(record) for record in records]
 
 
 def _told(path: Path) -> dict[int, int]:
@@ -75,7 +37,7 @@ def _told(path: Path) -> dict[int, int]:
     return {int(pid): int(calls) for pid, calls, _ in lines}
 
 
-def _of_cpu(path: Path, cpu: int) -> list[_Record]:
+def _of_cpu(path: Path, cpu: int) -> list[ReadHit]:
     return [record for record in _records(path) if record.head["cpu"] == cpu]
 
 
@@ -85,7 +47,7 @@ def _accounts(path: Path) -> list[CpuAccount]:
     return accounts
 
 
-def _assert_whole(records: list[_Record], pids: set[int]) -> None:
+def _assert_whole(records: list[ReadHit], pids: set[int]) -> None:
     """Records of the workload's calls are all of one stack; its return addresses are in what was copied of it."""
     own = [record for record in records if record.head["pid"] in pids]
     chains = {record.chain for record in own}
@@ -98,7 +60,7 @@ def _assert_whole(records: list[_Record], pids: set[int]) -> None:
         # In the order of their places: what else was copied lies in between.
         values = iter([record.words[address] for address in sorted(record.words)])
         assert all(pc in values for pc in record.chain[1:])
-        assert record.words[int(record.head["registers"][_STACK_POINTER])] == record.chain[1]
+        assert record.words[int(record.registers[_STACK_POINTER])] == record.chain[1]
     times = [int(record.head["time_ns"]) for record in records]
     assert times == sorted(times)
 
@@ -123,7 +85,7 @@ def test_a_reader_that_keeps_up_has_every_call(loaded):
         assert [int(record.head["sequence"]) for record in records] == list(range(1, len(records) + 1))
         for record in records:
             if int(record.head["pid"]) in told:
-                calls[int(record.head["pid"])].append(int(record.head["registers"][_ARGUMENT]))
+                calls[int(record.head["pid"])].append(int(record.registers[_ARGUMENT]))
             else:
                 others += 1
     for pid, count in told.items():
@@ -148,7 +110,7 @@ def test_of_a_slow_reader_every_lost_call_is_counted(loaded):
         # One process a CPU: what its calls skip, its records' numbers skip.
         assert len({int(head["pid"]) for head in own}) == 1
         for first, second in pairwise(own):
-            skipped = int(second["registers"][_ARGUMENT]) - int(first["registers"][_ARGUMENT])
+            skipped = second.registers[_ARGUMENT] - first.registers[_ARGUMENT]
             assert skipped == int(second["sequence"]) - int(first["sequence"]) >= 1
             gaps += skipped > 1
     assert gaps > 4
