@@ -17,6 +17,18 @@ from cfi_tables.cache import tables_directory
 from ptap_target.session_folder import MODULE
 
 _SOURCES = Path(__file__).resolve().parents[2] / "runtime_c"
+_STRIPPED = (
+    "--strip-debug",
+    # Not --discard-all: names of local functions are what others' stack traces and ours show.
+    "--discard-locals",
+    "--wildcard",
+    "--strip-symbol=__pfx_*",
+    "--strip-symbol=_kbl_addr_*",
+    "--strip-symbol=__UNIQUE_ID_*",
+    # For function tracers of other architectures; x86's compiler makes it where functions have room before them.
+    "--remove-section=__patchable_function_entries",
+    "--remove-section=.comment",
+)
 _SHOWN_LINES = 15
 _NO_MAKE = "a kernel module is built by make: apt install make"
 
@@ -79,7 +91,7 @@ def _source_files() -> dict[str, Path]:
     for part, target in (("module", ""), ("core", "core/")):
         folder = _SOURCES / part
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and (path.suffix in (".c", ".h", ".S") or path.name == "Kbuild"):
+            if path.is_file() and (path.suffix in (".c", ".h", ".S", ".sh") or path.name == "Kbuild"):
                 found[target + str(path.relative_to(folder))] = path
     if not found:
         raise ModuleBuildError(
@@ -129,7 +141,7 @@ def _build(headers: Path, sources: dict[str, Path], compiler: str, folder: Path)
     if done.returncode:
         last = "\n  ".join((done.stdout + done.stderr).splitlines()[-_SHOWN_LINES:])
         raise ModuleBuildError(f"the kernel module does not build with {headers}:\n  {last}")
-    subprocess.run(["strip", "--strip-debug", "--discard-all", str(folder / MODULE)], check=True)
+    subprocess.run(["strip", *_STRIPPED, str(folder / MODULE)], check=True)
 
 
 def _accepts(compiler: str, option: str) -> bool:

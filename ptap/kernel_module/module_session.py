@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ptap.kernel_module.messages import CodeSection
 from ptap.kernel_module.places import KernelSymbols
 from ptap.kernel_module.resolve import CodeFile
 from ptap.probe.resolve import ProbeNotFound
+from ptap_target.kernel_module import NAME
 
 _CODE = SHF_ALLOC | SHF_EXECINSTR
 
@@ -47,6 +48,18 @@ class ModuleSession:
         except TableError as error:
             table, problem = b"", str(error)
         return cls(name, file.image, sections, table, problem)
+
+    @classmethod
+    def own(cls, image: ElfImage) -> ModuleSession | None:
+        """What is sent of the module that records: stacks go through it where it is interrupted, or calls the kernel.
+
+        None where its file has no CFI: such stacks end there, as those through other code that was not told do.
+        Raises ProbeNotFound and ElfError.
+        """
+        session = cls.of(NAME, CodeFile(image, KernelSymbols.of_module(image, NAME)))
+        # It is asked when its initialization is gone, whose place would be shown still.
+        staying = [section for section in session.sections if not section.name.startswith((".init", ".exit"))]
+        return replace(session, sections=staying) if session.table else None
 
     @property
     def description(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import ptap_target
 from cfi_tables.cache import table_for
 from cfi_tables.elf_image import ElfImage
+from cfi_tables.image_file import open_image
 from ptap.kernel_module import messages
 from ptap.kernel_module.build import built_module
 from ptap.kernel_module.kernel_point import KernelPoint
@@ -73,8 +74,10 @@ def write_session(
         inside = not all(_is_at_entry_or_return(place) for place in places)
         known = [SessionFile(each["path"], bytes.fromhex(key)) for key, each in files.items() if each["table"]]
         wanted = wanted_stacks(when, vmlinux, system_map, inside, known, tell)
-    told = _messages(in_kernel.symbols, vmlinux, places, options, modules, wanted)
     shutil.copyfile(built_module(headers), folder / MODULE)
+    own = ModuleSession.own(open_image(folder / MODULE))
+    modules += [own] if own is not None else []
+    told = _messages(in_kernel.symbols, vmlinux, places, options, modules, wanted)
     (folder / MESSAGES).write_bytes(b"".join(content for _, content in told))
     description = {
         "format": FORMAT,

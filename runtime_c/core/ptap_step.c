@@ -40,7 +40,7 @@ static int memory_reason(enum ptap_read status)
 	return status == PTAP_READ_BEYOND_CUT ? PTAP_STOP_REASON_STACK_CUT : PTAP_STOP_REASON_MEMORY_NOT_CAPTURED;
 }
 
-static enum ptap_read read_word(const struct context *context, int64_t address, int64_t *value)
+static enum ptap_read read_context(const struct context *context, int64_t address, int64_t *value)
 {
 	uint64_t loaded = 0;
 	enum ptap_read status = ptap_read_word(context->memory, (uint64_t)address, &loaded);
@@ -73,7 +73,7 @@ static int run_expression(const struct context *context, int32_t offset, const i
 	case PTAP_EVALUATED:
 		return PTAP_GO_ON;
 	case PTAP_EVALUATION_NO_MEMORY:
-		return memory_reason(read_word(context, *value, &ignored));
+		return memory_reason(read_context(context, *value, &ignored));
 	case PTAP_EVALUATION_NO_REGISTER:
 		return PTAP_STOP_REASON_UNKNOWN_REGISTER;
 	case PTAP_EVALUATION_BAD:
@@ -106,7 +106,7 @@ static int find_cfa(const struct context *context, int64_t *value)
 	*value = address;
 	if (rule->cfa_kind == PTAP_CFA_KIND_REGISTER_OFFSET)
 		return PTAP_GO_ON;
-	status = read_word(context, address, value);
+	status = read_context(context, address, value);
 	if (status != PTAP_READ_DONE) {
 		*value = address;
 		return memory_reason(status);
@@ -118,7 +118,7 @@ static int find_cfa(const struct context *context, int64_t *value)
 /* The word at `address`, or why not and the address. */
 static int load(const struct context *context, int64_t address, int64_t *value)
 {
-	enum ptap_read status = read_word(context, address, value);
+	enum ptap_read status = read_context(context, address, value);
 
 	if (status == PTAP_READ_DONE)
 		return PTAP_GO_ON;

@@ -15,8 +15,8 @@
 #include "ptap_session.h"
 #include "ptap_x86_64.h"
 
-/* From ptap_tracepoint_entered, with the registers of the code that has called it. */
-void ptap_tracepoint_hit(struct ptap_event *event, struct pt_regs *regs)
+/* From ptap_tracepoint_entered, in assembly, with the registers of the code that has called it. */
+__visible void ptap_tracepoint_hit(struct ptap_event *event, struct pt_regs *regs)
 {
 	ptap_hit(event->number, regs, instruction_pointer(regs), PTAP_HIT_FLAG_CALLED);
 }
@@ -28,7 +28,7 @@ struct search {
 	struct tracepoint *found;
 };
 
-static void compare(struct tracepoint *tracepoint, void *data)
+static void compare_name(struct tracepoint *tracepoint, void *data)
 {
 	struct search *search = data;
 
@@ -40,7 +40,7 @@ struct tracepoint *ptap_tracepoint_find(const char *name)
 {
 	struct search search = { .name = name };
 
-	for_each_kernel_tracepoint(compare, &search);
+	for_each_kernel_tracepoint(compare_name, &search);
 	return search.found;
 }
 

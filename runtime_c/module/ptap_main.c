@@ -28,6 +28,10 @@ static void __exit ptap_exit(void)
 	ptap_session_free();
 }
 
+/* By name, from outside of the unit. */
+int init_module(void) __visible;
+void cleanup_module(void) __visible;
+
 module_init(ptap_init);
 module_exit(ptap_exit);
 MODULE_LICENSE("Dual BSD/GPL");

@@ -100,7 +100,7 @@ static unsigned long missed_by(const struct ptap_probe *probe)
 static int is_sound(const struct ptap_probe_message *told, size_t size)
 {
 	if (size != sizeof(*told) || strnlen(told->symbol, sizeof(told->symbol)) == sizeof(told->symbol) ||
-	    told->offset > U32_MAX || !ptap_session.anchors)
+	    told->offset > U32_MAX || told->flags & ~PTAP_PROBE_FLAGS || told->reserved || !ptap_session.anchors)
 		return 0;
 	switch (told->kind) {
 	case PTAP_PROBE_KIND_ENTRY:

@@ -21,6 +21,7 @@ struct ptap_ring {
 	struct mutex reader;
 };
 
+/* -ENOMEM where that much is not to be had without ending other programs. */
 int ptap_ring_allocate(struct ptap_ring *ring, u32 size);
 void ptap_ring_free(struct ptap_ring *ring);
 

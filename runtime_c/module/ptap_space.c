@@ -278,7 +278,7 @@ static struct mm_struct *mm_of(pid_t number)
 	return mm;
 }
 
-static int tell(struct mm_struct *mm, const struct ptap_space_message *told)
+static int tell_of(struct mm_struct *mm, const struct ptap_space_message *told)
 {
 	struct ptap_space *space = kvmalloc(struct_size(space, mappings, told->mapping_count), GFP_KERNEL);
 	int error;
@@ -310,7 +310,7 @@ int ptap_space_tell(const void *message, size_t size)
 	mm = mm_of(told->pid);
 	if (!mm && told->mapping_count)
 		return ptap_refuse(-ESRCH, "there is no process %u", told->pid);
-	error = told->mapping_count ? tell(mm, told) : replace(mm, NULL);
+	error = told->mapping_count ? tell_of(mm, told) : replace(mm, NULL);
 	if (mm)
 		mmput(mm);
 	return error;

@@ -28,7 +28,7 @@
 const struct signal_struct **ptap_target_set;
 DEFINE_PER_CPU(u64, ptap_target_passed_over);
 
-static DEFINE_RAW_SPINLOCK(lock); /* of changes */
+static DEFINE_RAW_SPINLOCK(set_lock); /* of changes */
 static u32 count;
 static u64 unfollowed; /* children for which there was no room */
 static struct tracepoint *fork_point, *free_point; /* where they are followed */
@@ -102,9 +102,9 @@ static int join(const struct signal_struct *process)
 	unsigned long flags;
 	int error;
 
-	raw_spin_lock_irqsave(&lock, flags);
+	raw_spin_lock_irqsave(&set_lock, flags);
 	error = insert(process);
-	raw_spin_unlock_irqrestore(&lock, flags);
+	raw_spin_unlock_irqrestore(&set_lock, flags);
 	return error;
 }
 
@@ -112,9 +112,9 @@ static void leave(const struct signal_struct *process)
 {
 	unsigned long flags;
 
-	raw_spin_lock_irqsave(&lock, flags);
+	raw_spin_lock_irqsave(&set_lock, flags);
 	remove(process);
-	raw_spin_unlock_irqrestore(&lock, flags);
+	raw_spin_unlock_irqrestore(&set_lock, flags);
 }
 
 /* The child does not run yet. */
@@ -124,10 +124,10 @@ static void forked(void *unused, struct task_struct *parent, struct task_struct 
 
 	if (child->signal == parent->signal)
 		return; /* a thread */
-	raw_spin_lock_irqsave(&lock, flags);
+	raw_spin_lock_irqsave(&set_lock, flags);
 	if (ptap_target_set && slot_of(parent->signal) != SLOTS && insert(child->signal))
 		unfollowed++;
-	raw_spin_unlock_irqrestore(&lock, flags);
+	raw_spin_unlock_irqrestore(&set_lock, flags);
 }
 
 /* A task runs no more, and is about to be freed: the last one of its process, if it has the process's number. */
@@ -161,7 +161,7 @@ static void unfollow(void)
 }
 
 /* From now on the target is what is in the set, and nothing is in it. */
-static int begin(void)
+static int follow_processes(void)
 {
 	const struct signal_struct **set;
 	int error;
@@ -207,7 +207,7 @@ int ptap_target_tell(const void *message, size_t size)
 
 	if (size != sizeof(*told))
 		return ptap_refuse(-EINVAL, "a target of %zu bytes", size);
-	error = begin();
+	error = follow_processes();
 	if (error || !told->pid)
 		return error;
 	pid = find_get_pid(told->pid);

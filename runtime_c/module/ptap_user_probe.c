@@ -35,14 +35,14 @@ static LIST_HEAD(probes);
 #define DATA
 #endif
 
-static int entered(struct uprobe_consumer *consumer, struct pt_regs *regs DATA)
+static int program_entered(struct uprobe_consumer *consumer, struct pt_regs *regs DATA)
 {
 	ptap_hit(container_of(consumer, struct user_probe, consumer)->number, regs, regs->ip, 0);
 	return 0;
 }
 
 /* The kernel has put the real return address into `regs`. */
-static int returned(struct uprobe_consumer *consumer, unsigned long function, struct pt_regs *regs DATA)
+static int program_returned(struct uprobe_consumer *consumer, unsigned long function, struct pt_regs *regs DATA)
 {
 	ptap_hit(container_of(consumer, struct user_probe, consumer)->number, regs, regs->ip,
 		 PTAP_HIT_FLAG_RETURN_PROBE);
@@ -59,9 +59,9 @@ int ptap_user_probe_add(const struct ptap_probe_message *message)
 	probe->offset = message->offset;
 	probe->number = message->number;
 	if (message->kind == PTAP_PROBE_KIND_USER_RETURN)
-		probe->consumer.ret_handler = returned;
+		probe->consumer.ret_handler = program_returned;
 	else
-		probe->consumer.handler = entered;
+		probe->consumer.handler = program_entered;
 	list_add_tail(&probe->all, &probes);
 	return 0;
 }

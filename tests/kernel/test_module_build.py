@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -24,18 +26,31 @@ def headers() -> Path:
 
 
 def test_sparse_finds_nothing(headers, tmp_path):
+    """File by file; and those have no variable of one name, which one unit would take for one variable."""
     if shutil.which("sparse") is None:
         pytest.skip("sparse is not installed (Debian: apt install sparse)")
     folder = tmp_path / "module"
     shutil.copytree(_RUNTIME / "module", folder)
     shutil.copytree(_RUNTIME / "core", folder / "core")
-    sources = [path for path in folder.rglob("*.c") if path.parent.name != "features"]
-    command = ["make", "-C", str(headers), f"M={folder}", "C=2", "CHECK=sparse", "CONFIG_DEBUG_INFO_BTF_MODULES="]
-    done = subprocess.run([*command, "modules"], capture_output=True, text=True)
+    whole = folder / "ptap_unit.c"
+    sources = [path for path in folder.rglob("*.c") if path.parent.name != "features" and path != whole]
+    included = re.findall(r'^#include "(.*)"$', whole.read_text(), re.MULTILINE)
+    assert sorted(included) == sorted(str(path.relative_to(folder)) for path in sources)
+    command = ["make", "-C", str(headers), f"M={folder}", "PTAP_APART=y", "C=2", "CHECK=sparse"]
+    done = subprocess.run([*command, "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"], capture_output=True, text=True)
     said = (done.stdout + done.stderr).splitlines()
     assert done.returncode == 0, said
     assert sum("CHECK" in line for line in said) == len(sources)
     assert [line for line in said if str(folder) in line and ("warning:" in line or "error:" in line)] == []
+    variables = Counter(name for path in sources for name in _variables(path.with_suffix(".o")))
+    assert "modules" in variables and [name for name, count in variables.items() if count > 1] == []
+
+
+def _variables(file: Path) -> set[str]:
+    """The names of its static variables outside of functions."""
+    listed = subprocess.run(["nm", str(file)], capture_output=True, text=True, check=True).stdout
+    found = re.findall(r"^[0-9a-f]+ [bdr] (\w+)$", listed, re.MULTILINE)
+    return {name for name in found if not name.startswith(("_kbl_addr_", "__UNIQUE_ID_"))}
 
 
 def test_a_build_is_kept(headers, tmp_path, monkeypatch):

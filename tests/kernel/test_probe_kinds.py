@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -85,17 +86,23 @@ def test_the_place_that_was_meant_is_hit(booted):
             assert stack.registers[16] - stack.slide - place.address in (0, 4), place.name
 
 
+def _placed(booted, name: str, module: int) -> list[KernelSectionPlaced]:
+    """What the capture tells of the sections of one of its modules."""
+    events = ModuleCapture(_capture(booted, name)).events()
+    return [event for event in events if isinstance(event, KernelSectionPlaced) and event.module == module]
+
+
 def test_sections_are_where_the_kernel_shows_them(booted):
     """Those told by the collector, and the same code found by symbols."""
     description = ModuleCapture(_capture(booted, "loaded")).description["modules"][0]
     seen = _seen(booted)
     shown = {each["name"]: int(seen["addresses"].get(each["name"], "0"), 16) for each in description["sections"]}
-    events = [e for e in ModuleCapture(_capture(booted, "loaded")).events() if isinstance(e, KernelSectionPlaced)]
+    events = _placed(booted, "loaded", 0)
     assert {description["sections"][each.section]["name"]: each.address for each in events} == {
         name: address for name, address in shown.items() if address
     }
-    assert len(events) == seen["placements"] > 4
-    later = [e for e in ModuleCapture(_capture(booted, "later")).events() if isinstance(e, KernelSectionPlaced)]
+    assert len(events) == seen["placements"] >= 3
+    later = _placed(booted, "later", 0)
     placed = Counter(each.section for each in later if each.address)
     gone = Counter(each.section for each in later if not each.address)
     # Every section comes with each load, and goes.
@@ -123,7 +130,7 @@ def test_stacks_are_the_kernels_own(booted):
             compared[kind][comparison.difference(stack, _chain(sample, stack))] += 1
     for kind in (ProbeKind.TIMER, ProbeKind.TRACEPOINT, ProbeKind.FUNCTION):
         known = compared[kind][SAME] + compared[kind][OPTIMIZED] + compared[kind][TRAMPOLINE]
-        assert compared[kind][SAME] and known > compared[kind].total() / 2, (kind, compared)
+        assert compared[kind][SAME] and known > 0.8 * compared[kind].total(), (kind, compared)
     assert booted.release == "5.10" or compared[ProbeKind.RETURN] == {SAME: 6}
 
 
@@ -134,6 +141,22 @@ def test_stacks_go_through_the_module(booted):
         hits = [(s, k) for s, k in _hits(_capture(booted, name)) if s.places[0] in names]
         assert len(hits) >= 2
         assert all(k.stop == StopReason.END_OF_STACK and k.flags & HitFlag.REACHED_USER for _, k in hits)
+
+
+def test_stacks_go_through_our_own_module(booted):
+    """While it is told to probe, and sets probes in a module that comes, it calls the kernel, and is interrupted."""
+    (_, own) = ModuleCapture(_capture(booted, "later")).description["modules"]
+    ((section,),) = [own["sections"]]
+    (placed,) = _placed(booted, "later", 1)
+    assert (own["name"], own["problem"], section["name"]) == ("ptap_kernel", None, ".text")
+    code = range(placed.address, placed.address + section["end"] - section["start"])
+    hits = _hits(_capture(booted, "later"))
+    through = [stack for sample, stack in hits if any(pc in code for pc in _chain(sample, stack))]
+    assert through and all(stack.stop == StopReason.END_OF_STACK for stack in through)
+    assert not any(stack.stop == StopReason.NO_MAPPING and stack.stop_detail in code for _, stack in hits)
+    frames = [frame for t in _traces(booted, "later") for frame in t.frames if frame.module == "ptap_kernel"]
+    assert len(frames) >= len(through) and all(frame.function for frame in frames)
+    assert any(frame.function.startswith("ptap_") for frame in frames)
 
 
 def test_samples_of_user_code_have_no_frame_of_the_kernel(booted):
@@ -212,7 +235,13 @@ def test_what_was_told(booted):
 
 
 def test_the_modules_of_the_tests_were_built_apart(booted):
-    """Functions have sections of their own, and those of one name lie in one."""
-    file = ModuleCapture(_capture(booted, "loaded")).description["modules"][0]["file"]
-    listed = subprocess.run(["readelf", "-SW", file], capture_output=True, text=True, check=True).stdout
-    assert ".text.outer" in listed and ".text.hot_part" in listed and ".init.text" in listed
+    """Functions have sections of their own, and those of one name lie in one; newer kernels join them in the end."""
+    file = Path(ModuleCapture(_capture(booted, "loaded")).description["modules"][0]["file"])
+    assert {".text.outer", ".text.hot_part"} <= _sections(file.with_name("ptap_probed.o")) >= {".init.text"}
+    apart = {name for name in _sections(file) if name.startswith(".text.")}
+    assert ".init.text" in _sections(file) and (not apart if booted.release == "7.x" else ".text.outer" in apart)
+
+
+def _sections(file: Path) -> set[str]:
+    listed = subprocess.run(["readelf", "-SW", str(file)], capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"\] (\S+) ", listed))
