@@ -47,9 +47,9 @@ class Comparison:
         if self._is_trampoline(own[-1] - stack.slide):
             self._check_trampoline(stack, chain)
             return TRAMPOLINE
-        if any(self.name_at(pc - stack.slide) == _OPTIMIZED for pc in own[-2:]):
+        if chain[0] not in own and any(self.name_at(pc - stack.slide) == _OPTIMIZED for pc in own[-2:]):
             # The walk begins behind that code, with the registers that it has saved.
-            assert chain[0] not in own and stack.stop in (StopReason.END_OF_STACK, StopReason.NO_MAPPING)
+            assert stack.stop in (StopReason.END_OF_STACK, StopReason.NO_MAPPING)
             return OPTIMIZED
         assert stack.stop == StopReason.NO_MAPPING, (chain, own, StopReason(stack.stop))
         places = [at for at in range(len(own)) if own[at : at + len(chain)] == chain]

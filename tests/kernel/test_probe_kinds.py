@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -100,7 +101,7 @@ def test_sections_are_where_the_kernel_shows_them(booted):
     assert {description["sections"][each.section]["name"]: each.address for each in events} == {
         name: address for name, address in shown.items() if address
     }
-    assert len(events) == seen["placements"] > 4
+    assert len(events) == seen["placements"] >= 3
     later = _placed(booted, "later", 0)
     placed = Counter(each.section for each in later if each.address)
     gone = Counter(each.section for each in later if not each.address)
@@ -234,7 +235,13 @@ def test_what_was_told(booted):
 
 
 def test_the_modules_of_the_tests_were_built_apart(booted):
-    """Functions have sections of their own, and those of one name lie in one."""
-    file = ModuleCapture(_capture(booted, "loaded")).description["modules"][0]["file"]
-    listed = subprocess.run(["readelf", "-SW", file], capture_output=True, text=True, check=True).stdout
-    assert ".text.outer" in listed and ".text.hot_part" in listed and ".init.text" in listed
+    """Functions have sections of their own, and those of one name lie in one; newer kernels join them in the end."""
+    file = Path(ModuleCapture(_capture(booted, "loaded")).description["modules"][0]["file"])
+    assert {".text.outer", ".text.hot_part"} <= _sections(file.with_name("ptap_probed.o")) >= {".init.text"}
+    apart = {name for name in _sections(file) if name.startswith(".text.")}
+    assert ".init.text" in _sections(file) and (not apart if booted.release == "7.x" else ".text.outer" in apart)
+
+
+def _sections(file: Path) -> set[str]:
+    listed = subprocess.run(["readelf", "-SW", str(file)], capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"\] (\S+) ", listed))
