@@ -44,7 +44,7 @@ def refusals(session):
     child = subprocess.Popen(["/bin/busybox", "sleep", "100"])
     time.sleep(0.5)
     with KernelModule(session.module):
-        follower = SpaceFollower(lambda _: None, lambda _: None)
+        follower = SpaceFollower(lambda *_: None, lambda _: None)
         stack, mappings = follower._mappings_of(child.pid)
         first, *rest = mappings
 
