@@ -5,12 +5,13 @@ BIN := .venv/bin
 KERNELS ?= 5.10 6.1 6.12 7.x
 export PYTHON
 
-.PHONY: help setup demo test kernel-test kernel-debug-test check bench bench-kernel generate clean
+.PHONY: help setup demo test kernel-test kernel-endurance-test kernel-debug-test check bench bench-kernel generate clean
 
 help:
 	@echo "make demo    show live backtraces of the example programs"
 	@echo "make test    run the tests"
 	@echo "make kernel-test  run the kernel module in kernels of several releases, in QEMU"
+	@echo "make kernel-endurance-test  every kind of probe at once for a minute, damage, and loads without end"
 	@echo "make kernel-debug-test  the same in a kernel with KASAN and lockdep, which is built first; half an hour"
 	@echo "make check   formatting, lint, types, generated files, C warnings"
 	@echo "make bench   measure against perf, in one run"
@@ -40,6 +41,13 @@ kernel-test: setup
 	@scripts/debian-packages gcc=gcc gcc-12=gcc-12 make=make strip=binutils qemu-system-x86_64=qemu-system-x86 \
 		busybox=busybox-static sparse=sparse libelf1 mke2fs=e2fsprogs
 	@PTAP_TEST_LARGE_DOWNLOADS=1 PTAP_TEST_KERNELS="$(KERNELS)" $(BIN)/python -m pytest tests/kernel
+
+# Not part of CI: all kinds of probes at once for a minute, in each kernel, and what else the load is.
+kernel-endurance-test: setup
+	@scripts/debian-packages gcc=gcc gcc-12=gcc-12 make=make strip=binutils qemu-system-x86_64=qemu-system-x86 \
+		busybox=busybox-static libelf1
+	@PTAP_TEST_LARGE_DOWNLOADS=1 PTAP_TEST_ENDURANCE=1 PTAP_TEST_KERNELS="$(KERNELS)" $(BIN)/python -m pytest \
+		tests/kernel/test_endurance.py tests/kernel/test_module_load.py tests/kernel/test_module_damage.py
 
 # Not part of CI: the kernel is built of Debian's source, once, by one processor in a quarter of an hour.
 kernel-debug-test: setup

@@ -6,13 +6,20 @@ import re
 from typing import TypeAlias
 
 from ptap.kernel_module.kernel_point import KernelPoint, parse_kernel_point
-from ptap.probe.point import ProbePoint, parse_probe_point
+from ptap.probe.point import ProbeKind, ProbePoint, parse_probe_point
 
 TracePoint: TypeAlias = ProbePoint | KernelPoint
 
 _KERNEL = re.compile(r"\s*(kernel\s*\.\s*(function|statement)|module\s*\()")
 _OF_BOTH = re.compile(r"\s*(kernel\s*\.\s*trace|timer)\b")
 """What perf events and the kernel module both serve."""
+
+
+def point_of_module(point: TracePoint) -> TracePoint:
+    """`point` as the kernel module serves it. Raises ProbeSyntaxError."""
+    if isinstance(point, ProbePoint) and point.kind in (ProbeKind.TRACEPOINT, ProbeKind.TIMER):
+        return parse_kernel_point(point.text)
+    return point
 
 
 def parse_trace_point(text: str, back_end: str) -> TracePoint:

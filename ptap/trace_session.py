@@ -21,12 +21,12 @@ from ptap.kernel_module.build import ModuleBuildError
 from ptap.kernel_module.kernel_point import KernelPoint
 from ptap.predicate.parse import parse_predicate
 from ptap.predicate.wanted import WantedTraces
-from ptap.probe.point import ProbeKind, ProbePoint
+from ptap.probe.point import ProbeKind, ProbePoint, ProbeSyntaxError
 from ptap.probe.resolve import ResolvedPlace, Resolver
 from ptap.report.output import OutputError, Report
 from ptap.shortcomings import shortcomings
 from ptap.stop_signals import StopSignals
-from ptap.trace_point import TracePoint
+from ptap.trace_point import TracePoint, point_of_module
 from ptap_target.session_folder import SessionError
 from relay_reader.capture import RecordsLost, Sample
 from unwind.trace import Trace
@@ -34,6 +34,9 @@ from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
 if TYPE_CHECKING:
     from ptap.backend.kernel_module.session import LiveSession
+    from ptap.kernel_module.places import KernelPlace
+    from ptap.kernel_module.user_place import UserPlace
+    from unwind.dwarf.die import Die
 
 _SILENT_WAIT_S = 1.0
 """How long the end of the command is waited for before a line says so."""
@@ -75,7 +78,8 @@ class TraceSession:
         self._hits_shown = 0
         self.started = False
         """Whether anything was armed: there is an account to give."""
-        resolver = Resolver(target.command, target.pids)
+        resolver = self._resolver = Resolver(target.command, target.pids)
+        self._points = tuple(points)
         self._resolved: list[ResolvedPlace] = []
         self._extra: list[tuple[str, ExtraEvent]] = []
         self._in_kernel = [point for point in points if isinstance(point, KernelPoint)]
@@ -99,13 +103,8 @@ class TraceSession:
     def _choose(self, points: Sequence[TracePoint]) -> tuple[str, str | None]:
         """The back end, and why a better one is not used."""
         asked = self._options.back_end
-        if self._in_kernel:
-            other = next((point.text for point in points if not isinstance(point, KernelPoint)), None)
-            return choose_kernel_back_end(asked, self._in_kernel[0].text, other)
-        if asked == "module":
-            raise CaptureError(
-                f"{points[0].text}: the kernel module probes the kernel only; leave --backend module out"
-            )
+        if self._in_kernel or asked == "module":
+            return choose_kernel_back_end(asked, (self._in_kernel or points)[0].text)
         return choose_back_end(asked, self._extra[0][0] if self._extra else None)
 
     def _open(self) -> LiveCapture:
@@ -113,7 +112,7 @@ class TraceSession:
         if self._back_end == "module":
             try:
                 return self._open_module()
-            except (CaptureError, ModuleBuildError) as error:
+            except (CaptureError, ModuleBuildError, ProbeSyntaxError) as error:
                 if self._options.back_end != "auto":
                     raise
                 self._without_module(error)
@@ -122,21 +121,24 @@ class TraceSession:
     def _open_module(self) -> LiveCapture:
         from ptap.backend.kernel_module.session import make_session
         from ptap.kernel_module.messages import RecordOptions
-        from ptap.kernel_module.places import KernelPlace
-        from relay_reader.record_layout import MAXIMUM_FRAMES
+        from relay_reader.record_layout import MAXIMUM_FRAMES, Slices
 
-        options = RecordOptions(maximum_frames=min(self._options.max_depth, MAXIMUM_FRAMES))
+        # Arguments of programs lie in their frames.
+        with_arguments = self._resolved and self._options.arguments is not ArgumentFrames.NONE
+        options = RecordOptions(
+            maximum_frames=min(self._options.max_depth, MAXIMUM_FRAMES),
+            slices=Slices.FRAMES if with_arguments else Slices.WORDS,
+        )
         session = self._session = make_session(
-            self._in_kernel, options, self._target, self._options.when, lambda text: self._tell(text, False)
+            *([point_of_module(point) for point in self._points], options, self._target, self._options.when),
+            tell=lambda text: self._tell(text, False),
+            resolver=self._resolver,
         )
         session.prepare(self._builder)
         for place in session.places:
             self._tell(f"{place.name} at {place.reached}", True)
-        self._hits = [
-            Hit(each.name, is_return=isinstance(each, KernelPlace) and each.point.kind is ProbeKind.RETURN)
-            for each in session.places
-        ]
-        return session.capture(self._target)
+        self._hits = [_hit_of_place(each) for each in session.places]
+        return session.capture(self._target, lambda text: self._tell(text, True))
 
     def _open_perf_or_ptrace(self) -> LiveCapture:
         extra = list(self._extra)
@@ -159,14 +161,11 @@ class TraceSession:
     def _without_module(self, error: Exception) -> None:
         """Go on with perf events, which was left open what to use."""
         self._tell(f"the kernel module cannot be used, perf events are: {error}", False)
-        self._back_end, _ = choose_kernel_back_end("perf", self._in_kernel[0].text, None)
+        self._back_end, _ = choose_kernel_back_end("perf", self._in_kernel[0].text)
 
     @staticmethod
     def _hit_of(resolved: ResolvedPlace) -> Hit:
-        die = resolved.die
-        if resolved.place.kind is PlaceKind.RETURN:
-            return Hit(resolved.probe, returned=die, is_return=True)
-        return Hit(resolved.probe, die_offset=die.offset if die is not None else None)
+        return _hit_at(resolved.probe, resolved.die, resolved.place.kind is PlaceKind.RETURN)
 
     def run(self, report: Report) -> int:
         """Trace to the end; the exit status for the shell: the command's own, 0 for running processes."""
@@ -265,6 +264,22 @@ class TraceSession:
         problems = self.account.problems
         problems += self._capture.shortcomings()
         problems += shortcomings(self._builder)
+
+
+def _hit_at(probe: str, die: Die | None, is_return: bool) -> Hit:
+    """A hit in a program."""
+    if is_return:
+        return Hit(probe, returned=die, is_return=True)
+    return Hit(probe, die_offset=die.offset if die is not None else None)
+
+
+def _hit_of_place(place: KernelPlace | UserPlace) -> Hit:
+    from ptap.kernel_module.user_place import UserPlace
+    from relay_reader.record_layout import ProbeKind as ModuleProbeKind
+
+    if isinstance(place, UserPlace):
+        return _hit_at(place.name, place.die, place.kind is ModuleProbeKind.USER_RETURN)
+    return Hit(place.name, is_return=place.point.kind is ProbeKind.RETURN)
 
 
 def _keep_innermost(trace: Trace) -> None:

@@ -1,4 +1,4 @@
-"""`python3 -m ptap_target DIR -o CAPTURE [--duration S] [-- CMD...]`, also as the file `run` of a session's folder."""
+"""`python3 -m ptap_target DIR -o CAPTURE [--duration S] [--only] [-- CMD...]`, also `run.pyz` of a session's folder."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ def main() -> None:
     parser.add_argument("folder", metavar="DIR", type=Path)
     parser.add_argument("-o", "--output", metavar="CAPTURE", type=Path, required=True)
     parser.add_argument("--duration", metavar="SECONDS", type=float, help="End after so long.")
+    parser.add_argument("--only", action="store_true", help="Record the processes of CMD and no others.")
     options = parser.parse_args(arguments)
     try:
-        status, told = run_session(options.folder, options.output, command, options.duration)
+        status, told = run_session(options.folder, options.output, command, options.duration, only=options.only)
     except SessionError as error:
         print(f"ptap: {error}", file=sys.stderr)
         sys.exit(2)

@@ -16,8 +16,9 @@ from typing import BinaryIO
 
 from ptap_target.kernel_module import KernelModule
 from ptap_target.module_sections import placements
-from ptap_target.session_folder import SessionFolder
+from ptap_target.session_folder import Message, SessionError, SessionFolder
 from ptap_target.space_follower import SpaceFollower
+from ptap_target.space_messages import target
 
 CAPTURE_MAGIC = b"ptap kernel capture 1\n"
 _READ_BYTES = 1 << 20
@@ -25,9 +26,10 @@ _IDLE_S = 0.02
 
 
 class Collector:
-    """One run of a session."""
+    """One run of a session; with `only` the command's processes are recorded and no others."""
 
-    def __init__(self, session: SessionFolder, module: KernelModule, output: BinaryIO) -> None:
+    def __init__(self, session: SessionFolder, module: KernelModule, output: BinaryIO, *, only: bool = False) -> None:
+        self._only = only
         self._module = module
         self._session = session
         self._output = output
@@ -35,7 +37,7 @@ class Collector:
         self._enough = False
         self.problems: list[str] = []
         """What the module refused while it ran, for people."""
-        self._follower = SpaceFollower(session.table_of, output.write)
+        self._follower = SpaceFollower(lambda build_id, _: session.table_of(build_id), output.write)
         output.write(CAPTURE_MAGIC)
         output.write(json.dumps(session.description).encode() + b"\n")
 
@@ -44,6 +46,8 @@ class Collector:
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             *configuration, start = self._session.messages
+            if self._only:
+                configuration.append(Message("that no process is to be traced yet", target(0)))
             for message in [*configuration, *placements(self._session), start]:
                 self._module.send(message)
             status = self._until_done(command, duration)
@@ -64,7 +68,7 @@ class Collector:
 
     def _until_done(self, command: list[str], duration: float | None) -> int:
         end = time.monotonic() + duration if duration is not None else None
-        child = subprocess.Popen(command) if command else None
+        child = self._started(command) if command else None
         told = child is None
         while not self._enough and (end is None or time.monotonic() < end):
             if child is not None and child.poll() is not None:
@@ -79,6 +83,19 @@ class Collector:
             child.terminate()
         return child.wait()
 
+    def _started(self, command: list[str]) -> subprocess.Popen[bytes]:
+        """Raises OSError, and SessionError where the module does not take the process."""
+        if not self._only:
+            return subprocess.Popen(command)
+        try:
+            # The process itself tells the module of it, before it is the program.
+            return subprocess.Popen(command, preexec_fn=self._be_target)
+        except subprocess.SubprocessError as error:
+            raise SessionError(f"{command[0]}: the module does not take its process as the target: {error}") from None
+
+    def _be_target(self) -> None:
+        self._module.send(Message("the command's process", target(os.getpid())))
+
     def _read_all(self) -> int:
         """Read each CPU's file once; the bytes that there were."""
         size = 0
@@ -90,15 +107,20 @@ class Collector:
         return size
 
 
-def run_session(folder: Path, output: Path, command: list[str], duration: float | None = None) -> tuple[int, list[str]]:
+def run_session(
+    folder: Path, output: Path, command: list[str], duration: float | None = None, *, only: bool = False
+) -> tuple[int, list[str]]:
     """Run the session of `folder` into the capture file `output`: the command's status, the module's last words.
 
-    Raises SessionError, and unloads the module in any case.
+    `only`: record hits of the command's processes and of no others. Raises SessionError, and unloads the module
+    in any case.
     """
     session = SessionFolder.open(folder)
+    if only and not command:
+        raise SessionError("--only records the processes of a command: give it behind `--`")
     session.check_kernel()
     session.check_programs()
     with KernelModule(session.module) as module, open(output, "wb") as file:
-        collector = Collector(session, module, file)
+        collector = Collector(session, module, file, only=only)
         status = collector.run(command, duration)
         return status, module.status() + collector.problems

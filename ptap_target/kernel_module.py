@@ -85,7 +85,7 @@ class KernelModule:
             except OSError as error:
                 told = [line for line in self.status() if line.startswith("error ")]
                 reason = told[0].removeprefix("error ") if told else os.strerror(error.errno or 0)
-                raise SessionError(f"{message.what}: {reason}") from None
+                raise message.refused(reason) from None
 
     def status(self) -> list[str]:
         """What the module tells of itself, a line a fact."""

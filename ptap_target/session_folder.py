@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ class Message:
     what: str
     """For people, when it is refused."""
     content: bytes
+    probes: tuple[str, ...] = ()
+    """The names of the probes that it sets, by their numbers."""
+
+    def refused(self, reason: str) -> SessionError:
+        """What to tell when the module refuses it for `reason`, which may begin with the number of a probe."""
+        found = re.match(r"probe (\d+): (.*)", reason, re.DOTALL)
+        if found is not None and int(found[1]) < len(self.probes):
+            return SessionError(f"{self.probes[int(found[1])]}: {found[2]}")
+        return SessionError(f"{self.what}: {reason}")
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,9 @@ class SessionFolder:
         for entry in description["messages"]:
             messages.append(Message(entry["what"], content[at : at + entry["bytes"]]))
             at += entry["bytes"]
-        return cls(folder / MODULE, description, messages[:-1], messages[-1])
+        *before, start, stop = messages
+        start = replace(start, probes=tuple(probe["name"] for probe in description["probes"]))
+        return cls(folder / MODULE, description, [*before, start], stop)
 
     def table_of(self, build_id: str) -> bytes | None:
         """The unwind table of the program or library of that build-id (hexadecimal digits); None where there is none.

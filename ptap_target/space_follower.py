@@ -27,8 +27,8 @@ _USER_END = 1 << 47
 _START_STACK = 25
 """Field 28 of /proc/PID/stat (proc(5)), counted from behind the name."""
 
-TableSource = Callable[[str], bytes | None]
-"""Gives the table of a file by its build-id (hexadecimal digits), None where there is none."""
+TableSource = Callable[[str, str], bytes | None]
+"""Gives the table of a file by its build-id (hexadecimal digits), None where there is none; the file is at the path."""
 
 
 class SpaceFollower:
@@ -41,6 +41,7 @@ class SpaceFollower:
         self._write = write
         self._generation = 0
         self._tables: dict[str, int] = {}
+        self._last_table = 0
         self._identities: dict[tuple[int, ...], ElfIdentity | None] = {}
         self._vdso: tuple[ElfIdentity, str] | None = None
         """Its identity and, until it is in the capture, its image in base64."""
@@ -82,11 +83,15 @@ class SpaceFollower:
             self._note(time_ns, pid, start_stack, mappings)
             refused = self._send(space(pid, self._generation, start_stack, mappings))
             if refused is None:
+                self._was_told(pid, mappings)
                 return True
             if refused not in (errno.ESTALE, errno.ESRCH):
                 self.problems.add(f"the mappings of process {pid} were refused: {os.strerror(refused)}")
                 return False
         return False
+
+    def _was_told(self, pid: int, mappings: list[SpaceMapping]) -> None:
+        """For those who want to know what the module knows of a process from now on."""
 
     def _send(self, message: bytes) -> int | None:
         """The error number when the module refuses."""
@@ -131,23 +136,31 @@ class SpaceFollower:
             identity = self._file_identity(pid, f"{start:x}-{end:x}", path)
         build_id = identity.build_id if identity is not None else None
         bias = identity.bias(start, offset) if identity is not None else None
-        table = self._table(build_id) if build_id is not None and bias is not None else 0
+        table = 0
+        if build_id is not None and bias is not None:
+            table = self._table(build_id, f"/proc/{pid}/map_files/{start:x}-{end:x}")
         path = os.fsencode(path).decode("utf-8", "backslashreplace")
         return SpaceMapping(start, end, offset, inode, path, build_id, bias or 0, table)
 
-    def _table(self, build_id: str) -> int:
+    def _table(self, build_id: str, path: str) -> int:
         """The id of the table for files of that build-id, which the module is given when it comes first; 0 for none."""
         if build_id not in self._tables:
-            self._tables[build_id] = 0
-            content = self._table_of(build_id)
-            if content is not None:
-                number = len(self._tables)
-                refused = self._send(user_table(number, content))
-                if refused is None:
-                    self._tables[build_id] = number
-                else:
-                    self.problems.add(f"the table of build-id {build_id} was refused: {os.strerror(refused)}")
+            content = self._table_of(build_id, path)
+            self._tables[build_id] = 0 if content is None else self._give_table(build_id, content)
         return self._tables[build_id]
+
+    def _give_table(self, build_id: str, content: bytes) -> int:
+        """The id by which the module has the table from now on; 0 when it refuses."""
+        self._last_table += 1
+        refused = self._send(user_table(self._last_table, content))
+        if refused is None:
+            return self._last_table
+        self.problems.add(f"the table of build-id {build_id} was refused: {os.strerror(refused)}")
+        return 0
+
+    def _take_table(self, build_id: str, content: bytes) -> None:
+        """Of a table that was not there before: for the mappings that are told from now on."""
+        self._tables[build_id] = self._give_table(build_id, content)
 
     def _file_identity(self, pid: int, name: str, path: str) -> ElfIdentity | None:
         """That of the very file that is mapped, which may be deleted by now."""

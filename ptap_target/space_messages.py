@@ -1,4 +1,4 @@
-"""What the collector tells the module and the capture of address spaces, as bytes.
+"""What the collector tells the module and the capture of processes, as bytes.
 
 The layouts are those of relay_reader/record_schema.py, which this program does not have with it: a test compares them.
 """
@@ -11,12 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_MESSAGE_MAGIC, _RECORD_MAGIC, _VERSION = 0x4D525450, 0x52525450, 1
-_USER_TABLE, _SPACE = 7, 8
+_MESSAGE_MAGIC, _RECORD_MAGIC, _VERSION = 0x4D525450, 0x52525450, 2
+_USER_TABLE, _SPACE, _TARGET = 7, 8, 13
 _SPACE_RECORD = 8
-_HIT_BYTES = 256
-_HEAD = struct.Struct("<IIHHIQQQIIII")
-"""Magic, length, version, kind, CPU, sequence, dropped, time, pid, tid, probe, flags: what a record begins with."""
+_HEAD = struct.Struct("<IIHHIQ")
+"""Magic, length, version, kind, CPU, time: what a record begins with."""
+_SPACE_TOLD = struct.Struct("<IIHHIQII")
+"""The same, then pid and nothing: JSON follows."""
+_HIT_PID, _HIT_FLAGS, _HIT_BYTES = 40, 92, 96
+"""Where a hit has them, and the bytes of its fixed part."""
+_PID, _FLAGS = struct.Struct("<I"), struct.Struct("<H")
 _HIT = 1
 USER_UNTOLD = 32
 """The hit's process was not told, or has changed its mappings since."""
@@ -35,6 +39,14 @@ class SpaceMapping:
     bias: int
     table: int
     """The id of its table, 0 for none."""
+
+
+def target(pid: int) -> bytes:
+    """The message that only hits of process `pid`, of those told before, and of what they start are to be recorded.
+
+    0: of none, until one is told.
+    """
+    return struct.pack("<IHHII", _MESSAGE_MAGIC, _VERSION, _TARGET, pid, 0)
 
 
 def user_table(number: int, content: bytes) -> bytes:
@@ -73,19 +85,20 @@ def space_record(
     }
     content = json.dumps(told).encode()
     content = content.ljust(-(-len(content) // 8) * 8)
-    length = _HIT_BYTES + len(content)
-    head = _HEAD.pack(_RECORD_MAGIC, length, _VERSION, _SPACE_RECORD, 0, 0, 0, time_ns, pid, pid, 0, 0)
-    return head.ljust(_HIT_BYTES, b"\0") + content
+    length = _SPACE_TOLD.size + len(content)
+    return _SPACE_TOLD.pack(_RECORD_MAGIC, length, _VERSION, _SPACE_RECORD, 0, time_ns, pid, 0) + content
 
 
 def untold_processes(records: bytes, limit: int) -> set[int]:
     """The pids of hits whose processes have to be told (again), by the first `limit` of whole records."""
     found: set[int] = set()
     at = 0
-    while limit > 0 and at + _HIT_BYTES <= len(records):
-        _, length, _, kind, _, _, _, _, pid, _, _, flags = _HEAD.unpack_from(records, at)
-        if kind == _HIT and flags & USER_UNTOLD:
-            found.add(pid)
-        at += max(length, _HIT_BYTES)
+    while limit > 0 and at + _HEAD.size <= len(records):
+        _, length, _, kind, _, _ = _HEAD.unpack_from(records, at)
+        if kind == _HIT and at + _HIT_BYTES <= len(records):
+            (flags,) = _FLAGS.unpack_from(records, at + _HIT_FLAGS)
+            if flags & USER_UNTOLD:
+                found.update(_PID.unpack_from(records, at + _HIT_PID))
+        at += max(length, _HEAD.size)
         limit -= 1
     return found

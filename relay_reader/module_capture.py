@@ -7,6 +7,7 @@ from the files of the running module. What is damaged is an error; what was drop
 from __future__ import annotations
 
 import json
+import struct
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,11 +17,20 @@ from typing import Any
 import numpy as np
 
 from relay_reader import record_layout as layout
-from relay_reader.capture import Event, KernelSectionPlaced, KernelStack, RecordsLost, Sample, StackSlice, ThreadNamed
+from relay_reader.capture import Event, KernelSectionPlaced, RecordsLost, ThreadNamed
+from relay_reader.hit_record import Hit, HitRecordError, read_hit
 from relay_reader.told_spaces import ToldSpaces
-from relay_reader.user_stack import UserStackError, read_user_stack
 
 MAGIC = b"ptap kernel capture 1\n"
+_BEGIN = struct.Struct("<IIHH")
+"""What a RECORD_HEAD begins with: magic, length, version, kind."""
+_LEAST = {
+    layout.RECORD_KIND_HIT: layout.HIT_SIZE,
+    layout.RECORD_KIND_FINISHED: layout.FINISHED_SIZE,
+    layout.RECORD_KIND_SPACE: layout.SPACE_TOLD_SIZE,
+    layout.RECORD_KIND_MODULE_SECTION: layout.SECTION_PLACED_SIZE,
+}
+"""Kind of record -> the bytes that it has at the least."""
 
 
 class ModuleCaptureError(Exception):
@@ -40,6 +50,8 @@ class CpuAccount:
     """Hits that the kernel has left out itself, as inside of another probe: of all CPUs, told by one of them."""
     unwanted: int
     """Hits whose stacks the session's predicate refused."""
+    others: int
+    """Hits of processes that are no target of the session; `hits` has them, too."""
 
 
 class RecordStream:
@@ -56,22 +68,24 @@ class RecordStream:
 
     def decode(self, record: bytes) -> Iterator[Event]:
         """What one whole record tells: losses and the thread's name come before the hit. Raises ModuleCaptureError."""
-        head = self._head(memoryview(record), 0)
-        if head["kind"] == layout.RECORD_KIND_HIT:
-            yield from self._told(*self._hit(head, memoryview(record)[layout.HIT_SIZE :], 0))
-        elif head["kind"] == layout.RECORD_KIND_MODULE_SECTION:
-            yield _section(head)
-        elif head["kind"] == layout.RECORD_KIND_FINISHED:
-            self._finish(head)
-            yield from self._lost(self.accounts[-1].cpu, self.accounts[-1].dropped, int(head["time_ns"]))
+        whole = memoryview(record)
+        kind, _ = self._head(whole, 0)
+        if kind == layout.RECORD_KIND_HIT:
+            yield from self._told(self._hit(whole, 0))
+        elif kind == layout.RECORD_KIND_MODULE_SECTION:
+            yield self._section(whole)
+        elif kind == layout.RECORD_KIND_FINISHED:
+            time_ns = self._finish(whole)
+            yield from self._lost(self.accounts[-1].cpu, self.accounts[-1].dropped, time_ns)
 
-    def _told(self, dropped: int, comm: str, _: int, sample: Sample) -> Iterator[Event]:
+    def _told(self, hit: Hit) -> Iterator[Event]:
         """The events of one hit."""
-        yield from self._lost(sample.cpu, dropped, sample.time_ns)
-        if self._names.get(sample.tid) != comm:
-            self._names[sample.tid] = comm
-            yield ThreadNamed(sample.time_ns, sample.pid, sample.tid, comm)
-        yield from self.spaces.events_for(sample, comm)
+        sample = hit.sample
+        yield from self._lost(sample.cpu, hit.dropped, sample.time_ns)
+        if self._names.get(sample.tid) != hit.comm:
+            self._names[sample.tid] = hit.comm
+            yield ThreadNamed(sample.time_ns, sample.pid, sample.tid, hit.comm)
+        yield from self.spaces.events_for(sample, hit.comm)
         yield sample
 
     def _lost(self, cpu: int, dropped: int, time_ns: int) -> Iterator[Event]:
@@ -81,67 +95,41 @@ class RecordStream:
             self._dropped[cpu] = dropped
             yield RecordsLost(time_ns, cpu, dropped - before)
 
-    def _finish(self, head: Any) -> None:
-        counts = (int(head[name]) for name in ("cpu", "sequence", "dropped", "stop_detail", "slide"))
+    def _finish(self, record: memoryview) -> int:
+        """Take what a CPU's last record says; its time."""
+        head = np.frombuffer(record, dtype=layout.FINISHED_DTYPE, count=1)[0]
+        counts = (int(head[name]) for name in ("cpu", "hits", "dropped", "missed", "unwanted", "others"))
         self.accounts.append(CpuAccount(*counts))
+        return int(head["time_ns"])
 
-    def _add_space(self, head: Any, content: memoryview, at: int) -> None:
+    def _add_space(self, record: memoryview, at: int) -> None:
+        head = np.frombuffer(record, dtype=layout.SPACE_TOLD_DTYPE, count=1)[0]
         try:
-            self.spaces.add(int(head["time_ns"]), int(head["pid"]), bytes(content))
+            self.spaces.add(int(head["time_ns"]), int(head["pid"]), bytes(record[layout.SPACE_TOLD_SIZE :]))
         except ValueError as error:
             raise ModuleCaptureError(f"{self._path}: the record at byte {at} is damaged: {error}") from None
 
-    def _head(self, records: memoryview, at: int) -> Any:
-        if len(records) - at < layout.HIT_SIZE:
+    def _head(self, records: memoryview, at: int) -> tuple[int, int]:
+        """(kind, length) of the record that begins there, which is whole and as long as its kind has to be."""
+        if len(records) - at < layout.RECORD_HEAD_SIZE:
             raise ModuleCaptureError(f"{self._path}: the record at byte {at} is cut off")
-        head = np.frombuffer(records, dtype=layout.HIT_DTYPE, count=1, offset=at)[0]
-        length = int(head["length"])
-        sound = head["magic"] == layout.RECORD_MAGIC and head["version"] == layout.RECORD_VERSION
-        if not sound or not layout.HIT_SIZE <= length <= len(records) - at or length % 8:
+        magic, length, version, kind = _BEGIN.unpack_from(records, at)
+        sound = magic == layout.RECORD_MAGIC and version == layout.RECORD_VERSION
+        least = _LEAST.get(kind, layout.RECORD_HEAD_SIZE)
+        if not sound or not least <= length <= len(records) - at or length % 8:
             raise ModuleCaptureError(f"{self._path}: the record at byte {at} is damaged, or of another version of ptap")
-        return head
+        return kind, length
 
-    def _hit(self, head: Any, payload: memoryview, at: int) -> tuple[int, str, int, Sample]:
-        """(its CPU's drops until then, comm, sequence, the sample) of one HIT record."""
-        frames_end = 8 * int(head["frame_count"])
-        slices, oracle_start = _slices(payload, frames_end, int(head["slice_count"]))
-        oracle_end = oracle_start + 8 * int(head["oracle_count"])
-        has_user = bool(head["flags"] & layout.HIT_FLAG_USER_STACK)
-        registers = tuple(head["registers"].tolist())
+    def _hit(self, record: memoryview, at: int) -> Hit:
+        """One whole HIT record, which lies at byte `at`."""
         try:
-            if oracle_end > len(payload) or (oracle_end != len(payload) and not has_user):
-                raise UserStackError
-            user, user_slices = (
-                read_user_stack(payload[oracle_end:], head, registers) if has_user else (None, [])
-            )  # fmt: skip
-        except UserStackError:
+            return read_hit(record)
+        except HitRecordError:
             raise ModuleCaptureError(f"{self._path}: the parts of the record at byte {at} do not fill it") from None
-        stack = KernelStack(
-            registers=registers,
-            known=int(head["known"]),
-            slices=slices,
-            slide=int(head["slide"]),
-            stop=int(head["stop"]),
-            stop_detail=int(head["stop_detail"]),
-            flags=int(head["flags"]),
-            oracle=_words(payload[oracle_start:oracle_end]),
-        )
-        sample = Sample(
-            time_ns=int(head["time_ns"]),
-            cpu=int(head["cpu"]),
-            pid=int(head["pid"]),
-            tid=int(head["tid"]),
-            places=(int(head["probe"]),),
-            registers=user.registers if user is not None else (),
-            known=user.known if user is not None else 0,
-            slices=user_slices,
-            kernel_chain=_words(payload[:frames_end]),
-            # A probe in user space has no stack of the kernel's.
-            kernel_stack=stack if frames_end else None,
-            user_stack=user,
-        )
-        comm = bytes(head["comm"]).split(b"\0")[0].decode("utf-8", "backslashreplace")
-        return int(head["dropped"]), comm, int(head["sequence"]), sample
+
+    def _section(self, record: memoryview) -> KernelSectionPlaced:
+        head = np.frombuffer(record, dtype=layout.SECTION_PLACED_DTYPE, count=1)[0]
+        return KernelSectionPlaced(*(int(head[name]) for name in ("time_ns", "module", "section", "address")))
 
 
 class ModuleCapture(RecordStream):
@@ -155,53 +143,32 @@ class ModuleCapture(RecordStream):
             raise ModuleCaptureError(f"{path}: no capture of the kernel module")
         self.description: dict[str, Any] = json.loads(content[len(MAGIC) : end])
         """The session's."""
-        self._samples: list[tuple[int, str, int, Sample]] = []
+        self._hits: list[Hit] = []
         self._sections: list[KernelSectionPlaced] = []
         self._read(memoryview(content)[end + 1 :])
 
     def _read(self, records: memoryview) -> None:
         at = 0
         while at < len(records):
-            head = self._head(records, at)
-            length = int(head["length"])
-            if head["kind"] == layout.RECORD_KIND_HIT:
-                self._samples.append(self._hit(head, records[at + layout.HIT_SIZE : at + length], at))
-            elif head["kind"] == layout.RECORD_KIND_MODULE_SECTION:
-                self._sections.append(_section(head))
-            elif head["kind"] == layout.RECORD_KIND_FINISHED:
-                self._finish(head)
-            elif head["kind"] == layout.RECORD_KIND_SPACE:
-                self._add_space(head, records[at + layout.HIT_SIZE : at + length], at)
+            kind, length = self._head(records, at)
+            record = records[at : at + length]
+            if kind == layout.RECORD_KIND_HIT:
+                self._hits.append(self._hit(record, at))
+            elif kind == layout.RECORD_KIND_MODULE_SECTION:
+                self._sections.append(self._section(record))
+            elif kind == layout.RECORD_KIND_FINISHED:
+                self._finish(record)
+            elif kind == layout.RECORD_KIND_SPACE:
+                self._add_space(record, at)
             at += length
 
     def events(self) -> Iterator[Event]:
         """Every hit in time order; names of threads and losses come before the hit that tells of them."""
         self._dropped, self._names = {}, {}
         sections = deque(sorted(self._sections, key=lambda each: each.time_ns))
-        for each in sorted(self._samples, key=lambda each: (each[3].time_ns, each[2])):
-            while sections and sections[0].time_ns <= each[3].time_ns:
+        for each in sorted(self._hits, key=lambda each: (each.sample.time_ns, each.sequence)):
+            while sections and sections[0].time_ns <= each.sample.time_ns:
                 yield sections.popleft()
-            yield from self._told(*each)
+            yield from self._told(each)
         for account in self.accounts:
             yield from self._lost(account.cpu, account.dropped, 0)
-
-
-def _section(head: Any) -> KernelSectionPlaced:
-    return KernelSectionPlaced(*(int(head[name]) for name in ("time_ns", "probe", "tid", "stop_detail")))
-
-
-def _words(content: memoryview) -> tuple[int, ...]:
-    return tuple(np.frombuffer(content, dtype="<u8").tolist())
-
-
-def _slices(payload: memoryview, at: int, count: int) -> tuple[list[StackSlice], int]:
-    """The slices from byte `at` on, and the byte behind them; one that is cut off ends behind the payload."""
-    slices: list[StackSlice] = []
-    for _ in range(count):
-        if at + layout.SLICE_SIZE > len(payload):
-            return slices, len(payload) + 1
-        head = np.frombuffer(payload, dtype=layout.SLICE_DTYPE, count=1, offset=at)[0]
-        begin = at + layout.SLICE_SIZE
-        at = begin + int(head["copied"])
-        slices.append(StackSlice(int(head["address"]), bytes(payload[begin:at])))
-    return slices, at

@@ -11,11 +11,18 @@ import numpy as np
 
 RECORD_MAGIC = 0x52525450
 MESSAGE_MAGIC = 0x4D525450
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+GAP_FAR = 0xFFFF
+GROUP_ENTRIES = 8
+HIGH_ONES = 1
+HIGH_TOLD = 2
+HIGH_NEWEST = 14
+HIGH_TELLS = 15
 MAXIMUM_FRAMES = 128
 MAXIMUM_USER_FRAMES = 0x100
 MAXIMUM_USER_TABLES = 0x1000
 MAXIMUM_SPACES = 0x1000
+MAXIMUM_TARGETS = 0x1000
 MAXIMUM_SPACE_MAPPINGS = 0x4000
 MAXIMUM_FLAT_BYTES = 0x10000
 MAXIMUM_PROBES = 0x1000
@@ -24,32 +31,52 @@ MAXIMUM_MODULE_SECTIONS = 0x1000
 MAXIMUM_FREQUENCY = 0x186A0
 MINIMUM_RING_BYTES = 0x10000
 MAXIMUM_RING_BYTES = 0x10000000
+START_FLAGS = 0x301
+PROBE_FLAGS = 1
 
-HIT_SIZE = 256
+RECORD_HEAD_SIZE = 24
+RECORD_HEAD_MAGIC = 0
+RECORD_HEAD_LENGTH = 4
+RECORD_HEAD_VERSION = 8
+RECORD_HEAD_KIND = 10
+RECORD_HEAD_CPU = 12
+RECORD_HEAD_TIME_NS = 16
+RECORD_HEAD_DTYPE = np.dtype(
+    [
+        ("magic", "<u4"),
+        ("length", "<u4"),
+        ("version", "<u2"),
+        ("kind", "<u2"),
+        ("cpu", "<u4"),
+        ("time_ns", "<u8"),
+    ]
+)
+
+HIT_SIZE = 96
 HIT_MAGIC = 0
 HIT_LENGTH = 4
 HIT_VERSION = 8
 HIT_KIND = 10
 HIT_CPU = 12
-HIT_SEQUENCE = 16
-HIT_DROPPED = 24
-HIT_TIME_NS = 32
+HIT_TIME_NS = 16
+HIT_SEQUENCE = 24
+HIT_DROPPED = 32
 HIT_PID = 40
 HIT_TID = 44
-HIT_PROBE = 48
-HIT_FLAGS = 52
-HIT_STOP = 56
-HIT_KNOWN = 60
-HIT_STOP_DETAIL = 64
-HIT_SLIDE = 72
+HIT_COMM = 48
+HIT_PROBE = 64
+HIT_KNOWN = 68
+HIT_USER_KNOWN = 72
+HIT_ENTRY_COUNT = 76
 HIT_FRAME_COUNT = 80
-HIT_SLICE_COUNT = 84
-HIT_BYTES_ASKED = 88
-HIT_BYTES_COPIED = 92
-HIT_ORACLE_COUNT = 96
-HIT_RESERVED = 100
-HIT_COMM = 104
-HIT_REGISTERS = 120
+HIT_USER_FRAME_COUNT = 82
+HIT_RUN_COUNT = 84
+HIT_USER_RUN_COUNT = 86
+HIT_ORACLE_COUNT = 88
+HIT_UNREAD = 90
+HIT_FLAGS = 92
+HIT_STOP = 94
+HIT_USER_STOP = 95
 HIT_DTYPE = np.dtype(
     [
         ("magic", "<u4"),
@@ -57,37 +84,121 @@ HIT_DTYPE = np.dtype(
         ("version", "<u2"),
         ("kind", "<u2"),
         ("cpu", "<u4"),
+        ("time_ns", "<u8"),
         ("sequence", "<u8"),
         ("dropped", "<u8"),
-        ("time_ns", "<u8"),
         ("pid", "<u4"),
         ("tid", "<u4"),
-        ("probe", "<u4"),
-        ("flags", "<u4"),
-        ("stop", "<u4"),
-        ("known", "<u4"),
-        ("stop_detail", "<u8"),
-        ("slide", "<u8"),
-        ("frame_count", "<u4"),
-        ("slice_count", "<u4"),
-        ("bytes_asked", "<u4"),
-        ("bytes_copied", "<u4"),
-        ("oracle_count", "<u4"),
-        ("reserved", "<u4"),
         ("comm", "V16"),
-        ("registers", "<u8", (17,)),
+        ("probe", "<u4"),
+        ("known", "<u4"),
+        ("user_known", "<u4"),
+        ("entry_count", "<u4"),
+        ("frame_count", "<u2"),
+        ("user_frame_count", "<u2"),
+        ("run_count", "<u2"),
+        ("user_run_count", "<u2"),
+        ("oracle_count", "<u2"),
+        ("unread", "<u2"),
+        ("flags", "<u2"),
+        ("stop", "u1"),
+        ("user_stop", "u1"),
     ]
 )
 
-SLICE_SIZE = 16
-SLICE_ADDRESS = 0
-SLICE_ASKED = 8
-SLICE_COPIED = 12
-SLICE_DTYPE = np.dtype(
+RUN_TOLD_SIZE = 4
+RUN_TOLD_GAP = 0
+RUN_TOLD_COUNT = 2
+RUN_TOLD_DTYPE = np.dtype(
+    [
+        ("gap", "<u2"),
+        ("count", "<u2"),
+    ]
+)
+
+FLAT_SIZE = 16
+FLAT_ADDRESS = 0
+FLAT_ASKED = 8
+FLAT_COPIED = 12
+FLAT_DTYPE = np.dtype(
     [
         ("address", "<u8"),
         ("asked", "<u4"),
         ("copied", "<u4"),
+    ]
+)
+
+FINISHED_SIZE = 64
+FINISHED_MAGIC = 0
+FINISHED_LENGTH = 4
+FINISHED_VERSION = 8
+FINISHED_KIND = 10
+FINISHED_CPU = 12
+FINISHED_TIME_NS = 16
+FINISHED_HITS = 24
+FINISHED_DROPPED = 32
+FINISHED_MISSED = 40
+FINISHED_UNWANTED = 48
+FINISHED_OTHERS = 56
+FINISHED_DTYPE = np.dtype(
+    [
+        ("magic", "<u4"),
+        ("length", "<u4"),
+        ("version", "<u2"),
+        ("kind", "<u2"),
+        ("cpu", "<u4"),
+        ("time_ns", "<u8"),
+        ("hits", "<u8"),
+        ("dropped", "<u8"),
+        ("missed", "<u8"),
+        ("unwanted", "<u8"),
+        ("others", "<u8"),
+    ]
+)
+
+SECTION_PLACED_SIZE = 40
+SECTION_PLACED_MAGIC = 0
+SECTION_PLACED_LENGTH = 4
+SECTION_PLACED_VERSION = 8
+SECTION_PLACED_KIND = 10
+SECTION_PLACED_CPU = 12
+SECTION_PLACED_TIME_NS = 16
+SECTION_PLACED_MODULE = 24
+SECTION_PLACED_SECTION = 28
+SECTION_PLACED_ADDRESS = 32
+SECTION_PLACED_DTYPE = np.dtype(
+    [
+        ("magic", "<u4"),
+        ("length", "<u4"),
+        ("version", "<u2"),
+        ("kind", "<u2"),
+        ("cpu", "<u4"),
+        ("time_ns", "<u8"),
+        ("module", "<u4"),
+        ("section", "<u4"),
+        ("address", "<u8"),
+    ]
+)
+
+SPACE_TOLD_SIZE = 32
+SPACE_TOLD_MAGIC = 0
+SPACE_TOLD_LENGTH = 4
+SPACE_TOLD_VERSION = 8
+SPACE_TOLD_KIND = 10
+SPACE_TOLD_CPU = 12
+SPACE_TOLD_TIME_NS = 16
+SPACE_TOLD_PID = 24
+SPACE_TOLD_RESERVED = 28
+SPACE_TOLD_DTYPE = np.dtype(
+    [
+        ("magic", "<u4"),
+        ("length", "<u4"),
+        ("version", "<u2"),
+        ("kind", "<u2"),
+        ("cpu", "<u4"),
+        ("time_ns", "<u8"),
+        ("pid", "<u4"),
+        ("reserved", "<u4"),
     ]
 )
 
@@ -161,30 +272,6 @@ START_MESSAGE_DTYPE = np.dtype(
         ("slices", "<u4"),
         ("flags", "<u4"),
         ("flat_bytes", "<u4"),
-        ("reserved", "<u4"),
-    ]
-)
-
-USER_STACK_SIZE = 48
-USER_STACK_LENGTH = 0
-USER_STACK_STOP = 4
-USER_STACK_STOP_DETAIL = 8
-USER_STACK_GENERATION = 16
-USER_STACK_START_STACK = 24
-USER_STACK_KNOWN = 32
-USER_STACK_FRAME_COUNT = 36
-USER_STACK_SLICE_COUNT = 40
-USER_STACK_RESERVED = 44
-USER_STACK_DTYPE = np.dtype(
-    [
-        ("length", "<u4"),
-        ("stop", "<u4"),
-        ("stop_detail", "<u8"),
-        ("generation", "<u8"),
-        ("start_stack", "<u8"),
-        ("known", "<u4"),
-        ("frame_count", "<u4"),
-        ("slice_count", "<u4"),
         ("reserved", "<u4"),
     ]
 )
@@ -267,6 +354,16 @@ PLACEMENT_MESSAGE_DTYPE = np.dtype(
     ]
 )
 
+TARGET_MESSAGE_SIZE = 8
+TARGET_MESSAGE_PID = 0
+TARGET_MESSAGE_RESERVED = 4
+TARGET_MESSAGE_DTYPE = np.dtype(
+    [
+        ("pid", "<u4"),
+        ("reserved", "<u4"),
+    ]
+)
+
 RECORD_KIND_HIT = 1
 RECORD_KIND_FINISHED = 2
 RECORD_KIND_SPACE = 8
@@ -293,6 +390,7 @@ MESSAGE_KIND_SPACE = 8
 MESSAGE_KIND_PREDICATE = 9
 MESSAGE_KIND_MODULE = 10
 MESSAGE_KIND_PLACEMENT = 11
+MESSAGE_KIND_TARGET = 13
 
 PROBE_KIND_ENTRY = 1
 PROBE_KIND_RETURN = 2
@@ -319,7 +417,7 @@ class RecordKind(IntEnum):
     HIT = 1
     """A probe was hit."""
     FINISHED = 2
-    """A CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide)."""
+    """A CPU's last: how many hits there were."""
     SPACE = 8
     """The collector's: the mappings that were told of a process."""
     MODULE_SECTION = 10
@@ -336,7 +434,7 @@ class HitFlag(IntEnum):
     RETURN_PROBE = 4
     """The function has returned: the pc is its caller's."""
     USER_STACK = 8
-    """The record ends with the user's stack."""
+    """The record has the user's stack, too."""
     USER_FLAT = 16
     """What follows from where the walk of the user's stack ended is in the record as it was, bounded."""
     USER_UNTOLD = 32
@@ -374,6 +472,8 @@ class MessageKind(IntEnum):
     """A module of the kernel whose code is probed or walked through, loaded or not."""
     PLACEMENT = 11
     """Where a section of a loaded module lies."""
+    TARGET = 13
+    """Record only hits of this process, of those told before, and of all that they start from now on."""
 
 
 class ProbeKind(IntEnum):

@@ -3,63 +3,118 @@
 `generate.py` writes the C header and the Python constants from here. Everything is little endian and naturally
 aligned, and begins at a multiple of 8.
 
-A record is a HIT's fixed part, then `frame_count` words (the frames' pcs, innermost first), then `slice_count` slices
-(a SLICE and its bytes, which are whole words), then `oracle_count` words (what the kernel's own unwinder says), and
-with USER_STACK the user part: a USER_STACK's fixed part, the registers that `known` names (by number; none where the
-hit has no frames of the kernel: its own are they), `frame_count` words, `slice_count` slices. The other kinds of record
-are the fixed part alone, most of it zero; but SPACE, which the collector writes: behind it is JSON, padded by spaces.
-MODULE_SECTION has the module's number as `probe`, the section's as `tid`, and as `stop_detail` the run-time address, 0
-when the section is gone.
+Every record begins as RECORD_HEAD does. A FINISHED and a MODULE_SECTION are their structure alone; a SPACE, which the
+collector writes, has JSON behind its structure, padded by spaces.
+
+A hit is a HIT, then its RUNs, those of the kernel's stack first, then its packed words, with zeros up to a multiple of
+8, and with USER_FLAT a FLAT and its bytes, which are whole words. Nearly all of it are words of 64 bits, in this order:
+
+* `stop_detail` (of the kernel's walk), `slide` (run-time address less link-time address);
+* the registers that `known` names, by DWARF number, 16 is the pc;
+* `frame_count` pcs, innermost first;
+* of each of the kernel's runs the address, where its `gap` says so, and its words;
+* `oracle_count` words, what the kernel's own unwinder says;
+* with USER_STACK: `stop_detail` (of the user's walk), `generation` of the mappings that it went by (0: it had none),
+  `start_stack`, where the program's stack began, which tells a process's programs from each other; the registers that
+  `user_known` names, none where `frame_count` is 0: the hit's own are they; `user_frame_count` pcs; the user's runs.
+
+Words are packed because few upper halves make up most of them: nothing, all ones (the kernel's code), those of a stack,
+of a heap, of a library. A word becomes an *entry*, its lower half and a code of 4 bits that says what is above it:
+0 nothing, 1 all ones (HIGH_ONES), HIGH_TOLD + n the n-th half that was told, HIGH_NEWEST the one that was told last.
+An entry with HIGH_TELLS is no word, but tells its 32 bits as a half. Eight entries make a group: their codes, the first
+one lowest, then the lower halves; the last group ends with its last entry, its unused codes are 0. `entry_count` counts
+all entries.
+A packed word takes 4.5 bytes, a half that comes first as much more.
 
 A message is a MESSAGE_HEADER and what its kind has behind it. Addresses in messages are link-time ones, as in vmlinux.
 """
 
 from __future__ import annotations
 
-from construct import Array, Bytes, Int16ul, Int32ul, Int64ul, Struct
+from construct import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
 
-HIT = Struct(
+RECORD_HEAD = Struct(
     "magic" / Int32ul,
     "length" / Int32ul,  # of the whole record, a multiple of 8
     "version" / Int16ul,
     "kind" / Int16ul,
     "cpu" / Int32ul,
-    "sequence" / Int64ul,  # of this CPU's hits, the dropped ones too
-    "dropped" / Int64ul,  # hits of this CPU so far that have no record
     "time_ns" / Int64ul,  # CLOCK_MONOTONIC
-    "pid" / Int32ul,
-    "tid" / Int32ul,
-    "probe" / Int32ul,  # its number, as the user gave it
-    "flags" / Int32ul,
-    "stop" / Int32ul,  # why the walk at the probe ended
-    "known" / Int32ul,  # bit r: register r holds a value
-    "stop_detail" / Int64ul,
-    "slide" / Int64ul,  # run-time address less link-time address
-    "frame_count" / Int32ul,
-    "slice_count" / Int32ul,
-    "bytes_asked" / Int32ul,  # of all slices
-    "bytes_copied" / Int32ul,
-    "oracle_count" / Int32ul,
-    "reserved" / Int32ul,
-    "comm" / Bytes(16),
-    "registers" / Array(17, Int64ul),  # by DWARF number; 16 is the pc
 )
 
-SLICE = Struct(
+HIT = Struct(
+    "magic" / Int32ul,
+    "length" / Int32ul,
+    "version" / Int16ul,
+    "kind" / Int16ul,
+    "cpu" / Int32ul,
+    "time_ns" / Int64ul,
+    "sequence" / Int64ul,  # of this CPU's hits, the dropped ones too
+    "dropped" / Int64ul,  # hits of this CPU so far that have no record
+    "pid" / Int32ul,
+    "tid" / Int32ul,
+    "comm" / Bytes(16),
+    "probe" / Int32ul,  # its number, as the user gave it
+    "known" / Int32ul,  # bit r: register r holds a value
+    "user_known" / Int32ul,  # of the registers with which user space was left
+    "entry_count" / Int32ul,
+    "frame_count" / Int16ul,
+    "user_frame_count" / Int16ul,
+    "run_count" / Int16ul,
+    "user_run_count" / Int16ul,
+    "oracle_count" / Int16ul,
+    "unread"
+    / Int16ul,  # words of the kernel's runs that could not be read again; 0xffff: or more
+    "flags" / Int16ul,
+    "stop" / Int8ul,  # why the walk at the probe ended
+    "user_stop" / Int8ul,  # why the walk of the user's stack ended
+)
+
+RUN_TOLD = Struct(
+    "gap" / Int16ul,  # words from the end of the run before to this one; GAP_FAR: its address comes before its words
+    "count" / Int16ul,  # its words
+)
+
+FLAT = Struct(
     "address" / Int64ul,
     "asked" / Int32ul,  # bytes
     "copied" / Int32ul,  # bytes, which follow
 )
 
-USER_STACK = Struct(
-    "length" / Int32ul,  # of the whole part, a multiple of 8
-    "stop" / Int32ul,  # why the walk of the user's stack ended
-    "stop_detail" / Int64ul,
-    "generation" / Int64ul,  # of the mappings that the walk went by, 0: it had none
-    "start_stack" / Int64ul,  # where the program's stack began: what tells a process's programs from each other
-    "known" / Int32ul,  # bit r: register r holds a value
-    "frame_count" / Int32ul,
-    "slice_count" / Int32ul,
+FINISHED = Struct(
+    "magic" / Int32ul,
+    "length" / Int32ul,
+    "version" / Int16ul,
+    "kind" / Int16ul,
+    "cpu" / Int32ul,
+    "time_ns" / Int64ul,
+    "hits" / Int64ul,  # of this CPU, the dropped ones too
+    "dropped" / Int64ul,  # of these
+    "missed" / Int64ul,  # left out by the kernel itself, on all CPUs; one of them tells it
+    "unwanted" / Int64ul,  # whose stacks the predicate refused
+    "others" / Int64ul,  # of processes that are no target
+)
+
+SECTION_PLACED = Struct(
+    "magic" / Int32ul,
+    "length" / Int32ul,
+    "version" / Int16ul,
+    "kind" / Int16ul,
+    "cpu" / Int32ul,
+    "time_ns" / Int64ul,
+    "module" / Int32ul,  # its number
+    "section" / Int32ul,
+    "address" / Int64ul,  # at run time; 0: it is gone
+)
+
+SPACE_TOLD = Struct(
+    "magic" / Int32ul,
+    "length" / Int32ul,
+    "version" / Int16ul,
+    "kind" / Int16ul,
+    "cpu" / Int32ul,
+    "time_ns" / Int64ul,
+    "pid" / Int32ul,
     "reserved" / Int32ul,
 )
 
@@ -127,6 +182,11 @@ USER_TABLE_MESSAGE = Struct(
     "id" / Int64ul,  # by which mappings name it, not 0; the table follows
 )
 
+TARGET_MESSAGE = Struct(
+    "pid" / Int32ul,  # 0: none yet
+    "reserved" / Int32ul,
+)
+
 SPACE_MESSAGE = Struct(
     "generation" / Int64ul,  # not 0
     "start_stack" / Int64ul,  # of the process that the mappings were read of
@@ -144,27 +204,32 @@ SPACE_MAPPING = Struct(
 )
 
 STRUCTURES = {
+    "record_head": RECORD_HEAD,
     "hit": HIT,
-    "slice": SLICE,
+    "run_told": RUN_TOLD,
+    "flat": FLAT,
+    "finished": FINISHED,
+    "section_placed": SECTION_PLACED,
+    "space_told": SPACE_TOLD,
     "message_header": MESSAGE_HEADER,
     "anchor_message": ANCHOR_MESSAGE,
     "table_message": TABLE_MESSAGE,
     "trampoline_message": TRAMPOLINE_MESSAGE,
     "probe_message": PROBE_MESSAGE,
     "start_message": START_MESSAGE,
-    "user_stack": USER_STACK,
     "user_table_message": USER_TABLE_MESSAGE,
     "space_message": SPACE_MESSAGE,
     "space_mapping": SPACE_MAPPING,
     "module_message": MODULE_MESSAGE,
     "module_section": MODULE_SECTION,
     "placement_message": PLACEMENT_MESSAGE,
+    "target_message": TARGET_MESSAGE,
 }
 
 # Each enum: name, (member, value, meaning).
 RECORD_KIND = (
     ("HIT", 1, "a probe was hit"),
-    ("FINISHED", 2, "a CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide)"),
+    ("FINISHED", 2, "a CPU's last: how many hits there were"),
     ("SPACE", 8, "the collector's: the mappings that were told of a process"),
     ("MODULE_SECTION", 10, "where code of a module lies from now on"),
 )
@@ -172,7 +237,7 @@ HIT_FLAG = (
     ("REACHED_USER", 1, "the walk came to the code that entered the kernel: the kernel's stack is whole"),
     ("WORDS_LEFT_OUT", 2, "the walk read more memory than a record has room for"),
     ("RETURN_PROBE", 4, "the function has returned: the pc is its caller's"),
-    ("USER_STACK", 8, "the record ends with the user's stack"),
+    ("USER_STACK", 8, "the record has the user's stack, too"),
     ("USER_FLAT", 16, "what follows from where the walk of the user's stack ended is in the record as it was, bounded"),
     ("USER_UNTOLD", 32, "the process's mappings were not told, or have changed since"),
     ("UNDECIDED", 64, "what is known at the probe does not tell whether the stack is wanted"),
@@ -191,6 +256,7 @@ MESSAGE_KIND = (
     ("PREDICATE", 9, "a program that tells which stacks are wanted (predicate_schema.py)"),
     ("MODULE", 10, "a module of the kernel whose code is probed or walked through, loaded or not"),
     ("PLACEMENT", 11, "where a section of a loaded module lies"),
+    ("TARGET", 13, "record only hits of this process, of those told before, and of all that they start from now on"),
 )
 PROBE_KIND = (
     ("ENTRY", 1, "an instruction of the kernel"),
@@ -225,11 +291,18 @@ ENUMS = {
 CONSTANTS = {
     "RECORD_MAGIC": 0x52525450,  # "PTRR"
     "MESSAGE_MAGIC": 0x4D525450,  # "PTRM"
-    "RECORD_VERSION": 1,
+    "RECORD_VERSION": 2,
+    "GAP_FAR": 0xFFFF,
+    "GROUP_ENTRIES": 8,
+    "HIGH_ONES": 1,
+    "HIGH_TOLD": 2,
+    "HIGH_NEWEST": 14,
+    "HIGH_TELLS": 15,
     "MAXIMUM_FRAMES": 128,
     "MAXIMUM_USER_FRAMES": 256,
     "MAXIMUM_USER_TABLES": 4096,
     "MAXIMUM_SPACES": 4096,
+    "MAXIMUM_TARGETS": 4096,
     "MAXIMUM_SPACE_MAPPINGS": 16384,
     "MAXIMUM_FLAT_BYTES": 1 << 16,
     "MAXIMUM_PROBES": 4096,
@@ -238,4 +311,6 @@ CONSTANTS = {
     "MAXIMUM_FREQUENCY": 100_000,
     "MINIMUM_RING_BYTES": 1 << 16,
     "MAXIMUM_RING_BYTES": 1 << 28,
+    "START_FLAGS": sum(value for _, value, _ in START_FLAG),  # all of them: any other is refused
+    "PROBE_FLAGS": sum(value for _, value, _ in PROBE_FLAG),
 }

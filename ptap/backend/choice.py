@@ -66,25 +66,20 @@ def choose_back_end(asked: str, needs_perf: str | None) -> tuple[str, str | None
     raise CaptureError("no capture back end works here: " + "; ".join(reasons))
 
 
-def choose_kernel_back_end(asked: str, point: str, other: str | None) -> tuple[str, str | None]:
-    """The back end for `point` of the kernel, and why a better one is not used (for -v).
+def choose_kernel_back_end(asked: str, point: str) -> tuple[str, str | None]:
+    """The back end for a run with `point` of the kernel, and why a better one is not used (for -v).
 
-    `other` is a point of programs that is to be traced in the same run, which perf events alone can do. Raises
-    CaptureError with the remedy.
+    Each serves points of programs in the same run. Raises CaptureError with the remedy.
     """
     if asked == "ptrace":
         raise CaptureError(f"{point}: ptrace sees nothing of the kernel; leave --backend ptrace out")
-    if asked == "module" and other is not None:
-        raise CaptureError(f"{other}: the kernel module probes the kernel only; leave --backend module out")
     if asked != "auto":
         reason = KERNEL_BACK_ENDS[asked]()
         if reason is not None:
             raise CaptureError(f"--backend {asked}: {_for_kernel(reason)}")
         return asked, None
-    reasons = [f"module: {other} is to be traced, too"] if other is not None else []
+    reasons: list[str] = []
     for name, available in KERNEL_BACK_ENDS.items():
-        if name == "module" and other is not None:
-            continue
         reason = available()
         if reason is None:
             return name, "; ".join(reasons) or None

@@ -113,8 +113,8 @@ def command(
       process.function("NAME")                  PATH is the command itself
       kernel.function("NAME")                   also .call .inline .return, .statement("NAME@FILE:LINE"), and with
                                               module("M") for kernel (kernel module, else perf events)
-    kernel.trace("GROUP:NAME")                a tracepoint of the kernel (perf events)
-      timer.profile(HZ)                         whatever runs, HZ times a second (perf events)
+    kernel.trace("GROUP:NAME")                a tracepoint of the kernel
+      timer.profile(HZ)                         whatever runs, HZ times a second
     NAME and FILE take the wildcards * ? [...]. PATH is a program, or a library such as libc.so.6.
 
     \b

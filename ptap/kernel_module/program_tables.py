@@ -33,7 +33,7 @@ def write_tables(programs: Iterable[str], vmlinux: ElfImage, folder: Path) -> di
         build_id = image.build_id.hex() if image.build_id is not None else None
         if build_id is None or build_id in files:
             continue
-        table = _table(image)
+        table = table_of(image)
         files[build_id] = {"path": str(image.path), "table": None}
         if table is not None:
             name = f"{FOLDER}/{build_id}"
@@ -49,7 +49,7 @@ def _images(programs: Iterable[str]) -> Iterator[ElfImage]:
             yield ElfImage.open(Path(library).resolve())
 
 
-def _table(image: ElfImage) -> CompactTable | None:
+def table_of(image: ElfImage) -> CompactTable | None:
     """None where the walk at the probe has to do without: what was copied of the stack is walked afterwards."""
     try:
         table = table_for(image, None if image.has(".eh_frame") else find_debug_file(image).image)

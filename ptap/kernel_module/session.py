@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-import zipapp
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from ptap_target.session_folder import DESCRIPTION, FORMAT, MESSAGES, MODULE
 from relay_reader import record_layout as layout
 
 RUNNER = "run.pyz"
+_EARLIEST_DATE = (1980, 1, 1, 0, 0, 0)
 _KINDS = {
     ProbeKind.RETURN: layout.ProbeKind.RETURN,
     ProbeKind.TRACEPOINT: layout.ProbeKind.TRACEPOINT,
@@ -50,16 +50,17 @@ def write_session(
     module_files: ModuleFiles | None = None,
     when: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    resolver: Resolver | None = None,
 ) -> list[KernelPlace | UserPlace]:
     """Write a session to `folder`, which is made; the places of its probes. Symbols are vmlinux's or `system_map`'s.
 
     User stacks are walked at the probe in `programs`, those that are probed, and the libraries that they need; frames
     in modules where `module_files` names them or a probe is in them. `when` tells which stacks are recorded; `tell`
-    gets what is to be said of it.
+    gets what is to be said of it. `resolver` knows the target where programs are named by what it runs.
     Raises PredicateSyntaxError, ProgramError, ProbeNotFound, ModuleBuildError, ElfError, TableError and OSError.
     """
     in_kernel = KernelResolver(vmlinux, system_map, module_files)
-    resolver = Resolver((), ())
+    resolver = resolver or Resolver((), ())
     places: list[KernelPlace | UserPlace] = []
     for point in points:
         places += in_kernel.places(point) if isinstance(point, KernelPoint) else user_places(resolver, point)
@@ -150,7 +151,12 @@ def _probed_files(places: Sequence[KernelPlace | UserPlace]) -> list[str]:
 def _write_runner(target: Path) -> None:
     """One file that any Python runs: the package of the traced machine, which needs its standard library only."""
     package = Path(ptap_target.__file__).parent
-    with tempfile.TemporaryDirectory(prefix="ptap-run-") as folder:
-        shutil.copytree(package, Path(folder, package.name), ignore=shutil.ignore_patterns("__pycache__"))
-        zipapp.create_archive(folder, target, "/usr/bin/env python3", "ptap_target.__main__:main")
+    files = {f"{package.name}/{path.name}": path.read_bytes() for path in sorted(package.glob("*.py"))}
+    files["__main__.py"] = f"from {package.name}.__main__ import main\n\nmain()\n".encode()
+    with target.open("wb") as file:
+        file.write(b"#!/usr/bin/env python3\n")
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in files.items():
+                # Dates of a checkout may be any; those before 1980 are none for an archive.
+                archive.writestr(zipfile.ZipInfo(name, _EARLIEST_DATE), content)
     target.chmod(0o755)

@@ -8,6 +8,7 @@ from ptap.backend.live_capture import PlaceKind
 from ptap.probe.point import ProbePoint, parse_probe_point
 from ptap.probe.resolve import ProbeNotFound, Resolver
 from relay_reader import record_layout as layout
+from unwind.dwarf.die import Die
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class UserPlace:
     address: int
     """In the file's own address space."""
     build_id: str | None
+    die: Die | None = None
+    """The probed function or inlined copy, when its first instruction is the place."""
 
     @property
     def reached(self) -> str:
@@ -51,7 +54,10 @@ def user_places(resolver: Resolver, point: ProbePoint) -> list[UserPlace]:
     for each in resolver.resolve(point):
         kind = layout.ProbeKind.USER_RETURN if each.place.kind is PlaceKind.RETURN else layout.ProbeKind.USER_ENTRY
         identity = resolver.build_id(each.place.path)
+        place = each.place
         found.append(
-            UserPlace(each.probe, point.function, each.place.path, each.place.file_offset, kind, each.address, identity)
+            UserPlace(
+                *(each.probe, point.function, place.path, place.file_offset, kind, each.address, identity, each.die)
+            )
         )
     return found

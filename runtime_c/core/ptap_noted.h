@@ -8,7 +8,7 @@
 
 #include "ptap_integers.h"
 
-/* What comes behind a run by no more than this is added to it: a run of its own has a header as large. */
+/* What comes behind a run by no more than this is added to it: every run costs time and a few bytes. */
 #define PTAP_RUN_GAP 16
 
 /* How many runs a word that was read out of order is looked for in. */

@@ -20,6 +20,7 @@
 #include "ptap_record.h"
 #include "ptap_session.h"
 #include "ptap_space.h"
+#include "ptap_target.h"
 #include "ptap_user_probe.h"
 #include "ptap_when.h"
 
@@ -40,6 +41,8 @@ static int handle(const struct ptap_message_header *message, size_t size)
 		return ptap_space_add_table(body, size);
 	case PTAP_MESSAGE_KIND_SPACE:
 		return ptap_space_tell(body, size);
+	case PTAP_MESSAGE_KIND_TARGET:
+		return ptap_target_tell(body, size);
 	}
 	if (ptap_session.state != PTAP_CONFIGURING && message->kind != PTAP_MESSAGE_KIND_STOP)
 		return ptap_refuse(-EBUSY, "the session was started before; load the module again");
@@ -117,9 +120,11 @@ static int status_show(struct seq_file *file, void *unused)
 		const struct ptap_cpu *cpu = ptap_session.cpus[number];
 
 		if (cpu)
-			seq_printf(file, "cpu %u hits %llu dropped %llu unwanted %llu\n", number, READ_ONCE(cpu->hits),
-				   READ_ONCE(cpu->dropped), READ_ONCE(cpu->unwanted));
+			seq_printf(file, "cpu %u hits %llu dropped %llu unwanted %llu others %llu\n", number,
+				   READ_ONCE(cpu->hits) + ptap_target_others(number), READ_ONCE(cpu->dropped),
+				   READ_ONCE(cpu->unwanted), ptap_target_others(number));
 	}
+	ptap_target_show(file);
 	ptap_module_show(file);
 	ptap_probe_show(file);
 	ptap_user_probe_show(file);

@@ -36,18 +36,25 @@ static void compare_name(struct tracepoint *tracepoint, void *data)
 		search->found = tracepoint;
 }
 
-int ptap_tracepoint_register(struct ptap_event *event, const char *name)
+struct tracepoint *ptap_tracepoint_find(const char *name)
 {
 	struct search search = { .name = name };
-	int error;
 
 	for_each_kernel_tracepoint(compare_name, &search);
-	if (!search.found)
+	return search.found;
+}
+
+int ptap_tracepoint_register(struct ptap_event *event, const char *name)
+{
+	struct tracepoint *found = ptap_tracepoint_find(name);
+	int error;
+
+	if (!found)
 		return ptap_refuse(-ENOENT, "the kernel has no tracepoint %s", name);
-	error = tracepoint_probe_register(search.found, (void *)ptap_tracepoint_entered, event);
+	error = tracepoint_probe_register(found, (void *)ptap_tracepoint_entered, event);
 	if (error)
 		return ptap_refuse(error, "the kernel does not probe the tracepoint %s (error %d)", name, error);
-	event->tracepoint = search.found;
+	event->tracepoint = found;
 	return 0;
 }
 

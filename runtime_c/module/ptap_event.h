@@ -15,6 +15,9 @@ struct ptap_event {
 	u32 timer_count; /* stays when they are gone, for people */
 };
 
+/* The kernel's tracepoint of that name, or null. */
+struct tracepoint *ptap_tracepoint_find(const char *name);
+
 /* Each returns 0 or -errno, with the session's error written; unregistering waits until no handler runs any more. */
 int ptap_tracepoint_register(struct ptap_event *event, const char *name);
 void ptap_tracepoint_unregister(struct ptap_event *event);

@@ -4,6 +4,7 @@
  * that may sleep, and every loop is bounded.
  */
 
+#include <linux/kernel.h>
 #include <linux/kprobes.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
@@ -19,14 +20,18 @@
 #include "ptap_session.h"
 #include "ptap_slices.h"
 #include "ptap_stack.h"
+#include "ptap_target.h"
 #include "ptap_when.h"
 #include "ptap_x86_64.h"
+
+#define HIT_WORDS 2 /* of every hit: where the walk ended, the slide */
 
 /* What the walk of one hit came to. */
 struct walked {
 	int stop;
 	u64 detail;
 	u32 frames;
+	u32 oracle;
 	u32 flags;
 };
 
@@ -65,6 +70,9 @@ NOKPROBE_SYMBOL(walk_stack);
 
 static void fill_header(struct ptap_hit *hit, const struct ptap_cpu *cpu, u32 probe, const struct walked *walked)
 {
+	const struct ptap_user_walk *user = &cpu->user;
+	int has_user = walked->flags & PTAP_HIT_FLAG_USER_STACK;
+
 	hit->magic = PTAP_RECORD_MAGIC;
 	hit->version = PTAP_RECORD_VERSION;
 	hit->kind = PTAP_RECORD_KIND_HIT;
@@ -75,17 +83,64 @@ static void fill_header(struct ptap_hit *hit, const struct ptap_cpu *cpu, u32 pr
 	hit->pid = current->tgid;
 	hit->tid = current->pid;
 	hit->probe = probe;
-	hit->flags = walked->flags | (cpu->words.noted.left_out ? PTAP_HIT_FLAG_WORDS_LEFT_OUT : 0);
-	hit->stop = walked->stop;
-	hit->stop_detail = walked->detail;
-	hit->slide = ptap_session.slide;
-	hit->frame_count = walked->frames;
-	hit->slice_count = cpu->words.noted.count;
-	hit->bytes_asked = 8 * cpu->words.run_words;
-	hit->reserved = 0;
 	memcpy(hit->comm, current->comm, sizeof(hit->comm));
+	hit->flags = walked->flags | (cpu->words.noted.left_out ? PTAP_HIT_FLAG_WORDS_LEFT_OUT : 0);
+	hit->known = cpu->cursor.known;
+	hit->frame_count = walked->frames;
+	hit->run_count = cpu->words.noted.count;
+	hit->oracle_count = walked->oracle;
+	hit->stop = walked->stop;
+	hit->user_known = has_user ? user->known : 0;
+	hit->user_frame_count = has_user ? user->frame_count : 0;
+	hit->user_run_count = has_user ? user->memory.run_count : 0;
+	hit->user_stop = has_user ? user->stop : 0;
 }
 NOKPROBE_SYMBOL(fill_header);
+
+/* How many bytes the record takes at the most. */
+static u32 most_bytes(const struct ptap_cpu *cpu, const struct walked *walked)
+{
+	u32 words = HIT_WORDS + PTAP_REGISTER_COUNT + walked->frames + walked->oracle + cpu->words.run_words;
+	u32 runs = cpu->words.noted.count, flat = 0;
+
+	if (walked->flags & PTAP_HIT_FLAG_USER_STACK) {
+		runs += cpu->user.memory.run_count;
+		words += ptap_user_words(&cpu->user);
+		if (walked->flags & PTAP_HIT_FLAG_USER_FLAT)
+			flat = sizeof(struct ptap_flat) + cpu->user.flat_bytes;
+	}
+	/* A run may need a word for its address. */
+	words += runs;
+	return ALIGN(sizeof(struct ptap_hit) + runs * sizeof(struct ptap_run_told) + PTAP_PACKED_BYTES(words), 8) + flat;
+}
+NOKPROBE_SYMBOL(most_bytes);
+
+/* Write what comes behind the fixed part, as its counts say; behind it. */
+static void *write_words(struct ptap_cpu *cpu, struct ptap_hit *hit, const struct walked *walked)
+{
+	struct ptap_writer *writer = &cpu->writer;
+	u32 index, unread;
+	u32 *end;
+
+	ptap_pack_begin(writer, hit + 1, hit->run_count + hit->user_run_count);
+	ptap_pack_word(writer, walked->detail);
+	ptap_pack_word(writer, ptap_session.slide);
+	ptap_pack_registers(writer, cpu->cursor.registers, cpu->cursor.known);
+	for (index = 0; index < walked->frames; index++)
+		ptap_pack_word(writer, cpu->frames[index].pc);
+	unread = ptap_slices_write(&cpu->words, writer);
+	hit->unread = min_t(u32, unread, U16_MAX);
+	for (index = 0; index < walked->oracle; index++)
+		ptap_pack_word(writer, cpu->oracle[index]);
+	if (walked->flags & PTAP_HIT_FLAG_USER_STACK)
+		ptap_user_write(&cpu->user, writer);
+	hit->entry_count = writer->packer.entries;
+	end = ptap_pack_end(writer);
+	if ((unsigned long)end % 8)
+		*end++ = 0;
+	return walked->flags & PTAP_HIT_FLAG_USER_FLAT ? ptap_user_write_flat(&cpu->user, end) : end;
+}
+NOKPROBE_SYMBOL(write_words);
 
 /* Forget a stack that is not wanted. */
 static nokprobe_inline int left_out(struct ptap_cpu *cpu)
@@ -107,9 +162,7 @@ NOKPROBE_SYMBOL(begin_walk);
 static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 {
 	struct walked walked = { .flags = flags };
-	u32 slices = 0, oracle = 0, user = 0, index, size;
 	struct ptap_hit *hit;
-	u64 *words;
 
 	if (ptap_when_refuses_task(cpu))
 		return 1;
@@ -122,38 +175,24 @@ static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u
 	if (ptap_when_refuses_kernel(cpu, walked.frames, walked.stop, &walked.flags))
 		return left_out(cpu);
 	if (!(ptap_session.flags & PTAP_START_FLAG_NO_USER)) {
-		user = ptap_user_walk(&cpu->user, regs);
+		ptap_user_walk(&cpu->user, regs);
 		walked.flags |= cpu->user.flags;
 	}
 	if (ptap_when_refuses_stack(cpu, walked.frames, walked.stop, &walked.flags))
 		return left_out(cpu);
 	if (ptap_session.slices != PTAP_SLICES_NONE)
-		slices = ptap_slices_gather(&cpu->words);
+		ptap_slices_gather(&cpu->words);
 	else
 		ptap_slices_forget(&cpu->words);
 	if (ptap_session.flags & PTAP_START_FLAG_ORACLE)
-		oracle = stack_trace_save(cpu->oracle, PTAP_ORACLE_FRAMES, 0);
-	size = sizeof(*hit) + 8 * walked.frames + slices + 8 * oracle + user;
-	hit = ptap_ring_reserve(&cpu->ring, size);
+		walked.oracle = stack_trace_save(cpu->oracle, PTAP_ORACLE_FRAMES, 0);
+	hit = ptap_ring_reserve(&cpu->ring, most_bytes(cpu, &walked));
 	if (!hit)
 		return 0;
-	fill_header(hit, cpu, probe, &walked);
 	/* The walk has moved the cursor on. */
 	begin_walk(&cpu->cursor, regs, pc, flags);
-	hit->known = cpu->cursor.known;
-	memcpy(hit->registers, cpu->cursor.registers, sizeof(hit->registers));
-	words = (u64 *)(hit + 1);
-	for (index = 0; index < walked.frames; index++)
-		*words++ = cpu->frames[index].pc;
-	hit->bytes_copied = ptap_slices_write(&cpu->words, words);
-	words = (u64 *)((u8 *)words + hit->slice_count * sizeof(struct ptap_slice) + hit->bytes_copied);
-	for (index = 0; index < oracle; index++)
-		*words++ = cpu->oracle[index];
-	hit->oracle_count = oracle;
-	if (user)
-		words = ptap_user_write(&cpu->user, words);
-	/* Less than was reserved where memory could not be read again. */
-	hit->length = (u8 *)words - (u8 *)hit;
+	fill_header(hit, cpu, probe, &walked);
+	hit->length = write_words(cpu, hit, &walked) - (void *)hit;
 	ptap_ring_commit(&cpu->ring, hit->length);
 	return 1;
 }
@@ -164,7 +203,7 @@ void ptap_hit(u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 	struct ptap_cpu *cpu;
 	u32 inside;
 
-	if (current->tgid == ptap_session.owner)
+	if (current->tgid == ptap_session.owner || ptap_target_passes_over())
 		return;
 	preempt_disable_notrace();
 	cpu = ptap_session.cpus[smp_processor_id()];

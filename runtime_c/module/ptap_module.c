@@ -18,6 +18,7 @@
 #include <linux/timekeeping.h>
 
 #include "ptap_check.h"
+#include "ptap_checksum.h"
 #include "ptap_module.h"
 #include "ptap_plan.h"
 #include "ptap_probe.h"
@@ -93,7 +94,10 @@ static int take_parts(struct ptap_module *module, const struct ptap_module_messa
 	if (!module->table)
 		return -ENOMEM;
 	memcpy(module->table, (const u8 *)sections + listed, module->table_size);
-	return ptap_check_table(module->table, module->table_size) == PTAP_TABLE_SOUND ? 0 : -EBADMSG;
+	return ptap_check_table(module->table, module->table_size) == PTAP_TABLE_SOUND &&
+			       ptap_checksum_holds(module->table, module->table_size) ?
+		       0 :
+		       -EBADMSG;
 }
 
 int ptap_module_add(const void *message, size_t size)
@@ -114,7 +118,10 @@ int ptap_module_add(const void *message, size_t size)
 	memcpy(module->name, told->name, sizeof(module->name));
 	error = take_parts(module, told, size - sizeof(*told));
 	if (error) {
-		ptap_refuse(error, "the table of module %s is damaged, or there is no memory for it", module->name);
+		ptap_refuse(error, "module %s: %s", module->name,
+			    error == -EBADMSG ? "a damaged table" :
+			    error == -EINVAL  ? "a section that is none" :
+						"no memory for it");
 		free_module(module);
 		return error;
 	}
@@ -127,12 +134,17 @@ int ptap_module_add(const void *message, size_t size)
 int ptap_module_place(const void *message, size_t size)
 {
 	const struct ptap_placement_message *told = message;
+	const struct ptap_module_section *section;
 	const struct ptap_module *module;
 
 	if (size != sizeof(*told) || told->module >= module_count ||
 	    told->section >= modules[told->module]->section_count || ptap_is_user_pc(told->address))
 		return ptap_refuse(-EINVAL, "a section's place of %zu bytes, or of no module", size);
 	module = modules[told->module];
+	section = &module->sections[told->section];
+	if (told->address + (section->end - section->start) < told->address)
+		return ptap_refuse(-EINVAL, "section %u of module %s does not lie at %#llx", told->section, module->name,
+				   told->address);
 	ptap_module_lock();
 	module->addresses[told->section] = told->address;
 	ptap_module_unlock();
@@ -200,24 +212,25 @@ static int publish(void)
 
 /* --- what the record tells of it */
 
-static void fill_record(struct ptap_hit *record, u32 number, u32 section, u64 address)
+static void fill_record(struct ptap_section_placed *record, u32 number, u32 section, u64 address)
 {
-	memset(record, 0, sizeof(*record));
-	record->magic = PTAP_RECORD_MAGIC;
-	record->version = PTAP_RECORD_VERSION;
-	record->kind = PTAP_RECORD_KIND_MODULE_SECTION;
-	record->length = sizeof(*record);
-	record->cpu = smp_processor_id();
-	record->time_ns = ktime_get_mono_fast_ns();
-	record->probe = number;
-	record->tid = section;
-	record->stop_detail = address;
+	*record = (struct ptap_section_placed){
+		.magic = PTAP_RECORD_MAGIC,
+		.version = PTAP_RECORD_VERSION,
+		.kind = PTAP_RECORD_KIND_MODULE_SECTION,
+		.length = sizeof(*record),
+		.cpu = smp_processor_id(),
+		.time_ns = ktime_get_mono_fast_ns(),
+		.module = number,
+		.section = section,
+		.address = address,
+	};
 }
 
 /* A record of the section's new place, between hits: the ring has one writer at a time. */
 static void tell(u32 number, u32 section, u64 address)
 {
-	struct ptap_hit *record = NULL;
+	struct ptap_section_placed *record = NULL;
 	struct ptap_cpu *cpu;
 
 	preempt_disable_notrace();

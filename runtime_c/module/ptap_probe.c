@@ -100,7 +100,7 @@ static unsigned long missed_by(const struct ptap_probe *probe)
 static int is_sound(const struct ptap_probe_message *told, size_t size)
 {
 	if (size != sizeof(*told) || strnlen(told->symbol, sizeof(told->symbol)) == sizeof(told->symbol) ||
-	    told->offset > U32_MAX || !ptap_session.anchors)
+	    told->offset > U32_MAX || told->flags & ~PTAP_PROBE_FLAGS || told->reserved || !ptap_session.anchors)
 		return 0;
 	switch (told->kind) {
 	case PTAP_PROBE_KIND_ENTRY:
@@ -236,9 +236,10 @@ static int refuse(const struct ptap_probe *probe, int error)
 	if (probe->kind == PTAP_PROBE_KIND_TIMER || probe->kind == PTAP_PROBE_KIND_TRACEPOINT)
 		return error; /* said already */
 	if (error == -EXDEV)
-		return ptap_refuse(error, "%s+%#x is not the place that was meant: vmlinux or the module's file is of another build, or the name is not unique",
-				   probe->symbol, probe->offset);
-	return ptap_refuse(error, "the kernel does not probe %s+%#x (error %d)", probe->symbol, probe->offset, error);
+		return ptap_refuse(error, "probe %u: %s+%#x is not the place that was meant: vmlinux or the module's file is of another build, or the name is not unique",
+				   probe->number, probe->symbol, probe->offset);
+	return ptap_refuse(error, "probe %u: the kernel does not probe %s+%#x (error %d)", probe->number, probe->symbol,
+			   probe->offset, error);
 }
 
 /* 0, or why nothing at all can be probed; what is no reason for that is noted of the probe. */

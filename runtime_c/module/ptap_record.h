@@ -7,11 +7,18 @@
 
 #define PTAP_RECORD_MAGIC 0x52525450
 #define PTAP_MESSAGE_MAGIC 0x4d525450
-#define PTAP_RECORD_VERSION 0x1
+#define PTAP_RECORD_VERSION 0x2
+#define PTAP_GAP_FAR 0xffff
+#define PTAP_GROUP_ENTRIES 0x8
+#define PTAP_HIGH_ONES 0x1
+#define PTAP_HIGH_TOLD 0x2
+#define PTAP_HIGH_NEWEST 0xe
+#define PTAP_HIGH_TELLS 0xf
 #define PTAP_MAXIMUM_FRAMES 0x80
 #define PTAP_MAXIMUM_USER_FRAMES 0x100
 #define PTAP_MAXIMUM_USER_TABLES 0x1000
 #define PTAP_MAXIMUM_SPACES 0x1000
+#define PTAP_MAXIMUM_TARGETS 0x1000
 #define PTAP_MAXIMUM_SPACE_MAPPINGS 0x4000
 #define PTAP_MAXIMUM_FLAT_BYTES 0x10000
 #define PTAP_MAXIMUM_PROBES 0x1000
@@ -20,10 +27,12 @@
 #define PTAP_MAXIMUM_FREQUENCY 0x186a0
 #define PTAP_MINIMUM_RING_BYTES 0x10000
 #define PTAP_MAXIMUM_RING_BYTES 0x10000000
+#define PTAP_START_FLAGS 0x301
+#define PTAP_PROBE_FLAGS 0x1
 
 enum ptap_record_kind {
 	PTAP_RECORD_KIND_HIT = 1, /* a probe was hit */
-	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: hits, dropped ones, left out by the kernel (stop_detail), not wanted (slide) */
+	PTAP_RECORD_KIND_FINISHED = 2, /* a CPU's last: how many hits there were */
 	PTAP_RECORD_KIND_SPACE = 8, /* the collector's: the mappings that were told of a process */
 	PTAP_RECORD_KIND_MODULE_SECTION = 10, /* where code of a module lies from now on */
 };
@@ -32,7 +41,7 @@ enum ptap_hit_flag {
 	PTAP_HIT_FLAG_REACHED_USER = 1, /* the walk came to the code that entered the kernel: the kernel's stack is whole */
 	PTAP_HIT_FLAG_WORDS_LEFT_OUT = 2, /* the walk read more memory than a record has room for */
 	PTAP_HIT_FLAG_RETURN_PROBE = 4, /* the function has returned: the pc is its caller's */
-	PTAP_HIT_FLAG_USER_STACK = 8, /* the record ends with the user's stack */
+	PTAP_HIT_FLAG_USER_STACK = 8, /* the record has the user's stack, too */
 	PTAP_HIT_FLAG_USER_FLAT = 16, /* what follows from where the walk of the user's stack ended is in the record as it was, bounded */
 	PTAP_HIT_FLAG_USER_UNTOLD = 32, /* the process's mappings were not told, or have changed since */
 	PTAP_HIT_FLAG_UNDECIDED = 64, /* what is known at the probe does not tell whether the stack is wanted */
@@ -52,6 +61,7 @@ enum ptap_message_kind {
 	PTAP_MESSAGE_KIND_PREDICATE = 9, /* a program that tells which stacks are wanted (predicate_schema.py) */
 	PTAP_MESSAGE_KIND_MODULE = 10, /* a module of the kernel whose code is probed or walked through, loaded or not */
 	PTAP_MESSAGE_KIND_PLACEMENT = 11, /* where a section of a loaded module lies */
+	PTAP_MESSAGE_KIND_TARGET = 13, /* record only hits of this process, of those told before, and of all that they start from now on */
 };
 
 enum ptap_probe_kind {
@@ -80,40 +90,96 @@ enum ptap_start_flag {
 	PTAP_START_FLAG_NO_USER = 512, /* leave the user's stack alone */
 };
 
+struct ptap_record_head {
+	uint32_t magic;
+	uint32_t length;
+	uint16_t version;
+	uint16_t kind;
+	uint32_t cpu;
+	uint64_t time_ns;
+};
+_Static_assert(sizeof(struct ptap_record_head) == 24, "ptap_record_head");
+
 struct ptap_hit {
 	uint32_t magic;
 	uint32_t length;
 	uint16_t version;
 	uint16_t kind;
 	uint32_t cpu;
+	uint64_t time_ns;
 	uint64_t sequence;
 	uint64_t dropped;
-	uint64_t time_ns;
 	uint32_t pid;
 	uint32_t tid;
-	uint32_t probe;
-	uint32_t flags;
-	uint32_t stop;
-	uint32_t known;
-	uint64_t stop_detail;
-	uint64_t slide;
-	uint32_t frame_count;
-	uint32_t slice_count;
-	uint32_t bytes_asked;
-	uint32_t bytes_copied;
-	uint32_t oracle_count;
-	uint32_t reserved;
 	uint8_t comm[16];
-	uint64_t registers[17];
+	uint32_t probe;
+	uint32_t known;
+	uint32_t user_known;
+	uint32_t entry_count;
+	uint16_t frame_count;
+	uint16_t user_frame_count;
+	uint16_t run_count;
+	uint16_t user_run_count;
+	uint16_t oracle_count;
+	uint16_t unread;
+	uint16_t flags;
+	uint8_t stop;
+	uint8_t user_stop;
 };
-_Static_assert(sizeof(struct ptap_hit) == 256, "ptap_hit");
+_Static_assert(sizeof(struct ptap_hit) == 96, "ptap_hit");
 
-struct ptap_slice {
+struct ptap_run_told {
+	uint16_t gap;
+	uint16_t count;
+};
+_Static_assert(sizeof(struct ptap_run_told) == 4, "ptap_run_told");
+
+struct ptap_flat {
 	uint64_t address;
 	uint32_t asked;
 	uint32_t copied;
 };
-_Static_assert(sizeof(struct ptap_slice) == 16, "ptap_slice");
+_Static_assert(sizeof(struct ptap_flat) == 16, "ptap_flat");
+
+struct ptap_finished {
+	uint32_t magic;
+	uint32_t length;
+	uint16_t version;
+	uint16_t kind;
+	uint32_t cpu;
+	uint64_t time_ns;
+	uint64_t hits;
+	uint64_t dropped;
+	uint64_t missed;
+	uint64_t unwanted;
+	uint64_t others;
+};
+_Static_assert(sizeof(struct ptap_finished) == 64, "ptap_finished");
+
+struct ptap_section_placed {
+	uint32_t magic;
+	uint32_t length;
+	uint16_t version;
+	uint16_t kind;
+	uint32_t cpu;
+	uint64_t time_ns;
+	uint32_t module;
+	uint32_t section;
+	uint64_t address;
+};
+_Static_assert(sizeof(struct ptap_section_placed) == 40, "ptap_section_placed");
+
+struct ptap_space_told {
+	uint32_t magic;
+	uint32_t length;
+	uint16_t version;
+	uint16_t kind;
+	uint32_t cpu;
+	uint64_t time_ns;
+	uint32_t pid;
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct ptap_space_told) == 32, "ptap_space_told");
 
 struct ptap_message_header {
 	uint32_t magic;
@@ -159,19 +225,6 @@ struct ptap_start_message {
 	uint32_t reserved;
 };
 _Static_assert(sizeof(struct ptap_start_message) == 24, "ptap_start_message");
-
-struct ptap_user_stack {
-	uint32_t length;
-	uint32_t stop;
-	uint64_t stop_detail;
-	uint64_t generation;
-	uint64_t start_stack;
-	uint32_t known;
-	uint32_t frame_count;
-	uint32_t slice_count;
-	uint32_t reserved;
-};
-_Static_assert(sizeof(struct ptap_user_stack) == 48, "ptap_user_stack");
 
 struct ptap_user_table_message {
 	uint64_t id;
@@ -219,5 +272,11 @@ struct ptap_placement_message {
 	uint64_t address;
 };
 _Static_assert(sizeof(struct ptap_placement_message) == 16, "ptap_placement_message");
+
+struct ptap_target_message {
+	uint32_t pid;
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct ptap_target_message) == 8, "ptap_target_message");
 
 #endif

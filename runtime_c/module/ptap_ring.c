@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* The ring. A record is never split: where it does not fit before the end, the rest of the round is padding. */
 
+#include <linux/gfp.h>
 #include <linux/ktime.h>
 #include <linux/string.h>
 #include <linux/timekeeping.h>
@@ -21,7 +22,8 @@ struct beginning {
 int ptap_ring_allocate(struct ptap_ring *ring, u32 size)
 {
 	mutex_init(&ring->reader);
-	ring->data = vzalloc(size);
+	/* Fails where there is no memory: the kernel shall not end other programs for a ring. */
+	ring->data = __vmalloc(size, GFP_KERNEL | __GFP_ZERO | __GFP_NORETRY | __GFP_NOWARN);
 	ring->size = size;
 	return ring->data ? 0 : -ENOMEM;
 }
@@ -51,7 +53,7 @@ static void *reserve(struct ptap_ring *ring, u32 size, u32 spare)
 void *ptap_ring_reserve(struct ptap_ring *ring, u32 size)
 {
 	/* The last record may need padding before it, less than itself. */
-	return reserve(ring, size, 2 * sizeof(struct ptap_hit));
+	return reserve(ring, size, 2 * sizeof(struct ptap_finished));
 }
 
 void ptap_ring_commit(struct ptap_ring *ring, u32 size)
@@ -60,23 +62,25 @@ void ptap_ring_commit(struct ptap_ring *ring, u32 size)
 }
 
 void ptap_ring_finish(struct ptap_ring *ring, u32 cpu, u64 hits, u64 dropped, u64 missed,
-		      u64 unwanted)
+		      u64 unwanted, u64 others)
 {
-	struct ptap_hit *record = reserve(ring, sizeof(*record), 0);
+	struct ptap_finished *record = reserve(ring, sizeof(*record), 0);
 
 	if (WARN_ON_ONCE(!record))
 		return;
-	memset(record, 0, sizeof(*record));
-	record->magic = PTAP_RECORD_MAGIC;
-	record->version = PTAP_RECORD_VERSION;
-	record->kind = PTAP_RECORD_KIND_FINISHED;
-	record->length = sizeof(*record);
-	record->cpu = cpu;
-	record->sequence = hits;
-	record->dropped = dropped;
-	record->stop_detail = missed;
-	record->slide = unwanted;
-	record->time_ns = ktime_get_mono_fast_ns();
+	*record = (struct ptap_finished){
+		.magic = PTAP_RECORD_MAGIC,
+		.version = PTAP_RECORD_VERSION,
+		.kind = PTAP_RECORD_KIND_FINISHED,
+		.length = sizeof(*record),
+		.cpu = cpu,
+		.time_ns = ktime_get_mono_fast_ns(),
+		.hits = hits,
+		.dropped = dropped,
+		.missed = missed,
+		.unwanted = unwanted,
+		.others = others,
+	};
 	ptap_ring_commit(ring, sizeof(*record));
 }
 

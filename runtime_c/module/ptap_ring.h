@@ -21,6 +21,7 @@ struct ptap_ring {
 	struct mutex reader;
 };
 
+/* -ENOMEM where that much is not to be had without ending other programs. */
 int ptap_ring_allocate(struct ptap_ring *ring, u32 size);
 void ptap_ring_free(struct ptap_ring *ring);
 
@@ -32,7 +33,7 @@ void ptap_ring_commit(struct ptap_ring *ring, u32 size);
 
 /* Write the last record, for which there is always room. The writer is gone by then. */
 void ptap_ring_finish(struct ptap_ring *ring, u32 cpu, u64 hits, u64 dropped, u64 missed,
-		      u64 unwanted);
+		      u64 unwanted, u64 others);
 
 /* Copy whole records to user space: how many bytes, 0 when there is none; -EMSGSIZE when not even one fits. */
 ssize_t ptap_ring_read(struct ptap_ring *ring, char __user *buffer, size_t room);

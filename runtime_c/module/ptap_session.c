@@ -2,6 +2,7 @@
 /* The session: what messages make of it. All of this runs in process context, under its lock. */
 
 #include <linux/atomic.h>
+#include <linux/cpumask.h>
 #include <linux/kernel.h>
 #include <linux/kprobes.h>
 #include <linux/log2.h>
@@ -18,6 +19,7 @@
 #include "ptap_record.h"
 #include "ptap_session.h"
 #include "ptap_space.h"
+#include "ptap_target.h"
 #include "ptap_user_probe.h"
 #include "ptap_when.h"
 
@@ -151,15 +153,31 @@ static void free_cpus(void)
 	ptap_session.cpus = NULL;
 }
 
+/*
+ * Whether every CPU's memory leaves a quarter of what is available: what is taken of a machine's last memory makes the
+ * kernel end other programs.
+ */
+static bool is_affordable(u32 ring_bytes)
+{
+	u64 wanted = num_possible_cpus() * ((u64)ring_bytes + sizeof(struct ptap_cpu));
+	long pages = si_mem_available();
+	u64 available = pages > 0 ? (u64)pages << PAGE_SHIFT : 0;
+
+	return wanted <= available - available / 4;
+}
+
 static int allocate_cpus(u32 ring_bytes)
 {
 	unsigned int number;
+
+	if (!is_affordable(ring_bytes))
+		return -ENOMEM;
 
 	ptap_session.cpus = kcalloc(nr_cpu_ids, sizeof(*ptap_session.cpus), GFP_KERNEL);
 	if (!ptap_session.cpus)
 		return -ENOMEM;
 	for_each_possible_cpu(number) {
-		struct ptap_cpu *cpu = kvzalloc(sizeof(*cpu), GFP_KERNEL);
+		struct ptap_cpu *cpu = kvzalloc(sizeof(*cpu), GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
 
 		if (!cpu)
 			return -ENOMEM;
@@ -181,6 +199,9 @@ int ptap_session_start(const void *message, size_t size)
 	    !is_power_of_2(start->ring_bytes) || start->slices > PTAP_SLICES_FLAT ||
 	    start->flat_bytes > PTAP_MAXIMUM_FLAT_BYTES || start->flat_bytes % 8)
 		return ptap_refuse(-EINVAL, "a start of %zu bytes, or with settings out of bounds", size);
+	if (start->flags & ~PTAP_START_FLAGS || start->reserved)
+		return ptap_refuse(-EINVAL, "a start with the unknown flags %#x",
+				   start->reserved ? start->reserved : start->flags & ~PTAP_START_FLAGS);
 	if (ptap_session.state != PTAP_CONFIGURING)
 		return ptap_refuse(-EBUSY, "the session was started before; load the module again");
 	ptap_session.maximum_frames = start->maximum_frames;
@@ -191,7 +212,8 @@ int ptap_session_start(const void *message, size_t size)
 	error = allocate_cpus(start->ring_bytes);
 	if (error) {
 		free_cpus();
-		return ptap_refuse(error, "no memory for %u bytes a CPU", start->ring_bytes);
+		return ptap_refuse(error, "no memory for %u bytes of each of %u CPUs, with some left: ask for smaller rings",
+				   start->ring_bytes, num_possible_cpus());
 	}
 	error = ptap_probe_register_all();
 	if (!error) {
@@ -210,7 +232,7 @@ int ptap_session_start(const void *message, size_t size)
 void ptap_session_stop(void)
 {
 	unsigned int number;
-	u64 missed;
+	u64 missed, others;
 
 	if (ptap_session.state != PTAP_STARTED)
 		return;
@@ -223,8 +245,9 @@ void ptap_session_stop(void)
 
 		if (!cpu)
 			continue;
-		ptap_ring_finish(&cpu->ring, number, cpu->hits, cpu->dropped, missed,
-				 cpu->unwanted);
+		others = ptap_target_others(number);
+		ptap_ring_finish(&cpu->ring, number, cpu->hits + others, cpu->dropped, missed,
+				 cpu->unwanted, others);
 		missed = 0;
 	}
 	ptap_session.state = PTAP_STOPPED;
@@ -235,6 +258,7 @@ void ptap_session_free(void)
 	u32 index;
 
 	ptap_session_stop();
+	ptap_target_free();
 	free_cpus();
 	ptap_probe_free_all();
 	ptap_module_free_all();

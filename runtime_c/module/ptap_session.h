@@ -11,6 +11,7 @@
 #include <linux/mutex.h>
 #include <linux/percpu.h>
 
+#include "ptap_pack.h"
 #include "ptap_predicate.h"
 #include "ptap_record.h"
 #include "ptap_ring.h"
@@ -42,6 +43,7 @@ struct ptap_cpu {
 	struct ptap_predicate_frame seen[PTAP_MAXIMUM_FRAMES + PTAP_MAXIMUM_USER_FRAMES]; /* for the predicate */
 	unsigned long oracle[PTAP_ORACLE_FRAMES];
 	struct ptap_user_walk user;
+	struct ptap_writer writer;
 };
 
 struct ptap_code;

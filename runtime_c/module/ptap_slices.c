@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Runs of words become slices. Where no return address was replaced, they are copied as they lie there. */
+/* Runs of words become slices. Where no return address was replaced, they are packed as they lie there. */
 
 #include <linux/kprobes.h>
 #include <linux/mm.h>
@@ -36,7 +36,7 @@ void ptap_slices_forget(struct ptap_stack_words *words)
 }
 NOKPROBE_SYMBOL(ptap_slices_forget);
 
-u32 ptap_slices_gather(struct ptap_stack_words *words)
+void ptap_slices_gather(struct ptap_stack_words *words)
 {
 	u64 bytes = 0;
 	u32 index;
@@ -44,50 +44,43 @@ u32 ptap_slices_gather(struct ptap_stack_words *words)
 	for (index = 0; index < words->noted.count; index++)
 		bytes += words->runs[index].end - words->runs[index].begin;
 	words->run_words = bytes / 8;
-	return words->noted.count * sizeof(struct ptap_slice) + bytes;
 }
 NOKPROBE_SYMBOL(ptap_slices_gather);
 
-/* Copy a run whose words have to be asked for one by one; where it ends, at the first that cannot be read. */
-static u64 *copy_slowly(struct ptap_stack_words *words, const struct ptap_run *run, u64 *to)
+/* Pack a run whose words have to be asked for one by one, up to the first that cannot be read; their number. */
+static u32 pack_slowly(struct ptap_stack_words *words, const struct ptap_run *run, struct ptap_writer *writer)
 {
-	u64 address;
+	u64 address, value;
 	int readable;
 
-	for (address = run->begin; address < run->end; address += sizeof(*to), to++) {
-		*to = ptap_stack_word(words, address, &readable);
+	for (address = run->begin; address < run->end; address += sizeof(value)) {
+		value = ptap_stack_word(words, address, &readable);
 		if (!readable)
 			break;
+		ptap_pack_word(writer, value);
 	}
-	return to;
+	return (address - run->begin) / sizeof(value);
 }
-NOKPROBE_SYMBOL(copy_slowly);
+NOKPROBE_SYMBOL(pack_slowly);
 
-u32 ptap_slices_write(struct ptap_stack_words *words, void *to)
+u32 ptap_slices_write(struct ptap_stack_words *words, struct ptap_writer *writer)
 {
 	const struct ptap_near *near = &words->near;
-	u32 index, copied = 0;
+	u32 index, unread = 0;
 
 	for (index = 0; index < words->noted.count; index++) {
 		const struct ptap_run *run = &words->runs[index];
-		struct ptap_slice *slice = to;
-		u64 *values = (u64 *)(slice + 1), *begin = values;
 		u64 from = run->begin - near->start, size = run->end - run->begin;
+		u32 asked = size / sizeof(u64), count = asked;
 
-		if (likely(from < near->size && near->size - from >= size && !words->replaced)) {
-			const volatile u64 *word = (const volatile void *)(near->content + from);
-
-			for (; size; size -= sizeof(*word))
-				*values++ = *word++;
-		} else {
-			values = copy_slowly(words, run, values);
-		}
-		slice->address = run->begin;
-		slice->asked = run->end - run->begin;
-		slice->copied = (u8 *)values - (u8 *)begin;
-		copied += slice->copied;
-		to = values;
+		ptap_run_begin(writer, run->begin);
+		if (likely(from < near->size && near->size - from >= size && !words->replaced))
+			ptap_pack_words(writer, (const u64 *)(near->content + from), count);
+		else
+			count = pack_slowly(words, run, writer);
+		ptap_run_end(writer, count);
+		unread += asked - count;
 	}
-	return copied;
+	return unread;
 }
 NOKPROBE_SYMBOL(ptap_slices_write);

@@ -7,6 +7,7 @@
 #include <linux/types.h>
 
 #include "ptap_memory.h"
+#include "ptap_pack.h"
 
 #define PTAP_MAXIMUM_RUNS 256
 
@@ -32,10 +33,10 @@ static inline void ptap_slices_note(struct ptap_stack_words *words, u64 address)
 /* Nothing of what was read is wanted. */
 void ptap_slices_forget(struct ptap_stack_words *words);
 
-/* The bytes that the slices take in a record. */
-u32 ptap_slices_gather(struct ptap_stack_words *words);
+/* Count the words of all runs, in `run_words`. */
+void ptap_slices_gather(struct ptap_stack_words *words);
 
-/* Write the slices of all runs to `to`; the bytes that could be read. */
-u32 ptap_slices_write(struct ptap_stack_words *words, void *to);
+/* Write all runs; how many of their words could not be read. */
+u32 ptap_slices_write(struct ptap_stack_words *words, struct ptap_writer *writer);
 
 #endif

@@ -30,6 +30,8 @@
 #pragma GCC push_options
 #pragma GCC optimize("O2")
 #include "ptap_hit.c"
+#include "ptap_target.c"
+#include "ptap_pack.c"
 #include "ptap_slices.c"
 #include "ptap_ring.c"
 #include "ptap_x86_64.c"

@@ -13,7 +13,7 @@
 
 #define WINDOW_BYTES (8 * PTAP_USER_WINDOW_WORDS)
 #define WINDOW_ALIGNMENT 256
-#define NEAR_WORDS 2 /* a slice has a header of as many */
+#define NEAR_WORDS 2 /* by which runs may lie apart and still be one */
 
 /* Of a copy, every word is as the walk wants it; one of this value only takes a call more. */
 #define NO_WORD (~0ull)
@@ -200,7 +200,7 @@ static void gather_window(struct ptap_user_memory *memory, const struct ptap_use
 }
 NOKPROBE_SYMBOL(gather_window);
 
-u32 ptap_user_memory_gather(struct ptap_user_memory *memory)
+void ptap_user_memory_gather(struct ptap_user_memory *memory)
 {
 	u32 index;
 
@@ -213,32 +213,27 @@ u32 ptap_user_memory_gather(struct ptap_user_memory *memory)
 	}
 	for (index = 0; memory->has_marks && index < memory->window_count; index++)
 		gather_window(memory, &memory->windows[index]);
-	return memory->run_count * sizeof(struct ptap_slice) + 8 * memory->run_words;
 }
 NOKPROBE_SYMBOL(ptap_user_memory_gather);
 
-void *ptap_user_memory_write(const struct ptap_user_memory *memory, void *to)
+void ptap_user_memory_write(const struct ptap_user_memory *memory, struct ptap_writer *writer)
 {
 	u32 index;
 
 	for (index = 0; index < memory->run_count; index++) {
 		const struct ptap_user_run *run = &memory->runs[index];
-		struct ptap_slice *slice = to;
 
-		*slice = (struct ptap_slice){
-			.address = run->address, .asked = 8 * run->count, .copied = 8 * run->count
-		};
-		memcpy(slice + 1, run->words, slice->copied);
-		to = (u8 *)(slice + 1) + slice->copied;
+		ptap_run_begin(writer, run->address);
+		ptap_pack_words(writer, run->words, run->count);
+		ptap_run_end(writer, run->count);
 	}
-	return to;
 }
 NOKPROBE_SYMBOL(ptap_user_memory_write);
 
 void *ptap_user_memory_copy(u64 address, u32 size, void *to)
 {
-	struct ptap_slice *slice = to;
-	u8 *bytes = (u8 *)(slice + 1);
+	struct ptap_flat *flat = to;
+	u8 *bytes = (u8 *)(flat + 1);
 	u32 done = 0, room;
 
 	/* By pages, as one of them may be there and the next one not. */
@@ -247,8 +242,8 @@ void *ptap_user_memory_copy(u64 address, u32 size, void *to)
 		if (copy_from_user_nofault(bytes + done, (const void __user *)(unsigned long)(address + done), room))
 			break;
 	}
-	*slice = (struct ptap_slice){ .address = address, .asked = size, .copied = done };
-	ptap_return_replace_all(address, (u64 *)(slice + 1), done / 8);
+	*flat = (struct ptap_flat){ .address = address, .asked = size, .copied = done };
+	ptap_return_replace_all(address, (u64 *)(flat + 1), done / 8);
 	return bytes + done;
 }
 NOKPROBE_SYMBOL(ptap_user_memory_copy);

@@ -11,6 +11,7 @@
 #include <linux/types.h>
 
 #include "ptap_memory.h"
+#include "ptap_pack.h"
 
 #define PTAP_USER_WINDOW_WORDS 128
 #define PTAP_USER_WINDOWS 64
@@ -57,13 +58,13 @@ int ptap_user_reach(void *context, uint64_t low, uint32_t span);
 /* Mark the words of [start, end) that can be read. */
 void ptap_user_memory_mark(struct ptap_user_memory *memory, u64 start, u64 end);
 
-/* Make runs of what was marked; the bytes that their slices take in a record. */
-u32 ptap_user_memory_gather(struct ptap_user_memory *memory);
+/* Make runs of what was read and marked. */
+void ptap_user_memory_gather(struct ptap_user_memory *memory);
 
-/* Write the slices of all runs to `to`, which ends behind them. */
-void *ptap_user_memory_write(const struct ptap_user_memory *memory, void *to);
+/* Write all runs. */
+void ptap_user_memory_write(const struct ptap_user_memory *memory, struct ptap_writer *writer);
 
-/* Write a slice of up to `size` bytes (a multiple of 8) of memory as it is, from `address` on. */
+/* Write a struct ptap_flat of up to `size` bytes (a multiple of 8) of memory as it is, from `address` on; behind it. */
 void *ptap_user_memory_copy(u64 address, u32 size, void *to);
 
 #endif

@@ -94,8 +94,8 @@ static int register_one(struct user_probe *probe)
 		return 0;
 	iput(probe->inode);
 	probe->inode = NULL;
-	return ptap_refuse(error, "the kernel does not probe %s at byte %#llx (error %d)", probe->path, probe->offset,
-			   error);
+	return ptap_refuse(error, "probe %u: the kernel does not probe %s at byte %#llx (error %d)", probe->number,
+			   probe->path, probe->offset, error);
 }
 
 int ptap_user_probe_register_all(void)

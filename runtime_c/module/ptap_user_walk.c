@@ -99,30 +99,24 @@ static nokprobe_inline void mark_ends(struct ptap_user_walk *walk)
 	}
 }
 
-static u32 part_size(struct ptap_user_walk *walk)
+static void gather(struct ptap_user_walk *walk)
 {
-	u32 size = sizeof(struct ptap_user_stack) + 8 * hweight32(walk->told_registers) + 8 * walk->frame_count;
-
 	if (ptap_session.slices != PTAP_SLICES_NONE)
-		size += ptap_user_memory_gather(&walk->memory);
-	if (walk->flat_bytes)
-		size += sizeof(struct ptap_slice) + walk->flat_bytes;
+		ptap_user_memory_gather(&walk->memory);
 	if (walk->memory.left_out)
 		walk->flags |= PTAP_HIT_FLAG_WORDS_LEFT_OUT;
-	return size;
 }
-NOKPROBE_SYMBOL(part_size);
+NOKPROBE_SYMBOL(gather);
 
-u32 ptap_user_walk(struct ptap_user_walk *walk, const struct pt_regs *regs)
+void ptap_user_walk(struct ptap_user_walk *walk, const struct pt_regs *regs)
 {
 	const struct pt_regs *user = user_registers(regs);
 	const struct ptap_space *space;
 
 	walk->flags = 0;
 	if (!user)
-		return 0;
+		return;
 	walk->flags = PTAP_HIT_FLAG_USER_STACK;
-	walk->flat_bytes = 0;
 	ptap_user_memory_begin(&walk->memory);
 	ptap_cursor_at(&walk->cursor, user, user->ip);
 	walk->cursor.known = ptap_user_known(user);
@@ -135,47 +129,47 @@ u32 ptap_user_walk(struct ptap_user_walk *walk, const struct pt_regs *regs)
 		walk->stop = PTAP_STOP_REASON_NO_REGISTERS;
 		walk->stop_detail = 0;
 		walk->frame_count = 0;
-		return part_size(walk);
+		return;
 	}
 	/* Asked for in any case: whoever follows the processes hears from it. */
 	space = trusted_space(walk);
 	walk_frames(walk, ptap_session.slices == PTAP_SLICES_FLAT ? NULL : space);
-	if (can_be_finished(walk->stop) && ptap_session.slices != PTAP_SLICES_NONE) {
+	if (can_be_finished(walk->stop) && ptap_session.slices != PTAP_SLICES_NONE && ptap_session.flat_bytes) {
 		walk->flags |= PTAP_HIT_FLAG_USER_FLAT;
 		walk->flat_address = walk->cursor.registers[PTAP_STACK_POINTER] & ~7ull;
 		walk->flat_bytes = ptap_session.flat_bytes;
 	}
 	if (ptap_session.slices == PTAP_SLICES_FRAMES)
 		mark_ends(walk);
-	return part_size(walk);
+	gather(walk);
 }
 NOKPROBE_SYMBOL(ptap_user_walk);
 
-void *ptap_user_write(const struct ptap_user_walk *walk, void *to)
+/* Of every user stack: where the walk ended, the generation, the stack's start. */
+#define USER_WORDS 3
+
+u32 ptap_user_words(const struct ptap_user_walk *walk)
 {
-	struct ptap_user_stack *part = to;
-	u64 *words = (u64 *)(part + 1);
+	return USER_WORDS + hweight32(walk->told_registers) + walk->frame_count + walk->memory.run_words;
+}
+NOKPROBE_SYMBOL(ptap_user_words);
+
+void ptap_user_write(const struct ptap_user_walk *walk, struct ptap_writer *writer)
+{
 	u32 index;
 
-	*part = (struct ptap_user_stack){
-		.stop = walk->stop,
-		.stop_detail = walk->stop_detail,
-		.generation = walk->generation,
-		.start_stack = current->mm ? current->mm->start_stack : 0,
-		.known = walk->known,
-		.frame_count = walk->frame_count,
-		.slice_count = walk->memory.run_count + (walk->flat_bytes ? 1 : 0),
-	};
-	for (index = 0; index < PTAP_REGISTER_COUNT; index++) {
-		if (walk->told_registers >> index & 1)
-			*words++ = walk->registers[index];
-	}
+	ptap_pack_word(writer, walk->stop_detail);
+	ptap_pack_word(writer, walk->generation);
+	ptap_pack_word(writer, current->mm ? current->mm->start_stack : 0);
+	ptap_pack_registers(writer, walk->registers, walk->told_registers);
 	for (index = 0; index < walk->frame_count; index++)
-		*words++ = walk->frames[index].pc;
-	to = ptap_user_memory_write(&walk->memory, words);
-	if (walk->flat_bytes)
-		to = ptap_user_memory_copy(walk->flat_address, walk->flat_bytes, to);
-	part->length = (u8 *)to - (u8 *)part;
-	return to;
+		ptap_pack_word(writer, walk->frames[index].pc);
+	ptap_user_memory_write(&walk->memory, writer);
 }
 NOKPROBE_SYMBOL(ptap_user_write);
+
+void *ptap_user_write_flat(const struct ptap_user_walk *walk, void *to)
+{
+	return ptap_user_memory_copy(walk->flat_address, walk->flat_bytes, to);
+}
+NOKPROBE_SYMBOL(ptap_user_write_flat);

@@ -5,6 +5,7 @@
 
 #include <linux/ptrace.h>
 
+#include "ptap_pack.h"
 #include "ptap_record.h"
 #include "ptap_user_memory.h"
 #include "ptap_walk.h"
@@ -18,23 +19,29 @@ struct ptap_user_walk {
 	struct ptap_frame frames[PTAP_MAXIMUM_USER_FRAMES];
 	u64 registers[PTAP_REGISTER_COUNT]; /* where the walk began */
 	u32 known;
-	u32 told_registers; /* those of `known` that the part has */
+	u32 told_registers; /* those of `known` that are not the hit's own */
 	u64 generation;
 	int stop;
 	u64 stop_detail;
 	u32 frame_count;
 	u64 flat_address;
-	u32 flat_bytes; /* at the most, from flat_address on; 0 for none */
+	u32 flat_bytes; /* at the most, from flat_address on, where the flags say so */
 	u32 flags; /* enum ptap_hit_flag, for the hit */
 };
 
 /*
- * Walk from where user space was left; `regs` are those of the probed place, user space's or the kernel's. The bytes
- * that the part takes at the most, 0 where the task has no user stack.
+ * Walk from where user space was left; `regs` are those of the probed place, user space's or the kernel's. `flags` say
+ * whether there is a user stack.
  */
-u32 ptap_user_walk(struct ptap_user_walk *walk, const struct pt_regs *regs);
+void ptap_user_walk(struct ptap_user_walk *walk, const struct pt_regs *regs);
 
-/* Write the part of the record, behind which the result points. */
-void *ptap_user_write(const struct ptap_user_walk *walk, void *to);
+/* How many words ptap_user_write packs, but the addresses of runs. */
+u32 ptap_user_words(const struct ptap_user_walk *walk);
+
+/* Write what the record has of the user's stack. */
+void ptap_user_write(const struct ptap_user_walk *walk, struct ptap_writer *writer);
+
+/* Write the flat copy, a multiple of 8, behind which the result points. */
+void *ptap_user_write_flat(const struct ptap_user_walk *walk, void *to);
 
 #endif

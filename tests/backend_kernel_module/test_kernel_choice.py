@@ -14,7 +14,7 @@ from ptap.backend.perf_events.kernel_places import KernelPlaces
 from ptap.kernel_module.kernel_point import KernelPoint, parse_kernel_point
 from ptap.probe.point import ProbePoint
 from ptap.probe.resolve import ProbeNotFound
-from ptap.trace_point import parse_trace_point
+from ptap.trace_point import parse_trace_point, point_of_module
 
 _POINT = 'kernel.function("vfs_read")'
 _KALLSYMS = """ffffffff81000000 T _stext
@@ -36,32 +36,36 @@ def works(monkeypatch: pytest.MonkeyPatch):
 
 def test_the_module_is_preferred_and_perf_is_next(works):
     works(module=None, perf=None)
-    assert choose_kernel_back_end("auto", _POINT, None) == ("module", None)
+    assert choose_kernel_back_end("auto", _POINT) == ("module", None)
     works(module="no headers", perf=None)
-    assert choose_kernel_back_end("auto", _POINT, None) == ("perf", "module: no headers")
-
-
-def test_a_probe_of_a_program_in_the_same_run_needs_perf(works):
-    works(module=None, perf=None)
-    assert choose_kernel_back_end("auto", _POINT, 'process.function("f")')[0] == "perf"
-    with pytest.raises(CaptureError, match="probes the kernel only"):
-        choose_kernel_back_end("module", _POINT, 'process.function("f")')
+    assert choose_kernel_back_end("auto", _POINT) == ("perf", "module: no headers")
 
 
 def test_where_nothing_works_every_reason_is_told(works):
     works(module="no headers", perf="not allowed: run as root, or use --backend ptrace")
     with pytest.raises(CaptureError, match=r"module: no headers; perf: not allowed: run as root$"):
-        choose_kernel_back_end("auto", _POINT, None)
+        choose_kernel_back_end("auto", _POINT)
     with pytest.raises(CaptureError, match="--backend module: no headers"):
-        choose_kernel_back_end("module", _POINT, None)
+        choose_kernel_back_end("module", _POINT)
     with pytest.raises(CaptureError, match="ptrace sees nothing of the kernel"):
-        choose_kernel_back_end("ptrace", _POINT, None)
+        choose_kernel_back_end("ptrace", _POINT)
 
 
 def test_points_are_told_apart_by_their_first_words():
     assert isinstance(parse_trace_point(_POINT, "auto"), KernelPoint)
     assert isinstance(parse_trace_point('process.function("kernel.function")', "auto"), ProbePoint)
     assert isinstance(parse_trace_point('kernel.trace("sched:sched_switch")', "auto"), ProbePoint)
+
+
+@pytest.mark.parametrize("text", ['kernel.trace("sched:sched_switch")', "timer.profile(97)", "timer.profile"])
+def test_events_of_perf_are_the_modules_too_where_that_is_taken(text):
+    assert point_of_module(parse_trace_point(text, "auto")) == parse_trace_point(text, "module")
+
+
+@pytest.mark.parametrize("text", [_POINT, 'process("/bin/true").function("main")'])
+def test_other_points_are_the_same_by_all_back_ends(text):
+    point = parse_trace_point(text, "auto")
+    assert point_of_module(point) == point == parse_trace_point(text, "module")
 
 
 @pytest.fixture

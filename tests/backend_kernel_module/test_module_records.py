@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ptap.backend.kernel_module.followed_threads import FollowedThreads, TargetSpaces
+from ptap.backend.kernel_module.followed_threads import FollowedThreads
 from ptap.backend.kernel_module.module_ring import MAGIC, ModuleRing
 from ptap_target.session_folder import SessionError
 from relay_reader import record_layout, record_schema
@@ -95,14 +95,3 @@ def test_the_targets_processes_are_followed_from_exec_or_fork_to_their_last_thre
     followed.apply(ThreadExited(6, 99, 99))  # of nobody that was followed
     followed.apply(MappingAdded(7, 20, Mapping(0, 4096, 0, "/bin/x")))
     assert 20 in followed
-
-
-def test_only_the_targets_processes_are_told_of(tmp_path, monkeypatch):
-    (tmp_path / "control").touch()
-    monkeypatch.setattr("ptap_target.space_follower.FILES", tmp_path)
-    followed = FollowedThreads()
-    spaces = TargetSpaces(followed, lambda build_id: None)
-    assert not spaces.tell(os.getpid()) and not (tmp_path / "control").stat().st_size
-    followed.apply(ProcessExeced(1, os.getpid(), "self"))
-    assert spaces.tell(os.getpid()) and (tmp_path / "control").stat().st_size
-    spaces.close()

@@ -57,6 +57,10 @@ PREDICATES = {
 }
 """By their sessions, which probe vfs_read."""
 
+_ROOM = 1 << 22
+_ROOM_OF_SLOW_READERS = 1 << 25
+"""Bytes of a ring: in the kernel that checks itself it holds all of a run, for its reader is slower than the hits."""
+
 
 @dataclass(frozen=True)
 class Booted:
@@ -152,25 +156,26 @@ def _boot(release: str, folder: Path) -> Booted:
     listed = str(system_map) if system_map else None
     image = open_image(vmlinux)
     sessions = folder / "sessions"
+    room = _ROOM_OF_SLOW_READERS if release == DEBUG_RELEASE else _ROOM
     points = [parse_kernel_point(f'kernel.function("{name}"){how}') for name, how in FUNCTIONS.items()]
-    places = write_session(headers, image, points, RecordOptions(oracle=True), sessions / "stacks", listed)
+    places = write_session(headers, image, points, RecordOptions(room, oracle=True), sessions / "stacks", listed)
     reads = [parse_kernel_point('kernel.function("vfs_read")')]
     # Of the kernel alone: until a program is known its stack is copied, more than a slow guest's reader keeps up with.
-    write_session(headers, image, reads, RecordOptions(user=False), sessions / "reads", listed)
+    write_session(headers, image, reads, RecordOptions(room, user=False), sessions / "reads", listed)
     write_session(headers, image, reads, RecordOptions(ring_bytes=1 << 18), sessions / "small", listed)
     for name, when in PREDICATES.items():
         # Room for all of it: the stacks of a program that was not told are copied, and a busy reader lags behind.
-        options = RecordOptions(ring_bytes=1 << 24)
+        options = RecordOptions(max(room, 1 << 24))
         write_session(headers, image, reads, options, sessions / f"when {name}", listed, when=when)
     module = probed_module(headers, folder / "probed")
-    kinds = write_kinds(headers, image, module, sessions / "kinds", listed)
+    kinds = write_kinds(headers, image, module, sessions / "kinds", listed, RecordOptions(room, oracle=True))
     workload = folder / "workload"
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(workload), str(_HERE / "workload.c")], check=True)
     files = {"sessions": sessions, "workload": workload, "guest_scenario.py": _HERE / "guest_scenario.py"}
     files |= {"user_sessions": folder / "user_sessions", "guest_user.py": _HERE / "guest_user.py"}
     files["user_workload"] = built_workload(folder)
-    write_user_sessions(headers, image, listed, files["user_workload"], files["user_sessions"])
+    write_user_sessions(headers, image, listed, files["user_workload"], files["user_sessions"], room)
     files |= {"probed.ko": module, "kinds_scenario.py": _HERE / "kinds_scenario.py"}
     scenarios = ("guest_scenario", "guest_user", "kinds_scenario")
     script = " && ".join(f"python3 {name}.py /results" for name in scenarios) + "\n"

@@ -1,4 +1,4 @@
-"""Damaged copies of a kernel's table, with what Python's own check of tables says of each: the module has to agree.
+"""Damaged copies of unwind tables, with what Python's own check of tables says of each: the module has to agree.
 
 A damage is told as the bytes that are other ones in the message, so that a guest makes the copy from the sound message.
 """
@@ -17,6 +17,8 @@ from cfi_tables.table import CompactTable, TableError
 from relay_reader import record_layout
 
 TABLE_AT = record_layout.MESSAGE_HEADER_SIZE + record_layout.TABLE_MESSAGE_SIZE
+USER_TABLE_AT = record_layout.MESSAGE_HEADER_SIZE + record_layout.USER_TABLE_MESSAGE_SIZE
+"""Where the table begins in the messages of the kernel's and of a program's."""
 _CHECKSUM = slice(layout.HEADER_CHECKSUM, layout.HEADER_CHECKSUM + 4)
 _VALUES = (0, 1, 0x7F, 0x80, 0xFF)
 
@@ -39,12 +41,38 @@ class Damage:
         return asdict(self)
 
 
-def damages(message: bytes, seed: int, refused: int, stale: int, sound: int) -> list[Damage]:
+def module_table_at(message: bytes) -> int:
+    """Where the table begins in the message of a module."""
+    head = np.frombuffer(message, record_layout.MODULE_MESSAGE_DTYPE, 1, record_layout.MESSAGE_HEADER_SIZE)[0]
+    before = record_layout.MESSAGE_HEADER_SIZE + record_layout.MODULE_MESSAGE_SIZE
+    return before + int(head["section_count"]) * record_layout.MODULE_SECTION_SIZE
+
+
+def random_damages(message: bytes, seed: int, count: int) -> list[dict[str, object]]:
+    """So many copies of a message with other bytes behind its head, or cut there, as a guest takes them."""
+    source, found = random.Random(seed), []
+    for _ in range(count):
+        places = [
+            source.randrange(record_layout.MESSAGE_HEADER_SIZE, len(message)) for _ in range(source.choice([1, 1, 3]))
+        ]
+        size = (
+            len(message) if source.random() < 0.9 else source.randrange(record_layout.MESSAGE_HEADER_SIZE, len(message))
+        )
+        found.append(
+            {
+                "bytes": [(at, source.choice([*_VALUES, message[at] ^ 1 << source.randrange(8)])) for at in places],
+                "size": size,
+            }
+        )
+    return found
+
+
+def damages(message: bytes, table_at: int, seed: int, refused: int, stale: int, sound: int) -> list[Damage]:
     """So many that are refused with a fresh checksum, that have the old one, and that are sound with a fresh one."""
     source, found = random.Random(seed), []
     wanted = {"refused": refused, "stale": stale, "sound": sound}
     while any(wanted.values()):
-        damage = _damage(source, message, fresh=bool(wanted["refused"] or wanted["sound"]))
+        damage = _damage(source, message, table_at, fresh=bool(wanted["refused"] or wanted["sound"]))
         kind = "stale" if not damage.fresh else "refused" if damage.problem else "sound"
         if wanted[kind]:
             wanted[kind] -= 1
@@ -53,8 +81,8 @@ def damages(message: bytes, seed: int, refused: int, stale: int, sound: int) -> 
     return found
 
 
-def _damage(source: random.Random, message: bytes, fresh: bool) -> Damage:
-    whole = message[TABLE_AT:]
+def _damage(source: random.Random, message: bytes, table_at: int, fresh: bool) -> Damage:
+    whole = message[table_at:]
     table = bytearray(whole)
     places = dict(_changes(source, whole))
     size = len(whole)
@@ -73,7 +101,7 @@ def _damage(source: random.Random, message: bytes, fresh: bool) -> Damage:
         problem = None
     except TableError as error:
         problem = str(error)
-    return Damage([(TABLE_AT + at, value) for at, value in places.items()], TABLE_AT + size, fresh, problem)
+    return Damage([(table_at + at, value) for at, value in places.items()], table_at + size, fresh, problem)
 
 
 def _changes(source: random.Random, whole: bytes) -> Iterator[tuple[int, int]]:

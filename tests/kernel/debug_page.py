@@ -20,7 +20,10 @@ from kernel.guest import complaints
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PAGE = _ROOT / "bench" / "KERNEL-DEBUG.md"
-_TESTS = ("test_kernel_stacks.py", "test_module_load.py", "test_module_session.py", "test_user_stacks.py")
+_TESTS = (
+    "test_kernel_stacks.py", "test_module_session.py", "test_user_stacks.py", "test_predicates.py",
+    "test_probe_kinds.py", "test_module_load.py", "test_module_damage.py", "test_endurance.py",
+)  # fmt: skip
 _CHECKS = (
     "KASAN", "KASAN_VMALLOC", "KASAN_STACK", "UBSAN_BOUNDS", "UBSAN_SHIFT", "PROVE_LOCKING", "PROVE_RCU",
     "DEBUG_ATOMIC_SLEEP", "DEBUG_PREEMPT", "DEBUG_LIST", "DEBUG_KMEMLEAK", "PREEMPT", "SOFTLOCKUP_DETECTOR",
@@ -50,10 +53,16 @@ def _loads(folders: Sequence[Path]) -> Iterator[str]:
     """Lines on what was done under load."""
     for path in (path for folder in folders for path in folder.glob("load-debug0/results/load.json")):
         seen = json.loads(path.read_text())
-        verdicts = seen["tables"]["verdicts"]
-        cycles = seen["cycles"]
+        cycles, endured = seen["cycles"], seen["endurance"]
         yield f"| loads and unloads with the probe hot | {cycles['count']}, {sum(cycles['hits'])} hits |"
-        yield f"| damaged tables | {sum(map(bool, verdicts))} refused, {verdicts.count(None)} sound ones walked by |"
+        for what, name in (("of the kernel", "tables"), ("of programs", "user tables"), ("of modules", "modules")):
+            verdicts = seen[name]["verdicts"]
+            refused, sound = sum(map(bool, verdicts)), verdicts.count(None)
+            yield f"| damaged tables {what} | {refused} refused, {sound} sound ones walked by |"
+        verdicts = seen["predicates"]["verdicts"]
+        yield f"| damaged predicates | {sum(map(bool, verdicts))} refused, {verdicts.count(None)} programs decided |"
+        kinds = f"{endured['loads']} loads of a probed module, {endured['calls']} calls of a probed program"
+        yield f"| all kinds of probes at once, {endured['seconds']} s | {kinds} |"
         refused, noise = seen["messages"]["refused"], seen["messages"]["noise"]
         yield f"| wrong messages | {len(refused)} refused; of random bodies {noise['taken']} of {noise['sent']} taken |"
         calls = [int(line.split()[1]) for name in ("counted", "slow") for line in _told(path.with_name(f"{name}.told"))]
@@ -103,6 +112,7 @@ def main() -> None:
     debug_kernel()
     chosen = sys.argv[1:] or [str(Path(__file__).with_name(name)) for name in _TESTS]
     environment = {**os.environ, "PTAP_TEST_KERNELS": RELEASE, "PTAP_TEST_LARGE_DOWNLOADS": "1"}
+    environment.setdefault("PTAP_TEST_ENDURANCE", "1")
     with tempfile.TemporaryDirectory(prefix="ptap-debug-") as name:
         base, report = Path(name, "tests"), Path(name, "report.xml")
         command = [sys.executable, "-m", "pytest", "--timeout=0", f"--basetemp={base}", f"--junitxml={report}", *chosen]

@@ -28,16 +28,14 @@ _WITH_DWARF = ('kernel.function("do_open").inline', 'kernel.function("do_open@fs
 
 
 def write_kinds(
-    headers: Path, vmlinux: ElfImage, module: Path, folder: Path, system_map: str | None
+    headers: Path, vmlinux: ElfImage, module: Path, folder: Path, system_map: str | None, options: RecordOptions
 ) -> list[KernelPlace]:
     """Write the session to `folder`; its places."""
     texts = list(_POINTS)
     if vmlinux.has(".debug_info"):
         texts += [*_WITH_DWARF, _statement(vmlinux), _instruction(vmlinux)]
     points = [parse_kernel_point(text) for text in texts]
-    return write_session(
-        headers, vmlinux, points, RecordOptions(oracle=True), folder, system_map, module_files=ModuleFiles([module])
-    )
+    return write_session(headers, vmlinux, points, options, folder, system_map, module_files=ModuleFiles([module]))
 
 
 def _statement(vmlinux: ElfImage) -> str:

@@ -1,4 +1,4 @@
-"""What the module stands: hits as fast as a guest can make them, damage, loads and unloads without end.
+"""What the module stands: hits as fast as a guest can make them, loads and unloads without end.
 
 Each read of the workload asks for as many bytes as its number is, which is in the third argument's register of its
 record: so it is known of every record which call it is of, and of every call whether there is a record.
@@ -6,67 +6,28 @@ record: so it is known of every record which call it is of, and of every call wh
 
 from __future__ import annotations
 
-import errno
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from kernel.guest import complaints
+from kernel_module.packed_record import ReadHit, read_record, records_of
 
 from relay_reader import record_layout as layout
-from relay_reader.module_capture import MAGIC, CpuAccount, ModuleCapture
+from relay_reader.module_capture import CpuAccount, ModuleCapture
+from relay_reader.record_schema import RECORD_HEAD
 
 _ARGUMENT = 1
 """rdx by its DWARF number: the third argument."""
 _STACK_POINTER = 7
 
 
-@dataclass(frozen=True)
-class _Record:
-    """One record, read here by itself."""
-
-    head: Any
-    chain: tuple[int, ...]
-    words: dict[int, int]
-    """Address -> value, of its slices."""
-
-
 @cache
-def _records(path: Path) -> list[_Record]:
+def _records(path: Path) -> list[ReadHit]:
     """The hits of a capture in the order of each CPU's file. Fails for one that does not hold together."""
-    content = path.read_bytes()
-    at = content.index(b"\n", len(MAGIC)) + 1
-    found = []
-    while at < len(content):
-        head = np.frombuffer(content, dtype=layout.HIT_DTYPE, count=1, offset=at)[0]
-        assert head["magic"] == layout.RECORD_MAGIC and head["version"] == layout.RECORD_VERSION, at
-        end, place = at + int(head["length"]), at + layout.HIT_SIZE
-        if head["kind"] != layout.RECORD_KIND_HIT:
-            at = end
-            continue
-        chain = np.frombuffer(content, dtype="<u8", count=int(head["frame_count"]), offset=place)
-        place += 8 * len(chain)
-        words: dict[int, int] = {}
-        copied = 0
-        for _ in range(int(head["slice_count"])):
-            piece = np.frombuffer(content, dtype=layout.SLICE_DTYPE, count=1, offset=place)[0]
-            assert piece["asked"] == piece["copied"] and piece["copied"] % 8 == 0
-            values = np.frombuffer(content, "<u8", int(piece["copied"]) // 8, place + layout.SLICE_SIZE).tolist()
-            words |= {int(piece["address"]) + 8 * number: value for number, value in enumerate(values)}
-            copied += int(piece["copied"])
-            place += layout.SLICE_SIZE + int(piece["copied"])
-        assert head["bytes_asked"] == head["bytes_copied"] == copied
-        place += 8 * int(head["oracle_count"])
-        if head["flags"] & layout.HIT_FLAG_USER_STACK:
-            place += int(np.frombuffer(content, dtype=layout.USER_STACK_DTYPE, count=1, offset=place)[0]["length"])
-        assert place == end, at
-        found.append(_Record(head, tuple(chain.tolist()), words))
-        at = end
-    return found
+    records = [record for record in records_of(path) if RECORD_HEAD.parse(record).kind == layout.RECORD_KIND_HIT]
+    return [read_record(record) for record in records]
 
 
 def _told(path: Path) -> dict[int, int]:
@@ -76,7 +37,7 @@ def _told(path: Path) -> dict[int, int]:
     return {int(pid): int(calls) for pid, calls, _ in lines}
 
 
-def _of_cpu(path: Path, cpu: int) -> list[_Record]:
+def _of_cpu(path: Path, cpu: int) -> list[ReadHit]:
     return [record for record in _records(path) if record.head["cpu"] == cpu]
 
 
@@ -86,7 +47,7 @@ def _accounts(path: Path) -> list[CpuAccount]:
     return accounts
 
 
-def _assert_whole(records: list[_Record], pids: set[int]) -> None:
+def _assert_whole(records: list[ReadHit], pids: set[int]) -> None:
     """Records of the workload's calls are all of one stack; its return addresses are in what was copied of it."""
     own = [record for record in records if record.head["pid"] in pids]
     chains = {record.chain for record in own}
@@ -99,7 +60,7 @@ def _assert_whole(records: list[_Record], pids: set[int]) -> None:
         # In the order of their places: what else was copied lies in between.
         values = iter([record.words[address] for address in sorted(record.words)])
         assert all(pc in values for pc in record.chain[1:])
-        assert record.words[int(record.head["registers"][_STACK_POINTER])] == record.chain[1]
+        assert record.words[int(record.registers[_STACK_POINTER])] == record.chain[1]
     times = [int(record.head["time_ns"]) for record in records]
     assert times == sorted(times)
 
@@ -124,7 +85,7 @@ def test_a_reader_that_keeps_up_has_every_call(loaded):
         assert [int(record.head["sequence"]) for record in records] == list(range(1, len(records) + 1))
         for record in records:
             if int(record.head["pid"]) in told:
-                calls[int(record.head["pid"])].append(int(record.head["registers"][_ARGUMENT]))
+                calls[int(record.head["pid"])].append(int(record.registers[_ARGUMENT]))
             else:
                 others += 1
     for pid, count in told.items():
@@ -149,37 +110,11 @@ def test_of_a_slow_reader_every_lost_call_is_counted(loaded):
         # One process a CPU: what its calls skip, its records' numbers skip.
         assert len({int(head["pid"]) for head in own}) == 1
         for first, second in pairwise(own):
-            skipped = int(second["registers"][_ARGUMENT]) - int(first["registers"][_ARGUMENT])
+            skipped = second.registers[_ARGUMENT] - first.registers[_ARGUMENT]
             assert skipped == int(second["sequence"]) - int(first["sequence"]) >= 1
             gaps += skipped > 1
     assert gaps > 4
     assert sum(account.hits for account in _accounts(path)) == sum(told.values()) + others
-
-
-def test_damaged_tables_are_refused(loaded):
-    """The module refuses just those that Python refuses, says so, and works after that; sound ones are walked by."""
-    verdicts = loaded.seen["tables"]["verdicts"]
-    assert len(verdicts) == len(loaded.damages)
-    for damage, verdict in zip(loaded.damages, verdicts, strict=True):
-        assert (verdict is None) == (damage.problem is None), (damage, verdict)
-        if verdict is not None:
-            assert verdict[0] in (errno.EBADMSG, errno.EINVAL) and "table" in verdict[1], (damage, verdict)
-    assert sum(damage.problem is not None for damage in loaded.damages) >= loaded.load["refused"]
-    worked = loaded.seen["tables"]["worked"]
-    assert all(worked) and len(worked) > loaded.load["sound"]
-
-
-def test_wrong_messages_are_refused(loaded):
-    """Each with an error and a text; what a random body is taken for is open, but the module goes on."""
-    told = loaded.seen["messages"]
-    for what, verdict in told["refused"]:
-        assert verdict is not None, f"{what}: taken"
-        code, text = verdict
-        assert code in (errno.EPROTO, errno.EMSGSIZE, errno.EINVAL, errno.EBADMSG, errno.EBUSY), (what, verdict)
-        assert text, what
-    kinds = {what.split(",")[0] for what, _ in told["refused"]}
-    assert len(kinds) >= 5 and told["worked"]
-    assert 0 < told["noise"]["taken"] < told["noise"]["sent"]
 
 
 def test_nothing_is_kept_of_many_loads(loaded):

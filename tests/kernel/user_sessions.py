@@ -28,7 +28,9 @@ def built_workload(folder: Path) -> Path:
     return program
 
 
-def write_user_sessions(headers: Path, vmlinux: ElfImage, system_map: str | None, workload: Path, folder: Path) -> None:
+def write_user_sessions(
+    headers: Path, vmlinux: ElfImage, system_map: str | None, workload: Path, folder: Path, ring_bytes: int
+) -> None:
     """One for each way to record, one with returns of the program, one that wants some stacks, one without tables."""
     entry = f'process("{workload}").function("probed")'
     returns = [f'process("{workload}").function("{name}").return' for name in ("wide", "probed")]
@@ -37,14 +39,16 @@ def write_user_sessions(headers: Path, vmlinux: ElfImage, system_map: str | None
         for text in (_READ, entry, *returns)
     ]
     program = [str(workload)]
-    write_session(headers, vmlinux, [read, probed], RecordOptions(), folder / "words", system_map, program)
-    write_session(headers, vmlinux, [read, probed, *returned], RecordOptions(), folder / "returns", system_map, program)
+    write_session(headers, vmlinux, [read, probed], RecordOptions(ring_bytes), folder / "words", system_map, program)
+    write_session(
+        headers, vmlinux, [read, probed, *returned], RecordOptions(ring_bytes), folder / "returns", system_map, program
+    )
     when = 'user_caller("user_workload", "wide") and called_from("user_workload")'
-    write_session(headers, vmlinux, [read], RecordOptions(), folder / "when", system_map, program, when=when)
-    _write_other(folder, "frames", RecordOptions(slices=Slices.FRAMES))
-    _write_other(folder, "none", RecordOptions(slices=Slices.NONE))
-    _write_other(folder, "flat", RecordOptions(slices=Slices.FLAT, flat_bytes=4096))
-    _write_other(folder, "untold", RecordOptions(flat_bytes=32768), tables=False)
+    write_session(headers, vmlinux, [read], RecordOptions(ring_bytes), folder / "when", system_map, program, when=when)
+    _write_other(folder, "frames", RecordOptions(ring_bytes, slices=Slices.FRAMES))
+    _write_other(folder, "none", RecordOptions(ring_bytes, slices=Slices.NONE))
+    _write_other(folder, "flat", RecordOptions(ring_bytes, slices=Slices.FLAT, flat_bytes=4096))
+    _write_other(folder, "untold", RecordOptions(ring_bytes, flat_bytes=32768), tables=False)
 
 
 def _write_other(folder: Path, name: str, options: RecordOptions, tables: bool = True) -> None:

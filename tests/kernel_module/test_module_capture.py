@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ptap_target.collector import CAPTURE_MAGIC
 from relay_reader import record_layout, record_schema
 from relay_reader.capture import RecordsLost, Sample, StackSlice, ThreadNamed
-from relay_reader.module_capture import MAGIC, ModuleCapture, ModuleCaptureError
+from relay_reader.module_capture import MAGIC, CpuAccount, ModuleCapture, ModuleCaptureError
 
 _DESCRIPTION = {"probes": [{"name": 'kernel.function("f")'}]}
 
@@ -62,17 +62,22 @@ def test_a_hit_is_read_as_it_was_written(tmp_path):
 
 def test_hits_come_in_time_order_and_losses_where_they_were(tmp_path):
     records = _hit(30, 0, 5, 3) + _hit(50, 0, 6, 3) + _hit(20, 1, 1, 0) + _hit(40, 1, 4, 2)
-    records += _record(record_layout.RecordKind.FINISHED, cpu=0, sequence=9, dropped=6, stop_detail=11, slide=2)
+    records += _record(
+        record_layout.RecordKind.FINISHED,
+        cpu=0,
+        sequence=9,
+        dropped=6,
+        stop_detail=11,
+        slide=2,
+        registers=[1] + [0] * 16,
+    )
     records += _record(record_layout.RecordKind.FINISHED, cpu=1, sequence=4, dropped=2)
     capture = _capture(tmp_path, records)
     events = [event for event in capture.events() if not isinstance(event, ThreadNamed)]
     assert [event.time_ns for event in events if isinstance(event, Sample)] == [20, 30, 40, 50]
     lost = [event for event in events if isinstance(event, RecordsLost)]
     assert lost == [RecordsLost(30, 0, 3), RecordsLost(40, 1, 2), RecordsLost(0, 0, 3)]
-    assert [(each.cpu, each.hits, each.dropped, each.missed, each.unwanted) for each in capture.accounts] == [
-        (0, 9, 6, 11, 2),
-        (1, 4, 2, 0, 0),
-    ]
+    assert capture.accounts == [CpuAccount(0, 9, 6, 11, 2, 1), CpuAccount(1, 4, 2, 0, 0, 0)]
 
 
 def test_a_capture_that_is_cut_off_anywhere_is_an_error_or_has_fewer_hits(tmp_path):

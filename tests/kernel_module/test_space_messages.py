@@ -18,6 +18,7 @@ from ptap_target.space_messages import (
     SpaceMapping,
     space,
     space_record,
+    target,
     untold_processes,
     user_table,
 )
@@ -47,6 +48,8 @@ def test_messages_are_those_of_the_schema():
         values = {name: getattr(each, name) for name in ("start", "end", "file_offset", "inode", "table")}
         wanted += schema.SPACE_MAPPING.build(values | {"bias": each.bias % (1 << 64)})
     assert space(12, 9, 0x7FFFFFFFE000, _MAPPINGS) == wanted
+    wanted = _header(layout.MessageKind.TARGET) + schema.TARGET_MESSAGE.build({"pid": 77, "reserved": 0})
+    assert target(77) == wanted
 
 
 def _record(kind: layout.RecordKind, pid: int, flags: int, payload: bytes = b"") -> bytes:
@@ -170,7 +173,7 @@ def test_what_of_the_stack_is_recorded():
 
 def test_a_process_is_seen_as_it_is_mapped():
     """The test's own process: what the follower reads is what the kernel lists."""
-    follower = SpaceFollower(lambda _: None, lambda _: None)
+    follower = SpaceFollower(lambda build_id, path: None, lambda _: None)
     start_stack, mappings = follower._mappings_of(os.getpid())
     lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
     listed = [line for line in lines if "x" in line[1] and line[-1] != "[vsyscall]"]

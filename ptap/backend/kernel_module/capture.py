@@ -1,39 +1,53 @@
 """The kernel module's back end: `KernelModuleCapture`, a LiveCapture.
 
 perf events start and follow the target (its processes, their mappings and names) and the module records the hits; one
-thread drains both, and they are merged by time. The module records hits of every process: those of others are left out
-here. It is told of a process's mappings, to walk its user stack at the probe, once a hit says that it was not; until
-then a hit has a piece of that stack as it is, which is walked here by the mappings that perf tells.
+thread drains both, and they are merged by time. The module follows the target itself and passes over the hits of all
+others; those of a command's process before its exec are left out here. It is told of a process's mappings, to walk its
+user stack at the probe, once a hit says that it was not; until then a hit has a piece of that stack as it is, which is
+walked here by the mappings that perf tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ptap.backend.kernel_module.followed_threads import FollowedThreads, TargetSpaces
+from ptap.backend.kernel_module.followed_threads import FollowedThreads
 from ptap.backend.kernel_module.module_ring import MAGIC, ModuleRing
+from ptap.backend.kernel_module.target_spaces import TargetSpaces
 from ptap.backend.live_capture import CaptureLimits, Target
 from ptap.backend.perf_events.capture import PerfCapture
 from ptap.backend.perf_events.ring_reader import RecordRing
 from ptap_target.kernel_module import FILES, KernelModule
 from ptap_target.module_sections import placements
-from ptap_target.session_folder import SessionError, SessionFolder
+from ptap_target.session_folder import Message, SessionError, SessionFolder
+from ptap_target.space_messages import target as target_message
 from relay_reader.capture import Event, RecordsLost, Sample, ThreadNamed
 from relay_reader.module_capture import RecordStream
+from relay_reader.record_layout import HitFlag
 
 _NO_STACK = CaptureLimits(user_stack=8)
 _GIVE_WAY_EVERY = 64
 
 
 class KernelModuleCapture(PerfCapture):
-    """Hits of the session's probes in a command or in running processes; `Sample.places` has the probe's number."""
+    """Hits of the session's probes in a command or in running processes; `Sample.places` has the probe's number.
+
+    `note` gets what only those want to know who look closely.
+    """
 
     name = "module"
 
-    def __init__(self, target: Target, session: SessionFolder, ring_bytes: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        session: SessionFolder,
+        ring_bytes: int,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
         super().__init__(target, (), _NO_STACK)
+        self._note = note
         self._session = session
         self._ring_bytes = ring_bytes
         self._module: KernelModule | None = None
@@ -43,20 +57,30 @@ class KernelModuleCapture(PerfCapture):
         self._followed = FollowedThreads()
         self._of_others = 0
         self._hits = 0
+        self._walked_at_probe = 0
+        self._walked_here = 0
         self._left: list[str] = []
         """What could not be done or undone."""
 
-    def _more_rings(self) -> Sequence[RecordRing]:
-        """Load the module and start its probes. Raises SessionError."""
+    def _prepare(self) -> None:
+        """Load the module and tell it the target: what that starts from now on is followed. Raises SessionError."""
         self._session.check_kernel()
         self._session.check_programs()
         module = KernelModule(self._session.module)
         module.__enter__()
         self._module = module
-        *configuration, start = self._session.messages
-        for message in [*configuration, *placements(self._session), start]:
+        for message in self._session.messages[:-1]:
             module.send(message)
-        self._follower = TargetSpaces(self._followed, self._session.table_of)
+        for pid in (self.child_pid,) if self.child_pid is not None else self._target.pids:
+            module.send(Message(f"process {pid}", target_message(pid)))
+
+    def _more_rings(self) -> Sequence[RecordRing]:
+        """Start the probes. Raises SessionError."""
+        module = self._module
+        assert module is not None
+        for message in [*placements(self._session), self._session.messages[-1]]:
+            module.send(message)
+        self._follower = TargetSpaces(self._followed, self._session, self._note)
         for path, file in module.records():
             cpu = int(path.name.removeprefix("cpu"))
             self._module_rings.append(ModuleRing(file, cpu, self._ring_bytes, self._follower.watch))
@@ -89,7 +113,12 @@ class KernelModuleCapture(PerfCapture):
             if isinstance(event, (Sample, ThreadNamed)) and event.pid not in self._followed:
                 self._of_others += isinstance(event, Sample)
                 continue
-            self._hits += isinstance(event, Sample)
+            if isinstance(event, Sample):
+                self._hits += 1
+                if event.user_stack is not None:
+                    copied = bool(event.user_stack.flags & HitFlag.USER_FLAT)
+                    self._walked_here += copied
+                    self._walked_at_probe += not copied
             yield event
 
     def _disarm(self) -> None:
@@ -113,6 +142,7 @@ class KernelModuleCapture(PerfCapture):
             self._follower = None
         module, self._module = self._module, None
         if module is not None:
+            self._left += _unfollowed(module)
             try:
                 module.__exit__()
             except (SessionError, OSError) as error:
@@ -129,10 +159,25 @@ class KernelModuleCapture(PerfCapture):
             lines.append(f"{missed} hits were left out by the kernel itself: they came while another probe was handled")
         refused = sum(account.unwanted for account in self._records.accounts)
         if refused:
-            lines.append(f"{refused} hits, of all processes, were not recorded: at the probe --when did not hold")
-        if self._of_others and not self._hits:
-            lines.append(f"{self._of_others} hits were of other processes than those that were to be traced")
+            lines.append(f"{refused} hits were not recorded: at the probe --when did not hold")
+        others = self._of_others + sum(account.others for account in self._records.accounts)
+        if others and not self._hits:
+            lines.append(f"{others} hits were of other processes than those that were to be traced")
+        self._note(
+            f"user stacks: {self._walked_at_probe} walked at the probe, {self._walked_here} afterwards; "
+            f"{others} hits of other processes passed over"
+        )
         return lines
+
+
+def _unfollowed(module: KernelModule) -> list[str]:
+    """What the module says of processes that it had no room for, which must still be loaded."""
+    try:
+        told = [line.split() for line in module.status()]
+    except OSError:
+        return []
+    counts = [fields[1] for fields in told if fields[0] == "unfollowed"]
+    return [f"{count} processes of the target were not traced: too many ran at once" for count in counts]
 
 
 def leftover(files: Path = FILES) -> str | None:

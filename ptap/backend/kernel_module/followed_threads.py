@@ -1,8 +1,7 @@
-"""Which hits are the target's: the module records those of every process."""
+"""Which processes are the target's, as perf tells: those of a command count from its exec on, not from the fork."""
 
 from __future__ import annotations
 
-from ptap_target.space_follower import SpaceFollower, TableSource
 from relay_reader.capture import Event, MappingAdded, ProcessExeced, ProcessForked, ThreadExited, ThreadNamed
 
 
@@ -30,16 +29,3 @@ class FollowedThreads:
 
     def __contains__(self, pid: int) -> bool:
         return pid in self._threads
-
-
-class TargetSpaces(SpaceFollower):
-    """Tells the module of the mappings of the target's processes, not of all that are hit."""
-
-    def __init__(self, followed: FollowedThreads, table_of: TableSource) -> None:
-        # The mappings come from perf: nothing has to be noted for those who read a capture.
-        super().__init__(table_of, lambda _: None)
-        self._followed = followed
-
-    def tell(self, pid: int) -> bool:
-        """Tell of a process; False where it is none of the target, or not yet known to be."""
-        return pid in self._followed and super().tell(pid)

@@ -52,13 +52,13 @@ class ModuleRing:
         at = 0
         while at < len(content):
             room = len(content) - at
-            magic, length = _BEGIN.unpack_from(content, at) if room >= layout.HIT_SIZE else (0, 0)
-            if magic != layout.RECORD_MAGIC or not layout.HIT_SIZE <= length <= room:
+            magic, length = _BEGIN.unpack_from(content, at) if room >= layout.RECORD_HEAD_SIZE else (0, 0)
+            if magic != layout.RECORD_MAGIC or not layout.RECORD_HEAD_SIZE <= length <= room:
                 raise SessionError(
                     f"the kernel module gave what is no record at CPU {self.cpu}: it was unloaded, or is of another "
                     "version of ptap; run it again"
                 )
-            (time_ns,) = _TIME.unpack_from(content, at + layout.HIT_TIME_NS)
+            (time_ns,) = _TIME.unpack_from(content, at + layout.RECORD_HEAD_TIME_NS)
             out.append((time_ns, self.cpu, content[at : at + length]))
             at += length
 

@@ -20,6 +20,8 @@ from ptap.kernel_module.places import KernelPlace
 from ptap.kernel_module.report import module_file
 from ptap.kernel_module.session import write_session
 from ptap.kernel_module.user_place import UserPlace
+from ptap.probe.point import ProbePoint
+from ptap.probe.resolve import Resolver
 from ptap_target.session_folder import SessionFolder
 from unwind.kernel.kernel_files import KernelFiles
 from unwind.trace_builder import TraceBuilder
@@ -36,9 +38,9 @@ class LiveSession:
     kept: tempfile.TemporaryDirectory[str]
     """Where its files are, as long as this lives."""
 
-    def capture(self, target: Target) -> KernelModuleCapture:
-        """A capture, not yet started."""
-        return KernelModuleCapture(target, self.folder, self.ring_bytes)
+    def capture(self, target: Target, note: Callable[[str], None] = lambda _: None) -> KernelModuleCapture:
+        """A capture, not yet started; `note` gets what only those want to know who look closely."""
+        return KernelModuleCapture(target, self.folder, self.ring_bytes, note)
 
     def prepare(self, builder: TraceBuilder) -> None:
         """Have `builder` walk and name the stacks that this session records."""
@@ -53,16 +55,17 @@ class LiveSession:
 
 
 def make_session(
-    points: Sequence[KernelPoint],
+    points: Sequence[KernelPoint | ProbePoint],
     options: RecordOptions,
     target: Target,
     when: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    resolver: Resolver | None = None,
 ) -> LiveSession:
     """Build what `points` need to be traced in `target`, whose stacks are walked at the probe.
 
-    `when` tells which stacks are recorded; `tell` gets what is to be said of it. Raises PredicateSyntaxError,
-    ProgramError, CaptureError, ProbeNotFound, ModuleBuildError, ElfError and TableError.
+    `when` tells which stacks are recorded; `tell` gets what is to be said of it; `resolver` knows the target.
+    Raises PredicateSyntaxError, ProgramError, CaptureError, ProbeNotFound, ModuleBuildError, ElfError and TableError.
     """
     headers = headers_folder()
     if headers is None:
@@ -74,7 +77,10 @@ def make_session(
     modules = ModuleFiles((), KernelFiles.of_this_kernel().module_folders)
     programs = list(_programs(target))
     places = write_session(
-        *(headers, kernel.vmlinux, points, options, work, system_map, programs, modules), when=when, tell=tell
+        *(headers, kernel.vmlinux, points, options, work, system_map, programs, modules),
+        when=when,
+        tell=tell,
+        resolver=resolver,
     )
     return LiveSession(places, SessionFolder.open(work), options.ring_bytes, kept)
 

@@ -126,6 +126,7 @@ class PerfCapture:
             # Forked before anything else, so that neither our limits nor our descriptors reach the program.
             self._command = HeldCommand(self._target.command)
             self.child_pid = self._command.pid
+        self._prepare()
         _raise_descriptor_limit()
         planned = self._plan()
         cpus = _online_cpus()
@@ -154,6 +155,9 @@ class PerfCapture:
                 raise
         if self._stop_asked:
             self._reader.stop()
+
+    def _prepare(self) -> None:
+        """What comes before the target is followed, which its command has not begun to run; for such a capture, too."""
 
     def _more_rings(self) -> Sequence[RecordRing]:
         """What else hits come through, armed now; for a capture that is more than perf events."""
