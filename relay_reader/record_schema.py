@@ -63,8 +63,7 @@ HIT = Struct(
     "run_count" / Int16ul,
     "user_run_count" / Int16ul,
     "oracle_count" / Int16ul,
-    "unread"
-    / Int16ul,  # words of the kernel's runs that could not be read again; 0xffff: or more
+    "unread" / Int16ul,  # words of the kernel's runs that could not be read again; 0xffff: or more
     "flags" / Int16ul,
     "stop" / Int8ul,  # why the walk at the probe ended
     "user_stop" / Int8ul,  # why the walk of the user's stack ended
