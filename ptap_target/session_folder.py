@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Message:
     """For people, when it is refused."""
     content: bytes
     probes: tuple[str, ...] = ()
-    """The names of the probes that it sets, by their numbers."""
+    """The names of the session's probes, by their numbers."""
 
     def refused(self, reason: str) -> SessionError:
         """What to tell when the module refuses it for `reason`, which may begin with the number of a probe."""
@@ -63,13 +63,12 @@ class SessionFolder:
         if description.get("format") != FORMAT:
             raise SessionError(f"{folder} was made by another version of ptap; make it again with `ptap module build`")
         messages = []
+        probes = tuple(probe["name"] for probe in description["probes"])
         at = 0
         for entry in description["messages"]:
-            messages.append(Message(entry["what"], content[at : at + entry["bytes"]]))
+            messages.append(Message(entry["what"], content[at : at + entry["bytes"]], probes))
             at += entry["bytes"]
-        *before, start, stop = messages
-        start = replace(start, probes=tuple(probe["name"] for probe in description["probes"]))
-        return cls(folder / MODULE, description, [*before, start], stop)
+        return cls(folder / MODULE, description, messages[:-1], messages[-1])
 
     def table_of(self, build_id: str) -> bytes | None:
         """The unwind table of the program or library of that build-id (hexadecimal digits); None where there is none.

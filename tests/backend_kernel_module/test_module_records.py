@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from kernel_module.packed_record import hit_record
 
 from ptap.backend.kernel_module.followed_threads import FollowedThreads
 from ptap.backend.kernel_module.module_ring import MAGIC, ModuleRing
@@ -23,12 +24,11 @@ from relay_reader.capture import (
 from relay_reader.module_capture import ModuleCaptureError, RecordStream
 
 
-def _record(kind=record_layout.RecordKind.HIT, payload=b"", **fields) -> bytes:
-    values = {field.name: 0 for field in record_schema.HIT.subcons}
-    values |= {"comm": bytes(16), "registers": [0] * 17}
-    values |= {"magic": record_layout.RECORD_MAGIC, "version": record_layout.RECORD_VERSION, "kind": int(kind)}
-    values |= {"length": record_layout.HIT_SIZE + len(payload)} | fields
-    return record_schema.HIT.build(values) + payload
+def _finished(**fields) -> bytes:
+    values = {field.name: 0 for field in record_schema.FINISHED.subcons}
+    values |= {"magic": record_layout.RECORD_MAGIC, "version": record_layout.RECORD_VERSION}
+    values |= {"kind": record_layout.RECORD_KIND_FINISHED, "length": record_layout.FINISHED_SIZE} | fields
+    return record_schema.FINISHED.build(values)
 
 
 def _ring(content: bytes, size: int = 1 << 20) -> ModuleRing:
@@ -39,8 +39,8 @@ def _ring(content: bytes, size: int = 1 << 20) -> ModuleRing:
 
 
 def test_records_come_out_whole_with_their_times():
-    first = _record(payload=bytes(16), time_ns=70, frame_count=2)
-    last = _record(record_layout.RecordKind.FINISHED, time_ns=90)
+    first = hit_record(chain=[1, 2], time_ns=70)
+    last = _finished(time_ns=90)
     out = []
     ring = _ring(first + last)
     assert ring.drain({}, out, keep_samples=True) == len(first + last)
@@ -50,14 +50,14 @@ def test_records_come_out_whole_with_their_times():
 
 
 def test_where_there_is_no_room_records_stay_in_the_kernel():
-    ring = _ring(_record())
+    ring = _ring(hit_record())
     out = []
     assert ring.drain({}, out, keep_samples=False) == 0 and out == []
     assert ring.drain({}, out, keep_samples=True) and len(out) == 1 and ring.skipped == 0
     ring.close()
 
 
-@pytest.mark.parametrize("damaged", [b"x" * 300, _record()[:-8], _record() + b"PTRR", _record(length=1 << 20)])
+@pytest.mark.parametrize("damaged", [b"x" * 300, hit_record()[:-8], hit_record() + b"PTRR", hit_record(length=1 << 20)])
 def test_what_is_no_record_is_an_error(damaged):
     ring = _ring(damaged)
     with pytest.raises(SessionError, match="no record at CPU 3"):
@@ -67,9 +67,9 @@ def test_what_is_no_record_is_an_error(damaged):
 
 def test_a_stream_tells_names_once_and_losses_by_difference(tmp_path):
     stream = RecordStream(tmp_path)
-    hits = [_record(time_ns=time, tid=5, pid=5, comm=b"a".ljust(16, b"\0"), dropped=dropped)
+    hits = [hit_record(time_ns=time, tid=5, pid=5, comm=b"a".ljust(16, b"\0"), dropped=dropped)
             for time, dropped in ((10, 0), (20, 3), (30, 3))]  # fmt: skip
-    end = _record(record_layout.RecordKind.FINISHED, sequence=8, dropped=5, time_ns=40)
+    end = _finished(hits=8, dropped=5, time_ns=40)
     events = [event for record in (*hits, end) for event in stream.decode(record)]
     assert [type(event) for event in events] == [ThreadNamed, Sample, RecordsLost, Sample, Sample, RecordsLost]
     assert [event.count for event in events if isinstance(event, RecordsLost)] == [3, 2]
@@ -78,7 +78,7 @@ def test_a_stream_tells_names_once_and_losses_by_difference(tmp_path):
 
 def test_a_stream_refuses_a_damaged_record(tmp_path):
     with pytest.raises(ModuleCaptureError, match="damaged"):
-        list(RecordStream(tmp_path).decode(_record(version=99)))
+        list(RecordStream(tmp_path).decode(hit_record(version=99)))
 
 
 def test_the_targets_processes_are_followed_from_exec_or_fork_to_their_last_thread():

@@ -4,6 +4,7 @@ What of the damaged tables has to be refused was decided by the machine that has
 test says what is to be refused (wrong_fields.py). None of it may be more than refused.
 """
 
+import os
 import random
 import subprocess
 import time
@@ -18,7 +19,7 @@ from ptap_target.kernel_module import FILES, KernelModule
 from ptap_target.module_sections import placements
 from ptap_target.session_folder import Message
 from ptap_target.space_follower import SpaceFollower
-from ptap_target.space_messages import space, user_table
+from ptap_target.space_messages import space, target, user_table
 
 HEADER = 8
 KIND = slice(6, 8)
@@ -95,7 +96,7 @@ class Told(SpaceFollower):
     """Of a process what the module would be told, kept."""
 
     def __init__(self, session):
-        super().__init__(session.table_of, lambda _: None)
+        super().__init__(lambda build_id, _: session.table_of(build_id), lambda _: None)
         self.messages = []
 
     def _send(self, message):
@@ -142,6 +143,7 @@ def damaged_messages(session, program, fields):
     with told_process(program) as pid:
         told = Told(session)
         told.tell(pid)
+        told.messages.append(Message("the target", target(os.getpid())))
         messages = [*started_last(session, [*placements(session), *told.messages]), session.stop]
         refused, kinds = [], set()
         with KernelModule(session.module) as module:

@@ -18,7 +18,7 @@ from ptap_target.session_folder import SessionFolder
 
 CAPTURE_BYTES = 40 << 20
 """Of records, at the most but for what is left in the rings: what comes faster than that in the time is dropped."""
-CYCLES = 5
+CYCLES = 4
 
 
 class BoundedCollector(collector.Collector):

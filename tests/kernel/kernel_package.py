@@ -43,7 +43,7 @@ class KernelPackage:
     """The command that runs the objtool of this kernel's own build."""
     memory: str = "1G"
     """Of a guest, as QEMU takes it."""
-    patience: int = 400
+    patience: int = 600
     """Seconds for a boot and all that is done in it: many times what it takes on a machine that is not busy."""
 
     def dump_orc(self, file: Path, target: Path) -> None:

@@ -18,6 +18,8 @@ from cfi_tables.layout import StopReason
 from relay_reader.capture import Event, KernelSectionPlaced, RecordsLost, Sample
 from relay_reader.module_capture import CpuAccount, ModuleCapture
 
+_MODULE_AREA = 0xFFFFFFFFC0000000
+"""Where x86-64 has modules (the kernel's Documentation/x86/x86_64/mm.rst)."""
 _OF_THE_CAPTURE = frozenset({"radix_tree_node", "xa_node"})
 """Caches that grow with the capture's file, which is in the guest's memory."""
 
@@ -61,9 +63,9 @@ def test_every_hit_is_accounted_for(loaded):
     recorded = Counter(sample.cpu for sample in _samples(loaded))
     assert sorted(account.cpu for account in accounts) == sorted(recorded) == [0, 1]
     for account in accounts:
-        assert account.hits == recorded[account.cpu] + account.dropped + account.unwanted
-        told = f"cpu {account.cpu} hits {account.hits} dropped {account.dropped} unwanted {account.unwanted}"
-        assert told in loaded.seen["endurance"]["told"]
+        assert account.hits == recorded[account.cpu] + account.dropped + account.unwanted + account.others
+        told = f"cpu {account.cpu} hits {account.hits} dropped {account.dropped} unwanted {account.unwanted} "
+        assert any(line.startswith(told) for line in loaded.seen["endurance"]["told"])
     lost = sum(event.count for event in _events(loaded)[0] if isinstance(event, RecordsLost))
     assert lost == sum(account.dropped for account in accounts) < sum(recorded.values())
     assert sum(account.unwanted for account in accounts) > 0
@@ -86,13 +88,17 @@ def test_what_was_counted_by_the_programs_is_recorded(loaded):
 
 
 def test_stacks_are_whole_whatever_comes_and_goes(loaded):
-    """Of calls of the kernel, each to its entry; code that a module had is known while it is there."""
-    stops: Counter[StopReason] = Counter()
+    """Each to the kernel's entry; one that goes through code of a module that the session does not name ends there.
+
+    Timers and switches of tasks find such, the loads of our own module among them; what else is probed does not.
+    """
+    others = set()
     for sample in _samples(loaded):
-        name = loaded.every_kind.places[sample.places[0]].name
-        if sample.kernel_stack is not None and not name.startswith("timer"):
-            stops[StopReason(sample.kernel_stack.stop)] += 1
-    assert stops.keys() == {StopReason.END_OF_STACK}
+        stack, name = sample.kernel_stack, loaded.every_kind.places[sample.places[0]].name
+        if stack is not None and stack.stop != StopReason.END_OF_STACK:
+            assert stack.stop == StopReason.NO_MAPPING and stack.stop_detail >= _MODULE_AREA, name
+            others.add(name.split("(")[0])
+    assert others <= {"timer.profile", "kernel.trace"}
     placed = [event for event in _events(loaded)[0] if isinstance(event, KernelSectionPlaced)]
     assert len({event.section for event in placed}) > 4
 

@@ -60,7 +60,7 @@ def test_wrong_messages_are_refused(loaded):
 
 def test_what_a_process_does_not_have_is_refused_by_its_reason(loaded):
     """Of mappings: told of nobody, of another program, of another file, or by no table."""
-    reasons = {what.split(", ", 1)[1]: verdict[0] for _, what, verdict in loaded.seen["messages"]["refused"]}
+    reasons = {what.rsplit(", ", 1)[1]: verdict[0] for _, what, verdict in loaded.seen["messages"]["refused"]}
     for field, code in {
         "start_stack 0x1": errno.ESTALE,
         "first.inode 0x0": errno.ESTALE,

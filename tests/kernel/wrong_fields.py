@@ -22,6 +22,7 @@ _BODIES = {
     MessageKind.PREDICATE: predicate_layout.PREDICATE_PROGRAM_DTYPE,
     MessageKind.MODULE: layout.MODULE_MESSAGE_DTYPE,
     MessageKind.PLACEMENT: layout.PLACEMENT_MESSAGE_DTYPE,
+    MessageKind.TARGET: layout.TARGET_MESSAGE_DTYPE,
 }
 _LISTED = {MessageKind.SPACE: layout.SPACE_MAPPING_DTYPE, MessageKind.MODULE: layout.MODULE_SECTION_DTYPE}
 """What follows the body of a kind; its first one is changed where a field's name begins with "first."."""
@@ -68,6 +69,7 @@ _WRONG = {
         "section": (layout.MAXIMUM_MODULE_SECTIONS, _ONES),
         "address": (0, 0x1000, _ONES),
     },
+    MessageKind.TARGET: {"pid": (_NOBODY, _ONES)},
 }
 """Field -> values; of a number as many bytes as it has, of bytes all of them (the value again and again)."""
 

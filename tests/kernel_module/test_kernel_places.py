@@ -128,6 +128,7 @@ def test_a_session_is_for_one_kernel(tmp_path):
     description = {
         "format": FORMAT,
         "build_id": "aa" * 20,
+        "probes": [],
         "messages": [{"what": "a", "bytes": 3}, {"what": "b", "bytes": 2}],
     }
     (tmp_path / DESCRIPTION).write_text(json.dumps(description))
@@ -145,7 +146,7 @@ def test_a_session_is_for_one_kernel(tmp_path):
 
 
 def test_a_run_on_another_kernel_ends_with_its_reason(tmp_path):
-    description = {"format": FORMAT, "build_id": "aa" * 20, "messages": [{"what": "stop", "bytes": 8}]}
+    description = {"format": FORMAT, "build_id": "aa" * 20, "probes": [], "messages": [{"what": "stop", "bytes": 8}]}
     (tmp_path / DESCRIPTION).write_text(json.dumps(description))
     (tmp_path / MESSAGES).write_bytes(bytes(8))
     for how in (["-m", "ptap", "run"], ["-m", "ptap_target"]):

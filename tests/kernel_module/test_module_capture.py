@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_module.packed_record import hit_record
 
 from ptap_target.collector import CAPTURE_MAGIC
 from relay_reader import record_layout, record_schema
@@ -21,21 +22,18 @@ def _words(*values: int) -> bytes:
     return b"".join(value.to_bytes(8, "little") for value in values)
 
 
-def _record(kind=record_layout.RecordKind.HIT, payload=b"", **fields) -> bytes:
-    values = {field.name: 0 for field in record_schema.HIT.subcons}
-    values |= {"comm": bytes(16), "registers": [0] * 17}
-    values |= {"magic": record_layout.RECORD_MAGIC, "version": record_layout.RECORD_VERSION, "kind": int(kind)}
-    values |= {"length": record_layout.HIT_SIZE + len(payload)} | fields
-    return record_schema.HIT.build(values) + payload
+def _finished(**fields) -> bytes:
+    values = {field.name: 0 for field in record_schema.FINISHED.subcons}
+    values |= {"magic": record_layout.RECORD_MAGIC, "version": record_layout.RECORD_VERSION}
+    values |= {"kind": record_layout.RECORD_KIND_FINISHED, "length": record_layout.FINISHED_SIZE} | fields
+    return record_schema.FINISHED.build(values)
 
 
 def _hit(time_ns: int, cpu: int, sequence: int, dropped: int, tid: int = 7) -> bytes:
-    piece = record_schema.SLICE.build({"address": 0xFFFF_8000_0000_1000, "asked": 24, "copied": 16}) + _words(5, 6)
-    payload = _words(0xFFFF_FFFF_8100_0010, 0xFFFF_FFFF_8100_0020) + piece + _words(9)
-    return _record(
-        payload=payload, time_ns=time_ns, cpu=cpu, sequence=sequence, dropped=dropped, pid=5, tid=tid,
-        frame_count=2, slice_count=1, bytes_asked=24, bytes_copied=16, oracle_count=1, comm=b"a\xffb".ljust(16, b"\0"),
-        registers=list(range(17)), known=0x1FFFF, slide=0x200000, stop=0,
+    return hit_record(
+        registers=dict(enumerate(range(17))), chain=[0xFFFF_FFFF_8100_0010, 0xFFFF_FFFF_8100_0020], oracle=[9],
+        runs=[(0xFFFF_8000_0000_1000, [5, 6])], slide=0x200000, unread=1, comm=b"a\xffb".ljust(16, b"\0"),
+        time_ns=time_ns, cpu=cpu, sequence=sequence, dropped=dropped, pid=5, tid=tid,
     )  # fmt: skip
 
 
@@ -62,16 +60,8 @@ def test_a_hit_is_read_as_it_was_written(tmp_path):
 
 def test_hits_come_in_time_order_and_losses_where_they_were(tmp_path):
     records = _hit(30, 0, 5, 3) + _hit(50, 0, 6, 3) + _hit(20, 1, 1, 0) + _hit(40, 1, 4, 2)
-    records += _record(
-        record_layout.RecordKind.FINISHED,
-        cpu=0,
-        sequence=9,
-        dropped=6,
-        stop_detail=11,
-        slide=2,
-        registers=[1] + [0] * 16,
-    )
-    records += _record(record_layout.RecordKind.FINISHED, cpu=1, sequence=4, dropped=2)
+    records += _finished(cpu=0, hits=9, dropped=6, missed=11, unwanted=2, others=1)
+    records += _finished(cpu=1, hits=4, dropped=2)
     capture = _capture(tmp_path, records)
     events = [event for event in capture.events() if not isinstance(event, ThreadNamed)]
     assert [event.time_ns for event in events if isinstance(event, Sample)] == [20, 30, 40, 50]
@@ -91,7 +81,7 @@ def test_a_capture_that_is_cut_off_anywhere_is_an_error_or_has_fewer_hits(tmp_pa
 
 
 @settings(deadline=None)
-@given(st.integers(0, record_layout.HIT_SIZE + 39), st.integers(0, 255))
+@given(st.integers(0, len(_hit(1, 0, 1, 0)) - 1), st.integers(0, 255))
 def test_damage_is_an_error_or_other_values(tmp_path_factory, place, value):
     records = bytearray(_hit(1, 0, 1, 0))
     records[place] = value

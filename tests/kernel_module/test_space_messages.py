@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from kernel_module.packed_record import UserPart, hit_record
 
 from ptap.kernel_module.messages import DEFAULT_FLAT_BYTES
 from ptap.kernel_module.slice_mode import parse_slices
@@ -52,21 +53,20 @@ def test_messages_are_those_of_the_schema():
     assert target(77) == wanted
 
 
-def _record(kind: layout.RecordKind, pid: int, flags: int, payload: bytes = b"") -> bytes:
-    values = {field.name: 0 for field in schema.HIT.subcons}
-    values |= {"comm": bytes(16), "registers": [0] * 17, "magic": layout.RECORD_MAGIC, "kind": int(kind)}
-    values |= {"version": layout.RECORD_VERSION, "length": layout.HIT_SIZE + len(payload), "pid": pid, "flags": flags}
-    return schema.HIT.build(values) + payload
+def _finished() -> bytes:
+    values = {field.name: 0 for field in schema.FINISHED.subcons}
+    values |= {"magic": layout.RECORD_MAGIC, "version": layout.RECORD_VERSION, "kind": layout.RECORD_KIND_FINISHED}
+    return schema.FINISHED.build(values | {"length": layout.FINISHED_SIZE, "hits": (1 << 64) - 1})
 
 
 def test_hits_of_processes_that_are_not_known_are_seen():
     assert USER_UNTOLD == layout.HIT_FLAG_USER_UNTOLD
-    hit, finished = layout.RecordKind.HIT, layout.RecordKind.FINISHED
-    records = _record(hit, 1, 8) + _record(hit, 2, 8 | USER_UNTOLD, bytes(64)) + _record(finished, 3, USER_UNTOLD)
-    records += _record(hit, 4, USER_UNTOLD)
+    user = UserPart(chain=[1, 2, 3])
+    records = hit_record(user=user, pid=1) + hit_record(user=user, pid=2, flags=8 | USER_UNTOLD) + _finished()
+    records += hit_record(pid=4, flags=USER_UNTOLD)
     assert untold_processes(records, 100) == {2, 4}
     assert untold_processes(records, 3) == {2}
-    assert untold_processes(b"", 3) == untold_processes(records[:100], 3) == set()
+    assert untold_processes(b"", 3) == untold_processes(records[:90], 3) == set()
 
 
 def _sample(pid: int, time_ns: int, generation: int, start_stack: int = 50) -> Sample:
@@ -81,10 +81,10 @@ def _told(spaces: ToldSpaces, time_ns: int, pid: int, generation: int, *paths: s
         if path
     ]
     record = space_record(time_ns, pid, generation, start_stack, mappings, {})
-    head = schema.HIT.parse(record)
+    head = schema.SPACE_TOLD.parse(record)
     assert (head.magic, head.kind, head.pid, head.time_ns) == (layout.RECORD_MAGIC, 8, pid, time_ns)
     assert head.length == len(record) and len(record) % 8 == 0
-    spaces.add(head.time_ns, head.pid, record[layout.HIT_SIZE :])
+    spaces.add(head.time_ns, head.pid, record[layout.SPACE_TOLD_SIZE :])
 
 
 def _paths(spaces: ToldSpaces, sample: Sample) -> list[str]:
@@ -129,8 +129,8 @@ def test_damaged_mappings_are_an_error(content):
 def test_mappings_come_back_as_they_were():
     spaces = ToldSpaces()
     record = space_record(1, 2, 3, 4, _MAPPINGS, {"ab": "AAEC"})
-    json.loads(record[layout.HIT_SIZE :])
-    spaces.add(1, 2, record[layout.HIT_SIZE :])
+    json.loads(record[layout.SPACE_TOLD_SIZE :])
+    spaces.add(1, 2, record[layout.SPACE_TOLD_SIZE :])
     (told,) = spaces.all()
     assert told.mappings[0] == Mapping(0x401000, 0x402000, 0x1000, "/bin/a b", b"\x00\xff")
     assert spaces.images == {b"\xab": b"\0\1\2"}
@@ -177,7 +177,7 @@ def test_a_process_is_seen_as_it_is_mapped():
     start_stack, mappings = follower._mappings_of(os.getpid())
     lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
     listed = [line for line in lines if "x" in line[1] and line[-1] != "[vsyscall]"]
-    assert [(f"{each.start:x}-{each.end:x}", each.inode) for each in mappings] == [
+    assert [(f"{each.start:08x}-{each.end:08x}", each.inode) for each in mappings] == [
         (line[0], int(line[4])) for line in listed
     ]
     assert any(start <= start_stack < end for start, end in _stacks(lines))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from kernel_module.packed_record import UserPart, hit_record
 
 from cfi_tables.layout import StopReason
 from ptap_target.collector import CAPTURE_MAGIC
@@ -19,31 +20,22 @@ _KNOWN = 1 << 3 | 1 << 7 | 1 << 16
 _FLAGS = layout.HIT_FLAG_USER_STACK | layout.HIT_FLAG_USER_FLAT
 
 
-def _words(*values: int) -> bytes:
-    return b"".join(value.to_bytes(8, "little") for value in values)
+_FLAT = (0x8000, 8, (3).to_bytes(8, "little"))
+_REGISTERS = {3: 33, 7: 77, 16: 0x401000}
 
 
-def _slice(address: int, asked: int, content: bytes) -> bytes:
-    return schema.SLICE.build({"address": address, "asked": asked, "copied": len(content)}) + content
+def _user(**fields) -> UserPart:
+    told = {"registers": _REGISTERS, "chain": [0x401000, 0x401100], "runs": [(0x7000, [1, 2])], "stop": 1}
+    return UserPart(**told | {"stop_detail": 0x401100, "generation": 6, "start_stack": 0x9000} | fields)
 
 
-def _part(registers: bytes, **fields) -> bytes:
-    payload = registers + _words(0x401000, 0x401100)
-    payload += _slice(0x7000, 16, _words(1, 2)) + _slice(0x8000, 8, _words(3))
-    values = {field.name: 0 for field in schema.USER_STACK.subcons}
-    values |= {"known": _KNOWN, "frame_count": 2, "slice_count": 2, "stop": 1, "stop_detail": 0x401100}
-    values |= {"generation": 6, "start_stack": 0x9000} | fields
-    values["length"] = schema.USER_STACK.sizeof() + len(payload)
-    return schema.USER_STACK.build(values) + payload
+_PROGRAMS_OWN = _user(registers={}, known=_KNOWN)
 
 
-def _hit(kernel_frames: int, part: bytes, flags: int = _FLAGS) -> bytes:
-    payload = _words(*range(kernel_frames)) + part
-    values = {field.name: 0 for field in schema.HIT.subcons}
-    values |= {"comm": bytes(16), "registers": list(range(100, 117)), "known": 0x1FFFF, "pid": 5, "tid": 5}
-    values |= {"magic": layout.RECORD_MAGIC, "version": layout.RECORD_VERSION, "kind": int(layout.RecordKind.HIT)}
-    values |= {"length": layout.HIT_SIZE + len(payload), "frame_count": kernel_frames, "flags": flags, "time_ns": 9}
-    return schema.HIT.build(values) + payload
+def _hit(kernel_frames: int, user: UserPart | None, flat: tuple[int, int, bytes] | None = _FLAT, **fields) -> bytes:
+    registers = dict(zip(range(17), range(100, 117), strict=True))
+    values = {"pid": 5, "tid": 5, "time_ns": 9} | fields
+    return hit_record(registers=registers, chain=range(kernel_frames), user=user, flat=flat, **values)
 
 
 def _capture(folder: Path, records: bytes) -> ModuleCapture:
@@ -58,7 +50,7 @@ def _sample(folder: Path, records: bytes) -> Sample:
 
 
 def test_behind_frames_of_the_kernel_come_the_users_with_their_registers(tmp_path):
-    sample = _sample(tmp_path, _hit(3, _part(_words(33, 77, 0x401000))))
+    sample = _sample(tmp_path, _hit(3, _user()))
     user = sample.user_stack
     assert user is not None and sample.kernel_stack is not None and len(sample.kernel_chain) == 3
     assert (user.chain, user.stop, user.stop_detail) == ((0x401000, 0x401100), StopReason.NO_MAPPING, 0x401100)
@@ -68,18 +60,16 @@ def test_behind_frames_of_the_kernel_come_the_users_with_their_registers(tmp_pat
     )  # fmt: skip
     assert sample.registers[0] == 0
     # The last one is the flat copy, which its limit ended.
-    assert sample.slices == [StackSlice(0x7000, _words(1, 2)), StackSlice(0x8000, _words(3), cut=True)]
+    assert sample.slices == [StackSlice(0x7000, bytes((1, *bytes(7), 2, *bytes(7)))), StackSlice(*_FLAT[::2], cut=True)]
 
 
 def test_a_flat_copy_that_ended_before_its_limit_is_the_stacks_end(tmp_path):
-    part = _part(_words(33, 77, 0x401000))
-    longer = part[: -8 - schema.SLICE.sizeof()] + _slice(0x8000, 64, _words(3))
-    assert not _sample(tmp_path, _hit(3, longer)).slices[-1].cut
-    assert not _sample(tmp_path, _hit(3, part, layout.HIT_FLAG_USER_STACK)).slices[-1].cut
+    assert not _sample(tmp_path, _hit(3, _user(), (0x8000, 64, _FLAT[2]))).slices[-1].cut
+    assert not _sample(tmp_path, _hit(3, _user(), None)).slices[-1].cut
 
 
 def test_a_probe_of_a_program_has_the_hits_registers(tmp_path):
-    sample = _sample(tmp_path, _hit(0, _part(b"")))
+    sample = _sample(tmp_path, _hit(0, _PROGRAMS_OWN))
     assert sample.kernel_stack is None and sample.kernel_chain == ()
     assert sample.registers == tuple(range(100, 117)) and sample.known == _KNOWN
 
@@ -87,7 +77,7 @@ def test_a_probe_of_a_program_has_the_hits_registers(tmp_path):
 def test_what_was_told_comes_before_the_hit(tmp_path):
     mapping = SpaceMapping(0x400000, 0x402000, 0, 1, "/a", None, 0, 0)
     record = space_record(1, 5, 6, 0x9000, [mapping], {})
-    events = list(_capture(tmp_path, _hit(0, _part(b"")) + record).events())
+    events = list(_capture(tmp_path, _hit(0, _PROGRAMS_OWN) + record).events())
     assert isinstance(events[-1], Sample)
     assert [event.mapping.path for event in events if isinstance(event, MappingAdded)] == ["/a"]
     with pytest.raises(ModuleCaptureError, match="record at byte 0 is damaged"):
@@ -95,12 +85,32 @@ def test_what_was_told_comes_before_the_hit(tmp_path):
 
 
 def test_a_part_that_does_not_fill_its_record_is_an_error(tmp_path):
-    whole = _part(_words(33, 77, 0x401000))
-    for size in range(0, len(whole), 8):
+    whole = _hit(3, _user())
+    for size in range(layout.HIT_SIZE, len(whole), 8):
+        cut = bytearray(whole[:size])
+        cut[layout.HIT_LENGTH : layout.HIT_LENGTH + 4] = size.to_bytes(4, "little")
+        with pytest.raises(ModuleCaptureError, match="record at byte 0 do not fill it"):
+            _capture(tmp_path, bytes(cut))
+    entries = int.from_bytes(whole[layout.HIT_ENTRY_COUNT : layout.HIT_ENTRY_COUNT + 4], "little")
+    for field, value in (
+        ("frame_count", 4), ("user_frame_count", 3), ("user_run_count", 2), ("user_run_count", 0), ("run_count", 1),
+        ("user_known", 1), ("user_known", 0x1FFFF), ("user_known", 1 << 17 | 3), ("oracle_count", 1), ("known", 1),
+        ("flags", 0), ("flags", layout.HIT_FLAG_USER_STACK), ("entry_count", entries - 1), ("entry_count", entries + 1),
+    ):  # fmt: skip
         with pytest.raises(ModuleCaptureError, match="do not fill it"):
-            _capture(tmp_path, _hit(3, whole[:size]))
-    for field, value in (("frame_count", 3), ("slice_count", 3), ("slice_count", 1), ("known", 1), ("known", 0x1FFFF)):
-        with pytest.raises(ModuleCaptureError, match="do not fill it"):
-            _capture(tmp_path, _hit(3, _part(_words(33, 77, 0x401000), **{field: value})))
-    with pytest.raises(ModuleCaptureError, match="do not fill it"):
-        _capture(tmp_path, _hit(3, whole, flags=0))
+            _capture(tmp_path, _hit(3, _user(), **{field: value}))
+
+
+def test_every_record_has_what_its_kind_has(tmp_path):
+    for kind in layout.RecordKind:
+        head = {
+            "magic": layout.RECORD_MAGIC,
+            "length": layout.RECORD_HEAD_SIZE,
+            "version": layout.RECORD_VERSION,
+            "cpu": 0,
+        }
+        with pytest.raises(ModuleCaptureError, match="record at byte 0 is damaged"):
+            _capture(
+                tmp_path,
+                schema.RECORD_HEAD.build(head | {"version": layout.RECORD_VERSION, "kind": int(kind), "time_ns": 0}),
+            )
