@@ -19,8 +19,8 @@
 #include "ptap_target.h"
 
 /* At most half of the slots are in use, so that few are looked at. */
-#define SLOT_BITS 13
-#define SLOTS (1u << SLOT_BITS)
+#define SET_BITS 13
+#define SET_SIZE (1u << SET_BITS)
 
 /* In a slot that had a process: those behind it are still looked for past it. */
 #define REMOVED ((const struct signal_struct *)1ul)
@@ -35,20 +35,20 @@ static struct tracepoint *fork_point, *free_point; /* where they are followed */
 
 static nokprobe_inline u32 home_of(const struct signal_struct *process)
 {
-	return hash_ptr(process, SLOT_BITS);
+	return hash_ptr(process, SET_BITS);
 }
 
 static nokprobe_inline u32 behind(u32 slot)
 {
-	return (slot + 1) % SLOTS;
+	return (slot + 1) % SET_SIZE;
 }
 
-/* The slot that holds `process`, or SLOTS. */
+/* The slot that holds `process`, or SET_SIZE. */
 static nokprobe_inline u32 slot_of(const struct signal_struct *process)
 {
 	u32 slot = home_of(process), tries;
 
-	for (tries = 0; tries < SLOTS; tries++, slot = behind(slot)) {
+	for (tries = 0; tries < SET_SIZE; tries++, slot = behind(slot)) {
 		const struct signal_struct *found = READ_ONCE(ptap_target_set[slot]);
 
 		if (!found)
@@ -56,12 +56,12 @@ static nokprobe_inline u32 slot_of(const struct signal_struct *process)
 		if (found == process)
 			return slot;
 	}
-	return SLOTS;
+	return SET_SIZE;
 }
 
 bool ptap_target_has_current(void)
 {
-	return slot_of(current->signal) != SLOTS;
+	return slot_of(current->signal) != SET_SIZE;
 }
 NOKPROBE_SYMBOL(ptap_target_has_current);
 
@@ -70,7 +70,7 @@ static int insert(const struct signal_struct *process)
 {
 	u32 slot = home_of(process);
 
-	if (slot_of(process) != SLOTS)
+	if (slot_of(process) != SET_SIZE)
 		return 0;
 	if (count == PTAP_MAXIMUM_TARGETS)
 		return -E2BIG;
@@ -86,14 +86,14 @@ static void remove(const struct signal_struct *process)
 {
 	u32 slot = slot_of(process);
 
-	if (slot == SLOTS)
+	if (slot == SET_SIZE)
 		return;
 	WRITE_ONCE(ptap_target_set[slot], REMOVED);
 	count--;
 	/* Nothing lies behind the last ones of a row: whoever looks for something else may stop there. */
 	if (ptap_target_set[behind(slot)])
 		return;
-	for (; ptap_target_set[slot] == REMOVED; slot = (slot - 1) % SLOTS)
+	for (; ptap_target_set[slot] == REMOVED; slot = (slot - 1) % SET_SIZE)
 		WRITE_ONCE(ptap_target_set[slot], NULL);
 }
 
@@ -125,7 +125,7 @@ static void forked(void *unused, struct task_struct *parent, struct task_struct 
 	if (child->signal == parent->signal)
 		return; /* a thread */
 	raw_spin_lock_irqsave(&set_lock, flags);
-	if (ptap_target_set && slot_of(parent->signal) != SLOTS && insert(child->signal))
+	if (ptap_target_set && slot_of(parent->signal) != SET_SIZE && insert(child->signal))
 		unfollowed++;
 	raw_spin_unlock_irqrestore(&set_lock, flags);
 }
@@ -168,7 +168,7 @@ static int follow_processes(void)
 
 	if (ptap_target_set)
 		return 0;
-	set = kvcalloc(SLOTS, sizeof(*set), GFP_KERNEL);
+	set = kvcalloc(SET_SIZE, sizeof(*set), GFP_KERNEL);
 	if (!set)
 		return ptap_refuse(-ENOMEM, "no memory for the processes that are to be traced");
 	error = follow(&fork_point, "sched_process_fork", (void *)forked);

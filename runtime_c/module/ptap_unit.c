@@ -17,6 +17,7 @@
 #include "ptap_user_probe.c"
 #include "ptap_return_instance.c"
 #include "ptap_when.c"
+#include "ptap_target.c"
 #include "core/ptap_check.c"
 #include "core/ptap_checksum.c"
 #include "core/ptap_expression.c"
@@ -30,7 +31,6 @@
 #pragma GCC push_options
 #pragma GCC optimize("O2")
 #include "ptap_hit.c"
-#include "ptap_target.c"
 #include "ptap_pack.c"
 #include "ptap_slices.c"
 #include "ptap_ring.c"
