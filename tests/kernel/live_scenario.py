@@ -202,7 +202,7 @@ def whole_in(log, stage):
 
 def noisy():
     """Another process that hits the same probes."""
-    return subprocess.Popen([READER, "1000000", "1"], start_new_session=True)
+    return subprocess.Popen([READER, "1000000", "30"], start_new_session=True)
 
 
 def later(name):

@@ -177,7 +177,7 @@ def test_a_process_is_seen_as_it_is_mapped():
     start_stack, mappings = follower._mappings_of(os.getpid())
     lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
     listed = [line for line in lines if "x" in line[1] and line[-1] != "[vsyscall]"]
-    assert [(f"{each.start:x}-{each.end:x}", each.inode) for each in mappings] == [
+    assert [(f"{each.start:08x}-{each.end:08x}", each.inode) for each in mappings] == [
         (line[0], int(line[4])) for line in listed
     ]
     assert any(start <= start_stack < end for start, end in _stacks(lines))
