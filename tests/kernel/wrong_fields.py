@@ -65,7 +65,7 @@ _WRONG = {
         "first.last": (_ONES,),
     },
     MessageKind.PLACEMENT: {
-        "module": (1, _ONES),
+        "module": (layout.MAXIMUM_MODULES, _ONES),
         "section": (layout.MAXIMUM_MODULE_SECTIONS, _ONES),
         "address": (0, 0x1000, _ONES),
     },
