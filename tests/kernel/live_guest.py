@@ -12,7 +12,6 @@ from pathlib import Path
 
 from kernel.disk_image import DiskImage
 from kernel.guest import GuestRun, run_guest
-from kernel.initramfs import libraries
 from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, kernel_package
 
 from cfi_tables.cache import table_for, table_path, tables_directory
@@ -49,12 +48,8 @@ def run_live(release: str, folder: Path) -> GuestRun:
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-g", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(reader), str(_HERE / "reader.c")], check=True)
     disk = DiskImage(folder / "disk")
-    programs = _later(folder)
-    disk.add_programs(programs)
-    for program in programs:
-        disk.add(program, Path("/guest", program.name))
     cache = tables_directory().parent.parent
-    for file in _cached(package, headers, vmlinux, [reader, *libraries([programs[0]])]):
+    for file in _cached(package, headers, vmlinux, reader):
         disk.add(file, Path("/cache", file.relative_to(cache)))
     name = f"{package.build}-cloud-amd64"
     disk.add(vmlinux, f"/usr/lib/debug/boot/vmlinux-{name}")
@@ -80,26 +75,12 @@ def run_live(release: str, folder: Path) -> GuestRun:
         image.unlink()
 
 
-def _later(folder: Path) -> list[Path]:
-    """A program, another one that it becomes, and the library that it opens before: linked as usual, and not cached."""
-    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-g", "-Wl,--build-id", "-fno-optimize-sibling-calls"]
-    built = []
-    for name, source, more in (
-        ("later", "later.c", []),
-        ("next", "later.c", ["-fno-omit-frame-pointer"]),
-        ("liblater.so", "later_library.c", ["-shared", "-fPIC"]),
-    ):
-        built.append(folder / name)
-        subprocess.run(["gcc", *flags, *more, "-o", str(built[-1]), str(_HERE / source), "-ldl"], check=True)
-    return built
-
-
-def _cached(package: KernelPackage, headers: Path, vmlinux: Path, programs: list[Path]) -> list[Path]:
+def _cached(package: KernelPackage, headers: Path, vmlinux: Path, reader: Path) -> list[Path]:
     """Files of this machine's cache that hold what takes the guest long to make: made now, where they are not there."""
     whole = open_image(vmlinux)
     Symbolizer(whole).build_index()
     bare = unpacked(package.vmlinuz, whole.build_id)
-    images = [whole, bare, *(ElfImage.open(program.resolve()) for program in programs)]
+    images = [whole, bare, ElfImage.open(reader)]
     for image in images:
         table_for(image)
     return [built_module(headers), index_path(whole, None), Path(bare.path), *map(table_path, images)]

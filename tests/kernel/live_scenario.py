@@ -17,12 +17,8 @@ from pathlib import Path
 import ptap.backend.kernel_module.session
 import ptap.cli.trace
 import ptap.trace_session  # noqa: F401
-import ptap_target.collector  # noqa: F401
 from ptap.cli.main import main as ptap_main
 from ptap.kernel_module.resolve import KernelResolver
-from relay_reader.capture import Sample
-from relay_reader.module_capture import RecordStream
-from relay_reader.record_layout import HitFlag
 from unwind.kernel.kernel_files import find_local_vmlinux
 
 RESULTS = Path(sys.argv[1])
@@ -31,10 +27,6 @@ FUNCTION = 'kernel.function("vfs_read")'
 ENTRY, RETURN = f"{FUNCTION}.call", f"{FUNCTION}.return"
 """Kinds that need no search in debug information, which takes long here."""
 READS = [ENTRY, RETURN]
-LATER, LIBRARY, NEXT = "/guest/later", "/guest/liblater.so", "/guest/next"
-SETTLED = f'process("{LATER}").function("settled_read")'
-STAGES = ("own", "child", "library", "next")
-"""What tests/kernel/later.c comes to."""
 HEADERS = Path("/lib/modules", platform.release(), "build")
 DEBUG = Path("/usr/lib/debug")
 SECONDS = 300
@@ -57,14 +49,12 @@ def left_behind():
 
 
 class Run:
-    """A process that runs ptap, in a session of its own. `log` is where its records go, too."""
+    """A process that runs ptap, in a session of its own."""
 
-    def __init__(self, words, messages, log=None):
+    def __init__(self, words, messages):
         self.pid = os.fork()
         self._status = None
         if self.pid == 0:
-            if log is not None:
-                log_records(log)
             run_ptap(words, messages)
 
     def poll(self):
@@ -83,28 +73,6 @@ class Run:
                 raise RuntimeError(f"a run did not end in {SECONDS} s")
             time.sleep(0.02)
         return self._status
-
-
-def log_records(path):
-    """Have this process write what each record of the module says, a line of JSON a hit or a processor's account."""
-    log = open(path, "w")  # noqa: SIM115  as long as the process
-    decode = RecordStream.decode
-
-    def logged(stream, record):
-        accounts = len(stream.accounts)
-        for event in decode(stream, record):
-            if isinstance(event, Sample):
-                flags = event.user_stack.flags if event.user_stack is not None else HitFlag.USER_UNTOLD
-                copied = bool(flags & (HitFlag.USER_UNTOLD | HitFlag.USER_FLAT))
-                hit = {"comm": stream._names[event.tid], "pid": event.pid, "time_ns": event.time_ns, "copied": copied}
-                log.write(json.dumps(hit) + "\n")
-            yield event
-        for account in stream.accounts[accounts:]:
-            counts = {name: getattr(account, name) for name in ("hits", "dropped", "unwanted", "others")}
-            log.write(json.dumps(counts) + "\n")
-        log.flush()
-
-    RecordStream.decode = logged
 
 
 def run_ptap(words, messages):
@@ -129,11 +97,11 @@ def run_ptap(words, messages):
         os._exit(status)
 
 
-def started(name, *words, log=None):
+def started(name, *words):
     """A run of ptap that writes its traces and messages to files of that name."""
     note(f"{name} begins")
     words = ("--backtrace", "--format", "json", "-o", str(RESULTS / f"{name}.json"), *words)
-    return Run(words, RESULTS / f"{name}.err", log)
+    return Run(words, RESULTS / f"{name}.err")
 
 
 def ended(name, run, begin):
@@ -184,62 +152,6 @@ def kill_all(run):
     os.killpg(run.pid, signal.SIGKILL)
 
 
-def until(what, holds, run):
-    """Wait for `holds()`, while the run goes on."""
-    end = time.monotonic() + SECONDS
-    while not holds():
-        if run.poll() is not None or time.monotonic() > end:
-            raise RuntimeError(f"{what} did not come to be")
-        time.sleep(0.05)
-
-
-def whole_in(log, stage):
-    """Whether a stack of that stage was walked at the probe, as far as is written."""
-    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-    hits = [json.loads(line) for line in lines if line.endswith("\n")]
-    return any(hit.get("comm") == stage and not hit["copied"] for hit in hits)
-
-
-def noisy():
-    """Another process that hits the same probes."""
-    return subprocess.Popen([READER, "1000000", "30"], start_new_session=True)
-
-
-def later(name):
-    """A program that becomes others, while another one hits the same probe all the time."""
-    noise = noisy()
-    log = RESULTS / f"{name}.records"
-    try:
-        begin = time.monotonic()
-        words = ("-v", ENTRY, SETTLED, f"{SETTLED}.return", "--", LATER, LIBRARY, NEXT)
-        run = started(name, *words, log=log)
-        for stage in STAGES:
-            until(f"{name}: a whole stack of {stage}", lambda stage=stage: whole_in(log, stage), run)
-            Path(f"/tmp/settled-{stage}").touch()
-        seen = ended(name, run, begin)
-        seen["noise goes on"] = noise.poll() is None
-    finally:
-        os.killpg(noise.pid, signal.SIGKILL)
-        noise.wait()
-    return seen
-
-
-def only(name):
-    """A session for whatever runs, used for one command."""
-    noise = noisy()
-    folder = "/tmp/reads"
-    try:
-        vmlinux = str(find_local_vmlinux([], []).path)
-        words = ("module", "build", "--kernel-headers", str(HEADERS), "--vmlinux", vmlinux, "-o", folder, ENTRY)
-        built = Run(words, RESULTS / f"{name}.build").wait()
-        words = ("run", folder, "--only", "-o", str(RESULTS / f"{name}.capture"), "--", READER, "2")
-        status = Run(words, RESULTS / f"{name}.err").wait()
-    finally:
-        os.killpg(noise.pid, signal.SIGKILL)
-        noise.wait()
-    return {"built": built, "status": status, "left": left_behind(), "noise": noise.pid}
-
-
 def doctor(name):
     Run(("doctor",), RESULTS / f"{name}.txt").wait()
 
@@ -250,8 +162,6 @@ def main():
     doctor("doctor")
     seen["module"] = traced("module", "--backend", "module", *READS, "--", READER, "2")
     seen["perf"] = traced("perf", "--backend", "perf", *READS, "--", READER, "2")
-    seen["later"] = later("later")
-    seen["only"] = only("only")
     unwilling = 'kernel.function("kprobe_int3_handler").call'
     seen["unwilling"] = traced("unwilling", "--backend", "module", ENTRY, unwilling, "--", READER, "1")
     seen["perf unwilling"] = traced("perf_unwilling", "--backend", "perf", unwilling, "--", READER, "1")

@@ -14,8 +14,6 @@ from kernel.live_guest import run_live
 from programs.debian_archive import NotInArchive
 
 from cfi_tables.elf_image import ElfImage
-from relay_reader.capture import Sample
-from relay_reader.module_capture import ModuleCapture
 
 _RELEASE = "6.1"
 _ENTRY, _RETURN = 'kernel.function("vfs_read").call', 'kernel.function("vfs_read").return'
@@ -174,76 +172,6 @@ def test_doctor_tells_what_the_kernel_allows(live):
         assert re.search(rf"functions of the kernel, back end {back_end}\s+works", said), said
     assert f"kernel headers: /lib/modules/{_release_of(said)}/build" in said
     assert "kprobes of perf events: yes" in said and "still loaded" not in said
-
-
-_STAGES = ("own", "child", "library", "next")
-_COUNTED = 3
-"""Reads of each stage when its mappings are known (later.c)."""
-
-
-def _log(live: GuestRun, *, hits: bool) -> list[dict[str, Any]]:
-    """What the module's records said in the run of later.c: of hits, or each processor's account."""
-    lines = [json.loads(line) for line in (live.results / "later.records").read_text().splitlines()]
-    return [line for line in lines if ("comm" in line) is hits]
-
-
-@pytest.mark.parametrize("stage", _STAGES)
-def test_stacks_are_walked_at_the_probe_once_what_they_go_through_is_known(live, stage):
-    """Also in a child, in a library that was opened late, and in another program after exec."""
-    settled = [hit for hit in _log(live, hits=True) if hit["comm"] == f"{stage}+"]
-    assert len(settled) >= _COUNTED and not any(hit["copied"] for hit in settled), settled
-
-
-@pytest.mark.parametrize("stage", _STAGES)
-def test_later_code_is_in_whole_traces(live, stage):
-    reading = "library_read" if stage == "library" else "read_one"
-    traces = [each for each in _traces(live, "later") if each["comm"] == f"{stage}+" and each["probe"] == _ENTRY]
-    assert len(traces) == _COUNTED
-    for trace in traces:
-        named = [frame["function"] for frame in trace["frames"] if frame["space"] == "user"]
-        assert named[named.index(reading) :][:4] == [reading, "settled_read", "settle", "main"] or (
-            stage == "child" and named[named.index(reading) :][:3] == [reading, "settled_read", "settle"]
-        ), named
-        assert named[-1] == "_start" and trace["stop"] == "end_of_stack", trace
-
-
-def test_points_of_programs_and_of_the_kernel_are_traced_in_one_run(live, seen):
-    """In the program that is named, its child too; by the module, as nothing else was asked for."""
-    assert seen["later"]["left"] == [] and "ptap: back end module\n" in _said(live, "later")
-    traces = [trace for trace in _traces(live, "later") if "settled_read" in trace["probe"]]
-    of = {end: [each for each in traces if each["probe"].endswith(".return") is end] for end in (False, True)}
-    assert len(of[False]) == len(of[True]) == 3 * _COUNTED
-    for stage in ("own", "child", "library"):
-        entered = [trace for trace in of[False] if trace["comm"] == f"{stage}+"]
-        assert [trace["frames"][0]["function"] for trace in entered] == ["settled_read"] * _COUNTED
-        numbers = [
-            each["value"] for trace in entered for each in trace["frames"][0]["arguments"] if each["name"] == "number"
-        ]
-        assert numbers == [str(number + 1) for number in range(_COUNTED)]
-        returned = [trace for trace in of[True] if trace["comm"] == f"{stage}+"]
-        assert [trace["frames"][0]["function"] for trace in returned] == ["settle"] * _COUNTED
-    assert {trace["stop"] for trace in traces} == {"end_of_stack"}
-
-
-def test_hits_of_others_are_passed_over_at_the_probe_and_counted(live, seen):
-    assert seen["later"]["noise goes on"]
-    hits, accounts = _log(live, hits=True), _log(live, hits=False)
-    assert len(accounts) == 2 and sum(each["dropped"] for each in accounts) == 0
-    others = sum(each["others"] for each in accounts)
-    assert others > 0
-    assert sum(each["hits"] for each in accounts) == len(hits) + others
-    assert {trace["comm"].rstrip("+") for trace in _traces(live, "later")} <= {*_STAGES, "later", "next", "moving"}
-
-
-def test_a_session_can_be_run_for_one_command_only(live, seen):
-    run = seen["only"]
-    assert run["built"] == 0 and run["status"] == 7 and run["left"] == [], (live.results / "only.build").read_text()
-    capture = ModuleCapture(live.results / "only.capture")
-    samples = [event for event in capture.events() if isinstance(event, Sample)]
-    by_process = [sum(each.pid == pid for each in samples) for pid in {each.pid for each in samples}]
-    assert by_process == [_READS, _READS] and run["noise"] not in {each.pid for each in samples}
-    others = sum(account.others for account in capture.accounts)
-    assert others > 0 and sum(account.hits for account in capture.accounts) == len(samples) + others
 
 
 def _release_of(said: str) -> str:
