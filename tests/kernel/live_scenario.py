@@ -27,6 +27,7 @@ FUNCTION = 'kernel.function("vfs_read")'
 ENTRY, RETURN = f"{FUNCTION}.call", f"{FUNCTION}.return"
 """Kinds that need no search in debug information, which takes long here."""
 READS = [ENTRY, RETURN]
+IN_PROGRAM = f'process("{READER}").function("read_one")'
 HEADERS = Path("/lib/modules", platform.release(), "build")
 DEBUG = Path("/usr/lib/debug")
 SECONDS = 300
@@ -161,6 +162,8 @@ def main():
     KernelResolver(find_local_vmlinux([], []))  # kept for the runs that follow
     doctor("doctor")
     seen["module"] = traced("module", "--backend", "module", *READS, "--", READER, "2")
+    both = [IN_PROGRAM, f"{IN_PROGRAM}.return", ENTRY]
+    seen["program"] = traced("program", "--backend", "module", *both, "--", READER, "2")
     seen["perf"] = traced("perf", "--backend", "perf", *READS, "--", READER, "2")
     unwilling = 'kernel.function("kprobe_int3_handler").call'
     seen["unwilling"] = traced("unwilling", "--backend", "module", ENTRY, unwilling, "--", READER, "1")

@@ -111,6 +111,29 @@ def test_both_back_ends_find_the_same_lines(live):
     assert lines[0] == lines[1]
 
 
+_PROGRAM = ["read_one", "read_many", "main"]
+
+
+def _in_program(trace: dict[str, Any]) -> list[str]:
+    return [frame["function"] for frame in trace["frames"] if frame["space"] == "user" and not frame["inlined"]]
+
+
+def test_the_module_probes_the_program_in_the_same_run(live, seen):
+    traces = _traces(live, "program")
+    assert seen["program"]["status"] == 7 and seen["program"]["left"] == []
+    of_kernel = [trace for trace in traces if trace["probe"] == _ENTRY]
+    returns = [trace for trace in traces if trace["probe"].endswith(").return")]
+    entries = [trace for trace in traces if trace not in of_kernel and trace not in returns]
+    assert len(of_kernel) == len(returns) == len(entries) == 2 * _READS
+    assert all(trace["stop"] == "end_of_stack" for trace in traces)
+    assert all(_in_program(trace)[:3] == _PROGRAM and not _in_kernel(trace) for trace in entries)
+    assert all(_in_program(trace)[:2] == _PROGRAM[1:] and not _in_kernel(trace) for trace in returns)
+    for trace in of_kernel:
+        assert (
+            _physical(trace)[0] == "vfs_read" and [each for each in _in_program(trace) if each in _PROGRAM] == _PROGRAM
+        )
+
+
 def test_perf_gives_the_programs_own_frames_too(live):
     reads = [trace for trace in _traces(live, "perf") if any(f["function"] == "read_one" for f in trace["frames"])]
     assert len(reads) == 2 * 2 * _READS  # entries and returns, of two processes
