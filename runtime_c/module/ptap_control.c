@@ -18,6 +18,7 @@
 #include "ptap_module.h"
 #include "ptap_probe.h"
 #include "ptap_record.h"
+#include "ptap_run.h"
 #include "ptap_session.h"
 #include "ptap_space.h"
 #include "ptap_target.h"
@@ -48,11 +49,11 @@ static int handle(const struct ptap_message_header *message, size_t size)
 		return ptap_refuse(-EBUSY, "the session was started before; load the module again");
 	switch (message->kind) {
 	case PTAP_MESSAGE_KIND_ANCHOR:
-		return ptap_session_add_anchor(body, size);
+		return ptap_run_add_anchor(body, size);
 	case PTAP_MESSAGE_KIND_TABLE:
-		return ptap_session_add_table(body, size);
+		return ptap_run_add_table(body, size);
 	case PTAP_MESSAGE_KIND_TRAMPOLINE:
-		return ptap_session_add_trampoline(body, size);
+		return ptap_run_add_trampoline(body, size);
 	case PTAP_MESSAGE_KIND_PROBE:
 		return ptap_probe_add(body, size);
 	case PTAP_MESSAGE_KIND_PREDICATE:
@@ -62,11 +63,11 @@ static int handle(const struct ptap_message_header *message, size_t size)
 	case PTAP_MESSAGE_KIND_PLACEMENT:
 		return ptap_module_place(body, size);
 	case PTAP_MESSAGE_KIND_START:
-		return ptap_session_start(body, size);
+		return ptap_run_start(body, size);
 	case PTAP_MESSAGE_KIND_STOP:
 		if (size)
 			return ptap_refuse(-EINVAL, "a stop with %zu bytes behind it", size);
-		ptap_session_stop();
+		ptap_run_stop();
 		return 0;
 	}
 	return ptap_refuse(-EPROTO, "a message of the unknown kind %u", message->kind);

@@ -6,7 +6,7 @@
 
 #include "ptap_control.h"
 #include "ptap_module.h"
-#include "ptap_session.h"
+#include "ptap_run.h"
 
 static int __init ptap_init(void)
 {
@@ -23,9 +23,9 @@ static int __init ptap_init(void)
 static void __exit ptap_exit(void)
 {
 	ptap_control_remove();
-	ptap_session_stop();
+	ptap_run_stop();
 	ptap_module_unfollow();
-	ptap_session_free();
+	ptap_run_free();
 }
 
 /* By name, from outside of the unit. */

@@ -72,18 +72,6 @@ struct ptap_session {
 
 extern struct ptap_session ptap_session;
 
-/* Each takes its message's bytes, under the session's lock; 0 or -errno, with `error` written. */
-int ptap_session_add_anchor(const void *message, size_t size);
-int ptap_session_add_table(const void *message, size_t size);
-int ptap_session_add_trampoline(const void *message, size_t size);
-int ptap_session_start(const void *message, size_t size);
-
-/* Unregister the probes and end every CPU's records; to be read still. Does nothing to one that is not started. */
-void ptap_session_stop(void);
-
-/* Forget everything. */
-void ptap_session_free(void);
-
 /* A number for mappings that have changed, or are new, of the kernel or of a process: no others have had it. */
 u32 ptap_next_generation(void);
 

@@ -6,6 +6,7 @@
 
 #include "ptap_main.c"
 #include "ptap_session.c"
+#include "ptap_run.c"
 #include "ptap_control.c"
 #include "ptap_probe.c"
 #include "ptap_event.c"
