@@ -117,7 +117,7 @@ def _calls_of(booted, name: str) -> list[bool]:
 
 
 def test_users_frames_are_decided_at_the_probe_once_they_are_known_there(booted):
-    """Before the module knew the program it recorded what it could not decide: the report leaves the same ones."""
+    """Until the module knew the program it recorded what it could not decide: the report leaves the same ones."""
     capture = ModuleCapture(booted.run.results / "user-when")
     samples = [event for event in capture.events() if isinstance(event, Sample)]
     traces, _ = _report(booted, "user-when")
@@ -126,6 +126,6 @@ def test_users_frames_are_decided_at_the_probe_once_they_are_known_there(booted)
     assert len(traces) == sum(deep) and not any("undecided" in trace for trace in traces)
     assert all("wide" in [frame["function"] for frame in trace["frames"]] for trace in traces)
     wanted = [sample for sample in samples if sample.kernel_stack.flags & HitFlag.WANTED]
-    assert 0 < len(wanted) < sum(deep) and _unwanted(capture) > 0
-    assert _flags(samples) == {HitFlag.WANTED, HitFlag.UNDECIDED}
+    assert 0 < len(wanted) <= sum(deep) and _unwanted(capture) > 0
+    assert _flags(samples) <= {HitFlag.WANTED, HitFlag.UNDECIDED}
     assert sum(account.hits for account in capture.accounts) == len(samples) + _unwanted(capture)
