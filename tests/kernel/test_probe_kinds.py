@@ -24,6 +24,9 @@ from unwind.trace import Trace
 _SLEEP = 'kernel.function("schedule_timeout_uninterruptible")'
 _TIMES = {"later": 2, "loaded": 1}
 
+_MODULE_SPACE = 0xFFFFFFFFC0000000
+"""Where the code of modules begins (Documentation/arch/x86/x86_64/mm.rst)."""
+
 
 def _seen(booted) -> dict:
     return json.loads((booted.run.results / "kinds.json").read_text())
@@ -152,7 +155,12 @@ def test_stacks_go_through_our_own_module(booted):
     code = range(placed.address, placed.address + section["end"] - section["start"])
     hits = _hits(_capture(booted, "later"))
     through = [stack for sample, stack in hits if any(pc in code for pc in _chain(sample, stack))]
-    assert through and all(stack.stop == StopReason.END_OF_STACK for stack in through)
+    assert through and all(
+        # What the session does not name, such as the guest's drivers, may have called what is probed.
+        stack.stop == StopReason.END_OF_STACK
+        or (stack.stop == StopReason.NO_MAPPING and stack.stop_detail >= _MODULE_SPACE)
+        for stack in through
+    )
     assert not any(stack.stop == StopReason.NO_MAPPING and stack.stop_detail in code for _, stack in hits)
     frames = [frame for t in _traces(booted, "later") for frame in t.frames if frame.module == "ptap_kernel"]
     listed = subprocess.run(["nm", own["file"]], capture_output=True, text=True, check=True).stdout
