@@ -37,7 +37,9 @@ class TargetSpaces(SpaceFollower):
 
     def tell(self, pid: int) -> bool:
         """Tell of a process; False where it is none of the target, or not yet known to be."""
-        return pid in self._followed and super().tell(pid)
+        # A table may come before it is noted that the process waits for it.
+        with self._lock:
+            return pid in self._followed and super().tell(pid)
 
     def close(self) -> None:
         """End what compiles tables, and close the module's file."""
