@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from construct import Bytes, Int8ul, Int16ul, Int32ul, Int64ul, Struct
 
-RECORD_HEAD = Struct(
+_HEAD = (
     "magic" / Int32ul,
     "length" / Int32ul,  # of the whole record, a multiple of 8
     "version" / Int16ul,
@@ -41,14 +41,12 @@ RECORD_HEAD = Struct(
     "cpu" / Int32ul,
     "time_ns" / Int64ul,  # CLOCK_MONOTONIC
 )
+"""What every record begins with."""
+
+RECORD_HEAD = Struct(*_HEAD)
 
 HIT = Struct(
-    "magic" / Int32ul,
-    "length" / Int32ul,
-    "version" / Int16ul,
-    "kind" / Int16ul,
-    "cpu" / Int32ul,
-    "time_ns" / Int64ul,
+    *_HEAD,
     "sequence" / Int64ul,  # of this CPU's hits, the dropped ones too
     "dropped" / Int64ul,  # hits of this CPU so far that have no record
     "pid" / Int32ul,
@@ -81,12 +79,7 @@ FLAT = Struct(
 )
 
 FINISHED = Struct(
-    "magic" / Int32ul,
-    "length" / Int32ul,
-    "version" / Int16ul,
-    "kind" / Int16ul,
-    "cpu" / Int32ul,
-    "time_ns" / Int64ul,
+    *_HEAD,
     "hits" / Int64ul,  # of this CPU, the dropped ones too
     "dropped" / Int64ul,  # of these
     "missed" / Int64ul,  # left out by the kernel itself, on all CPUs; one of them tells it
@@ -95,24 +88,14 @@ FINISHED = Struct(
 )
 
 SECTION_PLACED = Struct(
-    "magic" / Int32ul,
-    "length" / Int32ul,
-    "version" / Int16ul,
-    "kind" / Int16ul,
-    "cpu" / Int32ul,
-    "time_ns" / Int64ul,
+    *_HEAD,
     "module" / Int32ul,  # its number
     "section" / Int32ul,
     "address" / Int64ul,  # at run time; 0: it is gone
 )
 
 SPACE_TOLD = Struct(
-    "magic" / Int32ul,
-    "length" / Int32ul,
-    "version" / Int16ul,
-    "kind" / Int16ul,
-    "cpu" / Int32ul,
-    "time_ns" / Int64ul,
+    *_HEAD,
     "pid" / Int32ul,
     "reserved" / Int32ul,
 )
