@@ -28,7 +28,6 @@ from relay_reader.module_capture import RecordStream
 from relay_reader.record_layout import HitFlag
 
 _NO_STACK = CaptureLimits(user_stack=8)
-_GIVE_WAY_EVERY = 64
 
 
 class KernelModuleCapture(PerfCapture):
@@ -92,19 +91,16 @@ class KernelModuleCapture(PerfCapture):
         for event in self._initial:
             self._followed.apply(event)
             yield event
-        while (batch := self._reader.next_batch()) is not None:
-            for number, item in enumerate(batch):
-                if number % _GIVE_WAY_EVERY == 0:
-                    self._reader.give_way()
-                if isinstance(item, RecordsLost):
-                    yield item
-                elif item[2].startswith(MAGIC):
-                    yield from self._of_target(item[2])
-                else:
-                    told = self._event(item[2], item[1])
-                    if told is not None:
-                        self._followed.apply(told)
-                        yield told
+        for item in self._reader.records():
+            if isinstance(item, RecordsLost):
+                yield item
+            elif item[2].startswith(MAGIC):
+                yield from self._of_target(item[2])
+            else:
+                told = self._event(item[2], item[1])
+                if told is not None:
+                    self._followed.apply(told)
+                    yield told
         yield from self._end()
 
     def _of_target(self, record: bytes) -> Iterator[Event]:

@@ -48,7 +48,6 @@ _RIP = 16
 _ENOTSUPP = 524
 # The drain thread must get its turn while the consumer computes; Python's 5 ms would fill a ring.
 _SWITCH_INTERVAL_S = 0.0002
-_GIVE_WAY_EVERY = 64
 
 
 class PerfCapture:
@@ -247,17 +246,14 @@ class PerfCapture:
         for event in self._initial:
             self._trampolines.observe(event)
             yield event
-        while (batch := self._reader.next_batch()) is not None:
-            for number, item in enumerate(batch):
-                if number % _GIVE_WAY_EVERY == 0:
-                    self._reader.give_way()
-                if isinstance(item, RecordsLost):
-                    self._trampolines.observe(item)
-                    yield item
-                    continue
-                event_or_none = self._event(item[2], item[1])
-                if event_or_none is not None:
-                    yield event_or_none
+        for item in self._reader.records():
+            if isinstance(item, RecordsLost):
+                self._trampolines.observe(item)
+                yield item
+                continue
+            event_or_none = self._event(item[2], item[1])
+            if event_or_none is not None:
+                yield event_or_none
         yield from self._end()
 
     def _end(self) -> Iterator[Event]:

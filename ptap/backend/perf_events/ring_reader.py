@@ -18,7 +18,7 @@ import select
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from typing import Protocol
@@ -37,6 +37,8 @@ _IDLE_AFTER_ROUNDS = 50
 _QUEUE_BYTES = 512 << 20
 _RECORD_OVERHEAD = 120
 _GIVE_WAY_S = 0.02
+_GIVE_WAY_EVERY = 64
+"""Records."""
 # malloc.h
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
@@ -114,11 +116,16 @@ class RingReader:
         self._closed = True
         os.close(self._wake)
 
-    def next_batch(self) -> Batch | None:
-        """Records in time order; waits for some, None at the end.
+    def records(self) -> Iterator[TimedRecord | RecordsLost]:
+        """All records in time order, until the end; waits for them. Raises what ended the thread, if that failed."""
+        while (batch := self._next_batch()) is not None:
+            for number, record in enumerate(batch):
+                if number % _GIVE_WAY_EVERY == 0:
+                    self._give_way()
+                yield record
 
-        Raises what ended the thread, if that failed.
-        """
+    def _next_batch(self) -> Batch | None:
+        """Records in time order; waits for some, None at the end."""
         batch = self._queue.get()
         if batch is None:
             # Whoever asks again gets the same answer.
@@ -129,8 +136,8 @@ class RingReader:
         self._taken_bytes += _bytes_of(batch)
         return batch
 
-    def give_way(self) -> None:
-        """Wait a moment while the rings fill fast; called by the consumer every few records.
+    def _give_way(self) -> None:
+        """Wait a moment while the rings fill fast.
 
         Decoding is put off rather than records lost: the queue has room for much more than the rings.
         """
