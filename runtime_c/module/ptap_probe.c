@@ -177,6 +177,38 @@ static u64 expected_address(const struct ptap_probe *probe)
 	return probe->address ? probe->address + ptap_session.slide : 0;
 }
 
+static void stepped(struct kprobe *kprobe, struct pt_regs *regs, unsigned long flags)
+{
+}
+NOKPROBE_SYMBOL(stepped);
+
+/*
+ * Register a place in a module's code, by a breakpoint that stays one where ftrace does not serve it: no jump is made
+ * of a probe that has a post_handler. A module may go while such a jump of a probe that was just unregistered is still
+ * to be taken back; the kernel then keeps that probe on none of its lists (kill_optimized_kprobe() in
+ * kernel/kprobes.c, from 6.2 on and in the stable releases of older ones), and warns of the next one at its place.
+ */
+static int register_in_module(struct kprobe *kprobe)
+{
+	int error;
+
+	kprobe->flags = KPROBE_FLAG_DISABLED; /* and so no jump is made of it meanwhile */
+	error = register_kprobe(kprobe);
+	if (error)
+		return error;
+	if (kprobe_ftrace(kprobe)) {
+		error = enable_kprobe(kprobe);
+		if (error)
+			unregister_kprobe(kprobe);
+		return error;
+	}
+	unregister_kprobe(kprobe);
+	kprobe->addr = NULL; /* found anew by the symbol */
+	kprobe->flags = 0;
+	kprobe->post_handler = stepped;
+	return register_kprobe(kprobe);
+}
+
 /* Register a place in code; -EXDEV when the symbol leads to another place than was meant. */
 static int attach_place(struct ptap_probe *probe)
 {
@@ -198,7 +230,7 @@ static int attach_place(struct ptap_probe *probe)
 		error = register_kretprobe(&probe->returned);
 	} else {
 		kprobe->pre_handler = entered;
-		error = register_kprobe(kprobe);
+		error = is_in_module(probe) ? register_in_module(kprobe) : register_kprobe(kprobe);
 	}
 	if (error)
 		return error;

@@ -26,13 +26,6 @@ _COMPLAINT = re.compile(
 )
 
 
-_REUSED_PROBE = re.compile(
-    r"[^\n]*\[ cut here \][^\n]*\n"
-    r"[^\n]*WARNING: [^\n]* kernel/kprobes\.c:\d+ register_kprobe\+.*?\[ end trace [^\n]*\n",
-    re.DOTALL,
-)
-
-
 class GuestFailed(Exception):
     """The guest gave no results; the text ends with its console's last lines."""
 
@@ -52,16 +45,6 @@ class GuestRun:
     def kernel_log(self) -> str:
         """What dmesg says."""
         return (self.results / "dmesg").read_text(errors="replace")
-
-
-def reused_probes(kernel_log: str) -> list[str]:
-    """The kernel's warnings about a probe that is set where one was taken away a moment before.
-
-    It comes from reuse_unused_kprobe() (kernel/kprobes.c): the old probe has the flags of one whose optimization is
-    still to be taken back, and is not on the list of these. Seen in one of five runs in which a probed module comes
-    and goes all the time; why is not known, and whether other users of kprobes see it, neither.
-    """
-    return _REUSED_PROBE.findall(kernel_log)
 
 
 def complaints(kernel_log: str) -> list[str]:

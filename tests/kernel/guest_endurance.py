@@ -3,6 +3,7 @@
 What programs have done is counted by themselves, so that the records can be compared with it.
 """
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 from guest_memory import in_use
-from guest_work import NOTES, TOLD
+from guest_work import NOTES, PROBED, TOLD
 
 from ptap_target import collector
 from ptap_target.kernel_module import KernelModule
@@ -18,7 +19,9 @@ from ptap_target.session_folder import SessionFolder
 
 CAPTURE_BYTES = 40 << 20
 """Of records, at the most but for what is left in the rings: what comes faster than that in the time is dropped."""
-CYCLES = 4
+CYCLES, REMOVALS = 4, 6
+DELETE_MODULE = 176
+"""The system call's number on x86-64 (asm/unistd_64.h)."""
 
 
 class BoundedCollector(collector.Collector):
@@ -72,6 +75,25 @@ def cycles(program, session):
         subprocess.run(["rmmod", "probed"], check=False, capture_output=True)
 
 
+def removed_at_once(session):
+    """The probed module goes as soon as the probes in it are gone, and comes again; the hits each time.
+
+    The kernel may have made jumps of breakpoints by then, which it takes back later on.
+    """
+    hits = []
+    for _ in range(REMOVALS):
+        subprocess.run(["insmod", PROBED], check=True)
+        with KernelModule(session.module) as module:
+            for message in session.messages:
+                module.send(message)
+            subprocess.run(["cat", "/proc/ptap_probed"], check=True, stdout=subprocess.DEVNULL)
+            time.sleep(0.4)
+            module.send(session.stop)
+            assert ctypes.CDLL(None).syscall(DELETE_MODULE, b"probed", os.O_NONBLOCK) == 0
+            hits.append(sum(int(line.split()[3]) for line in module.status() if line.startswith("cpu ")))
+    return hits
+
+
 def working(program, seconds, told):
     """The command that works for so long and tells of it in the file `told`."""
     return [sys.executable, "/guest/guest_work.py", program, str(seconds), str(told)]
@@ -83,6 +105,7 @@ def endure(folder, program, seconds, results):
     TOLD.touch()
     cycles(program, session)  # what is kept from the first time on is there
     NOTES.unlink(missing_ok=True)
+    removals = removed_at_once(session)
     before = in_use()
     collector.Collector, whole = BoundedCollector, collector.Collector
     BoundedCollector.bytes_a_second = CAPTURE_BYTES // seconds
@@ -100,6 +123,7 @@ def endure(folder, program, seconds, results):
         "loads": int(told.read_text()),
         "calls": lines,
         "seconds": seconds,
+        "removals": removals,
         "before": before,
         "after": after,
         "cycles": {"hits": hits, "after": end},

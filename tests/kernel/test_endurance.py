@@ -103,6 +103,11 @@ def test_stacks_are_whole_whatever_comes_and_goes(loaded):
     assert len({event.section for event in placed}) > 4
 
 
+def test_a_module_may_go_at_once(loaded):
+    """What the kernel has to say of it test_the_kernel_has_not_complained would tell."""
+    assert all(loaded.seen["endurance"]["removals"])
+
+
 def test_nothing_is_kept(loaded):
     """Memory is where it was, after the run, and after loads of the module while all went on."""
     seen = loaded.seen["endurance"]

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from kernel.guest import complaints, reused_probes
+from kernel.guest import complaints
 from kernel_module.packed_record import ReadHit, read_record, records_of
 
 from relay_reader import record_layout as layout
@@ -139,11 +139,5 @@ def test_no_leak_is_known_to_the_kernel(loaded):
     assert not loaded.seen["kmemleak"]
 
 
-def test_the_kernel_has_not_complained(loaded, tell):
-    """But of what `reused_probes` tells, once at the most: the kernel says it once a boot."""
-    log = loaded.run.kernel_log
-    reused = reused_probes(log)
-    for warning in reused:
-        log = log.replace(warning, "")
-    assert complaints(log) == [] and len(reused) <= 1
-    tell(f"warnings of the kernel about a probe that is used again: {len(reused)}")
+def test_the_kernel_has_not_complained(loaded):
+    assert complaints(loaded.run.kernel_log) == []
