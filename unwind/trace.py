@@ -55,3 +55,5 @@ class Trace:
     """Too little is known of the stack to tell whether it was asked for (--when)."""
     signal: str | None = None
     """The signal that ended the process in this thread ("SIGSEGV"), where a core file tells."""
+    host: str | None = None
+    """The machine that it is of, where a capture is of several; `time_ns` is since 1970 then."""

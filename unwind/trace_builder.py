@@ -111,6 +111,10 @@ class TraceBuilder:
         self._system_map = Kallsyms.open(system_map) if system_map else None
         self._kernel = KernelWalker(path, build_id, self.catalog, self._max_depth, modules)
 
+    def use_kernel_chain(self, chain: KernelChain) -> None:
+        """Name the kernel's call chains by `chain`; without one they are taken for the running kernel's."""
+        self._chain = chain
+
     def build(self, sample: Sample, hit: Hit | None) -> Trace:
         """The trace of `sample`; `hit` is the probe it belongs to, None for a sampling event."""
         if sample.kernel_stack is not None and self._kernel is not None:

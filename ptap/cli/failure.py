@@ -50,6 +50,8 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from ptap.probe.resolve import ProbeNotFound
     from ptap.report.output import OutputError
     from ptap_target.session_folder import SessionError
+    from relay_reader.capture_file.reader import CaptureFileError
+    from relay_reader.capture_file.writer import CaptureWriteError
     from relay_reader.core_file import CoreFileError
     from relay_reader.module_capture import ModuleCaptureError
     from unwind.kernel.kernel_error import KernelError
@@ -76,4 +78,6 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         KernelError,
         PerfMapError,
         CoreFileError,
+        CaptureFileError,
+        CaptureWriteError,
     )

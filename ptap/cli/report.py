@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from ptap.cli.failure import told_to_the_user
+from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     help="Show at most N frames of a stack (calls inlined in them do not count).",
 )
 @click.option("--when", metavar="PREDICATE", help="Show only stacks of which this holds (see `ptap trace --help`).")
+@click.option("--follow", is_flag=True, help="Go on as the capture file grows, until its recording ends.")
 @click.option("--verbose", "-v", is_flag=True, help="Addresses, modules, and whole names, values and reasons.")
 def command(
     path: str,
@@ -72,6 +73,7 @@ def command(
     source: bool,
     max_depth: int,
     when: str | None,
+    follow: bool,
     verbose: bool,
 ) -> None:
     """Show the stack of every thread in a core file, the one that crashed first, or those that a capture holds.
@@ -96,7 +98,9 @@ def command(
         predicate = parse_predicate(when) if when is not None else None
         kind = kind_of_file(path)
         options = ReportOptions(program, sysroot, vmlinux, arguments == "all", locals_too, max_depth, predicate)
-        session = _open(kind, path, options)
+        if follow and kind is not CaptureKind.CAPTURE:
+            raise Failure(f"{path}: a {kind.value} is not followed; only a capture file is (see `ptap record`)")
+        session = _open(kind, path, options, follow)
         stream = open_output(output)
         try:
             session.write(_report(form, stream, source, verbose, times=kind is not CaptureKind.CORE))
@@ -107,13 +111,17 @@ def command(
             session.close()
 
 
-def _open(kind: CaptureKind, path: str, options: ReportOptions) -> FileReport:
+def _open(kind: CaptureKind, path: str, options: ReportOptions, follow: bool) -> FileReport:
     from relay_reader.capture_kind import CaptureKind
 
     if kind is CaptureKind.MODULE:
         from ptap.kernel_module.report import CaptureReport
 
         return CaptureReport(path, options.vmlinux, options.sysroot, options.when, arguments=options.arguments)
+    if kind is CaptureKind.CAPTURE:
+        from ptap.capture_file_report import CaptureFileReport
+
+        return CaptureFileReport(path, options, follow=follow)
     from ptap.core_report import CoreReport
 
     return CoreReport(path, options)

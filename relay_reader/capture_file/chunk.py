@@ -16,11 +16,12 @@ from enum import Enum, IntEnum
 from typing import TYPE_CHECKING
 from zlib import crc32
 
+from relay_reader.capture_kind import CAPTURE_FILE_MAGIC
+
 if TYPE_CHECKING:
     import zstandard
 
-MAGIC = b"\x8fptap\r\n\x1a"
-"""What a file begins with: not text, and it shows when a transfer has changed line ends."""
+MAGIC = CAPTURE_FILE_MAGIC
 VERSION = 1
 FILE_HEAD = struct.Struct("<8sII")
 """MAGIC, version, 0."""

@@ -48,12 +48,6 @@ class CaptureFileError(Exception):
     """The file is no capture file that can be read; the text says why, and what to do."""
 
 
-def is_capture_file(path: str) -> bool:
-    """Whether the file at `path` begins as one. Raises OSError."""
-    with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
-
-
 @dataclass(slots=True)
 class PartSize:
     """What the parts of one kind take in a file."""

@@ -20,20 +20,21 @@ _KERNEL = "[kernel]"
 
 
 class KernelChain:
-    """Names chains of the running kernel. What it needs is opened at the first one."""
+    """Names chains of a kernel, the running one if `sources` do not say otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: KernelSources | None = None) -> None:
         self.problems: list[str] = []
         """Why frames have no names, or no lines."""
         self._symbolizer: KernelSymbolizer | None = None
         self._found: dict[tuple[int, bool], list[TraceFrame]] = {}
         try:
-            self._symbolizer = KernelSymbolizer.open(KernelSources())
+            self._symbolizer = KernelSymbolizer.open(sources or KernelSources())
         except (KernelError, ElfError, OSError) as error:
-            self._open_without_vmlinux(str(error))
+            self._open_without_vmlinux(sources, str(error))
 
-    def _open_without_vmlinux(self, why: str) -> None:
-        kallsyms = Kallsyms.of_this_kernel()
+    def _open_without_vmlinux(self, sources: KernelSources | None, why: str) -> None:
+        named = sources.kallsyms if sources is not None else None
+        kallsyms = Kallsyms.of_this_kernel() if sources is None else Kallsyms.open(named) if named else Kallsyms("")
         self.problems.append(kallsyms.problem or why)
         if kallsyms.problem is None:
             self._symbolizer = KernelSymbolizer.of_names(kallsyms)
