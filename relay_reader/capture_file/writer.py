@@ -74,6 +74,11 @@ class CaptureWriter:
                 raise
         os.ftruncate(self._fd, 0)
 
+    @property
+    def ends(self) -> list[SourceEnd]:
+        """What was written of each source so far."""
+        return self._ends
+
     def add(self, event: Event, source: int = 0) -> None:
         """Take an event. The memory of a sample is read now, its `read_memory` is not asked."""
         with self._lock:
