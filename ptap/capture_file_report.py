@@ -15,15 +15,16 @@ from relay_reader.capture_file.facts import ProbeFacts, SourceFacts, this_machin
 from relay_reader.capture_file.reader import CaptureFile
 from relay_reader.record_layout import HitFlag
 from unwind.address_space import AddressSpaces
+from unwind.capture_file_images import REMEDY, CaptureFileImages
 from unwind.dwarf.die import Die
-from unwind.kernel.kernel_chain import KernelChain
+from unwind.kernel.kept_kernel import KeptKernel
 from unwind.kernel.recorded_kernel import RecordedKernel
 from unwind.module import ModuleCatalog
-from unwind.recorded_images import REMEDY, RecordedImages
 from unwind.trace import Trace
 from unwind.trace_builder import Hit, TraceBuilder
 
-_MEMORY_REMEDY = "in the capture: more of the stack is recorded with a larger --user-stack"
+_MEMORY_REMEDY = "in the capture, which holds registers and the innermost part of the stack only"
+_CUT_REMEDY = "record with a larger --user-stack"
 
 
 class CaptureFileReport:
@@ -60,9 +61,7 @@ class CaptureFileReport:
         return lines if self._reports else [*lines, "0 hits"]
 
     def close(self) -> None:
-        """Remove what was written for the report."""
-        for report in self._reports.values():
-            report.close()
+        """Nothing is left open: chunks are read one by one."""
 
 
 class _SourceReport:
@@ -73,8 +72,6 @@ class _SourceReport:
         self._source = source
         self.facts = file.sources.get(source, SourceFacts())
         self._options = options
-        self._kernel: RecordedKernel | None = None
-        self._kernel_known = False
         hosts = {(each.machine.host, each.machine.boot_id) for each in file.sources.values()}
         self._host = self.facts.machine.host if len(hosts) > 1 else None
         self._wall_offset = self.facts.machine.wall_offset_ns if len(hosts) > 1 else 0
@@ -83,13 +80,15 @@ class _SourceReport:
         modules = [module_file(each) for each in kernel.get("modules") or ()]
         vmlinux = options.vmlinux or kernel.get("vmlinux")
         kernel_files = (str(vmlinux), *(each.path for each in modules)) if kernel else ()
-        images = RecordedImages(self._images, options.sysroot, options.program, kernel_files)
+        images = CaptureFileImages(self._images, options.sysroot, options.program, kernel_files)
         self._builder = TraceBuilder(
             options.max_depth,
             options.argument_frames,
             locals_too=options.locals_too,
             catalog=ModuleCatalog(images.open, REMEDY),
             memory_remedy=_MEMORY_REMEDY,
+            cut_remedy=_CUT_REMEDY,
+            kernel_names=self._kernel_names(),
         )
         if kernel and vmlinux:
             build_id = kernel.get("build_id")
@@ -107,22 +106,21 @@ class _SourceReport:
                 event.mapping.build_id,
                 self._file.blobs.get((self._source, f"image {event.mapping.build_id.hex()}"), b""),
             )
-        if isinstance(event, Sample) and event.kernel_chain and not self._kernel_known:
-            self._kernel_known = True
-            self._builder.use_kernel_chain(self._kernel_chain())
         self._report.write((event,), _HostReport(report, self._host, self._wall_offset) if self._host else report)
 
-    def _kernel_chain(self) -> KernelChain:
-        """What names the kernel's addresses: this kernel itself while it is the one that was recorded."""
-        machine, here = self.facts.machine, this_machine()
-        if machine.boot_id and machine.boot_id == here.boot_id and self._options.vmlinux is None:
-            return KernelChain()
-        lists = {name: content for (source, name), content in self._file.blobs.items() if source == self._source}
-        root = self._options.sysroot.rstrip("/")
-        folders = tuple(f"{root}{place}/{machine.release}" for place in ("/lib/modules", "/usr/lib/debug/lib/modules"))
-        build_id = bytes.fromhex(machine.kernel_build_id)
-        self._kernel = RecordedKernel(lists, build_id, self._options.vmlinux, folders)
-        return KernelChain(self._kernel.sources)
+    def _kernel_names(self) -> KeptKernel:
+        """What names the kernel's addresses."""
+        machine, options = self.facts.machine, self._options
+        root = options.sysroot.rstrip("/")
+        folders = ("/lib/modules", "/usr/lib/debug/lib/modules")
+        return KeptKernel(
+            lambda: {name: content for (source, name), content in self._file.blobs.items() if source == self._source},
+            RecordedKernel(options.vmlinux, options.sysroot, machine.release),
+            is_running=not root and bool(machine.boot_id) and machine.boot_id == this_machine().boot_id,
+            build_id=bytes.fromhex(machine.kernel_build_id),
+            vmlinux=options.vmlinux,
+            module_folders=tuple(f"{root}{folder}/{machine.release}" for folder in folders),
+        )
 
     def closing_lines(self) -> list[str]:
         account = self._report.account
@@ -130,10 +128,6 @@ class _SourceReport:
         told = ends[self._source].problems if ends is not None and self._source < len(ends) else []
         account.problems = [*(f"when it was recorded: {each}" for each in told), *self._report.module_problems()]
         return list(account.lines(True))
-
-    def close(self) -> None:
-        if self._kernel is not None:
-            self._kernel.close()
 
 
 class _RecordedPlaces:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from cfi_tables.elf_image import ElfError, ElfImage
 from relay_reader.capture import Event, Mapping, MappingAdded, Sample, StackSlice
 from relay_reader.capture_file.writer import CaptureWriter
-from unwind.kernel.recorded_kernel import kernel_lists
+from unwind.kernel.kept_kernel import kernel_lists
 from unwind.vdso import read_vdso
 
 _RSP = 7

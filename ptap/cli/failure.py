@@ -54,6 +54,7 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from relay_reader.capture_file.writer import CaptureWriteError
     from relay_reader.core_file import CoreFileError
     from relay_reader.module_capture import ModuleCaptureError
+    from relay_reader.perf_data import PerfDataError
     from unwind.kernel.kernel_error import KernelError
     from unwind.symbolize.perf_map import PerfMapError
     from unwind.symbolize.symbol_index import SymbolIndexError
@@ -80,4 +81,5 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         CoreFileError,
         CaptureFileError,
         CaptureWriteError,
+        PerfDataError,
     )

@@ -96,7 +96,8 @@ def command(
         from relay_reader.capture_kind import CaptureKind, kind_of_file
 
         predicate = parse_predicate(when) if when is not None else None
-        kind = kind_of_file(path)
+        # Only perf.data is written into pipes.
+        kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
         options = ReportOptions(program, sysroot, vmlinux, arguments == "all", locals_too, max_depth, predicate)
         if follow and kind is not CaptureKind.CAPTURE:
             raise Failure(f"{path}: a {kind.value} is not followed; only a capture file is (see `ptap record`)")
@@ -122,6 +123,10 @@ def _open(kind: CaptureKind, path: str, options: ReportOptions, follow: bool) ->
         from ptap.capture_file_report import CaptureFileReport
 
         return CaptureFileReport(path, options, follow=follow)
+    if kind is CaptureKind.PERF_DATA:
+        from ptap.perf_report import PerfReport
+
+        return PerfReport(path, options)
     from ptap.core_report import CoreReport
 
     return CoreReport(path, options)

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_reader.capture import (
+    ChainSource,
     Event,
+    KernelCodeNamed,
     KernelSectionPlaced,
     KernelStack,
     MappingAdded,
@@ -21,6 +23,7 @@ from relay_reader.capture import (
     StackSlice,
     ThreadExited,
     ThreadNamed,
+    ToldChain,
     UserStack,
 )
 from relay_reader.capture import Mapping as MemoryMapping
@@ -28,17 +31,22 @@ from relay_reader.capture_file.chunk import ChunkError
 from relay_reader.capture_file.row_layout import (
     CALLED,
     HAS_KERNEL_STACK,
+    HAS_OWN_MAPPINGS,
     HAS_USER_STACK,
     HAS_VECTORS,
+    IS_GUEST,
     ROWS,
+    TOLD_BY_FRAME_POINTERS,
+    TOLD_BY_LAST_BRANCHES,
+    TOLD_CUT,
     LayoutError,
     Part,
     rows_of,
 )
 
-_TEXT_FIELDS = ("path", "comm", "build_id")
+_TEXT_FIELDS = ("path", "comm", "build_id", "name")
 _ROWS_AT_ONCE = 4096
-_EVENT_PARTS = tuple(part for part in Part if Part.MAPPING_ADDED <= part <= Part.SAMPLE)
+_EVENT_PARTS = tuple(part for part in Part if Part.MAPPING_ADDED <= part <= Part.KERNEL_CODE)
 
 
 class DecodedChunk:
@@ -90,12 +98,18 @@ class DecodedChunk:
         expected = {
             Part.PLACES: total(samples["place_count"]),
             Part.REGISTERS: total(samples["register_count"], kernel["register_count"], user["register_count"]),
-            Part.ADDRESSES: total(samples["chain_count"], kernel["oracle_count"], user["chain_count"]),
+            Part.ADDRESSES: total(
+                samples["chain_count"], samples["told_count"], kernel["oracle_count"], user["chain_count"]
+            ),
             Part.SLICES: total(samples["slice_count"], kernel["slice_count"]),
             Part.VECTORS: total(samples["vector_count"]),
             Part.KERNEL_STACKS: int(np.count_nonzero(samples["flags"] & HAS_KERNEL_STACK)),
             Part.USER_STACKS: int(np.count_nonzero(samples["flags"] & HAS_USER_STACK)),
         }
+        has_told = samples["flags"] & (TOLD_BY_FRAME_POINTERS | TOLD_BY_LAST_BRANCHES) != 0
+        has_vectors = samples["flags"] & HAS_VECTORS != 0
+        if np.any(samples["told_count"][~has_told]) or np.any(samples["vector_count"][~has_vectors]):
+            raise ChunkError("its samples have what they do not tell of")
         if any(count != len(self.rows[part]) for part, count in expected.items()):
             raise ChunkError("its samples do not fill its parts")
         if total(self.rows[Part.SLICES]["size"]) != len(self.memory):
@@ -114,7 +128,14 @@ class DecodedChunk:
         text = [(each or b"").decode("utf-8", "surrogateescape") for each in self._texts]
         readers: dict[int, Iterator[Event]] = {
             Part.MAPPING_ADDED: self._mappings(text),
-            Part.PROCESS_FORKED: (ProcessForked(*row) for row in self._tuples(Part.PROCESS_FORKED)),
+            Part.PROCESS_FORKED: (
+                ProcessForked(time, pid, parent, tid, parent_tid, not flags & HAS_OWN_MAPPINGS)
+                for time, pid, parent, tid, parent_tid, flags in self._tuples(Part.PROCESS_FORKED)
+            ),
+            Part.KERNEL_CODE: (
+                KernelCodeNamed(time, address, size, text[name], bool(gone))
+                for time, address, size, name, gone in self._tuples(Part.KERNEL_CODE)
+            ),
             Part.PROCESS_EXECED: (
                 ProcessExeced(time, pid, text[comm]) for time, pid, comm in self._tuples(Part.PROCESS_EXECED)
             ),
@@ -142,7 +163,7 @@ class DecodedChunk:
     def _samples(self) -> Iterator[Sample]:
         numbers = _Numbers(self)
         for row in self._tuples(Part.SAMPLE):
-            time, cpu, pid, tid, known, weight, signal, places, registers, slices, chain, vectors, flags = row
+            time, cpu, pid, tid, known, weight, signal, places, registers, slices, chain, told, vectors, flags = row
             sample = Sample(
                 time,
                 cpu,
@@ -156,7 +177,12 @@ class DecodedChunk:
                 weight=weight,
                 called=bool(flags & CALLED),
                 signal=signal,
+                guest=bool(flags & IS_GUEST),
             )
+            if flags & (TOLD_BY_FRAME_POINTERS | TOLD_BY_LAST_BRANCHES):
+                by_pointers = flags & TOLD_BY_FRAME_POINTERS
+                chain_source = ChainSource.FRAME_POINTERS if by_pointers else ChainSource.LAST_BRANCHES
+                sample.told_chain = ToldChain(chain_source, numbers.addresses(told), bool(flags & TOLD_CUT))
             if flags & HAS_KERNEL_STACK:
                 sample.kernel_stack = numbers.kernel_stack()
             if flags & HAS_USER_STACK:

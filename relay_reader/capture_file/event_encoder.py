@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from relay_reader.capture import (
+    ChainSource,
     Event,
+    KernelCodeNamed,
     KernelSectionPlaced,
     KernelStack,
     MappingAdded,
@@ -19,15 +21,24 @@ from relay_reader.capture import (
 from relay_reader.capture_file.row_layout import (
     CALLED,
     HAS_KERNEL_STACK,
+    HAS_OWN_MAPPINGS,
     HAS_USER_STACK,
     HAS_VECTORS,
+    IS_GUEST,
     ROWS,
+    TOLD_BY_FRAME_POINTERS,
+    TOLD_BY_LAST_BRANCHES,
+    TOLD_CUT,
     Part,
     row_struct,
 )
 
 _PACK = {part: row_struct(part).pack for part in ROWS}
 _SAMPLE = _PACK[Part.SAMPLE]
+_TOLD_BY = {
+    ChainSource.FRAME_POINTERS: TOLD_BY_FRAME_POINTERS,
+    ChainSource.LAST_BRANCHES: TOLD_BY_LAST_BRANCHES,
+}
 _SLICE = _PACK[Part.SLICES]
 _ORDER = _PACK[Part.ORDER]
 _SOURCE = _PACK[Part.SOURCES]
@@ -102,7 +113,8 @@ class EventEncoder:
                 place = (mapping.start, mapping.end, mapping.file_offset)
                 row = (time, pid, *place, self._text(mapping.path), self._text(mapping.build_id))
             case ProcessForked(time_ns=time, pid=pid, parent_pid=parent, tid=tid, parent_tid=parent_tid):
-                part, row = Part.PROCESS_FORKED, (time, pid, parent, tid, parent_tid)
+                flags = 0 if event.inherits else HAS_OWN_MAPPINGS
+                part, row = Part.PROCESS_FORKED, (time, pid, parent, tid, parent_tid, flags)
             case ProcessExeced(time_ns=time, pid=pid, comm=comm):
                 part, row = Part.PROCESS_EXECED, (time, pid, self._text(comm))
             case ThreadNamed(time_ns=time, pid=pid, tid=tid, comm=comm):
@@ -113,6 +125,8 @@ class EventEncoder:
                 part, row = Part.RECORDS_LOST, (time, cpu, count)
             case KernelSectionPlaced(time_ns=time, module=module, section=section, address=address):
                 part, row = Part.KERNEL_SECTION, (time, module, section, address)
+            case KernelCodeNamed(time_ns=time, address=address, size=size, name=name, gone=gone):
+                part, row = Part.KERNEL_CODE, (time, address, size, self._text(name), gone)
             case _:
                 raise TypeError(f"{type(event).__name__} is no event of a capture file")
         self._parts[part] += _PACK[part](*row)
@@ -121,7 +135,7 @@ class EventEncoder:
 
     def _add_sample(self, sample: Sample) -> Part:
         parts = self._parts
-        flags = CALLED if sample.called else 0
+        flags = (CALLED if sample.called else 0) | (IS_GUEST if sample.guest else 0)
         vectors: dict[int, bytes] = {}
         if sample.read_vector_registers is not None:
             flags |= HAS_VECTORS
@@ -133,6 +147,10 @@ class EventEncoder:
             parts[Part.PLACES] += b"".join([place.to_bytes(4, "little") for place in sample.places])
         parts[Part.REGISTERS] += _words(sample.registers)
         parts[Part.ADDRESSES] += _words(sample.kernel_chain)
+        told = sample.told_chain
+        if told is not None:
+            flags |= _TOLD_BY[told.source] | (TOLD_CUT if told.cut else 0)
+            parts[Part.ADDRESSES] += _words(told.addresses)
         self._add_slices(sample.slices)
         if sample.kernel_stack is not None:
             flags |= HAS_KERNEL_STACK
@@ -152,6 +170,7 @@ class EventEncoder:
             len(sample.registers),
             len(sample.slices),
             len(sample.kernel_chain),
+            len(told.addresses) if told is not None else 0,
             len(vectors),
             flags,
         )

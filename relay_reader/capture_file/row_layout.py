@@ -39,11 +39,12 @@ class Part(IntEnum):
     RECORDS_LOST = 21
     KERNEL_SECTION = 22
     SAMPLE = 23
+    KERNEL_CODE = 24
     PLACES = 32
     REGISTERS = 33
     """Of the sample, then of its kernel stack, then of its user stack."""
     ADDRESSES = 34
-    """The kernel's chain, then the kernel stack's oracle, then the user stack's chain."""
+    """The kernel's chain, then the chain that was told, the kernel stack's oracle, the user stack's chain."""
     SLICES = 35
     """The sample's, then its kernel stack's."""
     MEMORY = 36
@@ -70,7 +71,17 @@ ROWS: dict[Part, np.dtype[Any]] = {
         ]
     ),
     Part.PROCESS_FORKED: np.dtype(
-        [("time_ns", "<i8"), ("pid", "<i8"), ("parent_pid", "<i8"), ("tid", "<i8"), ("parent_tid", "<i8")]
+        [
+            ("time_ns", "<i8"),
+            ("pid", "<i8"),
+            ("parent_pid", "<i8"),
+            ("tid", "<i8"),
+            ("parent_tid", "<i8"),
+            ("flags", "<u2"),
+        ]
+    ),
+    Part.KERNEL_CODE: np.dtype(
+        [("time_ns", "<i8"), ("address", "<u8"), ("size", "<u8"), ("name", "<u4"), ("gone", "<u2")]
     ),
     Part.PROCESS_EXECED: np.dtype([("time_ns", "<i8"), ("pid", "<i8"), ("comm", "<u4")]),
     Part.THREAD_NAMED: np.dtype([("time_ns", "<i8"), ("pid", "<i8"), ("tid", "<i8"), ("comm", "<u4")]),
@@ -90,6 +101,7 @@ ROWS: dict[Part, np.dtype[Any]] = {
             ("register_count", "<u4"),
             ("slice_count", "<u4"),
             ("chain_count", "<u4"),
+            ("told_count", "<u4"),
             ("vector_count", "<u4"),
             ("flags", "<u4"),
         ]
@@ -129,7 +141,13 @@ CALLED = 1 << 0
 HAS_KERNEL_STACK = 1 << 1
 HAS_USER_STACK = 1 << 2
 HAS_VECTORS = 1 << 3
+IS_GUEST = 1 << 4
+TOLD_BY_FRAME_POINTERS = 1 << 5
+TOLD_BY_LAST_BRANCHES = 1 << 6
+TOLD_CUT = 1 << 7
 """Flags of a sample."""
+HAS_OWN_MAPPINGS = 1 << 0
+"""Flag of a process: it has not inherited its parent's."""
 
 _FORMAT = re.compile(r"<[iu][248]")
 _MOST_FIELDS = 64

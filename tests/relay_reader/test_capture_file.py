@@ -48,6 +48,8 @@ _SAMPLES = st.builds(
     kernel_stack=st.none() | _KERNEL_STACKS,
     user_stack=st.none() | _USER_STACKS,
     weight=_SIGNED,
+    told_chain=st.none() | st.builds(capture.ToldChain, st.sampled_from(capture.ChainSource), _WORDS, st.booleans()),
+    guest=st.booleans(),
     called=st.booleans(),
     signal=st.integers(0, 64),
 )
@@ -55,7 +57,8 @@ _MAPPINGS = st.builds(Mapping, _WORD, _WORD, _WORD, _TEXT, st.none() | st.binary
 _EVENTS = st.one_of(
     _SAMPLES,
     st.builds(MappingAdded, _SIGNED, _PID, _MAPPINGS),
-    st.builds(capture.ProcessForked, _SIGNED, _PID, _PID, _PID, _PID),
+    st.builds(capture.ProcessForked, _SIGNED, _PID, _PID, _PID, _PID, st.booleans()),
+    st.builds(capture.KernelCodeNamed, _SIGNED, _WORD, _WORD, _TEXT, st.booleans()),
     st.builds(capture.ProcessExeced, _SIGNED, _PID, _TEXT),
     st.builds(ThreadNamed, _SIGNED, _PID, _PID, _TEXT),
     st.builds(capture.ThreadExited, _SIGNED, _PID, _PID),
@@ -93,7 +96,8 @@ def test_every_kind_of_event_and_every_field_is_stored(tmp_path: Path) -> None:
     kinds = set(capture.Event.__args__)  # type: ignore[attr-defined]
     examples: list[Event] = [
         MappingAdded(1, 2, Mapping(3, 4, 5, "/a", b"6")),
-        capture.ProcessForked(1, 2, 3, 4, 5),
+        capture.ProcessForked(1, 2, 3, 4, 5, inherits=False),
+        capture.KernelCodeNamed(1, 2, 3, "bpf_prog", gone=True),
         capture.ProcessExeced(1, 2, "c"),
         ThreadNamed(1, 2, 3, "d"),
         capture.ThreadExited(1, 2, 3),
@@ -146,6 +150,8 @@ def _sample(number: int) -> Sample:
         (1, 2, 3),
         capture.KernelStack((1, 2), 3, [StackSlice(9, b"k")], 1, 2, 3, 4, (5,)),
         capture.UserStack((1,), 1, (2, 3), 4, 5, 6, 7, 8),
+        told_chain=capture.ToldChain(capture.ChainSource.LAST_BRANCHES, (7, 8), cut=True),
+        guest=True,
         weight=2,
         called=True,
         signal=11,
@@ -280,6 +286,7 @@ def test_rows_that_do_not_fit_each_other_are_refused_as_a_whole(tmp_path: Path, 
     for event in (
         MappingAdded(1, 2, Mapping(3, 4, 5, "/a", b"6")),
         capture.ProcessForked(1, 2, 3, 4, 5),
+        capture.KernelCodeNamed(1, 2, 3, "bpf_prog"),
         capture.ProcessExeced(1, 2, "c"),
         ThreadNamed(1, 2, 3, "d"),
         capture.ThreadExited(1, 2, 3),
@@ -292,10 +299,10 @@ def test_rows_that_do_not_fit_each_other_are_refused_as_a_whole(tmp_path: Path, 
     size = ROWS[part].itemsize
     whole = _written(tmp_path / "head", []).read_bytes()
     for changed in (parts[part][:-size], parts[part] + bytes(size), parts[part][:-1], parts[part] + b"\xff" * size):
-        chunk = packed_chunk(ChunkKind.EVENTS, 1, {**parts, part: changed}, 8)
+        chunk = packed_chunk(ChunkKind.EVENTS, 1, {**parts, part: changed}, 9)
         file, events = _read(tmp_path / "odd", whole + chunk)
-        assert events == [RecordsLost(0, -1, 8)], part
-        assert file.events_lost == 8 and ChunkFault.DAMAGED in file.faults
+        assert events == [RecordsLost(0, -1, 9)], part
+        assert file.events_lost == 9 and ChunkFault.DAMAGED in file.faults
 
 
 def test_a_file_of_another_version_is_read_by_the_names_of_its_fields(tmp_path: Path) -> None:
