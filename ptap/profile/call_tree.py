@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from ptap.profile.function_table import share
-from ptap.profile.stack_profile import ROOT
 from ptap.report.short_text import printable, short_name
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def write_call_tree(
     for sample in profile.samples:
         weights[sample.stack] = weights.get(sample.stack, 0) + sample.weight
     for stack, weight in weights.items():
-        path = [profile.function_of(each) for each in profile.path(stack)] if stack != ROOT else []
+        path = [profile.function_of(each) for each in profile.path(stack)]
         node = root
         node.total += weight
         for function in path if callers else reversed(path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from ptap.profile.stack_profile import ROOT
 from ptap.report.short_text import printable, short_name
 
 if TYPE_CHECKING:
@@ -43,8 +42,6 @@ def function_weights(profile: StackProfile, *, lines: bool = False) -> list[Func
     for sample in profile.samples:
         weights[sample.stack] = weights.get(sample.stack, 0) + sample.weight
     for stack, weight in weights.items():
-        if stack == ROOT:
-            continue
         row_of(stack).own += weight
         for row in {id(row): row for row in map(row_of, profile.path(stack))}.values():
             row.total += weight

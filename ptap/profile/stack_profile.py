@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 ROOT = -1
-"""Parent of the outermost calls; stack of a sample without frames."""
+"""Parent of the outermost calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class StackSample:
     """One trace."""
 
     stack: int
-    """Index of the innermost call in the tree, or ROOT."""
+    """Index of the innermost call in the tree."""
     thread: int
     """Index in `StackProfile.threads`."""
     time_ns: int
@@ -85,7 +85,7 @@ class StackProfile:
         """By stack: index in `calls`."""
         self.samples: list[StackSample] = []
         self._function_index: dict[Function, int] = {}
-        self._call_index: dict[Call, int] = {}
+        self._call_index: dict[tuple[object, ...], int] = {}
         self._thread_index: dict[Thread, int] = {}
         self._children: dict[tuple[int, int], int] = {}
 
@@ -99,7 +99,9 @@ class StackProfile:
         stack = ROOT
         if trace.stop != StopReason.END_OF_STACK:
             reason = trace.stop.name.lower().replace("_", " ")
-            stack = self._child(stack, self._call(Call(self._function(Function(f"[cut short: {reason}]", "")), 0)))
+            stack = self._child(stack, self._mark(f"[cut short: {reason}]"))
+        elif not trace.frames:
+            stack = self._child(stack, self._mark("[no stack]"))
         for frame in reversed(trace.frames):
             stack = self._child(stack, self._frame_call(frame))
         thread = _index(self.threads, self._thread_index, Thread(trace.pid, trace.tid, trace.comm))
@@ -116,15 +118,28 @@ class StackProfile:
         return self.functions[self.calls[self.call_of[stack]].function]
 
     def _frame_call(self, frame: TraceFrame) -> int:
-        name = frame.function if frame.function is not None else unnamed(frame.module)
-        function = Function(name, frame.space, frame.module, frame.build_id, frame.file)
-        return self._call(Call(self._function(function), frame.address, frame.line, frame.column, frame.inlined))
+        key = (
+            *(frame.function, frame.address, frame.line, frame.inlined, frame.module),
+            *(frame.file, frame.column, frame.build_id, frame.space),
+        )
+        found = self._call_index.get(key)
+        if found is None:  # the objects are made for new calls alone: most frames have been seen before
+            name = frame.function if frame.function is not None else unnamed(frame.module)
+            function = self._function(Function(name, frame.space, frame.module, frame.build_id, frame.file))
+            found = self._call_index[key] = len(self.calls)
+            self.calls.append(Call(function, frame.address, frame.line, frame.column, frame.inlined))
+        return found
+
+    def _mark(self, text: str) -> int:
+        """A call that is no code."""
+        found = self._call_index.get((text,))
+        if found is None:
+            found = self._call_index[(text,)] = len(self.calls)
+            self.calls.append(Call(self._function(Function(text, "")), 0))
+        return found
 
     def _function(self, function: Function) -> int:
         return _index(self.functions, self._function_index, function)
-
-    def _call(self, call: Call) -> int:
-        return _index(self.calls, self._call_index, call)
 
     def _child(self, parent: int, call: int) -> int:
         found = self._children.get((parent, call))
