@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ptap.profile.json_text import json_text
+from ptap.profile.stack_profile import ROOT
 
 if TYPE_CHECKING:
     from ptap.profile.stack_profile import StackProfile, StackSample
@@ -71,10 +72,8 @@ class _Encoder:
         return json.dumps(data, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
 
     def _is_cut(self, stack: int) -> bool:
-        outermost = stack
-        for outermost in self._profile.path(stack):
-            pass
-        return not self._profile.function_of(outermost).space
+        *_, outermost = self._profile.path(stack)
+        return self._profile.function_of(outermost).name.startswith("[cut short")
 
     def _function(self, index: int, inlined: bool, shown: _Shown) -> dict[str, Any]:
         of = self._profile.functions[index]
@@ -103,12 +102,17 @@ class _Encoder:
         weights: Counter[int] = Counter()
         for sample in samples:
             weights[sample.stack] += sample.weight
-        root: _Node = _Node()
+        root = _Node()
+        nodes_of = {ROOT: root}
         for stack, weight in weights.items():
-            path = [*self._profile.path(stack)]
-            node = root
-            for each in reversed(path):
-                node = node.children.setdefault(self._shown_at(each).number, _Node())
+            missing = []
+            at = stack
+            while at not in nodes_of:  # a call that many stacks share is looked at once
+                missing.append(at)
+                at = self._profile.parents[at]
+            node = nodes_of[at]
+            for each in reversed(missing):
+                node = nodes_of[each] = node.children.setdefault(self._shown_at(each).number, _Node())
             node.own += weight
             call, shown = self._profile.calls[self._profile.call_of[stack]], self._shown_at(stack)
             if call.line:
