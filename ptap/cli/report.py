@@ -94,7 +94,8 @@ def command(
         from relay_reader.capture_kind import CaptureKind, kind_of_file
 
         predicate = parse_predicate(when) if when is not None else None
-        kind = kind_of_file(path)
+        # Only perf.data is written into pipes.
+        kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
         options = ReportOptions(program, sysroot, vmlinux, arguments == "all", locals_too, max_depth, predicate)
         session = _open(kind, path, options)
         stream = open_output(output)
@@ -114,6 +115,10 @@ def _open(kind: CaptureKind, path: str, options: ReportOptions) -> FileReport:
         from ptap.kernel_module.report import CaptureReport
 
         return CaptureReport(path, options.vmlinux, options.sysroot, options.when, arguments=options.arguments)
+    if kind is CaptureKind.PERF_DATA:
+        from ptap.perf_report import PerfReport
+
+        return PerfReport(path, options)
     from ptap.core_report import CoreReport
 
     return CoreReport(path, options)
