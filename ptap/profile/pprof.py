@@ -6,6 +6,7 @@ A location is an address with the calls that were inlined there, innermost first
 from __future__ import annotations
 
 import gzip
+from collections import Counter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ptap.profile.json_text import json_text
@@ -32,16 +33,19 @@ class _Encoder:
     def message(self) -> Any:
         """The whole message; locations and functions of all calls, samples of equal stack and thread added up."""
         message, profile = self._message, self._profile
-        message.sample_type.add(type=self._string("samples"), unit=self._string("count"))
+        for kind in ("samples", "weight"):
+            message.sample_type.add(type=self._string(kind), unit=self._string("count"))
+        message.default_sample_type = self._string("weight")
         for number, function in enumerate(profile.functions, 1):
             name = self._string(function.name)
             message.function.add(id=number, name=name, system_name=name, filename=self._string(function.file or ""))
-        weights: dict[tuple[int, int], int] = {}
+        counts: Counter[tuple[int, int]] = Counter()
+        weights: Counter[tuple[int, int]] = Counter()
         for sample in profile.samples:
-            key = sample.stack, sample.thread
-            weights[key] = weights.get(key, 0) + sample.weight
+            counts[sample.stack, sample.thread] += 1
+            weights[sample.stack, sample.thread] += sample.weight
         for (stack, thread), weight in weights.items():
-            one = message.sample.add(location_id=self._path(stack), value=[weight])
+            one = message.sample.add(location_id=self._path(stack), value=[counts[stack, thread], weight])
             who = profile.threads[thread]
             one.label.add(key=self._string("pid"), num=who.pid)
             one.label.add(key=self._string("tid"), num=who.tid)

@@ -85,7 +85,8 @@ def test_no_weight_is_lost(profile):
     assert sum(sum(one["weights"]) for one in speedscope["profiles"]) == whole
     firefox = json.loads(text_of(write_firefox, profile))
     assert sum(sum(thread["samples"]["weight"]) for thread in firefox["threads"]) == whole
-    assert sum(sample.value[0] for sample in pprof_of(profile).sample) == whole
+    pprof = [sum(sample.value[at] for sample in pprof_of(profile).sample) for at in (0, 1)]
+    assert pprof == [len(profile.samples), whole]
     assert sum(row.own for row in function_weights(profile)) == whole
     assert f"weight {whole}\n" in text_of(write_call_tree, profile)
     assert f"weight {whole}\n" in text_of(write_function_table, profile)
