@@ -42,6 +42,7 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from cfi_tables.readelf_rows import ReadelfError
     from cfi_tables.table import TableError
     from ptap.backend.live_capture import CaptureError
+    from ptap.capture_conversion import ConversionError
     from ptap.kernel_module.build import ModuleBuildError
     from ptap.predicate.parse import PredicateSyntaxError
     from ptap.predicate.program import ProgramError
@@ -81,5 +82,6 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         CoreFileError,
         CaptureFileError,
         CaptureWriteError,
+        ConversionError,
         PerfDataError,
     )

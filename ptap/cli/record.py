@@ -18,6 +18,12 @@ _EVERYTHING = "timer.profile(999)"
 @click.option(
     *("--output", "-o"), type=click.Path(), metavar="FILE", default="trace.ptap", show_default=True, help="The file."
 )
+@click.option(
+    *("--from", "source"),
+    type=click.Path(),
+    metavar="FILE",
+    help="Record nothing: take the events of this perf.data, or of this capture of the kernel module.",
+)
 @click.option("--when", metavar="PREDICATE", help="Record only stacks of which this holds (see `ptap trace --help`).")
 @click.option(
     *("--pid", "-p", "pids"),
@@ -51,6 +57,7 @@ def command(
     target: tuple[str, ...] | None,
     probes: tuple[str, ...],
     output: str,
+    source: str | None,
     when: str | None,
     pids: tuple[int, ...],
     count: int | None,
@@ -70,8 +77,14 @@ def command(
     Examples:
       ptap record -o trace.ptap -- ./prog --its-options
       ptap record -o trace.ptap 'process("libc.so.6").function("malloc")' -p 1234
+      ptap record -o trace.ptap --from perf.data
       ptap report trace.ptap
     """
+    if source is not None:
+        if target or pids or probes:
+            raise Failure("--from takes what was recorded before: leave PROBEs, -p and the command out")
+        _convert(source, output)
+        return
     if target is not None and pids:
         raise Failure("give either a command behind `--` or -p PID, not both")
     if not target and not pids:
@@ -98,6 +111,14 @@ def command(
                 for line in session.closing_lines():
                     _say(line)
     sys.exit(status)
+
+
+def _convert(source: str, output: str) -> None:
+    with told_to_the_user():
+        from ptap.capture_conversion import convert
+
+        for line in convert(source, output):
+            _say(line)
 
 
 def _say(text: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from relay_reader.capture_kind import CaptureKind
 
 
-@click.command("report", short_help="Show the stacks of a core file, or of a capture of the kernel module.")
+@click.command("report", short_help="Show the stacks of a capture file, perf.data, or a core file.")
 @click.argument("path", type=click.Path(), metavar="FILE")
 @click.option(
     *("-e", "--exe", "program"),
@@ -76,14 +76,16 @@ def command(
 ) -> None:
     """Show the stack of every thread in a core file, the one that crashed first, or those that a capture holds.
 
-    FILE is a capture of the kernel module (see `ptap module build`), or an ELF core file of x86-64, written by the
-    kernel, gdb's gcore or systemd-coredump; a core file may be packed by gzip, zstd, xz or lz4. Files that were mapped
-    are found at their old places, or by -e and --sysroot; one of another build-id is refused. Values come from the
-    memory in the core file, and from those files for what is not written at run time.
+    FILE is a capture file (see `ptap record`), perf.data, a capture of the kernel module (see `ptap module build`), or
+    an ELF core file of x86-64, written by the kernel, gdb's gcore or systemd-coredump; a core file may be packed by
+    gzip, zstd, xz or lz4. Files that were mapped are found at their old places, or by -e and --sysroot; one of another
+    build-id is refused. Values come from the memory in the file, and from those files for what is not written at run
+    time.
 
     \b
     Examples:
       ptap report core
+      ptap report trace.ptap --follow
       ptap report core.1234.zst -e ./server --locals
       ptap report core --format json | jq .frames[0]
       ptap report reads.capture --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
