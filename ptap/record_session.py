@@ -21,6 +21,9 @@ from unwind.trace import Trace
 class RecordSession(TraceSession):
     """A run over `points` on `target` that is written to `path`. Raises CaptureWriteError, too."""
 
+    _waiting_hits = 8000
+    """Nothing is lost while this process waits for its turn for most of a second, at 10,000 hits a second."""
+
     def __init__(
         self,
         points: Sequence[TracePoint],
@@ -117,6 +120,8 @@ class RecordSession(TraceSession):
     def _finish_account(self) -> None:
         super()._finish_account()
         if self._writer is not None:
+            if self._recorder is not None and not self._writer.failed:
+                self._recorder.finish()
             account = self.account
             self._writer.close([SourceEnd(self._recorded, account.lost, account.problems)])
         elif self.started:

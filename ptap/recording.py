@@ -12,7 +12,7 @@ from dataclasses import replace
 from cfi_tables.elf_image import ElfError, ElfImage
 from relay_reader.capture import Event, Mapping, MappingAdded, Sample, StackSlice
 from relay_reader.capture_file.writer import CaptureWriter
-from unwind.kernel.kept_kernel import kernel_lists
+from unwind.kernel.kept_kernel import RunningKernelLists
 from unwind.vdso import read_vdso
 
 _RSP = 7
@@ -29,20 +29,26 @@ class Recorder:
         self._build_ids: dict[tuple[str, int, int, int], bytes | None] = {}
         """By path, device, inode and time of change."""
         self._images: set[bytes] = set()
-        self._kernel_told = False
+        self._kernel = RunningKernelLists()
 
     def record(self, event: Event) -> None:
         """Write one event. Raises CaptureWriteError."""
         if isinstance(event, MappingAdded):
             event = replace(event, mapping=self._identified(event.mapping, event.pid))
         elif isinstance(event, Sample):
-            if event.kernel_chain and not self._kernel_told:
-                self._kernel_told = True
-                for name, content in kernel_lists():
-                    self._writer.add_blob(name, content)
+            if event.kernel_chain and self._kernel.need(event.kernel_chain):
+                self._tell_kernel()
             if event.read_memory is not None:
                 event = replace(event, slices=self._stack(event), read_memory=None, left_to_file=None)
         self._writer.add(event)
+
+    def finish(self) -> None:
+        """Write what is still to be told of what was recorded. Raises CaptureWriteError."""
+        self._tell_kernel()
+
+    def _tell_kernel(self) -> None:
+        for name, content in self._kernel.take():
+            self._writer.add_blob(name, content)
 
     def _stack(self, sample: Sample) -> list[StackSlice]:
         """The stack of a thread that stands still, from its pointer on."""

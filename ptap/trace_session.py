@@ -61,6 +61,9 @@ class TraceOptions:
 class TraceSession:
     """A run over `points` on `target`. `tell` gets a line about what goes on, and whether it is for -v only."""
 
+    _waiting_hits = 1000
+    """Hits that there is room for until they are read."""
+
     def __init__(
         self,
         points: Sequence[TracePoint],
@@ -154,7 +157,7 @@ class TraceSession:
             self._back_end,
             self._target,
             [each.place for each in self._resolved],
-            CaptureLimits(self._options.user_stack),
+            CaptureLimits(self._options.user_stack, self._waiting_hits),
             [event for _, event in extra],
         )
 

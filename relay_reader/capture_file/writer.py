@@ -79,6 +79,11 @@ class CaptureWriter:
         """What was written of each source so far."""
         return self._ends
 
+    @property
+    def failed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._failure is not None
+
     def add(self, event: Event, source: int = 0) -> None:
         """Take an event. The memory of a sample is read now, its `read_memory` is not asked."""
         with self._lock:

@@ -1,4 +1,4 @@
-"""What names the addresses of a kernel elsewhere: its lists of symbols, modules and sections, as a capture keeps them.
+"""What names a kernel's addresses elsewhere: of its lists of symbols, modules and sections what a capture needs.
 
 Taken from the running kernel while a capture is recorded; they name its chains when the capture is read on another
 machine or after another boot.
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cfi_tables.build_id_search import BuildIdError, find_build_id
 from cfi_tables.elf_image import ElfError
 from relay_reader.capture import KernelCodeNamed, MappingAdded
@@ -23,16 +25,103 @@ from unwind.trace import TraceFrame
 
 _KALLSYMS, _MODULES, _SECTIONS = "kallsyms", "modules", "sections"
 _NOTE = ".note.gnu.build-id"
+_ANCHORS = (b"_stext", b"_text", b"_etext")
+_DIGITS = 16
+_MANY = 256
+"""New addresses that are worth telling at once."""
 
 
-def kernel_lists() -> Iterator[tuple[str, bytes]]:
-    """(name, content) of each list of the running kernel that can be read."""
-    for name in (_KALLSYMS, _MODULES):
-        try:
-            yield name, Path("/proc", name).read_bytes()
-        except OSError:
-            continue  # a kernel without modules has no list of them
-    yield _SECTIONS, json.dumps(_loaded_sections(Path("/sys/module"))).encode()
+class RunningKernelLists:
+    """What of the running kernel's lists names the addresses of a capture, told as they come: a part, not megabytes."""
+
+    def __init__(self, kallsyms: bytes | None = None) -> None:
+        """`kallsyms` stands for /proc/kallsyms, which is read at the first address."""
+        self._text = kallsyms
+        self._known: set[int] = set()
+        self._waiting: list[int] = []
+        self._told: set[int] = set()
+        self._starts = self._order = np.zeros(0, dtype=np.int64)
+        self._addresses = np.zeros(0, dtype=np.uint64)
+        self._pieces = 0
+
+    def need(self, chain: tuple[int, ...]) -> bool:
+        """Take note of the addresses of a chain; whether so many are new that they are to be told."""
+        for address in chain:
+            if address not in self._known:
+                self._known.add(address)
+                self._waiting.append(address)
+        return len(self._waiting) >= _MANY or (bool(self._waiting) and not self._pieces)
+
+    def take(self) -> Iterator[tuple[str, bytes]]:
+        """(name, content) of what has to be told for the addresses that were noted."""
+        if not self._waiting:
+            return
+        if not self._pieces:
+            self._read()
+            for name, content in (
+                (_MODULES, _content("/proc/modules")),
+                (_SECTIONS, json.dumps(_loaded_sections(Path("/sys/module"))).encode()),
+            ):
+                if content:
+                    yield name, content
+        yield f"{_KALLSYMS} {self._pieces}", self._lines(self._waiting)
+        self._waiting = []
+        self._pieces += 1
+
+    def _read(self) -> None:
+        """Find the lines and their addresses, which have 16 digits."""
+        text = self._text = _content("/proc/kallsyms") if self._text is None else self._text
+        letters = np.frombuffer(text, dtype=np.uint8)
+        ends = np.flatnonzero(letters == ord("\n")) + 1
+        starts = np.concatenate((np.zeros(1, dtype=np.int64), ends))
+        self._starts = starts[starts + _DIGITS < len(letters)]
+        values = np.zeros(256, dtype=np.uint64)
+        for digit in range(16):
+            values[[ord(f"{digit:x}"), ord(f"{digit:X}")]] = digit
+        addresses = np.zeros(len(self._starts), dtype=np.uint64)
+        for place in range(_DIGITS):
+            addresses = (addresses << np.uint64(4)) | values[letters[self._starts + place]]
+        self._order = np.argsort(addresses, kind="stable")
+        self._addresses = addresses[self._order]
+
+    def _lines(self, waiting: list[int]) -> bytes:
+        """The lines of the symbols that hold the addresses, of all at their places, and of those that end them."""
+        assert self._text is not None
+        # A return address is looked up by the call before it.
+        asked = np.array([each - behind for each in waiting for behind in (0, 1) if each > behind], dtype=np.uint64)
+        holders = np.searchsorted(self._addresses, asked, side="right") - 1
+        wanted: set[int] = set() if self._pieces else self._anchors()
+        for holder in np.unique(holders[holders >= 0]).tolist():
+            first = int(np.searchsorted(self._addresses, self._addresses[holder], side="left"))
+            wanted.update(range(first, min(holder + 2, len(self._addresses))))
+        new = sorted(wanted - self._told)
+        self._told.update(new)
+        found = []
+        for row in new:
+            start = int(self._starts[self._order[row]])
+            end = self._text.find(b"\n", start)
+            found.append(self._text[start : end if end >= 0 else None])
+        return b"\n".join(found) + b"\n"
+
+    def _anchors(self) -> set[int]:
+        """The rows of the symbols that tell where the kernel's own code begins and ends."""
+        assert self._text is not None
+        rows = np.empty(len(self._order), dtype=np.int64)
+        rows[self._order] = np.arange(len(self._order))
+        found = set()
+        for name in _ANCHORS:
+            at = self._text.find(b" " + name + b"\n")
+            if at >= 0:
+                line = int(np.searchsorted(self._starts, at, side="right")) - 1
+                found.add(int(rows[line]))
+        return found
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""  # a kernel without modules has no list of them
 
 
 def _loaded_sections(folder: Path) -> dict[str, Any]:
@@ -97,16 +186,18 @@ class KeptKernel:
         lists = self._lists()
         if self._is_running and self._vmlinux is None:
             return KernelChain()
-        if _KALLSYMS not in lists:
+        pieces = sorted((name for name in lists if name.startswith(_KALLSYMS)), key=lambda name: (len(name), name))
+        if not pieces:
             return self._otherwise
         with tempfile.TemporaryDirectory(prefix="ptap-kernel-") as folder:
-            sources = self._written(lists, Path(folder))
+            kallsyms = b"".join(lists[name] for name in pieces)
+            sources = self._written({**lists, _KALLSYMS: kallsyms}, Path(folder))
             try:
                 return KernelChain(KernelSymbolizer.open(sources))
             except (KernelError, ElfError, OSError) as error:
-                kallsyms = Kallsyms.open(str(sources.kallsyms))
-                self._problems.append(kallsyms.problem or str(error))
-                return KernelChain(KernelSymbolizer.of_names(kallsyms))
+                listed = Kallsyms.open(str(sources.kallsyms))
+                self._problems.append(listed.problem or str(error))
+                return KernelChain(KernelSymbolizer.of_names(listed))
 
     def _written(self, lists: Mapping[str, bytes], folder: Path) -> KernelSources:
         """The lists as the files that they were; they are read when they are opened, and not needed any more."""
