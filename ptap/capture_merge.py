@@ -11,10 +11,8 @@ from collections.abc import Iterator, Sequence
 from relay_reader.capture import Event
 from relay_reader.capture_file.facts import SourceEnd, SourceFacts
 from relay_reader.capture_file.reader import CaptureFile
-from relay_reader.capture_file.writer import CaptureWriter
-
-_MOST_SOURCES = 1 << 16
-"""As many as the number of a source has values for."""
+from relay_reader.capture_file.row_layout import MOST_SOURCES
+from relay_reader.capture_file.writer import CaptureWriteError, CaptureWriter
 
 
 class CaptureMerge:
@@ -31,8 +29,8 @@ class CaptureMerge:
             count = max(file.sources, default=0) + 1
             self._sources += [file.sources.get(number, SourceFacts()) for number in range(count)]
         self._one_clock = len({(facts.machine.boot_id, facts.machine.clock) for facts in self._sources}) == 1
-        if len(self._sources) > _MOST_SOURCES:
-            raise ValueError(f"more than {_MOST_SOURCES} recordings do not fit into a file")
+        if len(self._sources) > MOST_SOURCES:
+            raise CaptureWriteError(f"more than {MOST_SOURCES} recordings do not fit into a file")
 
     def write(self, output: str) -> list[str]:
         """Write the file; what could not be read, a line each."""

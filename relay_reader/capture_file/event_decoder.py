@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_reader.capture import (
+    X86_64_REGISTER_COUNT,
     ChainSource,
     Event,
     KernelCodeNamed,
@@ -91,6 +92,12 @@ class DecodedChunk:
 
     def _check_counts(self) -> None:
         samples, kernel, user = (self.rows[part] for part in (Part.SAMPLE, Part.KERNEL_STACKS, Part.USER_STACKS))
+
+        for rows in (samples, kernel, user):
+            whole = rows["register_count"] == X86_64_REGISTER_COUNT
+            none = (rows["register_count"] == 0) & (rows["known"] == 0)
+            if not np.all((whole | none) & (rows["known"] >> X86_64_REGISTER_COUNT == 0)):
+                raise ChunkError("its registers are not those of x86-64")
 
         def total(*columns: NDArray[Any]) -> int:
             return sum(int(column.sum(dtype=np.uint64)) for column in columns)

@@ -7,10 +7,13 @@ members are kept out and whose missing ones have defaults, so that versions can 
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+_HEXADECIMAL = re.compile(r"[0-9a-fA-F]*")
 
 
 class FactsError(ValueError):
@@ -130,16 +133,48 @@ def read_facts(told: Any) -> SourceFacts:
     found = _known(SourceFacts, told)
     found["machine"] = MachineFacts(**_known(MachineFacts, found.get("machine", {})))
     found["probes"] = tuple(ProbeFacts(**_known(ProbeFacts, each)) for each in found.get("probes", ()))
-    for name in ("command", "pids"):
+    for name, kind in (("command", str), ("pids", int)):
         found[name] = tuple(found.get(name, ()))
-    if not all(isinstance(each, ProbeFacts) and isinstance(each.probe, str) for each in found["probes"]):
-        raise FactsError("it names a probe without a name")
+        if not all(isinstance(each, kind) for each in found[name]):
+            raise FactsError(f"{name} is no list of {kind.__name__}")
+    for build_id in (found["machine"].kernel_build_id, *(each.build_id or "" for each in found["probes"])):
+        _check_hexadecimal(build_id)
+    kernel = found.get("kernel")
+    if kernel is not None:
+        _check_kernel(kernel)
     return SourceFacts(**found)
+
+
+def _check_hexadecimal(text: str) -> None:
+    if len(text) % 2 or not _HEXADECIMAL.fullmatch(text):
+        raise FactsError(f"{text[:80]!r} is no build-id")
+
+
+def _check_kernel(told: dict[str, Any]) -> None:
+    """Whether what a session of the kernel module has described is of the shape that it has."""
+    for name in ("vmlinux", "system_map", "build_id"):
+        if not isinstance(told.get(name), (str, type(None))):
+            raise FactsError(f"{name} of the kernel is {type(told[name]).__name__}")
+    _check_hexadecimal(told.get("build_id") or "")
+    modules = told.get("modules") or []
+    try:
+        for module in modules:
+            _check_hexadecimal(module["build_id"] or "")
+            numbers = [number for section in module["sections"] for number in (section["start"], section["end"])]
+            if not all(isinstance(each, int) for each in numbers):
+                raise FactsError("a section of a module has no place")
+            if not all(isinstance(module[name], str) for name in ("name", "file")):
+                raise FactsError("a module has no name or no file")
+    except (AttributeError, KeyError, TypeError) as error:
+        raise FactsError(f"a module of the kernel is not described as one: {error!r}") from None
 
 
 def read_end(told: Any) -> SourceEnd:
     """The account that a JSON object tells. Raises FactsError."""
-    return SourceEnd(**_known(SourceEnd, told))
+    end = SourceEnd(**_known(SourceEnd, told))
+    if not all(isinstance(each, str) for each in end.problems):
+        raise FactsError("problems is no list of str")
+    return end
 
 
 def _known(kind: type[Any], told: Any) -> dict[str, Any]:

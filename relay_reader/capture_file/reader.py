@@ -34,7 +34,7 @@ from relay_reader.capture_file.chunk import (
 )
 from relay_reader.capture_file.event_decoder import DecodedChunk
 from relay_reader.capture_file.facts import FactsError, SourceEnd, SourceFacts, read_end, read_facts
-from relay_reader.capture_file.row_layout import ROWS, LayoutError, Part, layouts_of
+from relay_reader.capture_file.row_layout import MOST_SOURCES, ROWS, LayoutError, Part, layouts_of
 
 _SEARCHED = 1 << 20
 """Bytes that are looked at once for the next chunk."""
@@ -204,8 +204,8 @@ class CaptureFile:
         if not isinstance(told, dict):
             raise FactsError("it is no JSON object")
         source = told.get("source", 0)
-        if not isinstance(source, int):
-            raise FactsError("its source is no number")
+        if not isinstance(source, int) or not 0 <= source < MOST_SOURCES:
+            raise FactsError("its source is no number of one")
         if kind is ChunkKind.FACTS:
             self._layouts = layouts_of(told.get("parts", {}))
             self.sources[source] = read_facts(told.get("facts"))

@@ -149,6 +149,8 @@ TOLD_CUT = 1 << 7
 HAS_OWN_MAPPINGS = 1 << 0
 """Flag of a process: it has not inherited its parent's."""
 
+MOST_SOURCES = 1 << 16
+"""As many as the number of a source has values for."""
 _FORMAT = re.compile(r"<[iu][248]")
 _MOST_FIELDS = 64
 

@@ -103,7 +103,7 @@ def test_pieces_and_what_is_merged_of_them_show_the_same(ptap, ticker, backend, 
     probe = f'process("{ticker}").function("tick")'
     whole = tmp_path / "whole.ptap"
     ptap.run("record", "-o", str(whole), "--backend", backend, probe, "--", "sh", "-c", script)
-    expected, _ = reported(whole)
+    expected, _ = reported(whole, arguments=False)
     assert len(expected) == 7
     size = 3 * whole.stat().st_size // 4  # what every piece begins with counts
     for split_by in (
@@ -113,10 +113,10 @@ def test_pieces_and_what_is_merged_of_them_show_the_same(ptap, ticker, backend, 
     ):
         pieces = split_by(CaptureSplit(str(whole), str(tmp_path / "piece")))
         assert len(pieces) > 1
-        found = [trace for piece in pieces for trace in reported(piece)[0]]
+        found = [trace for piece in pieces for trace in reported(piece, arguments=False)[0]]
         assert sorted(found, key=lambda trace: trace["time_ns"]) == expected
         CaptureMerge(pieces).write(str(tmp_path / "merged.ptap"))
-        assert reported(tmp_path / "merged.ptap")[0] == expected
+        assert reported(tmp_path / "merged.ptap", arguments=False)[0] == expected
 
 
 @_BY_PTRACE

@@ -39,11 +39,13 @@ _SMALL = st.integers(0, (1 << 31) - 1)
 _TEXT = st.binary(max_size=20).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 _WORDS = st.lists(_WORD, max_size=18).map(tuple)
 _SLICES = st.lists(st.builds(StackSlice, _WORD, st.binary(max_size=200), st.booleans()), max_size=4)
-_KERNEL_STACKS = st.builds(capture.KernelStack, _WORDS, _WORD, _SLICES, _SIGNED, _SMALL, _WORD, _SMALL, _WORDS)
-_USER_STACKS = st.builds(capture.UserStack, _WORDS, _WORD, _WORDS, _SMALL, _WORD, _WORD, _WORD, _SMALL)
+_KNOWN = st.integers(0, (1 << 17) - 1)
+_REGISTERS = st.lists(_WORD, min_size=17, max_size=17).map(tuple)
+_KERNEL_STACKS = st.builds(capture.KernelStack, _REGISTERS, _KNOWN, _SLICES, _SIGNED, _SMALL, _WORD, _SMALL, _WORDS)
+_USER_STACKS = st.builds(capture.UserStack, _REGISTERS, _KNOWN, _WORDS, _SMALL, _WORD, _WORD, _WORD, _SMALL)
 _SAMPLES = st.builds(
     Sample,
-    *(_SIGNED, _PID, _PID, _PID, st.lists(_SMALL, max_size=3).map(tuple), _WORDS, _WORD, _SLICES),
+    *(_SIGNED, _PID, _PID, _PID, st.lists(_SMALL, max_size=3).map(tuple), _REGISTERS, _KNOWN, _SLICES),
     kernel_chain=_WORDS,
     kernel_stack=st.none() | _KERNEL_STACKS,
     user_stack=st.none() | _USER_STACKS,
@@ -89,6 +91,19 @@ def test_events_come_out_as_they_went_in(
     assert [facts.back_end for facts in file.sources.values()] == ["number 0", "number 1", "number 2"]
     assert file.ends is not None
     assert sum(end.samples for end in file.ends) == sum(isinstance(event, Sample) for _, event in events)
+
+
+def test_a_sample_without_a_user_context_is_stored(tmp_path: Path) -> None:
+    bare = Sample(1, 2, 3, 4, (), (), 0)
+    assert list(CaptureFile(str(_written(tmp_path / "a", [(0, bare)]))).events()) == [(0, bare)]
+
+
+def test_registers_that_no_machine_has_are_refused(tmp_path: Path) -> None:
+    odd = [replace(_sample(1), registers=(1,) * 18), replace(_sample(1), known=1 << 17), Sample(1, 2, 3, 4, (), (), 1)]
+    for sample in odd:
+        file = CaptureFile(str(_written(tmp_path / "a", [(0, sample)])))
+        assert [event for _, event in file.events()] == [RecordsLost(sample.time_ns, -1, 1)]
+        assert file.faults == {ChunkFault.DAMAGED: 1}
 
 
 def test_every_kind_of_event_and_every_field_is_stored(tmp_path: Path) -> None:
@@ -148,8 +163,8 @@ def _sample(number: int) -> Sample:
         *(1000 + number, 1, 100, 101, (number % 3,), tuple(range(17)), 0x1FFFF),
         [StackSlice(0x7FFF0000, random_bytes, True)],
         (1, 2, 3),
-        capture.KernelStack((1, 2), 3, [StackSlice(9, b"k")], 1, 2, 3, 4, (5,)),
-        capture.UserStack((1,), 1, (2, 3), 4, 5, 6, 7, 8),
+        capture.KernelStack(tuple(range(17)), 3, [StackSlice(9, b"k")], 1, 2, 3, 4, (5,)),
+        capture.UserStack(tuple(range(17)), 1, (2, 3), 4, 5, 6, 7, 8),
         told_chain=capture.ToldChain(capture.ChainSource.LAST_BRANCHES, (7, 8), cut=True),
         guest=True,
         weight=2,
