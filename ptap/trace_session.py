@@ -28,7 +28,7 @@ from ptap.shortcomings import shortcomings
 from ptap.stop_signals import StopSignals
 from ptap.trace_point import TracePoint, point_of_module
 from ptap_target.session_folder import SessionError
-from relay_reader.capture import RecordsLost, Sample
+from relay_reader.capture import Event, RecordsLost, Sample
 from unwind.trace import Trace
 from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
@@ -60,6 +60,9 @@ class TraceOptions:
 
 class TraceSession:
     """A run over `points` on `target`. `tell` gets a line about what goes on, and whether it is for -v only."""
+
+    _waiting_hits = 1000
+    """Hits that there is room for until they are read."""
 
     def __init__(
         self,
@@ -154,7 +157,7 @@ class TraceSession:
             self._back_end,
             self._target,
             [each.place for each in self._resolved],
-            CaptureLimits(self._options.user_stack),
+            CaptureLimits(self._options.user_stack, self._waiting_hits),
             [event for _, event in extra],
         )
 
@@ -198,18 +201,23 @@ class TraceSession:
             timer.start()
         try:
             for event in capture.events():
-                if isinstance(event, Sample):
-                    if self._hit(event, report):
-                        break
-                elif isinstance(event, RecordsLost):
-                    self.account.lost += event.count
-                else:
-                    self._builder.apply(event)
+                if self._take(event, report):
+                    break
         except BrokenPipeError:
             pass  # nobody reads on (`| head`): that is an end like --count
         finally:
             if timer is not None:
                 timer.cancel()
+
+    def _take(self, event: Event, report: Report) -> bool:
+        """Do with an event what this run is for; True when it was the last one asked for."""
+        if isinstance(event, Sample):
+            return self._hit(event, report)
+        if isinstance(event, RecordsLost):
+            self.account.lost += event.count
+        else:
+            self._builder.apply(event)
+        return False
 
     def _hit(self, sample: Sample, report: Report) -> bool:
         """Report a hit; True when it was the last one asked for."""

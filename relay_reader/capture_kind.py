@@ -15,6 +15,10 @@ PERF_DATA_OTHER_MAGICS = {b"2ELIFREP": "on a big-endian machine", b"PERFFILE": "
 """What perf.data begins with that is known, and not read; and how it was recorded."""
 
 
+CAPTURE_FILE_MAGIC = b"\x8fptap\r\n\x1a"
+"""Not text, and it shows when a transfer has changed line ends."""
+
+
 class CaptureKind(Enum):
     """What a file holds."""
 
@@ -22,10 +26,12 @@ class CaptureKind(Enum):
     """An ELF file; or one that is packed, which is looked into where core files are read."""
     MODULE = "capture of the kernel module"
     PERF_DATA = "perf.data file"
+    CAPTURE = "capture file"
     UNKNOWN = "file of no known kind"
 
 
 _MAGICS = (
+    (CAPTURE_FILE_MAGIC, CaptureKind.CAPTURE),
     (MODULE_CAPTURE_MAGIC, CaptureKind.MODULE),
     (PERF_DATA_MAGIC, CaptureKind.PERF_DATA),
     *((magic, CaptureKind.PERF_DATA) for magic in PERF_DATA_OTHER_MAGICS),

@@ -84,6 +84,14 @@ class AddressSpaces:
         """The address space of `pid`, empty when nothing was told of it."""
         return self._by_pid.setdefault(pid, AddressSpace())
 
+    def items(self) -> Iterator[tuple[int, AddressSpace]]:
+        """Every process that something was told of, with its mappings."""
+        yield from self._by_pid.items()
+
+    def names(self) -> Iterator[tuple[int, str]]:
+        """Every thread, or process, that has a name, with it."""
+        yield from self._comm_by_tid.items()
+
     def comm(self, pid: int, tid: int) -> str:
         """The name of thread `tid`: its own, else its process's, else ""."""
         return self._comm_by_tid.get(tid) or self._comm_by_tid.get(pid, "")

@@ -58,3 +58,5 @@ class Trace:
     "lbr" (the processor's branch records)."""
     signal: str | None = None
     """The signal that ended the process in this thread ("SIGSEGV"), where a core file tells."""
+    host: str | None = None
+    """The machine that it is of, where a capture is of several; `time_ns` is since 1970 then."""

@@ -48,6 +48,8 @@ class CaptureLimits:
 
     user_stack: int
     """Bytes of user stack asked for at a hit (perf events: at most 65,528)."""
+    waiting_hits: int = 1000
+    """Hits that there is room for until they are read, about (perf events)."""
 
 
 class CaptureError(Exception):

@@ -42,6 +42,7 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from cfi_tables.readelf_rows import ReadelfError
     from cfi_tables.table import TableError
     from ptap.backend.live_capture import CaptureError
+    from ptap.capture_conversion import ConversionError
     from ptap.kernel_module.build import ModuleBuildError
     from ptap.predicate.parse import PredicateSyntaxError
     from ptap.predicate.program import ProgramError
@@ -50,6 +51,8 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from ptap.probe.resolve import ProbeNotFound
     from ptap.report.output import OutputError
     from ptap_target.session_folder import SessionError
+    from relay_reader.capture_file.reader import CaptureFileError
+    from relay_reader.capture_file.writer import CaptureWriteError
     from relay_reader.core_file import CoreFileError
     from relay_reader.module_capture import ModuleCaptureError
     from relay_reader.perf_data import PerfDataError
@@ -77,5 +80,8 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         KernelError,
         PerfMapError,
         CoreFileError,
+        CaptureFileError,
+        CaptureWriteError,
+        ConversionError,
         PerfDataError,
     )

@@ -21,6 +21,11 @@ _COMMANDS = {
     "module": "ptap.cli.module",
     "run": "ptap.cli.run",
     "report": "ptap.cli.report",
+    "profile": "ptap.cli.profile",
+    "record": "ptap.cli.record",
+    "info": "ptap.cli.info",
+    "merge": "ptap.cli.merge",
+    "split": "ptap.cli.split",
 }
 _OWN_OPTIONS = {"--help", "-h", "--version"}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptap.cli.failure import told_to_the_user
+from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
 from ptap.cli.report_format import finish, format_option, open_report
 from ptap.cli.trace_filter_options import filter_of, filter_options
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from relay_reader.capture_kind import CaptureKind
 
 
-@click.command("report", short_help="Show the stacks of a core file, or of a capture of the kernel module.")
+@click.command("report", short_help="Show the stacks of a capture file, perf.data, or a core file.")
 @click.argument("path", type=click.Path(), metavar="FILE")
 @click.option(
     *("-e", "--exe", "program"),
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     help="Show at most N frames of a stack (calls inlined in them do not count).",
 )
 @click.option("--when", metavar="PREDICATE", help="Show only stacks of which this holds (see `ptap trace --help`).")
+@click.option("--follow", is_flag=True, help="Go on as the capture file grows, until its recording ends.")
 @filter_options
 @click.option("--verbose", "-v", is_flag=True, help="Addresses, modules, and whole names, values and reasons.")
 def command(
@@ -69,19 +70,22 @@ def command(
     source: bool,
     max_depth: int,
     when: str | None,
+    follow: bool,
     verbose: bool,
     **filters: Any,
 ) -> None:
     """Show the stack of every thread in a core file, the one that crashed first, or those that a capture holds.
 
-    FILE is a capture of the kernel module (see `ptap module build`), or an ELF core file of x86-64, written by the
-    kernel, gdb's gcore or systemd-coredump; a core file may be packed by gzip, zstd, xz or lz4. Files that were mapped
-    are found at their old places, or by -e and --sysroot; one of another build-id is refused. Values come from the
-    memory in the core file, and from those files for what is not written at run time.
+    FILE is a capture file (see `ptap record`), perf.data, a capture of the kernel module (see `ptap module build`), or
+    an ELF core file of x86-64, written by the kernel, gdb's gcore or systemd-coredump; a core file may be packed by
+    gzip, zstd, xz or lz4. Files that were mapped are found at their old places, or by -e and --sysroot; one of another
+    build-id is refused. Values come from the memory in the file, and from those files for what is not written at run
+    time.
 
     \b
     Examples:
       ptap report core
+      ptap report trace.ptap --follow
       ptap report core.1234.zst -e ./server --locals
       ptap report core --format json | jq .frames[0]
       ptap report reads.capture --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
@@ -96,10 +100,12 @@ def command(
         predicate = parse_predicate(when) if when is not None else None
         # Only perf.data is written into pipes.
         kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
+        if follow and kind is not CaptureKind.CAPTURE:
+            raise Failure(f"{path}: a {kind.value} is not followed; only a capture file is (see `ptap record`)")
         options = ReportOptions(
             program, sysroot, vmlinux, arguments == "all" and form in ("text", "json"), locals_too, max_depth, predicate
         )
-        session = _open(kind, path, options)
+        session = _open(kind, path, options, follow)
         stream = open_output(output)
         try:
             times = kind is not CaptureKind.CORE
@@ -116,13 +122,17 @@ def command(
             session.close()
 
 
-def _open(kind: CaptureKind, path: str, options: ReportOptions) -> FileReport:
+def _open(kind: CaptureKind, path: str, options: ReportOptions, follow: bool) -> FileReport:
     from relay_reader.capture_kind import CaptureKind
 
     if kind is CaptureKind.MODULE:
         from ptap.kernel_module.report import CaptureReport
 
         return CaptureReport(path, options.vmlinux, options.sysroot, options.when, arguments=options.arguments)
+    if kind is CaptureKind.CAPTURE:
+        from ptap.capture_file_report import CaptureFileReport
+
+        return CaptureFileReport(path, options, follow=follow)
     if kind is CaptureKind.PERF_DATA:
         from ptap.perf_report import PerfReport
 

@@ -25,8 +25,8 @@ def trace_object(trace: Trace) -> dict[str, Any]:
     """The JSON object of a trace.
 
     `returned` is there for return probes only, `undecided` (true) where --when could not be decided, `signal` for the
-    thread that a signal ended, `chain` ("fp" or "lbr") where the user's frames are by the word of the recording, a
-    frame's `locals` where they were asked for.
+    thread that a signal ended, `chain` ("fp" or "lbr") where the user's frames are by the word of the recording, `host`
+    where a capture is of several machines, a frame's `locals` where they were asked for.
     """
     result: dict[str, Any] = {
         "probe": trace.probe,
@@ -47,6 +47,8 @@ def trace_object(trace: Trace) -> dict[str, Any]:
         result["chain"] = trace.chain
     if trace.signal is not None:
         result["signal"] = trace.signal
+    if trace.host is not None:
+        result["host"] = trace.host
     return result
 
 

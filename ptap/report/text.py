@@ -73,6 +73,8 @@ class TextReport:
             self._style(printable(trace.probe or self._event(trace)), bold=True),
             self._style(who, fg="cyan"),
         ]
+        if trace.host is not None:
+            words.append(self._style(printable(trace.host), fg="cyan"))
         if self._times:
             words.append(self._style(f"+{elapsed:.6f}s", dim=True))
         returned = _PROBED_FUNCTION.search(trace.probe or "")

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_module.packed_record import hit_record
 
+from ptap.capture_conversion import convert
 from ptap_target.collector import CAPTURE_MAGIC
 from relay_reader import record_layout, record_schema
 from relay_reader.capture import RecordsLost, Sample, StackSlice, ThreadNamed
+from relay_reader.capture_file.reader import CaptureFile
 from relay_reader.module_capture import MAGIC, CpuAccount, ModuleCapture, ModuleCaptureError
 
 _DESCRIPTION = {"probes": [{"name": 'kernel.function("f")'}]}
@@ -68,6 +70,16 @@ def test_hits_come_in_time_order_and_losses_where_they_were(tmp_path):
     lost = [event for event in events if isinstance(event, RecordsLost)]
     assert lost == [RecordsLost(30, 0, 3), RecordsLost(40, 1, 2), RecordsLost(0, 0, 3)]
     assert capture.accounts == [CpuAccount(0, 9, 6, 11, 2, 1), CpuAccount(1, 4, 2, 0, 0, 0)]
+
+
+def test_a_capture_file_holds_the_same_events(tmp_path):
+    records = _hit(30, 0, 5, 3) + _hit(50, 0, 6, 3) + _hit(20, 1, 1, 0) + _finished(cpu=0, hits=9, dropped=6)
+    expected = list(_capture(tmp_path, records).events())
+    assert convert(str(tmp_path / "capture"), str(tmp_path / "a.ptap")) == []
+    file = CaptureFile(str(tmp_path / "a.ptap"))
+    assert [event for _, event in file.events()] == expected
+    assert [probe.probe for probe in file.sources[0].probes] == ['kernel.function("f")']
+    assert file.ends is not None and (file.ends[0].samples, file.ends[0].lost) == (3, 6)
 
 
 def test_a_capture_that_is_cut_off_anywhere_is_an_error_or_has_fewer_hits(tmp_path):

@@ -81,6 +81,7 @@ class PerfCapture:
         self._places = tuple(places)
         self._extra = tuple(extra)
         self._user_stack = clamp_user_stack(limits.user_stack)
+        self._waiting_hits = limits.waiting_hits
         self._tracefs: TraceFilesystem | None = None
         self._probes: UprobeEvents | None = None
         self._kernel_probes: KprobeEvents | None = None
@@ -129,7 +130,7 @@ class PerfCapture:
         _raise_descriptor_limit()
         planned = self._plan()
         cpus = _online_cpus()
-        size = ring_size(len(cpus), self._user_stack)
+        size = ring_size(len(cpus), self._user_stack, self._waiting_hits)
         self._rings = [RingBuffer(cpu, size) for cpu in cpus]
         self._open_threads(planned)
         self._decoder = RecordDecoder(self._layouts)

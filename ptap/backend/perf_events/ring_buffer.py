@@ -34,20 +34,19 @@ _U64 = struct.Struct("<Q")
 
 _LARGEST = 64 << 20
 _USUAL = 8 << 20
-_HITS = 1000
 _SMALLEST = 64 << 10
 _MEMORY_SHARE = 16
 
 
-def ring_size(cpus: int, user_stack: int) -> int:
-    """Bytes of ring to try for on each of `cpus`: a power of two with room for about 1,000 hits.
+def ring_size(cpus: int, user_stack: int, hits: int = 1000) -> int:
+    """Bytes of ring to try for on each of `cpus`: a power of two with room for about `hits` hits.
 
     Between 8 and 64 MiB, and all together at most 1/16 of the machine's memory. The kernel reserves `user_stack`
     bytes in the ring for each hit, however short the stack is.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     size = _LARGEST
-    while size > _USUAL and size // 2 >= user_stack * _HITS:
+    while size > _USUAL and size // 2 >= user_stack * hits:
         size //= 2
     while size > _SMALLEST and size * cpus > memory // _MEMORY_SHARE:
         size //= 2

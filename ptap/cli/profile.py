@@ -1,0 +1,118 @@
+"""`ptap profile`: where a program spends its time: its stacks are recorded so often a second, then added up."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from ptap.cli.failure import Failure, told_to_the_user
+from ptap.cli.live_line import LiveLine
+from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.report_format import FORMATS, finish, open_report
+
+_INTERRUPTED = 130
+_SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded", ".json": "firefox"}
+"""Of the report's file; a json is what the Firefox Profiler opens."""
+
+
+@click.command("profile", short_help="Sample what runs, and show where the time goes.")
+@click.option("--frequency", "-F", type=click.IntRange(1, 100_000), metavar="HZ", default=999, show_default=True,
+              help="Samples a second.")  # fmt: skip
+@click.option(
+    *("--pid", "-p", "pids"),
+    type=click.IntRange(min=1),
+    metavar="PID",
+    multiple=True,
+    help="Sample this running process, with all its threads (repeatable).",
+)
+@click.option(
+    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this many seconds."
+)
+@click.option(
+    *("--format", "form"),
+    type=click.Choice(FORMATS),
+    help="The report's form, as of `ptap report`.  [default: by FILE's suffix, else tree]",
+)
+@click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write the report to FILE.")
+@click.option("--keep", type=click.Path(), metavar="CAPTURE", help="Keep what was recorded, for `ptap report`.")
+@click.option(
+    "--user-stack",
+    type=click.IntRange(8, 65_528),
+    metavar="BYTES",
+    default=32_768,
+    show_default=True,
+    help="Bytes of stack that are recorded of a sample, at the most.",
+)
+@click.pass_obj
+def command(
+    target: tuple[str, ...] | None,
+    frequency: int,
+    pids: tuple[int, ...],
+    duration: float | None,
+    form: str | None,
+    output: str | None,
+    keep: str | None,
+    user_stack: int,
+) -> None:
+    """Sample a command (behind --) or running processes (-p), with their children and threads.
+
+    Kernel and user frames are in one stack; no frame pointers are needed. Ctrl-C ends it, and gives the report. The
+    status is the command's own.
+
+    \b
+    Examples:
+      ptap profile -- ./prog --its-options
+      ptap profile -F 499 -p 1234 --duration 10 -o profile.html
+      ptap profile -o profile.pb.gz -- make
+      ptap profile --format top --keep trace.ptap -- ./prog
+    """
+    if bool(target) == bool(pids):
+        raise Failure("nothing to sample, or too much: give either a command behind `--` or -p PID")
+    if form is None:
+        form = _SUFFIXES.get(Path(output).suffix, "tree") if output is not None else "tree"
+    with told_to_the_user(), TemporaryDirectory(prefix="ptap-") as folder:
+        from ptap.backend.live_capture import Target
+        from ptap.capture_file_report import CaptureFileReport
+        from ptap.capture_report import ReportOptions
+        from ptap.record_session import RecordSession
+        from ptap.trace_point import parse_trace_point
+        from ptap.trace_session import TraceOptions
+
+        path = keep or str(Path(folder) / "profile.ptap")
+        session = RecordSession(
+            [parse_trace_point(f"timer.profile({frequency})", "auto")],
+            Target(target or (), pids),
+            TraceOptions(duration=duration, user_stack=user_stack),
+            lambda text, detail: None if detail else _say(text),
+            path,
+        )
+
+        def progress(seconds: float) -> str:
+            hits, lost = session.account.hits, session.account.lost
+            return f"{hits} samples in {seconds:.0f} s, {hits / seconds:.0f} a second, {lost} lost"
+
+        try:
+            with LiveLine(progress):
+                status = session.record()
+        except KeyboardInterrupt:
+            status = _INTERRUPTED  # a second Ctrl-C: the command is left to itself
+        if session.started:
+            report = CaptureFileReport(path, ReportOptions(arguments=False))
+            stream = open_output(output)
+            try:
+                shown = open_report(form, stream, title=" ".join(target) if target else f"pid {pids[0]}")
+                report.write(shown)
+                finish(shown)
+            finally:
+                for line in report.closing_lines():
+                    _say(line)
+                drop_unwritten(stream)
+                report.close()
+    sys.exit(status)
+
+
+def _say(text: str) -> None:
+    click.echo(f"ptap: {text}", err=True)
