@@ -1,0 +1,52 @@
+"""`ptap symbolize` of logs: text on standard input or in files, with the frames in it told."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import Any
+
+import click
+
+from unwind.kernel.kernel_symbolizer import KernelSources
+
+
+def symbolize_logs(paths: tuple[str, ...], sources: KernelSources, sysroot: str, as_json: bool) -> None:
+    """Write the logs at `paths`, or standard input, to standard output. Raises ElfError and OSError."""
+    from ptap.text_log.file_source import FileSources
+    from ptap.text_log.kernel_source import KernelSource
+    from ptap.text_log.log_reader import LogReader
+
+    files, kernel = FileSources(sysroot), KernelSource(sources)
+    notes: dict[str, None] = {}
+    with ExitStack() as opened:
+        descriptors = [opened.enter_context(open(path, "rb", buffering=0)).fileno() for path in paths] or [0]
+        try:
+            for descriptor in descriptors:
+                reader = LogReader(files, kernel)
+                try:
+                    _symbolize(reader, descriptor, as_json)
+                finally:
+                    notes.update(dict.fromkeys(reader.closing_lines()))
+        finally:
+            for line in notes:
+                click.echo(f"ptap: {line}", err=True)
+
+
+def _symbolize(reader: Any, descriptor: int, as_json: bool) -> None:
+    from ptap.text_log.log_lines import lines_ahead, read_batches
+    from ptap.text_log.log_rewriter import rewritten
+    from ptap.text_log.log_traces import LogTraces
+
+    output = sys.stdout.buffer
+    traces = LogTraces(reader)
+    reader.look_ahead(lines_ahead(descriptor))
+    for batch in read_batches(descriptor):
+        for line in reader.read(batch):
+            if as_json:
+                output.writelines(each.encode("utf-8", "backslashreplace") for each in traces.add(line))
+            else:
+                output.write(rewritten(line))
+        output.flush()
+    output.writelines(each.encode("utf-8", "backslashreplace") for each in traces.finish())
+    output.flush()

@@ -1,0 +1,102 @@
+"""What a place in a log comes to: addresses of a source of frames, and the frames that are found there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from unwind.symbolize.address_source import AddressSource
+from unwind.symbolize.function_name import readable_name
+from unwind.symbolize.index_lookup import AddressFrames, Reason
+from unwind.trace import TraceFrame
+
+
+class Lookup(NamedTuple):
+    """Addresses that one place may mean: several where nothing tells which."""
+
+    source: AddressSource
+    addresses: tuple[int, ...]
+    """As the source counts them; of a call, not of where it returns to."""
+    shown: tuple[int, ...]
+    """The same for people: a return address is not reduced, and moved to where it was as far as that is known."""
+    behind: int
+    """By how much an address was reduced."""
+    space: str
+    """Either `kernel` or `user`."""
+    module: str | None = None
+    """What the source is called in frames, where it is not by its path."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """The frames of one place."""
+
+    frames: list[TraceFrame] = field(default_factory=list)
+    """Innermost first; none where nothing is known, or not which."""
+    choices: list[list[TraceFrame]] = field(default_factory=list)
+    """The frames of each address that the place may mean, where they differ."""
+    problem: str | None = None
+    """Why there are no frames."""
+
+
+def answers_of(source: AddressSource, lookups: Sequence[Lookup]) -> list[Answer]:
+    """The answers to lookups of one source, in one batch."""
+    addresses = np.array([each for lookup in lookups for each in lookup.addresses], dtype=np.uint64)
+    found = source.frames(addresses)
+    offsets = source.function_offsets(addresses).tolist()
+    labels = source.labels(addresses)
+    answers = []
+    at = 0
+    for lookup in lookups:
+        choices: list[list[TraceFrame]] = []
+        for shown in lookup.shown:
+            offset = offsets[at] + lookup.behind if offsets[at] >= 0 else None
+            module = lookup.module or labels[at].name
+            frames = _frames(found, at, TraceFrame(lookup.space, shown, module, labels[at].build_id, offset=offset))
+            if frames and not any(_same_code(frames, each) for each in choices):
+                choices.append(frames)
+            at += 1
+        if len(choices) == 1:
+            answers.append(Answer(choices[0]))
+        elif choices:
+            answers.append(Answer(choices=choices))
+        else:
+            reason = Reason(int(found.reasons[at - 1])).text
+            answers.append(Answer(problem=f"{lookup.module or labels[at - 1].name}: {reason}"))
+    return answers
+
+
+def _frames(found: AddressFrames, number: int, outer: TraceFrame) -> list[TraceFrame]:
+    """The frames of address `number` of a batch, which have what `outer` has."""
+    low, high = found.offsets[number : number + 2].tolist()
+    frames = []
+    for row in range(low, high):
+        name, file = found.name_table[found.names[row]], found.file_table[found.files[row]]
+        inlined = bool(found.inlined[row])
+        frames.append(
+            TraceFrame(
+                space=outer.space,
+                address=outer.address,
+                module=outer.module,
+                build_id=outer.build_id,
+                function=readable_name(name) if name else None,
+                offset=None if inlined else outer.offset,
+                file=file or None,
+                line=int(found.lines[row]) or None,
+                column=int(found.columns[row]) or None,
+                inlined=inlined,
+            )
+        )
+    return frames
+
+
+def _same_code(frames: list[TraceFrame], others: list[TraceFrame]) -> bool:
+    """Whether two stacks say the same: copies of one function that several units have."""
+
+    def said(each: TraceFrame) -> tuple[object, ...]:
+        return each.function, each.file, each.line, each.column, each.inlined
+
+    return [said(each) for each in frames] == [said(each) for each in others]
