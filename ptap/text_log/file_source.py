@@ -17,10 +17,12 @@ from cfi_tables.build_id_search import BuildIdError, find_build_id
 from cfi_tables.elf_image import ET_EXEC, PT_LOAD, ElfError, ElfImage
 from cfi_tables.symbol_table import SHN_UNDEF, symbols
 from ptap.text_log.logged_frame import Counted, FilePlace
-from ptap.text_log.lookup import Lookup
+from ptap.text_log.lookup import Lookup, Miss
 from unwind.symbolize.symbolizer import Symbolizer
 
 _PAGE = 4096
+_REMEMBERED = 4096
+"""Files that are kept open, or known not to be there."""
 _SIGNAL_RETURNS = {
     62: b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05",  # x86-64: mov $__NR_rt_sigreturn, %rax; syscall
     183: b"\x68\x11\x80\xd2\x01\x00\x00\xd4",  # aarch64: mov x8, #__NR_rt_sigreturn; svc #0
@@ -60,18 +62,18 @@ class FileSources:
 
     def __init__(self, sysroot: str = "/") -> None:
         self._sysroot = sysroot
-        self._files: dict[tuple[str, str | None], _File | str] = {}
+        self._files: dict[tuple[str, str | None], _File | Miss] = {}
 
-    def lookup(self, place: FilePlace) -> Lookup | str:
+    def lookup(self, place: FilePlace) -> Lookup | Miss:
         """Where to look, or why nowhere."""
         file = self._file(place.path, place.build_id)
-        if isinstance(file, str):
+        if isinstance(file, Miss):
             return file
         try:
             address = self._address(file, place)
         except ElfError as error:
-            return str(error)
-        if isinstance(address, str):
+            return Miss(str(error))
+        if isinstance(address, Miss):
             return address
         behind = 0 if place.exact or self._is_signal_return(file, address) else 1
         shown = place.address if place.address is not None else address
@@ -80,7 +82,7 @@ class FileSources:
     def is_signal_return(self, place: FilePlace) -> bool:
         """Whether a signal handler returns to it: what comes next was interrupted, and called nothing."""
         file = self._file(place.path, place.build_id)
-        if isinstance(file, str):
+        if isinstance(file, Miss):
             return False
         try:
             address = self._address(file, place)
@@ -92,7 +94,7 @@ class FileSources:
         """What of the files could not be used, and what lacks lines."""
         found = []
         for file in self._files.values():
-            if isinstance(file, str):
+            if isinstance(file, Miss):
                 continue
             found += [f"{file.image.path}: {problem}" for problem in file.symbolizer.problems]
         return found
@@ -101,43 +103,45 @@ class FileSources:
         code = _SIGNAL_RETURNS.get(file.image.machine)
         return code is not None and file.image.read(address, len(code)) == code
 
-    def _address(self, file: _File, place: FilePlace) -> int | str:
+    def _address(self, file: _File, place: FilePlace) -> int | Miss:
         """The virtual address in the file, or why it is not known. Raises ElfError."""
         if place.counted is Counted.FROM_BASE:
             return self._unmoved(file, place, place.number)
         if place.counted is Counted.FROM_FIRST_PAGE:
             return file.first_page + place.number
         if place.counted is Counted.FROM_FILE_START:
-            address = file.image.offset_to_address(place.number)
-            return (
-                f"{file.image.path}: byte {place.number:#x} of the file is not mapped" if address is None else address
-            )
+            mapped = file.image.offset_to_address(place.number)
+            if mapped is None:
+                return Miss(f"{file.image.path}: no such part of it is mapped", hex(place.number))
+            return mapped
         starts = file.symbol_addresses(place.symbol or "")
         if not starts:
-            return f"{file.image.path} is of another build than the log: it has no symbol {place.symbol}"
+            return Miss(f"{file.image.path} is of another build than the log: it lacks symbols", place.symbol)
         found = [self._unmoved(file, place, start + place.number) for start in starts]
         fitting = [each for each in found if isinstance(each, int)]
         return fitting[0] if len(fitting) == 1 else found[0] if not fitting else _several(file, place)
 
-    def _unmoved(self, file: _File, place: FilePlace, address: int) -> int | str:
+    def _unmoved(self, file: _File, place: FilePlace, address: int) -> int | Miss:
         """`address`, where it can be that of the place's address in memory: files are moved by whole pages."""
         if place.address is None:
             return address
         moved = place.address - address
         if moved % _PAGE or (file.image.file_type == ET_EXEC and moved):
-            return (
-                f"{file.image.path} is of another build than the log: {place.symbol or hex(place.number)} is not where "
-                "the log has it"
+            return Miss(
+                f"{file.image.path} is of another build than the log: code is not where the log has it",
+                place.symbol or hex(place.number),
             )
         return address
 
-    def _file(self, path: str, build_id: str | None) -> _File | str:
+    def _file(self, path: str, build_id: str | None) -> _File | Miss:
         key = (path, build_id)
         if key not in self._files:
+            if len(self._files) >= _REMEMBERED:
+                self._files.clear()
             self._files[key] = self._open(path, build_id)
         return self._files[key]
 
-    def _open(self, name: str, build_id: str | None) -> _File | str:
+    def _open(self, name: str, build_id: str | None) -> _File | Miss:
         image, problem = self._at_path(name)
         theirs = image.build_id.hex() if image is not None and image.build_id else None
         if image is not None and build_id not in (None, theirs):
@@ -151,7 +155,7 @@ class FileSources:
                 image = find_build_id(bytes.fromhex(build_id))
             except (BuildIdError, ElfError, OSError, ValueError) as error:
                 problem = f"{problem}; {error}" if isinstance(error, BuildIdError) else problem
-        return _File(Symbolizer(image)) if image is not None else problem
+        return _File(Symbolizer(image)) if image is not None else Miss(problem)
 
     def _at_path(self, name: str) -> tuple[ElfImage | None, str]:
         """The file at its path; the other is why there is none."""
@@ -184,7 +188,9 @@ class FileSources:
         from ptap.probe.program_path import PathNotFound, find_modules
 
         found = shutil.which(name)
-        if found is None:
+        if found is None and ".so" not in name:
+            found = name if os.path.isfile(name) else None
+        elif found is None:
             try:
                 (found, *_) = find_modules(name, None, ())
             except PathNotFound:
@@ -192,5 +198,7 @@ class FileSources:
         return found
 
 
-def _several(file: _File, place: FilePlace) -> str:
-    return f"{file.image.path} has several symbols {place.symbol}: which one the log means is not known"
+def _several(file: _File, place: FilePlace) -> Miss:
+    return Miss(
+        f"{file.image.path} has several symbols of one name: which one the log means is not known", place.symbol
+    )

@@ -16,7 +16,7 @@ from cfi_tables.elf_image import ElfError, ElfImage
 from cfi_tables.image_file import open_image
 from cfi_tables.symbol_table import symbols
 from ptap.text_log.logged_frame import KernelPlace, LoggedKernel
-from ptap.text_log.lookup import Lookup
+from ptap.text_log.lookup import Lookup, Miss
 from unwind.kernel.function_places import FunctionPlaces
 from unwind.kernel.kernel_error import KernelError
 from unwind.kernel.kernel_files import KernelFiles, find_vmlinux, kernel_debug_remedy
@@ -66,18 +66,18 @@ class KernelSource:
         for path in (sources.kallsyms, sources.system_map, sources.modules):
             if path is not None:
                 os.stat(path)
-        self._modules: dict[tuple[str, str | None], _KernelFile | str] = {}
+        self._modules: dict[tuple[str, str | None], _KernelFile | Miss] = {}
         self._slides: dict[LoggedKernel, int] = {}
         """What addresses that stand beside names tell, where the log does not tell it itself."""
 
-    def lookup(self, place: KernelPlace) -> Lookup | str:
+    def lookup(self, place: KernelPlace) -> Lookup | Miss:
         """Where to look, or why nowhere."""
         try:
             if place.name is None:
                 return self._by_address(place)
             return self._by_name(place)
         except ElfError as error:
-            return str(error)
+            return Miss(str(error))
 
     def problems(self) -> list[str]:
         """What of the files could not be used."""
@@ -91,18 +91,20 @@ class KernelSource:
 
     # --- by name
 
-    def _by_name(self, place: KernelPlace) -> Lookup | str:
+    def _by_name(self, place: KernelPlace) -> Lookup | Miss:
         file = self._checked_vmlinux(place.kernel) if place.module is None else self._module(place)
-        if isinstance(file, str):
+        if isinstance(file, Miss):
             return file
         named = file.functions.named(place.name or "")
         starts = [each.address for each in named if each.may_print(place.size)]
         if not starts:
-            why = f"has no function {place.name}"
-            if named:
-                sizes = " and ".join(sorted({f"{each.size:#x}" for each in named}))
-                why = f"{place.name} has {sizes} bytes there, in the log {place.size:#x}"
-            return f"{file.image.path} is of another build than the log: {why}"
+            if not named:
+                return Miss(f"{file.image.path} is of another build than the log: it lacks functions", place.name)
+            sizes = " and ".join(sorted({f"{each.size:#x}" for each in named}))
+            return Miss(
+                f"{file.image.path} is of another build than the log: functions have other sizes",
+                f"{place.name} has {sizes} bytes there, in the log {place.size:#x}",
+            )
         slide = place.kernel.slide
         if place.module is None and place.address is not None:
             moved = [place.address - place.offset - start for start in starts]
@@ -116,50 +118,50 @@ class KernelSource:
         found = tuple((start + place.offset - behind) % _TOP for start in starts)
         return Lookup(file.symbolizer, found, shown, behind, "kernel", place.module or _KERNEL)
 
-    def _checked_vmlinux(self, kernel: LoggedKernel) -> _KernelFile | str:
+    def _checked_vmlinux(self, kernel: LoggedKernel) -> _KernelFile | Miss:
         """vmlinux, if it is of the log's kernel."""
         other = self._other_release(kernel)
         if other is not None:
             return other
         file = self._vmlinux
-        if isinstance(file, str):
+        if isinstance(file, Miss):
             return file
         theirs = file.image.build_id.hex() if file.image.build_id else None
         if kernel.build_id is not None and theirs is not None and theirs != kernel.build_id:
-            return (
+            return Miss(
                 f"{file.image.path} is of another build than the log's kernel: its build-id is {theirs}, the log's "
                 f"{kernel.build_id}"
             )
         if kernel.release is not None and file.release not in (None, kernel.release):
-            return (
+            return Miss(
                 f"{file.image.path} is of kernel {file.release}, the log of {kernel.release}: name that one's vmlinux"
             )
         return file
 
-    def _other_release(self, kernel: LoggedKernel) -> str | None:
+    def _other_release(self, kernel: LoggedKernel) -> Miss | None:
         """Why the kernel that runs here says nothing of the log, where nothing was said of the log's."""
         here = os.uname().release
         if kernel.release in (None, here) or not self._is_here:
             return None
-        return f"the log is of kernel {kernel.release}, and {here} runs here: name that one's vmlinux (--vmlinux)"
+        return Miss(f"the log is of kernel {kernel.release}, and {here} runs here: name that one's vmlinux (--vmlinux)")
 
     @property
     def _is_here(self) -> bool:
         return self._sources.running and self._sources.vmlinux is None
 
     @cached_property
-    def _vmlinux(self) -> _KernelFile | str:
+    def _vmlinux(self) -> _KernelFile | Miss:
         if self._named is not None:
             return self._named
         if not self._sources.running:
-            return "functions of the kernel have no lines: name its vmlinux (--vmlinux)"
+            return Miss("functions of the kernel have no lines: name its vmlinux (--vmlinux)")
         looked_at: list[str] = []
         refused: list[str] = []
         image = find_vmlinux(looked_at, refused)
         if image is not None:
             return _KernelFile(Symbolizer(image))
         why = f"{'; '.join(refused)}; " if refused else ""
-        return (
+        return Miss(
             f"no vmlinux with debugging information, so functions of the kernel have no lines: {why}looked at "
             f"{', '.join(looked_at)}; {kernel_debug_remedy()}, name the file (--vmlinux), or have it fetched "
             "(DEBUGINFOD_URLS)"
@@ -171,7 +173,7 @@ class KernelSource:
             return KernelFiles.of_this_kernel()
         return KernelFiles(tuple(Path(each) for each in self._sources.module_folders))
 
-    def _module(self, place: KernelPlace) -> _KernelFile | str:
+    def _module(self, place: KernelPlace) -> _KernelFile | Miss:
         other = None if self._sources.module_folders else self._other_release(place.kernel)
         if other is not None:
             return other
@@ -181,7 +183,7 @@ class KernelSource:
             self._modules[key] = self._open_module(name, place.build_id)
         return self._modules[key]
 
-    def _open_module(self, name: str, build_id: str | None) -> _KernelFile | str:
+    def _open_module(self, name: str, build_id: str | None) -> _KernelFile | Miss:
         """The file of a module, one with debugging information if there is one, or why there is none."""
         if build_id is None and self._is_here:
             loaded = LoadedModule(name)
@@ -208,15 +210,15 @@ class KernelSource:
         if without_lines is not None:
             return without_lines
         if refused:
-            return "; ".join(refused)
+            return Miss("; ".join(refused))
         if not self._files.module_folders:
-            return f"module {name} has no lines: name the folder of that kernel's modules (--module-dir)"
+            return Miss(f"module {name} has no lines: name the folder of that kernel's modules (--module-dir)")
         folders = ", ".join(map(str, self._files.module_folders))
-        return f"no file of module {name} in {folders}; name its folder (--module-dir)"
+        return Miss(f"no file of module {name} in {folders}; name its folder (--module-dir)")
 
     # --- by address
 
-    def _by_address(self, place: KernelPlace) -> Lookup | str:
+    def _by_address(self, place: KernelPlace) -> Lookup | Miss:
         address = place.address or 0
         behind = 0 if place.exact else 1
         slide = place.kernel.slide
@@ -225,7 +227,7 @@ class KernelSource:
         listed = self._sources.kallsyms is not None or self._sources.system_map is not None
         if slide is not None and not listed:
             file = self._checked_vmlinux(place.kernel)
-            if isinstance(file, str):
+            if isinstance(file, Miss):
                 return file
             found = ((address - slide - behind) % _TOP,)
             return Lookup(file.symbolizer, found, (address,), behind, "kernel", _KERNEL)
@@ -233,22 +235,24 @@ class KernelSource:
         if other is not None:
             return other
         if not self._sources.running and not listed:
-            return "an address alone tells nothing of a kernel: name its symbols (--kallsyms) or its slide (--slide)"
+            return Miss(
+                "an address alone tells nothing of a kernel: name its symbols (--kallsyms) or its slide (--slide)"
+            )
         if self._sources.vmlinux is not None and not listed:
-            return (
+            return Miss(
                 "an address alone tells nothing of a kernel that was moved: name its symbols (--kallsyms), or say how "
                 "far it was moved ('Kernel Offset', --slide)"
             )
         symbolizer = self._symbolizer
-        if isinstance(symbolizer, str):
+        if isinstance(symbolizer, Miss):
             return symbolizer
         return Lookup(symbolizer, ((address - behind) % _TOP,), (address,), behind, "kernel")
 
     @cached_property
-    def _symbolizer(self) -> KernelSymbolizer | str:
+    def _symbolizer(self) -> KernelSymbolizer | Miss:
         try:
             return KernelSymbolizer.open(self._sources)
         except (KernelError, ElfError) as error:
-            return str(error)
+            return Miss(str(error))
         except OSError as error:
-            return f"{error.filename}: {error.strerror}"
+            return Miss(f"{error.filename}: {error.strerror}")

@@ -18,7 +18,7 @@ from ptap.text_log.kernel_source import KernelSource
 from ptap.text_log.kernel_trace import KernelTrace, slide_in
 from ptap.text_log.log_lines import LogLine
 from ptap.text_log.logged_frame import FilePlace, KernelPlace, LogFormat, LoggedFrame, Place
-from ptap.text_log.lookup import Answer, Lookup, answers_of
+from ptap.text_log.lookup import Answer, Lookup, Miss, answers_of
 from ptap.text_log.memory_map import MemoryMap
 from ptap.text_log.sanitizer_trace import SanitizerTrace
 from unwind.symbolize.symbol_index import SymbolIndexError
@@ -27,6 +27,9 @@ from unwind.symbolize.symbolizer import Symbolizer
 _WORTH_A_LOOK = re.compile(
     rb"0x[0-9a-fA-F]|\[<|\bCPU: |[Cc]all [Tt]race:|Kernel Offset: |Sanitizer: |==[0-9]+==|#[0-9]|[0-9a-f]{8}|build-id"
 )
+_TOLD = 50
+_OTHER = "other reasons of this kind"
+"""Of more reasons than one reads those that come later are counted together."""
 _REMEMBERED = 1 << 16
 """Places whose answers are kept."""
 
@@ -47,10 +50,10 @@ class ReadLine:
 
 
 class LogReader:
-    """Reads one log. Counts why frames stay as they are in `problems`, and by file those that have no lines."""
+    """Reads one log. `misses` counts by reason, with an example, the frames of which nothing is known."""
 
     def __init__(self, files: FileSources, kernel: KernelSource) -> None:
-        self.problems: Counter[str] = Counter()
+        self.misses: dict[str, tuple[int, str | None]] = {}
         self.without_lines: Counter[str] = Counter()
         self._files = files
         self._kernel = kernel
@@ -102,7 +105,10 @@ class LogReader:
 
     def closing_lines(self) -> list[str]:
         """Why frames are as they were, or have no lines, and what to do; for people."""
-        found = [f"{count} frame{'s' if count > 1 else ''}: {problem}" for problem, count in self.problems.items()]
+        found = [
+            f"{count} frame{'s' if count > 1 else ''}: {why}" + (f" ({example})" if example is not None else "")
+            for why, (count, example) in self.misses.items()
+        ]
         for path, count in self.without_lines.items():
             missing = self._without_debug[path].missing if path in self._without_debug else None
             if missing is not None:
@@ -134,8 +140,8 @@ class LogReader:
         asked: dict[int, list[tuple[Place, Lookup]]] = {}
         for place in places:
             lookup = self._lookup(place)
-            if isinstance(lookup, str):
-                self._answers[place] = Answer(problem=lookup)
+            if isinstance(lookup, Miss):
+                self._answers[place] = Answer(miss=lookup)
             else:
                 asked.setdefault(id(lookup.source), []).append((place, lookup))
         for group in asked.values():
@@ -143,24 +149,26 @@ class LogReader:
             try:
                 answers = answers_of(source, [lookup for _, lookup in group])
             except (ElfError, TableError, SymbolIndexError) as error:
-                answers = [Answer(problem=str(error)) for _ in group]
+                answers = [Answer(miss=Miss(str(error))) for _ in group]
             for (place, _), answer in zip(group, answers, strict=True):
                 self._answers[place] = answer
             if isinstance(source, Symbolizer) and not source.has_debug_information:
                 self._without_debug.setdefault(source.image.path, source)
 
-    def _lookup(self, place: Place) -> Lookup | str:
+    def _lookup(self, place: Place) -> Lookup | Miss:
         if isinstance(place, FilePlace):
             return self._files.lookup(place)
         if isinstance(place, KernelPlace):
             return self._kernel.lookup(place)
-        return (
+        return Miss(
             "the log has addresses of a process and not its mappings: put its /proc/PID/maps, or what gdb prints for "
             "`info proc mappings`, in front"
         )
 
     def _count(self, answer: Answer) -> None:
-        if answer.problem is not None:
-            self.problems[answer.problem] += 1
+        if answer.miss is not None:
+            why = answer.miss.why if answer.miss.why in self.misses or len(self.misses) < _TOLD else _OTHER
+            count, example = self.misses.get(why, (0, answer.miss.example))
+            self.misses[why] = count + 1, example
         elif answer.frames and answer.frames[-1].file is None and answer.frames[-1].module is not None:
             self.without_lines[answer.frames[-1].module] += 1

@@ -30,6 +30,13 @@ class Lookup(NamedTuple):
     """What the source is called in frames, where it is not by its path."""
 
 
+class Miss(NamedTuple):
+    """Why nothing is known of a place. What is the same for many is `why`; `example` tells of this one."""
+
+    why: str
+    example: str | None = None
+
+
 @dataclass(slots=True)
 class Answer:
     """The frames of one place."""
@@ -38,7 +45,7 @@ class Answer:
     """Innermost first; none where nothing is known, or not which."""
     choices: list[list[TraceFrame]] = field(default_factory=list)
     """The frames of each address that the place may mean, where they differ."""
-    problem: str | None = None
+    miss: Miss | None = None
     """Why there are no frames."""
 
 
@@ -65,7 +72,8 @@ def answers_of(source: AddressSource, lookups: Sequence[Lookup]) -> list[Answer]
             answers.append(Answer(choices=choices))
         else:
             reason = Reason(int(found.reasons[at - 1])).text
-            answers.append(Answer(problem=f"{lookup.module or labels[at - 1].name}: {reason}"))
+            name = lookup.module or labels[at - 1].name
+            answers.append(Answer(miss=Miss(f"{name}: {reason}", f"{lookup.shown[0]:#x}")))
     return answers
 
 
