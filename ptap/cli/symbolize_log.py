@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from unwind.kernel.kernel_symbolizer import KernelSources
+
+if TYPE_CHECKING:
+    from ptap.text_log.log_reader import LogReader
 
 
 def symbolize_logs(paths: tuple[str, ...], sources: KernelSources, sysroot: str, as_json: bool) -> None:
@@ -25,7 +28,7 @@ def symbolize_logs(paths: tuple[str, ...], sources: KernelSources, sysroot: str,
             for descriptor in descriptors:
                 reader = LogReader(files, kernel)
                 try:
-                    _symbolize(reader, descriptor, as_json)
+                    symbolize_log(reader, descriptor, sys.stdout.buffer, as_json)
                 finally:
                     notes.update(dict.fromkeys(reader.closing_lines()))
         finally:
@@ -33,12 +36,12 @@ def symbolize_logs(paths: tuple[str, ...], sources: KernelSources, sysroot: str,
                 click.echo(f"ptap: {line}", err=True)
 
 
-def _symbolize(reader: Any, descriptor: int, as_json: bool) -> None:
+def symbolize_log(reader: LogReader, descriptor: int, output: BinaryIO, as_json: bool) -> None:
+    """Write the log that `descriptor` gives to `output`: what is there at once, so that nobody waits for more."""
     from ptap.text_log.log_lines import lines_ahead, read_batches
     from ptap.text_log.log_rewriter import rewritten
     from ptap.text_log.log_traces import LogTraces
 
-    output = sys.stdout.buffer
     traces = LogTraces(reader)
     reader.look_ahead(lines_ahead(descriptor))
     for batch in read_batches(descriptor):

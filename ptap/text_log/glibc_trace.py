@@ -5,6 +5,7 @@ Owns the forms of debug/backtracesyms.c and backtracesymsfd.c:
     ./prog(+0x11c2)[0x55789dafb1c2]                   counted from where the file was moved to
     /lib/libc.so.6(gsignal+0x12) [0x7ff417945fb2]     from a symbol that dladdr found
     ./prog() [0x4011af]   ./prog[0x4011af]            of a program that was not moved
+    ./prog(work+0) [0x55789dafb2a0]                   the first form's offset of 0
 
 All are places where calls return to, but for the frame behind a signal handler's return.
 """
@@ -15,7 +16,7 @@ import re
 
 from ptap.text_log.logged_frame import Counted, FilePlace, LoggedFrame
 
-_TAIL = re.compile(r"(?:\((?:([\w.$@]+)?([+-])0x([0-9a-f]{1,16}))?\) ?|(?<=[^\s)\]]))\[0x([0-9a-f]{1,16})\](?=\s*$)")
+_TAIL = re.compile(r"(?:\((?:([\w.$@]+)?([+-])(0x[0-9a-f]{1,16}|0))?\) ?|(?<=[^\s)\]]))\[0x([0-9a-f]{1,16})\](?=\s*$)")
 
 
 class GlibcTrace:
