@@ -7,7 +7,8 @@ import re
 from ptap.text_log.kernel_trace import KernelTrace
 from ptap.text_log.logged_frame import Counted, FilePlace, KernelPlace, LoggedFrame
 
-_IN_FILE = re.compile(r"\s*(\.{0,2}/[^\0]*?)\+0x([0-9a-f]{1,16})\s*$")
+# Of Go's `/home/u/x.go:12 +0x1d` the space tells that it is none.
+_IN_FILE = re.compile(r"\s*(\.{0,2}/[^\0]*?[^\s\0])\+0x([0-9a-f]{1,16})\s*$")
 _OF_KERNEL = re.compile(r"\s*(?:0x)?([89a-f][0-9a-f]{15})\s*$")
 
 

@@ -23,7 +23,8 @@ _FUNCTION = re.compile(
 _ADDRESS = re.compile(r"(?:\[<([0-9a-f]{16})>\]|(?<=RIP: 0010:)0x([0-9a-f]{16}))")
 _BEFORE = re.compile(r"(?:\[<([0-9a-f]{1,16})>\] ?)?\(?(\? )?$")
 _RAN = re.compile(
-    r"(?:\b(?:RIP|EIP|IP|NIP|PC|pc|epc|ip)(?: ?:| is at)[\s0-9a-fx:<>\[\]]{0,80}|\bWARNING: .{0,200} at \S+:[0-9]+ )$"
+    r"(?:\b(?:RIP|EIP|IP|NIP|PC|pc|epc|ip|PSW)(?: ?:| is at| (?=\[))[\s0-9a-fx:<>()\[\]]{0,80}"
+    r"|\bWARNING: (?:.{0,200} at \S{1,200}:[0-9]+|\S{1,200}:[0-9]+ at) )$"
 )
 _TASK = re.compile(
     r"\bCPU: ([0-9]+)(?: UID: [0-9]+)? PID: ([0-9]+) Comm: (.{1,16}?) "
@@ -32,7 +33,7 @@ _TASK = re.compile(
 _TASK_BUILD_ID = re.compile(r" ([0-9a-f]{40})\s*$")
 _SLIDE = re.compile(r"\bKernel Offset: (?:0x([0-9a-f]{1,16})|disabled)")
 _KERNEL_HALF = 1 << 63
-_MENTIONED = re.compile(r"(?:\bat:|[^\]>:\s]|\b(?:lr|LR|ra|RA) ?:|\bLR is at) *$")
+_MENTIONED = re.compile(r"(?:\bat:|[^\]>:\s]|\b(?:lr|LR|ra|RA) ?:|\bLR (?:is at|\[[0-9a-f]{1,16}\])) *$")
 """What stands before a function that is named in a sentence, or by a register that is no pc."""
 _CALLED_BY = re.compile(r"\bfrom *$")
 _BACK = 400
@@ -93,7 +94,7 @@ class KernelTrace:
         place = KernelPlace(
             name, offset, size, exact, self.kernel, match[4], match[5], address if address >= _KERNEL_HALF else None
         )
-        marked = mark is not None and mark[2] is not None
+        marked = (mark is not None and mark[2] is not None) or line.startswith(" (unreliable)", match.end())
         rest = before[: mark.start()] if mark is not None else before
         mentioned = not ran and _MENTIONED.search(rest) is not None and _CALLED_BY.search(rest) is None
         mentioned |= ran and "WARNING: " in before

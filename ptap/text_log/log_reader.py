@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from cfi_tables.elf_image import ElfError
 from cfi_tables.table import TableError
+from ptap.report.short_text import printable
 from ptap.text_log.address_line import AddressLine
 from ptap.text_log.core_dump_trace import CoreDumpTrace
 from ptap.text_log.debugger_trace import DebuggerTrace
@@ -55,6 +56,7 @@ class LogReader:
     def __init__(self, files: FileSources, kernel: KernelSource) -> None:
         self.misses: dict[str, tuple[int, str | None]] = {}
         self.without_lines: Counter[str] = Counter()
+        self._found = 0
         self._files = files
         self._kernel = kernel
         self._without_debug: dict[str, Symbolizer] = {}
@@ -99,12 +101,15 @@ class LogReader:
         self._look_up([place for place in wanted if place not in self._answers])
         for line in lines:
             line.answers = [self._answers[frame.place] for frame in line.frames]
+            self._found += len(line.answers)
             for answer in line.answers:
                 self._count(answer)
         return lines
 
     def closing_lines(self) -> list[str]:
         """Why frames are as they were, or have no lines, and what to do; for people."""
+        if not self._found:
+            return ["nothing in the log is known as a frame; of addresses alone say whose they are (-e, --kernel)"]
         found = [
             f"{count} frame{'s' if count > 1 else ''}: {why}" + (f" ({example})" if example is not None else "")
             for why, (count, example) in self.misses.items()
@@ -114,7 +119,9 @@ class LogReader:
             if missing is not None:
                 have = "frames have" if count > 1 else "frame has"
                 found.append(f"{path}: {count} {have} no lines: {missing.what}; {missing.remedy}")
-        return found + self._files.problems() + self._kernel.problems()
+        found += self._files.problems() + self._kernel.problems()
+        # Paths and names are the log's, which may hold anything.
+        return [printable(line.encode("utf-8", "backslashreplace").decode()) for line in found]
 
     def _frames_of(self, line: LogLine) -> ReadLine:
         if not line.whole or _WORTH_A_LOOK.search(line.data) is None:
