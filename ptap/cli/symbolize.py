@@ -33,9 +33,14 @@ _CHUNK = 1 << 20
     help="Tell each function's parameters with their types, and the values that are constant at the address.",
 )
 @click.option(
-    "--sysroot", metavar="DIR", default="/", help="Where the files that a log names lie, if not at their places."
+    *("--sysroot",),
+    type=click.Path(exists=True, file_okay=False),
+    metavar="DIR",
+    help="Where the files that a log names lie, if not at their places.",
 )
-def command(addresses: tuple[str, ...], form: str, index: bool, arguments: bool, sysroot: str, **source: Any) -> None:
+def command(
+    addresses: tuple[str, ...], form: str, index: bool, arguments: bool, sysroot: str | None, **source: Any
+) -> None:
     """Print the function and source line at each ADDRESS of a file, and the calls that were inlined there.
 
     Addresses are hexadecimal and as in the file (what nm and objdump print); without any they are read from standard
@@ -71,8 +76,10 @@ def command(addresses: tuple[str, ...], form: str, index: bool, arguments: bool,
         with told_to_the_user():
             from ptap.cli.symbolize_log import symbolize_logs
 
-            symbolize_logs(addresses, kernel_sources(source), sysroot, form == "json")
+            symbolize_logs(addresses, kernel_sources(source), sysroot or "/", form == "json")
         return
+    if sysroot is not None and names_source(source):
+        raise click.UsageError("--sysroot goes with logs, not with addresses.")
     with told_to_the_user():
         from ptap.report.symbol_lines import SymbolLines
 

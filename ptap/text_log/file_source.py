@@ -126,6 +126,8 @@ class FileSources:
         if place.address is None:
             return address
         moved = place.address - address
+        if moved % _PAGE and place.counted is Counted.FROM_BASE:
+            return Miss("an address and the offset beside it do not belong together", hex(place.address))
         if moved % _PAGE or (file.image.file_type == ET_EXEC and moved):
             return Miss(
                 f"{file.image.path} is of another build than the log: code is not where the log has it",

@@ -61,15 +61,16 @@ def _name(frame: LoggedFrame, outer: TraceFrame) -> str:
     if outer.function is None or (frame.named is not None and _is_named(frame.named, outer.function)):
         return ""
     offset = f"+{outer.offset:#x}" if outer.file is None and outer.offset else ""
-    return f"{frame.word}{printable(outer.function)}{offset}"
+    module = outer.module or "["
+    owner = f" [{printable(module)}]" if outer.space == "kernel" and not module.startswith("[") else ""
+    return f"{frame.word}{printable(outer.function)}{offset}{owner}"
 
 
 def _is_named(named: str, function: str) -> bool:
-    """Whether the line's name means that function: as its symbol, or with or without its parameters."""
-    if named in (function, function.partition("@")[0]):
-        return True
-    bare = without_parameters(function)
-    return bare in (named.partition(".")[0], without_parameters(demangled(named)), without_parameters(named))
+    """Whether the line's name says that function: a mangled one does not, one with or without its parameters does."""
+    if demangled(named) != named:
+        return False
+    return without_parameters(function) in (named, named.partition(".")[0], without_parameters(named))
 
 
 def _call(frame: TraceFrame) -> str:

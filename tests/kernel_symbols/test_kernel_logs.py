@@ -11,7 +11,9 @@ import json
 import os
 import random
 import re
+import struct
 import subprocess
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from pathlib import Path
 import pytest
 from loaded_kernel import LoadedKernel
 
+from cfi_tables.elf_image import ElfImage
 from ptap.cli.symbolize_log import symbolize_log
 from ptap.text_log.file_source import FileSources
 from ptap.text_log.kernel_source import KernelSource
@@ -211,6 +214,44 @@ def test_functions_of_one_name_are_told_apart_by_size(
             } == places
             compared += 1
     assert compared > 5
+
+
+def test_warnings_are_where_the_kernel_says(
+    functions: list[Function], debug_files: tuple[Path, Path], rewrite: Callable[..., tuple[str, str]]
+) -> None:
+    """Each WARN() has its file and line in the kernel's own table of bugs, which it prints from."""
+    image = ElfImage.open(debug_files[0])
+    section = image.sections["__bug_table"]
+    # struct bug_entry of x86: distances of the instruction and of the file's name from themselves, line, flags
+    size = struct.calcsize("<iiHH")
+    rows = [struct.unpack_from("<iiHH", image.section_data("__bug_table"), at) for at in range(0, section.size, size)]
+    places = [
+        (section.address + number * size + code, section.address + number * size + 4 + file, line)
+        for number, (code, file, line, flags) in enumerate(rows)
+        if flags & 1
+    ]
+    known = unlike(functions)
+    starts = [each.address for each in known]
+    lines, wanted = [], []
+    for address, file, line in random.Random(2).sample(places, 150):
+        function = known[bisect_right(starts, address) - 1]
+        if address < function.address + function.size:
+            name = image.read(file, 200).split(b"\0")[0].decode()
+            words = function.at(address - function.address)
+            lines.append(f"[   1.000000] WARNING: CPU: 0 PID: 1 at {name}:{line} {words}")
+            lines.append(f"[   1.000000] RIP: 0010:{words}")
+            wanted.append((Path(name).name, line))
+    text, _ = rewrite("\n".join(lines) + "\n", KernelSources(vmlinux=str(debug_files[0])))
+    rows_told = [line for line in text.splitlines() if "RIP" in line]
+    found = [frames[0][1:] for frames in told(rows_told)]
+    assert len(wanted) > 50 and found == wanted
+    # The headline is a sentence: inlined calls stand in it, the innermost first.
+    heads = [line for line in text.splitlines() if "WARNING" in line]
+    innermost = [re.findall(r" at (\S+?):(\d+)", line.replace("[inlined]", "").split("/0x", 1)[1]) for line in heads]
+    assert [
+        (Path(places[1 if len(places) > 1 else 0][0]).name, int(places[1 if len(places) > 1 else 0][1]))
+        for places in innermost
+    ] == wanted
 
 
 def oops(function: Function, caller: Function, release: str) -> str:

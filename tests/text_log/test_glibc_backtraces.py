@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from text_log_oracle import Oracle, Rewritten, Told, told
 
+RequireTool = Callable[[str, str], str]
 Symbolize = Callable[..., Rewritten]
 
 KINDS = pytest.mark.parametrize("options", [("-pie",), ("-no-pie",), ("-pie", "-rdynamic")], ids=" ".join)
+MANGLED = ("-x", "c++", "-pie", "-rdynamic")
 
 
 def symbol_addresses(path: Path) -> dict[str, int]:
@@ -149,3 +151,34 @@ def test_a_file_of_another_build_is_refused(teller: Callable[..., Told], symboli
     done = symbolize(log=only_named)
     assert only_named and done.stdout.decode() == only_named
     assert b"another build" in done.stderr and b"lacks symbols (failing)" in done.stderr
+
+
+def test_mangled_names_are_told_readable(
+    teller: Callable[..., Told], oracle: Callable[[Path], Oracle], symbolize: Symbolize, require_tool: RequireTool
+) -> None:
+    require_tool("g++", "g++")
+    program = teller(*MANGLED)
+    lines = [line for line in program.sections["fd"].splitlines(keepends=True) if "_Z7visiblei+" in line]
+    assert len(lines) == 1
+    ((_, address),) = of_program([lines[0].rstrip()], program.path)
+    text = symbolize(log=lines[0]).stdout.decode()
+    wanted = [line for _, line in oracle(program.path).frames(address - 1)]  # C++ names it tells after its own mind
+    assert len(wanted) == 2 and [line for _, line in told(text)] == wanted
+    assert text.splitlines()[-1].startswith(lines[0].rstrip() + " in visible(int) at ")
+
+
+def test_a_file_is_found_by_its_build_id(symbolize: Symbolize, require_tool: RequireTool) -> None:
+    """At a path that is not there any more: this process has it mapped."""
+    (libc,) = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libc.so.6" in line}
+    readelf = require_tool("readelf", "binutils")
+    notes = subprocess.run([readelf, "-n", libc], capture_output=True, text=True, check=True).stdout
+    (build_id,) = re.findall(r"Build ID: ([0-9a-f]+)", notes)
+    listed = subprocess.run([readelf, "-sW", "--dyn-syms", libc], capture_output=True, text=True, check=True).stdout
+    (value,) = set(re.findall(r"^ *\d+: ([0-9a-f]+) +\d+ FUNC +GLOBAL +DEFAULT +\d+ qsort@@", listed, re.M))
+    offset = int(value, 16) + 4
+    log = f"    #1 {0x7F00_0000_0000 + offset:#x}  (/gone/libc.so.6+{offset:#x}) (BuildId: {build_id.upper()})\n"
+    text = symbolize(log=log).stdout.decode()
+    assert re.match(r"    #1 0x[0-9a-f]+ in (__GI_)?qsort(\+0x4)?( at \S+)? \(/gone/", text)
+    # Without the build-id nothing tells that it is this one.
+    log = log.partition(" (BuildId")[0] + "\n"
+    assert symbolize(log=log).stdout.decode() == log
