@@ -26,6 +26,8 @@ from unwind.symbolize.symbolizer import Symbolizer
 
 _KERNEL = "[kernel]"
 _BANNER = re.compile(rb"Linux version (\S+) ")
+_MADE_AT_RUN_TIME = frozenset({"bpf", "ftrace", "kprobe", "__builtin__ftrace", "__builtin__kprobes"})
+"""What kernels name as the modules of code that they make themselves."""
 _PAGE = 4096
 _TOP = 1 << 64
 
@@ -174,6 +176,8 @@ class KernelSource:
         return KernelFiles(tuple(Path(each) for each in self._sources.module_folders))
 
     def _module(self, place: KernelPlace) -> _KernelFile | Miss:
+        if place.module in _MADE_AT_RUN_TIME:
+            return Miss("code that a kernel makes at run time is in no file", f"{place.name} [{place.module}]")
         other = None if self._sources.module_folders else self._other_release(place.kernel)
         if other is not None:
             return other

@@ -18,8 +18,8 @@ from cfi_tables.symbol_table import symbols
 
 _NOT_LISTED = (b"$", b".L", b"L0", b"__crc_", b"__kstrtab_", b"__kstrtabns_", b"__efistub_", b"__kcfi_typeid_")
 """Beginnings of names that scripts/kallsyms.c leaves out."""
-_SYMBOL_TYPES = (0, 2, 10)
-"""No type (assembly's labels), functions, and those that are resolved when they are linked."""
+_SYMBOL_TYPES = (0, 1, 2, 10)
+"""No type (assembly's labels), data among code, functions, and those that are resolved when they are linked."""
 
 
 @dataclass(frozen=True, slots=True)
