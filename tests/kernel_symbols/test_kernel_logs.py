@@ -84,9 +84,10 @@ def oracle(debug_files: tuple[Path, Path], require_tool: RequireTool) -> Callabl
 
 
 @pytest.fixture
-def rewrite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[str, str]]:
+def rewrite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, index_folder: Path) -> Callable[..., tuple[str, str]]:
     """`rewrite(log, KernelSources(…))`: the log, and what is said at the end; of a file's when `kept`."""
     monkeypatch.delenv("DEBUGINFOD_URLS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(index_folder))
 
     def run(log: str, sources: KernelSources, *, kept: bool = False, as_json: bool = False) -> tuple[str, str]:
         (tmp_path / "log").write_text(log)
