@@ -52,7 +52,7 @@ class Answer:
 def answers_of(source: AddressSource, lookups: Sequence[Lookup]) -> list[Answer]:
     """The answers to lookups of one source, in one batch."""
     addresses = np.array([each for lookup in lookups for each in lookup.addresses], dtype=np.uint64)
-    found = source.frames(addresses)
+    found = _Found(source.frames(addresses))
     offsets = source.function_offsets(addresses).tolist()
     labels = source.labels(addresses)
     answers = []
@@ -62,7 +62,7 @@ def answers_of(source: AddressSource, lookups: Sequence[Lookup]) -> list[Answer]
         for shown in lookup.shown:
             offset = offsets[at] + lookup.behind if offsets[at] >= 0 else None
             module = lookup.module or labels[at].name
-            frames = _frames(found, at, TraceFrame(lookup.space, shown, module, labels[at].build_id, offset=offset))
+            frames = found.frames(at, TraceFrame(lookup.space, shown, module, labels[at].build_id, offset=offset))
             if frames and not any(_same_code(frames, each) for each in choices):
                 choices.append(frames)
             at += 1
@@ -71,34 +71,56 @@ def answers_of(source: AddressSource, lookups: Sequence[Lookup]) -> list[Answer]
         elif choices:
             answers.append(Answer(choices=choices))
         else:
-            reason = Reason(int(found.reasons[at - 1])).text
             name = lookup.module or labels[at - 1].name
-            answers.append(Answer(miss=Miss(f"{name}: {reason}", f"{lookup.shown[0]:#x}")))
+            answers.append(Answer(miss=Miss(f"{name}: {found.reason(at - 1)}", f"{lookup.shown[0]:#x}")))
     return answers
 
 
-def _frames(found: AddressFrames, number: int, outer: TraceFrame) -> list[TraceFrame]:
-    """The frames of address `number` of a batch, which have what `outer` has."""
-    low, high = found.offsets[number : number + 2].tolist()
-    frames = []
-    for row in range(low, high):
-        name, file = found.name_table[found.names[row]], found.file_table[found.files[row]]
-        inlined = bool(found.inlined[row])
-        frames.append(
-            TraceFrame(
-                space=outer.space,
-                address=outer.address,
-                module=outer.module,
-                build_id=outer.build_id,
-                function=readable_name(name) if name else None,
-                offset=None if inlined else outer.offset,
-                file=file or None,
-                line=int(found.lines[row]) or None,
-                column=int(found.columns[row]) or None,
-                inlined=inlined,
+class _Found:
+    """The frames of a batch. Names and files come again in many frames, and are made text once."""
+
+    def __init__(self, found: AddressFrames) -> None:
+        self._found = found
+        self._bounds: list[int] = found.offsets.tolist()
+        columns = (found.names, found.files, found.lines, found.columns, found.inlined)
+        self._rows = list(zip(*(column.tolist() for column in columns), strict=True))
+        self._functions: dict[int, str | None] = {0: None}
+        self._files: dict[int, str | None] = {0: None}
+
+    def reason(self, number: int) -> str:
+        """Why address `number` has no frames."""
+        return Reason(int(self._found.reasons[number])).text
+
+    def frames(self, number: int, outer: TraceFrame) -> list[TraceFrame]:
+        """The frames of address `number`, which have what `outer` has."""
+        frames = []
+        for name, file, line, column, inlined in self._rows[self._bounds[number] : self._bounds[number + 1]]:
+            frames.append(
+                TraceFrame(
+                    space=outer.space,
+                    address=outer.address,
+                    module=outer.module,
+                    build_id=outer.build_id,
+                    function=self._function(name),
+                    offset=None if inlined else outer.offset,
+                    file=self._file(file),
+                    line=line or None,
+                    column=column or None,
+                    inlined=inlined,
+                )
             )
-        )
-    return frames
+        return frames
+
+    def _function(self, number: int) -> str | None:
+        if number not in self._functions:
+            name = self._found.name_table[number]
+            self._functions[number] = readable_name(name) if name else None
+        return self._functions[number]
+
+    def _file(self, number: int) -> str | None:
+        if number not in self._files:
+            self._files[number] = self._found.file_table[number] or None
+        return self._files[number]
 
 
 def _same_code(frames: list[TraceFrame], others: list[TraceFrame]) -> bool:

@@ -117,6 +117,7 @@ def told(lines: Iterable[str]) -> list[list[tuple[str, str, int]]]:
     """(function, file, line) of the lines of each frame, innermost first."""
     found: list[list[tuple[str, str, int]]] = [[]]
     for line in lines:
+        line = line.removesuffix(" (unreliable)")
         match = re.search(r"([\w.]+)(?:\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[[^]]*\])?)? at (\S+):(\d+)( \[inlined\])?$", line)
         if match is not None:
             found[-1].append((match[1], Path(match[2]).name, int(match[3])))
@@ -140,6 +141,8 @@ FORMS = {
     "[  123.456789] RIP: 0010:{}": 0,
     "[  123.456789] pc : {}": 0,
     "[  123.456789] PC is at {}": 0,
+    "[  123.456789] NIP [{address:016x}] {}": 0,
+    "[c000000fe1234560] [{address:016x}] {} (unreliable)": -1,
     " [<{address:016x}>] {}": -1,
     " [<{address:016x}>] ? {}": -1,
     "[  123.456789] RIP: 0010:[<{address:016x}>]  [<{address:016x}>] {}": 0,
@@ -176,7 +179,9 @@ def test_frames_are_llvm_symbolizers(
             inlined += len(wanted) > 1
     assert compared > 150 and inlined > 20
     kept = [line for line in text.splitlines() if not line.endswith(" [inlined]")]
-    assert all(after.startswith(before) for after, before in zip(kept, lines, strict=True))
+    assert all(
+        after.startswith(before.removesuffix(" (unreliable)")) for after, before in zip(kept, lines, strict=True)
+    )
     assert "another build" not in notes
 
 
@@ -215,6 +220,36 @@ def test_functions_of_one_name_are_told_apart_by_size(
             } == places
             compared += 1
     assert compared > 5
+    # In JSON each of them stands with its frames.
+    json_text, _ = rewrite(f" {alike[0][0].at(alike[0][0].size // 2)}\n", sources, as_json=True)
+    (frame,) = json.loads(json_text)["frames"]
+    assert frame["function"] == alike[0][0].name and frame["file"] is None
+    wanted = oracle(each.address + each.size // 2 - 1 for each in alike[0])
+    found = {tuple((Path(each["file"]).name, each["line"]) for each in frames) for frames in frame["choices"]}
+    assert found == {tuple(each[1:] for each in frames) for frames in wanted}
+
+
+def test_an_arm64_oops_repeats_its_pc(
+    functions: list[Function],
+    oracle: Callable[[Iterable[int]], list[Frames]],
+    debug_files: tuple[Path, Path],
+    rewrite: Callable[..., tuple[str, str]],
+) -> None:
+    """First in the trace is what ran; the same function further below is one that was called from."""
+    function = next(each for each in random.Random(9).sample(unlike(functions), 50) if each.size > 200)
+    frames = oracle(range(function.address, function.address + function.size))
+    # A place where the instruction before is of another line.
+    offset = next(
+        at
+        for at in range(1, function.size)
+        if len(frames[at - 1]) == len(frames[at]) == 1 and 0 != frames[at - 1][0][2] != frames[at][0][2] != 0
+    )
+    called, ran = frames[offset - 1][0][2], frames[offset][0][2]
+    words = function.at(offset)
+    log = f"[ 1.0] pc : {words}\n[ 1.0] lr : {words}\n[ 1.0] sp : ffff80001234\n[ 1.0] Call trace:\n"
+    text, _ = rewrite(log + f"[ 1.0]  {words}\n[ 1.0]  {words}\n", KernelSources(vmlinux=str(debug_files[0])))
+    lines = [int(line.rpartition(":")[2]) for line in text.splitlines() if "+0x" in line]
+    assert lines == [ran, called, ran, called]
 
 
 def test_warnings_are_where_the_kernel_says(
