@@ -52,15 +52,9 @@ def running(
 
 
 @pytest.fixture(scope="session")
-def index_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache where the index of the kernel, once built, stays for the next test."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="session")
-def symbolize(index_folder: Path) -> Run:
-    """Runs `ptap symbolize`."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(index_folder)}
+def symbolize(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs `ptap symbolize`; the index of the kernel, once built, stays for the next test."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
     environment.pop("DEBUGINFOD_URLS", None)
 
     def run(*arguments: str | Path, text: str = "", **extra: str) -> subprocess.CompletedProcess[str]:

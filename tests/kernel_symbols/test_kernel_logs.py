@@ -28,6 +28,7 @@ from ptap.text_log.file_source import FileSources
 from ptap.text_log.kernel_source import KernelSource
 from ptap.text_log.log_reader import LogReader
 from unwind.kernel.kernel_symbolizer import KernelSources
+from unwind.symbolize.symbolizer import FEW
 
 pytestmark = pytest.mark.xdist_group("kernel_symbols")
 
@@ -84,12 +85,20 @@ def oracle(debug_files: tuple[Path, Path], require_tool: RequireTool) -> Callabl
 
 
 @pytest.fixture
-def rewrite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, index_folder: Path) -> Callable[..., tuple[str, str]]:
-    """`rewrite(log, KernelSources(…))`: the log, and what is said at the end; of a file's when `kept`."""
-    monkeypatch.delenv("DEBUGINFOD_URLS", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(index_folder))
+def rewrite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[str, str]]:
+    """`rewrite(log, KernelSources(…))`: the log, and what is said at the end; of a file's when `kept`.
 
-    def run(log: str, sources: KernelSources, *, kept: bool = False, as_json: bool = False) -> tuple[str, str]:
+    An index of vmlinux takes half a minute: lists of lines are rewritten in logs of so few that none is made.
+    """
+    monkeypatch.delenv("DEBUGINFOD_URLS", raising=False)
+
+    def run(
+        log: str | list[str], sources: KernelSources, *, kept: bool = False, as_json: bool = False
+    ) -> tuple[str, str]:
+        if isinstance(log, list):
+            parts = [log[at : at + FEW // 2] for at in range(0, len(log), FEW // 2)]
+            done = [run("".join(f"{line}\n" for line in part), sources) for part in parts]
+            return "".join(text for text, _ in done), "\n".join(notes for _, notes in done)
         (tmp_path / "log").write_text(log)
         reader = LogReader(FileSources(), KernelSource(sources))
         output = io.BytesIO()
@@ -156,8 +165,8 @@ def test_frames_are_llvm_symbolizers(
     debug_files: tuple[Path, Path],
     rewrite: Callable[..., tuple[str, str]],
 ) -> None:
-    """Every form, a few hundred places: return addresses are looked up in the call, what ran as it is."""
-    chosen = random.Random(11).sample(unlike(functions), 200)
+    """Every form, forty places: return addresses are looked up in the call, what ran as it is."""
+    chosen = random.Random(11).sample(unlike(functions), 40)
     places = [(function, function.size // 2) for function in chosen]
     forms = list(itertools.islice(itertools.cycle(FORMS.items()), len(places)))
     slide = 0x1A60_0000
@@ -168,7 +177,7 @@ def test_frames_are_llvm_symbolizers(
     theirs = oracle(
         function.address + offset + step for (_, step), (function, offset) in zip(forms, places, strict=True)
     )
-    text, notes = rewrite("\n".join(lines) + "\n", KernelSources(vmlinux=str(debug_files[0])))
+    text, notes = rewrite(lines, KernelSources(vmlinux=str(debug_files[0])))
     mine = told(text.splitlines())
     assert len(mine) == len(theirs)
     compared = inlined = 0
@@ -177,7 +186,7 @@ def test_frames_are_llvm_symbolizers(
             assert same(found, wanted), line
             compared += 1
             inlined += len(wanted) > 1
-    assert compared > 150 and inlined > 20
+    assert compared > 25 and inlined > 2
     kept = [line for line in text.splitlines() if not line.endswith(" [inlined]")]
     assert all(
         after.startswith(before.removesuffix(" (unreliable)")) for after, before in zip(kept, lines, strict=True)
@@ -195,21 +204,21 @@ def test_functions_of_one_name_are_told_apart_by_size(
     for function in functions:
         by_name[function.name].append(function)
     several = [each for each in by_name.values() if len(each) > 1]
-    apart = [group for group in several if len({each.size for each in group}) == len(group)][:20]
-    alike = [group for group in several if len({each.size for each in group}) == 1 and len(group) < 9][:20]
-    assert len(apart) == len(alike) == 20
+    apart = [group for group in several if len({each.size for each in group}) == len(group)][:4]
+    alike = [group for group in several if len({each.size for each in group}) == 1 and len(group) < 9][:6]
+    assert len(apart) == 4 and len(alike) == 6
     sources = KernelSources(vmlinux=str(debug_files[0]))
     lines = [f" {each.at(each.size // 2)}" for group in apart for each in group]
     wanted = oracle(each.address + each.size // 2 - 1 for group in apart for each in group)
-    text, _ = rewrite("\n".join(lines) + "\n", sources)
+    text, _ = rewrite(lines, sources)
     found = told(text.splitlines())
     assert len(found) == len(wanted) and all(
         same(mine, theirs) for mine, theirs in zip(found, wanted, strict=True) if theirs[0][2]
     )
     # Of those with one size every one is told, unless they are one in the source.
     theirs = iter(oracle(each.address + each.size // 2 - 1 for group in alike for each in group))
-    text, _ = rewrite("".join(f" {group[0].at(group[0].size // 2)}\n" for group in alike), sources)
-    rows = [line for line in text.splitlines() if not line.endswith(" [inlined]")]
+    texts = [rewrite(f" {group[0].at(group[0].size // 2)}\n", sources)[0] for group in alike]
+    rows = [line for text in texts for line in text.splitlines() if not line.endswith(" [inlined]")]
     compared: list[tuple[Function, list[Frames]]] = []
     for group, row in zip(alike, rows, strict=True):
         wanted = list(itertools.islice(theirs, len(group)))
@@ -220,7 +229,7 @@ def test_functions_of_one_name_are_told_apart_by_size(
                 (Path(path).name, int(line)) for path, line in re.findall(r"(?: at | or )(\S+):(\d+)", row)
             } == places
             compared.append((group[0], wanted))
-    assert len(compared) > 5
+    assert compared
     # In JSON each of them stands with its frames.
     function, wanted = compared[0]
     (frame,) = json.loads(rewrite(f" {function.at(function.size // 2)}\n", sources, as_json=True)[0])["frames"]
@@ -270,7 +279,7 @@ def test_warnings_are_where_the_kernel_says(
     known = unlike(functions)
     starts = [each.address for each in known]
     lines, wanted = [], []
-    for address, file, line in random.Random(2).sample(bugs, 150):
+    for address, file, line in random.Random(2).sample(bugs, 32):
         function = known[bisect_right(starts, address) - 1]
         if address < function.address + function.size:
             name = image.read(file, 200).split(b"\0")[0].decode()
@@ -278,12 +287,12 @@ def test_warnings_are_where_the_kernel_says(
             lines.append(f"[   1.000000] WARNING: CPU: 0 PID: 1 at {name}:{line} {words}")
             lines.append(f"[   1.000000] RIP: 0010:{words}")
             wanted.append((Path(name).name, line))
-    text, _ = rewrite("\n".join(lines) + "\n", KernelSources(vmlinux=str(debug_files[0])))
+    text, _ = rewrite(lines, KernelSources(vmlinux=str(debug_files[0])))
     rows_told = [line for line in text.splitlines() if "RIP" in line]
     found = [frames[0][1:] for frames in told(rows_told)]
     # The compiler may count a line of a macro over several lines from its end.
     alike = [mine == theirs for mine, theirs in zip(found, wanted, strict=True)]
-    assert len(wanted) > 50 and sum(alike) > 0.95 * len(alike)
+    assert len(wanted) > 10 and sum(alike) > 0.95 * len(alike)
     # The headline is a sentence: inlined calls stand in it, the innermost first.
     heads = [line.replace(" [inlined]", "").split("/0x", 1)[1] for line in text.splitlines() if "WARNING" in line]
     shown = [re.findall(r" at (\S+?):(\d+)", line) for line in heads]
@@ -368,7 +377,7 @@ def test_a_log_of_another_kernel_stays(
 def test_addresses_alone(running: LoadedKernel, functions: list[Function], rewrite: Callable[..., tuple[str, str]],
                          oracle: Callable[[Iterable[int]], list[Frames]]) -> None:  # fmt: skip
     """By the log's own word of how far the kernel was moved, by addresses beside names, or by kallsyms."""
-    chosen = random.Random(8).sample(unlike(functions), 20)
+    chosen = random.Random(8).sample(unlike(functions), FEW - 4)
     lines = [f" [<{each.address + each.size // 2 + running.slide:016x}>]" for each in chosen]
     offset = f"[   99.1] Kernel Offset: {running.slide:#x} from 0xffffffff81000000 (relocation range: 0xffffffff8)"
     frames = oracle(each.address + each.size // 2 - 1 for each in chosen)
@@ -380,7 +389,7 @@ def test_addresses_alone(running: LoadedKernel, functions: list[Function], rewri
     assert [each for each in named if each] and all(
         same(mine, theirs) for mine, theirs in zip(named, frames, strict=True) if theirs[0][2]
     )
-    assert len(wanted) > 10 and kept.endswith(f"{offset}\n")
+    assert len(wanted) > 5 and kept.endswith(f"{offset}\n")
     # A pipe tells it too late, or before.
     late, notes = rewrite(f"{bare}{offset}\n", vmlinux)
     assert late == f"{bare}{offset}\n" and "--slide" in notes
@@ -409,7 +418,7 @@ def test_a_modules_frames_are_addr2lines(
     for value, name in rows:
         names[name].append(int(value, 16))
     chosen = [(name, values[0]) for name, values in names.items() if len(values) == 1 and values[0] in following]
-    chosen = random.Random(4).sample([each for each in chosen if "." not in each[0]], 40)
+    chosen = random.Random(4).sample([each for each in chosen if "." not in each[0]], FEW)
     notes = subprocess.run(["readelf", "-n", module.path], capture_output=True, text=True, check=True).stdout
     (own,) = re.findall(r"Build ID: ([0-9a-f]+)", notes)
     places = [(name, start, (following[start] - start) // 2) for name, start in chosen if following[start] - start > 16]
@@ -426,7 +435,7 @@ def test_a_modules_frames_are_addr2lines(
         )
         found, _ = rewrite(log, sources)
         mine = [int(line) for line in re.findall(r":(\d+)(?: \[inlined\])?$", found, re.M)]
-        assert len(mine) > 30 and mine == lines[: len(mine)]
+        assert len(mine) > FEW // 2 and mine == lines[: len(mine)]
     other = own[:-1] + ("0" if own[-1] != "0" else "1")
     text, said = rewrite(log.replace(own, other), sources)
     assert text == log.replace(own, other) and own in said and other in said
