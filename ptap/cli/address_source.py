@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from unwind.kernel.kernel_symbolizer import KernelSources
     from unwind.symbolize.address_source import AddressSource
 
 _KINDS = {"elf": "-e", "build_id": "--build-id", "kernel": "--kernel", "perf_map": "--perf-map"}
@@ -60,11 +61,23 @@ def source_name(options: dict[str, Any]) -> str:
     return name
 
 
+def _chosen(options: dict[str, Any]) -> list[str]:
+    return [kind for kind in _KINDS if options[kind]]
+
+
+def names_source(options: dict[str, Any]) -> bool:
+    """Whether the options say whose addresses they are."""
+    return bool(_chosen(options))
+
+
 def open_source(options: dict[str, Any], index: bool) -> AddressSource:
     """The source that the options of `source_options` name. Raises click.UsageError, and what opening raises."""
-    chosen = [kind for kind in _KINDS if options[kind]]
+    chosen = _chosen(options)
     if len(chosen) != 1:
-        raise click.UsageError(f"Say whose addresses they are, by one of {', '.join(_KINDS.values())}.")
+        raise click.UsageError(
+            f"Say whose addresses they are, by one of {', '.join(_KINDS.values())}; or name logs that are there, "
+            "or have one on standard input."
+        )
     odd = [name for name in _OF_KERNELS if options[name] not in (None, ()) and chosen != ["kernel"]]
     if odd:
         raise click.UsageError(f"--{odd[0].replace('_', '-')} goes with --kernel.")
@@ -87,22 +100,27 @@ def open_source(options: dict[str, Any], index: bool) -> AddressSource:
     return symbolizer
 
 
-def _kernel(options: dict[str, Any]) -> AddressSource:
-    from unwind.kernel.kernel_symbolizer import KernelSources, KernelSymbolizer
+def kernel_sources(options: dict[str, Any]) -> KernelSources:
+    """What the options say of a kernel. Raises click.UsageError."""
+    from unwind.kernel.kernel_symbolizer import KernelSources
 
     if options["kallsyms"] and options["system_map"]:
         raise click.UsageError("--kallsyms tells all that --system-map does: name one of them.")
-    return KernelSymbolizer.open(
-        KernelSources(
-            vmlinux=options["vmlinux"],
-            kallsyms=options["kallsyms"],
-            system_map=options["system_map"],
-            modules=options["modules"],
-            sections=options["sections"],
-            module_folders=options["module_dir"],
-            slide=options["slide"],
-        )
+    return KernelSources(
+        vmlinux=options["vmlinux"],
+        kallsyms=options["kallsyms"],
+        system_map=options["system_map"],
+        modules=options["modules"],
+        sections=options["sections"],
+        module_folders=options["module_dir"],
+        slide=options["slide"],
     )
+
+
+def _kernel(options: dict[str, Any]) -> AddressSource:
+    from unwind.kernel.kernel_symbolizer import KernelSymbolizer
+
+    return KernelSymbolizer.open(kernel_sources(options))
 
 
 def _path(name: str) -> str:

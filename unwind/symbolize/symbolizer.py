@@ -22,6 +22,7 @@ from unwind.symbolize.index_lookup import AddressFrames, IndexLookup
 if TYPE_CHECKING:
     from unwind.arguments.argument_reader import Argument
     from unwind.symbolize.function_ranges import FunctionRanges
+    from unwind.symbolize.missing_debug import MissingDebug
     from unwind.symbolize.module_symbols import ModuleSymbols
 
 FEW = 16
@@ -108,6 +109,11 @@ class Symbolizer:
     def has_debug_information(self) -> bool:
         """Whether the file or its separate debug file has lines."""
         return (self._debug_image or self.image).has(".debug_info")
+
+    @property
+    def missing(self) -> MissingDebug | None:
+        """Why the file has no lines, and the remedy; None where it has."""
+        return self._symbols.missing
 
     def function_ranges(self, pattern: str, file: str | None = None) -> FunctionRanges | None:
         """Where the functions of that name are, see `function_ranges.function_ranges`; an index is made for it.
