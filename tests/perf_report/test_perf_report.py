@@ -115,7 +115,7 @@ def ptap(*arguments: str | Path, given: bytes | None = None) -> subprocess.Compl
 
 def test_the_command_in_both_forms(deep: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    done = ptap(deep, "--format", "json", "-o", out, "--arguments", "none", "--when", 'comm("deep")')
+    done = ptap(deep, "--format", "json", "-o", out, "--arguments", "none", "--when", 'comm() == "deep"')
     assert done.returncode == 0, done.stderr.decode()
     objects = [json.loads(line) for line in out.read_text().splitlines()]
     expected = report(deep).traces

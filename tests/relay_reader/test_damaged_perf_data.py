@@ -11,9 +11,9 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
-import perf_data_writer as writer
 import pytest
-from perf_data_writer import FINISHED_ROUND, PerfDataFile
+from perf_report import perf_data_writer as writer
+from perf_report.perf_data_writer import FINISHED_ROUND, PerfDataFile
 
 from relay_reader.capture import Event
 from relay_reader.perf_data import FileFault, PerfData, PerfDataError
