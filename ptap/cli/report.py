@@ -1,4 +1,4 @@
-"""`ptap report`: the stacks in a file that was captured elsewhere: a core file, or what the kernel module recorded."""
+"""`ptap report`: the stacks in a file that was captured elsewhere: a core file, perf.data, or the kernel module's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from relay_reader.capture_kind import CaptureKind
 
 
-@click.command("report", short_help="Show the stacks of a core file, or of a capture of the kernel module.")
+@click.command("report", short_help="Show the stacks of a core file, perf.data, or a capture of the kernel module.")
 @click.argument("path", type=click.Path(), metavar="FILE")
 @click.option(
     *("-e", "--exe", "program"),
@@ -74,16 +74,18 @@ def command(
 ) -> None:
     """Show the stack of every thread in a core file, the one that crashed first, or those that a capture holds.
 
-    FILE is a capture of the kernel module (see `ptap module build`), or an ELF core file of x86-64, written by the
-    kernel, gdb's gcore or systemd-coredump; a core file may be packed by gzip, zstd, xz or lz4. Files that were mapped
-    are found at their old places, or by -e and --sysroot; one of another build-id is refused. Values come from the
-    memory in the core file, and from those files for what is not written at run time.
+    FILE is a capture of the kernel module (see `ptap module build`), what `perf record` wrote (- for standard input,
+    from `perf record -o -`), or an ELF core file of x86-64, written by the kernel, gdb's gcore or systemd-coredump; a
+    core file may be packed by gzip, zstd, xz or lz4. Files that were mapped are found at their old places, or by -e and
+    --sysroot; one of another build-id is refused. Values come from the memory in the core file or the recording, and
+    from those files for what is not written at run time.
 
     \b
     Examples:
       ptap report core
       ptap report core.1234.zst -e ./server --locals
       ptap report core --format json | jq .frames[0]
+      perf record --call-graph dwarf -o - ./prog | ptap report -
       ptap report reads.capture --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
     """
     with told_to_the_user():
@@ -97,7 +99,14 @@ def command(
         # Only perf.data is written into pipes.
         kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
         options = ReportOptions(
-            program, sysroot, vmlinux, arguments == "all" and form in ("text", "json"), locals_too, max_depth, predicate
+            program,
+            sysroot,
+            vmlinux,
+            arguments == "all" and form in ("text", "json"),
+            locals_too,
+            max_depth,
+            predicate,
+            verbose,
         )
         session = _open(kind, path, options)
         stream = open_output(output)

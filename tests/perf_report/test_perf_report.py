@@ -122,8 +122,9 @@ def test_the_command_in_both_forms(deep: Path, tmp_path: Path) -> None:
     assert [each["time_ns"] for each in objects] == [trace.time_ns for trace in expected if trace.comm == "deep"]
     assert all("chain" not in each and each["probe"] == "page-faults:u" for each in objects)
     assert f"{len(expected)} hits, {len(objects)} traces" in done.stderr.decode()
-    text = ptap(deep, "--arguments", "none", "--max-depth", "3")
+    text = ptap(deep, "--arguments", "none", "--max-depth", "3", "-v")
     assert text.returncode == 0
+    assert "records that tell nothing about stacks" in text.stderr.decode()
     assert text.stdout.decode().count("cut short: more than 3 frames: use a larger --max-depth") > 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ SOURCE = """#include <map>
 #include <string>
 int main() { std::map<int, std::string> m; m[1] = "a"; return m.size(); }
 """
+PYTHON = os.path.realpath(sys.executable)
 QUERY = (
     "WITH RECURSIVE c(x) AS (VALUES(1) UNION ALL SELECT x + 1 FROM c WHERE x < 40000) "
     "SELECT count(DISTINCT x % 9973 || 'a'), group_concat(x) IS NULL FROM c;"
@@ -53,7 +56,7 @@ def commands(folder: Path) -> dict[str, tuple[list[str], str, int]]:
     return {
         "cc1plus": (["g++", "-fsyntax-only", str(folder / "source.cc")], "cc1plus", 150),
         "git": (["sh", "-c", f"git diff --no-index --stat {folder / 'first'} {folder / 'second'}; true"], "git", 20),
-        "python": (["/usr/bin/python3", str(folder / "work.py")], "python3", 30),
+        "python": ([PYTHON, str(folder / "work.py")], os.path.basename(PYTHON), 30),
         "sqlite3": (["sh", "-c", f'sqlite3 :memory: "{QUERY}"; true'], "sqlite3", 10),
         "xz": (["sh", "-c", f"xz -1 -k -c {folder / 'first'} > /dev/null; true"], "xz", 10),
     }
@@ -99,9 +102,9 @@ def own_vdso() -> bytes:
 @pytest.mark.parametrize("name", ["cc1plus", "git", "python", "sqlite3", "xz"])
 def test_every_stack_is_that_of_the_book(name: str, tmp_path: Path, require_tool: Callable[[str, str], str]) -> None:
     command, program, every = commands(tmp_path)[name]
-    for tool, package in (("perf", "linux-perf"), (Path(command[0]).name, command[0]), (program, program)):
-        if tool != "cc1plus":
-            require_tool(tool, package)
+    require_tool("perf", "linux-perf")
+    if name != "python":
+        require_tool(*{"cc1plus": ("g++", "g++"), "xz": ("xz", "xz-utils")}.get(name, (name, name)))
     path = perf_record(tmp_path / "perf.data", command, "--call-graph", "dwarf,16384", every=every)
     expected = by_the_book(list(read_perf_data(path)), own_vdso())
     found = report(path)
