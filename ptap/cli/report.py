@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 @format_option
 @click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write to FILE, not to standard output.")
 @click.option(
-    "--arguments", type=click.Choice(["all", "none"]), default="all", show_default=True, help="Show frames' arguments."
+    "--arguments",
+    type=click.Choice(["all", "none"]),
+    help="Show frames' arguments: all, but in perf.data none, if nothing else is said.",
 )
 @click.option("--locals", "locals_too", is_flag=True, help="Show the local variables of every frame, too.")
 @click.option("--source", is_flag=True, help="Show each frame's source line (text only).")
@@ -64,7 +66,7 @@ def command(
     vmlinux: str | None,
     form: str,
     output: str | None,
-    arguments: str,
+    arguments: str | None,
     locals_too: bool,
     source: bool,
     max_depth: int,
