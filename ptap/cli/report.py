@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from os.path import basename
+from os.path import basename, isdir
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ptap.cli.failure import told_to_the_user
+from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
 from ptap.cli.report_format import finish, format_option, open_report
 from ptap.cli.trace_filter_options import filter_of, filter_options
@@ -97,6 +97,8 @@ def command(
         from relay_reader.capture_kind import CaptureKind, kind_of_file
 
         wanted = filter_of(filters)
+        if isdir(path):
+            raise Failure(f"{path}: a folder, as `perf record --threads` makes one: record without --threads")
         predicate = parse_predicate(when) if when is not None else None
         # Only perf.data is written into pipes.
         kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)

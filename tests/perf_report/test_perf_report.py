@@ -16,6 +16,7 @@ from perf_report.recordings import functions, perf_record, report
 
 from cfi_tables.elf_image import ElfImage
 from cfi_tables.layout import StopReason
+from ptap.predicate.parse import parse_predicate
 from relay_reader.capture import Mapping
 from unwind.recorded_images import RecordedImages
 
@@ -99,6 +100,9 @@ def test_a_chain_of_frame_pointers_is_said_to_be_one(folder: Path) -> None:
         assert set(functions(trace)[1:]) == {"down"}
         assert trace.stop is StopReason.TOO_DEEP
         assert "perf_event_max_stack" in str(trace.stop_text)
+    # What frame pointers have missed may be the caller that is asked for.
+    asked = report(path, when=parse_predicate('caller("main")')).traces
+    assert {trace.undecided for trace in asked if "leaf" in functions(trace)} == {True}
 
 
 def test_a_short_chain_ends_where_frame_pointers_do(folder: Path) -> None:
@@ -165,6 +169,12 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, content: bytes, told: str) 
     assert done.stdout == b""
     assert str(path) in done.stderr.decode()
     assert told in done.stderr.decode()
+
+
+def test_a_folder_is_no_recording(tmp_path: Path) -> None:
+    done = ptap(tmp_path)
+    assert done.returncode == 2
+    assert "--threads" in done.stderr.decode()
 
 
 def test_a_file_that_is_cut_short_gives_what_is_there(deep: Path, tmp_path: Path) -> None:

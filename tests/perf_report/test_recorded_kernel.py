@@ -13,6 +13,7 @@ from perf_report.perf_data_writer import PerfDataFile
 from perf_report.recordings import Reported, report
 
 from cfi_tables.elf_image import ElfImage
+from cfi_tables.layout import StopReason
 from unwind.trace import TraceFrame
 
 KERNEL = """volatile int n;
@@ -114,6 +115,18 @@ def test_without_a_vmlinux_that_is_said(kernel: Kernel, tmp_path: Path) -> None:
     found = reported(recording(kernel, b"\x55" * 20), tmp_path)
     assert [shown(frame)[0] for frame in found.traces[0].frames] == ["[kernel]", "[kernel]", "some_thing", "[bpf]"]
     assert any("--vmlinux" in line and "55" * 20 in line and "6.1.0-no-such" in line for line in found.lines)
+
+
+def test_the_stack_of_a_thread_of_the_kernel_is_whole(kernel: Kernel, tmp_path: Path) -> None:
+    made = recording(kernel, kernel.build_id)
+    assert {trace.stop for trace in reported(made, tmp_path, vmlinux=str(kernel.path)).traces} == {
+        StopReason.END_OF_STACK
+    }
+    # A program's is not: its own part was not recorded.
+    made.records.insert(1, writer.mapping(5, 0, 0x1000, 0x1000, 0, "/bin/no-such-program"))
+    assert {trace.stop for trace in reported(made, tmp_path, vmlinux=str(kernel.path)).traces} == {
+        StopReason.NO_REGISTERS
+    }
 
 
 def test_a_kernel_that_hides_its_addresses(kernel: Kernel, tmp_path: Path) -> None:
