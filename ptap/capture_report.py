@@ -38,6 +38,8 @@ class ReportOptions:
     max_depth: int = 100_000
     when: Predicate | None = None
     """Which traces are wanted; None for all."""
+    verbose: bool = False
+    """Whether what did not matter is told at the end, too."""
 
     @property
     def argument_frames(self) -> ArgumentFrames:

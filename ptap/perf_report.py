@@ -23,6 +23,7 @@ class PerfReport:
 
     def __init__(self, path: str, options: ReportOptions) -> None:
         self._perf = PerfData(path)
+        self._verbose = options.verbose
         self._kernel = RecordedKernel(options.vmlinux, options.sysroot, self._perf.features.os_release)
         images = RecordedImages(options.program, options.sysroot, self._kernel.is_running)
         self._catalog = ModuleCatalog(images.open, REMEDY)
@@ -56,6 +57,9 @@ class PerfReport:
     def closing_lines(self) -> list[str]:
         """What was missing, and the counts last."""
         lines = self._perf.shortcomings() + self._report.module_problems()
+        if self._verbose and self._perf.passed_over:
+            kinds = ", ".join(f"{count} {name}" for name, count in sorted(self._perf.passed_over.items()))
+            lines.append(f"records that tell nothing about stacks: {kinds}")
         return lines + self._identities() + list(self._report.account.lines(True))
 
     def _identities(self) -> list[str]:

@@ -81,6 +81,8 @@ class PerfData:
         self._default: EventLayout | None = None
         self._only: EventLayout | None = None
         self._mapped: mmap.mmap | None = None
+        if self.path == _STANDARD_INPUT and sys.stdin is None:  # closed by the caller (`<&-`)
+            raise PerfDataError("standard input is closed: pipe what perf records into it, or name its file")
         self._file: BinaryIO = sys.stdin.buffer if self.path == _STANDARD_INPUT else open(path, "rb")  # noqa: SIM115
         try:
             self._open()
@@ -317,7 +319,7 @@ class PerfData:
         """Close the file."""
         if self._mapped is not None:
             self._mapped.close()
-        if self._file is not sys.stdin.buffer:
+        if sys.stdin is None or self._file is not sys.stdin.buffer:
             self._file.close()
 
 

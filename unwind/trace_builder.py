@@ -205,6 +205,9 @@ class TraceBuilder:
             return told_stack(told.chain, told.stop, told.stop_detail, space, self.catalog, sample.pid)
         if sample.told_chain is not None and not sample.slices:
             return chain_stack(sample.told_chain, AddressSpace() if sample.guest else space, self.catalog, sample.pid)
+        if sample.kernel_chain and not sample.known and not sample.guest and not len(space):
+            # A thread of the kernel itself, or an idle processor: no program, no user's part.
+            return WalkedStack([], StopReason.END_OF_STACK, 0)
         stack = self._walker.walk(sample, space)
         while self._live and stack.stop is StopReason.NO_MAPPING and sample.read_memory is not None:
             mapping = executable_mapping(sample.pid, stack.detail)

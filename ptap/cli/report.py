@@ -1,8 +1,8 @@
-"""`ptap report`: the stacks in a file that was captured elsewhere: a core file, or what the kernel module recorded."""
+"""`ptap report`: the stacks in a file that was captured elsewhere: a core file, perf.data, or the kernel module's."""
 
 from __future__ import annotations
 
-from os.path import basename
+from os.path import basename, isdir
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 @format_option
 @click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write to FILE, not to standard output.")
 @click.option(
-    "--arguments", type=click.Choice(["all", "none"]), default="all", show_default=True, help="Show frames' arguments."
+    "--arguments",
+    type=click.Choice(["all", "none"]),
+    help="Show frames' arguments: all, but in perf.data none, if nothing else is said.",
 )
 @click.option("--locals", "locals_too", is_flag=True, help="Show the local variables of every frame, too.")
 @click.option("--source", is_flag=True, help="Show each frame's source line (text only).")
@@ -65,7 +67,7 @@ def command(
     vmlinux: str | None,
     form: str,
     output: str | None,
-    arguments: str,
+    arguments: str | None,
     locals_too: bool,
     source: bool,
     max_depth: int,
@@ -76,11 +78,11 @@ def command(
 ) -> None:
     """Show the stack of every thread in a core file, the one that crashed first, or those that a capture holds.
 
-    FILE is a capture file (see `ptap record`), perf.data, a capture of the kernel module (see `ptap module build`), or
-    an ELF core file of x86-64, written by the kernel, gdb's gcore or systemd-coredump; a core file may be packed by
-    gzip, zstd, xz or lz4. Files that were mapped are found at their old places, or by -e and --sysroot; one of another
-    build-id is refused. Values come from the memory in the file, and from those files for what is not written at run
-    time.
+    FILE is a capture file (see `ptap record`), what `perf record` wrote (- for standard input, from `perf record -o
+    -`), a capture of the kernel module (see `ptap module build`), or an ELF core file, written by the kernel, gdb's
+    gcore or systemd-coredump; a core file may be packed by gzip, zstd, xz or lz4. Files that were mapped are found at
+    their old places, or by -e and --sysroot; one of another build-id is refused. Values come from the memory in the
+    file, and from those files for what is not written at run time.
 
     \b
     Examples:
@@ -88,6 +90,7 @@ def command(
       ptap report trace.ptap --follow
       ptap report core.1234.zst -e ./server --locals
       ptap report core --format json | jq .frames[0]
+      perf record --call-graph dwarf -o - ./prog | ptap report -
       ptap report reads.capture --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
     """
     with told_to_the_user():
@@ -97,13 +100,22 @@ def command(
         from relay_reader.capture_kind import CaptureKind, kind_of_file
 
         wanted = filter_of(filters)
+        if isdir(path):
+            raise Failure(f"{path}: a folder, as `perf record --threads` makes one: record without --threads")
         predicate = parse_predicate(when) if when is not None else None
         # Only perf.data is written into pipes.
         kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
         if follow and kind is not CaptureKind.CAPTURE:
             raise Failure(f"{path}: a {kind.value} is not followed; only a capture file is (see `ptap record`)")
         options = ReportOptions(
-            program, sysroot, vmlinux, arguments == "all" and form in ("text", "json"), locals_too, max_depth, predicate
+            program,
+            sysroot,
+            vmlinux,
+            arguments == "all" and form in ("text", "json"),
+            locals_too,
+            max_depth,
+            predicate,
+            verbose,
         )
         session = _open(kind, path, options, follow)
         stream = open_output(output)

@@ -11,9 +11,9 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
-import perf_data_writer as writer
 import pytest
-from perf_data_writer import FINISHED_ROUND, PerfDataFile
+from perf_report import perf_data_writer as writer
+from perf_report.perf_data_writer import FINISHED_ROUND, PerfDataFile
 
 from relay_reader.capture import Event
 from relay_reader.perf_data import FileFault, PerfData, PerfDataError
@@ -107,12 +107,16 @@ def test_cut_at_every_byte_of_the_records(form: tuple[str, bytes, int], tmp_path
 
 
 def test_cut_before_the_records(form: tuple[str, bytes, int], tmp_path: Path) -> None:
-    _, whole, begin = form
+    name, whole, begin = form
+    # A pipe that ends between two records has ended as pipes do.
+    quiet = {16} if name == "pipe" else set()
+    while name == "pipe" and max(quiet) < begin:
+        quiet.add(max(quiet) + struct.unpack_from("<H", whole, max(quiet) + 6)[0])
     for size in range(begin):
         found = Outcome(tmp_path / "cut.data", whole[:size])
         assert found.events == []
         assert found.refused is None or "cut.data" in found.refused
-        assert found.refused or found.faults or size == 16 or begin - size > 0
+        assert bool(found.refused or found.faults) == (size not in quiet)
 
 
 @pytest.mark.parametrize("value", [0xFFFFFFFF, 0, 0x80000000], ids=["ones", "zeros", "sign"])

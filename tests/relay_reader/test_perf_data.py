@@ -18,9 +18,11 @@ from relay_reader.capture import (
     ThreadExited,
     ThreadNamed,
 )
-from relay_reader.perf_data import PerfData, read_perf_data
+from relay_reader.perf_data import FileFault, PerfData, read_perf_data
 from unwind.address_space import AddressSpaces
 
+MACHINES_OWN = {FileFault.LATE_RECORD}
+"""Where the clocks of CPUs differ, perf's own rounds come out of order."""
 PROGRAM = r"""
 #include <pthread.h>
 #include <stdlib.h>
@@ -155,7 +157,7 @@ def test_several_events_are_told_apart_by_their_ids(record: Callable[..., Path])
         found = [event for event in file.events() if isinstance(event, Sample)]
     finally:
         file.close()
-    assert not file.faults
+    assert set(file.faults) <= MACHINES_OWN
     assert sorted((hit.pid, hit.tid, hit.time_ns) for hit in found) == sorted(script_samples(path))
 
 
@@ -203,7 +205,7 @@ def test_a_pipe_is_what_perf_script_makes_of_it(record: Callable[..., Path], tmp
     found = [event for event in opened.events() if isinstance(event, Sample)]
     opened.close()
     assert opened.is_pipe
-    assert not opened.faults
+    assert set(opened.faults) <= MACHINES_OWN
     assert not opened.unknown_kinds
     assert [event.name for event in opened.perf_events] == ["cpu-clock"]
     assert opened.features.command_line[-1] == str(program)
@@ -228,7 +230,7 @@ def test_packed_records_are_those_of_perf_script(record: Callable[..., Path]) ->
     file = PerfData(path)
     found = [event for event in file.events() if isinstance(event, Sample)]
     file.close()
-    assert not file.faults
+    assert set(file.faults) <= MACHINES_OWN
     assert [(hit.pid, hit.tid, hit.time_ns) for hit in found] == script_samples(path)
     assert whole_chains(path) == script_chains(path)
 

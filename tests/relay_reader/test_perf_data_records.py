@@ -7,10 +7,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import perf_data_writer as writer
 import pytest
 import zstandard
-from perf_data_writer import FINISHED_ROUND, PerfDataFile
+from perf_report import perf_data_writer as writer
+from perf_report.perf_data_writer import FINISHED_ROUND, PerfDataFile
 
 from relay_reader import perf_round
 from relay_reader.capture import (

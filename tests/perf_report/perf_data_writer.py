@@ -15,6 +15,7 @@ SAMPLE_ID_ALL = 1 << 18
 KERNEL, USER, GUEST_KERNEL, GUEST_USER = 1, 2, 4, 5
 CONTEXT_KERNEL, CONTEXT_USER = (1 << 64) - 128, (1 << 64) - 512
 FINISHED_ROUND = struct.pack("<IHH", 68, 0, 8)
+FIXED_PERIOD = 1000
 BASE = IDENTIFIER | IP | TID | TIME
 
 
@@ -32,7 +33,7 @@ class Event:
 
     def attr(self) -> bytes:
         """struct perf_event_attr, as long as in Linux 6.1."""
-        head = (self.kind, 128, self.config, 1000, self.sample_type, 0, SAMPLE_ID_ALL)
+        head = (self.kind, 128, self.config, FIXED_PERIOD, self.sample_type, 0, SAMPLE_ID_ALL)
         begin = struct.pack("<IIQQQQQ", *head).ljust(72, b"\0") + struct.pack("<Q", self.branch_sample_type)
         return begin.ljust(108, b"\0").ljust(108, b"\0") + struct.pack("<H", self.max_stack).ljust(20, b"\0")
 
