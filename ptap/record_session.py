@@ -31,9 +31,13 @@ class RecordSession(TraceSession):
         options: TraceOptions,
         tell: Callable[[str, bool], None],
         path: str,
+        *,
+        portable: bool = False,
     ) -> None:
+        """With `portable` the file holds what stacks are walked with on a machine that has no such files."""
         super().__init__(points, target, options, tell)
         self._path = path
+        self._portable = portable
         self._writer: CaptureWriter | None = None
         self._recorder: Recorder | None = None
         self._recorded = 0
@@ -50,7 +54,7 @@ class RecordSession(TraceSession):
     def _take(self, event: Event, report: Report) -> bool:
         if self._recorder is None:
             # Only now is it settled which back end it is: auto may have gone on with another one.
-            self._recorder = Recorder(self._open_file(), self._options.user_stack)
+            self._recorder = Recorder(self._open_file(), self._options.user_stack, portable=self._portable)
         if not isinstance(event, Sample):
             if self._options.when is not None:
                 self._builder.apply(event)
@@ -122,6 +126,7 @@ class RecordSession(TraceSession):
         if self._writer is not None:
             if self._recorder is not None and not self._writer.failed:
                 self._recorder.finish()
+                self.account.problems += self._recorder.problems
             account = self.account
             self._writer.close([SourceEnd(self._recorded, account.lost, account.problems)])
         elif self.started:
