@@ -5,6 +5,7 @@ Everything up to the first event is a run of `ptap.trace_session`; only what --w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from ptap.backend.live_capture import PlaceKind, Target
@@ -43,8 +44,15 @@ class RecordSession(TraceSession):
         self._recorded = 0
 
     def record(self) -> int:
-        """Record to the end; the exit status for the shell, as that of `run`."""
-        return self.run(_NoReport())
+        """Record to the end; the exit status for the shell, as that of `run`. Raises OSError, too."""
+        existed = os.path.exists(self._path)
+        with open(self._path, "ab"):
+            pass  # before anything is started that would go on without being recorded
+        try:
+            return self.run(_NoReport())
+        finally:
+            if self._writer is None and not existed:
+                os.unlink(self._path)
 
     @property
     def bytes_written(self) -> int:

@@ -225,6 +225,15 @@ def test_info_tells_what_is_in_a_file(ptap, ticker, backend, tmp_path):
 
 
 @_BY_PTRACE
+def test_a_recording_that_cannot_be_written_starts_nothing(ptap, ticker, backend, tmp_path):
+    probe = f'process("{ticker}").function("tick")'
+    words = ["--backend", backend, probe, "--", "sh", "-c", f"touch {tmp_path}/started; exec {ticker} 0 1"]
+    run = ptap.run("record", "-o", str(tmp_path / "nowhere" / "a.ptap"), *words)
+    assert run.status == 2 and "nowhere/a.ptap: No such file or directory" in run.stderr
+    assert not (tmp_path / "started").exists()
+
+
+@_BY_PTRACE
 def test_only_wanted_stacks_are_recorded(ptap, ticker, backend, tmp_path):
     path = tmp_path / "a.ptap"
     words = ["--when", 'direct_caller("worker")', PROBES[0], "--", str(ticker), "0", "3"]
