@@ -80,7 +80,7 @@ class _SourceReport:
         modules = [module_file(each) for each in kernel.get("modules") or ()]
         vmlinux = options.vmlinux or kernel.get("vmlinux")
         kernel_files = (str(vmlinux), *(each.path for each in modules)) if kernel else ()
-        images = CaptureFileImages(self._images, options.sysroot, options.program, kernel_files)
+        images = CaptureFileImages(self._images, self._kept, options.sysroot, options.program, kernel_files)
         self._builder = TraceBuilder(
             options.max_depth,
             options.argument_frames,
@@ -107,6 +107,13 @@ class _SourceReport:
                 self._file.blobs.get((self._source, f"image {event.mapping.build_id.hex()}"), b""),
             )
         self._report.write((event,), _HostReport(report, self._host, self._wall_offset) if self._host else report)
+
+    def _kept(self, build_id: bytes) -> bytes:
+        """What the capture has kept of a file, as far as it was read or lies behind the last event."""
+        name = f"file {build_id.hex()}"
+        if (self._source, name) not in self._file.blobs and self._file.ends is None:
+            self._file.read_blobs()
+        return self._file.blobs.get((self._source, name), b"")
 
     def _kernel_names(self) -> KeptKernel:
         """What names the kernel's addresses."""

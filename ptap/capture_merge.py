@@ -25,6 +25,7 @@ class CaptureMerge:
         """Of each file, the number that its source 0 gets."""
         for file in self._files:
             file.read_facts()
+            file.read_blobs()
             self._first.append(len(self._sources))
             count = max(file.sources, default=0) + 1
             self._sources += [file.sources.get(number, SourceFacts()) for number in range(count)]

@@ -73,6 +73,7 @@ class CaptureSplit:
         self._prefix = prefix
         self._sources: list[SourceFacts] = []
         self._file.read_facts()
+        self._file.read_blobs()
         count = max(self._file.sources, default=0) + 1
         self._sources = [self._file.sources.get(number, SourceFacts()) for number in range(count)]
 

@@ -5,6 +5,7 @@ Everything up to the first event is a run of `ptap.trace_session`; only what --w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from ptap.backend.live_capture import PlaceKind, Target
@@ -31,16 +32,27 @@ class RecordSession(TraceSession):
         options: TraceOptions,
         tell: Callable[[str, bool], None],
         path: str,
+        *,
+        portable: bool = False,
     ) -> None:
+        """With `portable` the file holds what stacks are walked with on a machine that has no such files."""
         super().__init__(points, target, options, tell)
         self._path = path
+        self._portable = portable
         self._writer: CaptureWriter | None = None
         self._recorder: Recorder | None = None
         self._recorded = 0
 
     def record(self) -> int:
-        """Record to the end; the exit status for the shell, as that of `run`."""
-        return self.run(_NoReport())
+        """Record to the end; the exit status for the shell, as that of `run`. Raises OSError, too."""
+        existed = os.path.exists(self._path)
+        with open(self._path, "ab"):
+            pass  # before anything is started that would go on without being recorded
+        try:
+            return self.run(_NoReport())
+        finally:
+            if self._writer is None and not existed:
+                os.unlink(self._path)
 
     @property
     def bytes_written(self) -> int:
@@ -50,7 +62,7 @@ class RecordSession(TraceSession):
     def _take(self, event: Event, report: Report) -> bool:
         if self._recorder is None:
             # Only now is it settled which back end it is: auto may have gone on with another one.
-            self._recorder = Recorder(self._open_file(), self._options.user_stack)
+            self._recorder = Recorder(self._open_file(), self._options.user_stack, portable=self._portable)
         if not isinstance(event, Sample):
             if self._options.when is not None:
                 self._builder.apply(event)
@@ -122,6 +134,7 @@ class RecordSession(TraceSession):
         if self._writer is not None:
             if self._recorder is not None and not self._writer.failed:
                 self._recorder.finish()
+                self.account.problems += self._recorder.problems
             account = self.account
             self._writer.close([SourceEnd(self._recorded, account.lost, account.problems)])
         elif self.started:

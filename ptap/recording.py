@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from cfi_tables.elf_image import ElfError, ElfImage
 from relay_reader.capture import Event, Mapping, MappingAdded, Sample, StackSlice
-from relay_reader.capture_file.writer import CaptureWriter
+from relay_reader.capture_file.writer import LARGEST_BLOB, CaptureWriter
+from unwind.kept_file import kept_part
 from unwind.kernel.kept_kernel import RunningKernelLists
 from unwind.vdso import read_vdso
 
@@ -21,9 +22,16 @@ _PIECE = 4096
 
 
 class Recorder:
-    """Writes events to `writer`; of stacks that can still be read, up to `user_stack` bytes."""
+    """Writes events to `writer`; of stacks that can still be read, up to `user_stack` bytes.
 
-    def __init__(self, writer: CaptureWriter, user_stack: int) -> None:
+    With `portable` it keeps in the end of every file that was mapped what its stacks are walked with.
+    """
+
+    def __init__(self, writer: CaptureWriter, user_stack: int, *, portable: bool = False) -> None:
+        self._portable = portable
+        self._files: dict[bytes, list[str]] = {}
+        """Build-id -> where such a file was seen."""
+        self.problems: list[str] = []
         self._writer = writer
         self._user_stack = user_stack
         self._build_ids: dict[tuple[str, int, int, int], bytes | None] = {}
@@ -45,6 +53,25 @@ class Recorder:
     def finish(self) -> None:
         """Write what is still to be told of what was recorded. Raises CaptureWriteError."""
         self._tell_kernel()
+        if self._portable:
+            for build_id, places in self._files.items():
+                self._keep(build_id, places)
+
+    def _keep(self, build_id: bytes, places: list[str]) -> None:
+        """Write what of a file is needed elsewhere; a problem says why not."""
+        why = ""
+        for place in places:
+            try:
+                image = ElfImage.open(place)
+                content = kept_part(image) if image.build_id == build_id else None
+                if content is not None and len(content) <= LARGEST_BLOB:
+                    self._writer.add_blob(f"file {build_id.hex()}", content)
+                    return
+                same = image.build_id == build_id
+                why = "it is too large, or of a rare kind" if same else "another file is there now"
+            except (ElfError, OSError) as error:
+                why = str(error)
+        self.problems.append(f"{places[-1]}: not kept for other machines: {why}")
 
     def _tell_kernel(self) -> None:
         for name, content in self._kernel.take():
@@ -70,9 +97,17 @@ class Recorder:
         """The mapping with its file's build-id; the vdso, which is in no file, is written once."""
         if mapping.path == "[vdso]":
             return self._with_vdso(mapping, pid)
-        if mapping.build_id is not None or not mapping.path.startswith("/") or mapping.path.startswith("//"):
+        if not mapping.path.startswith("/") or mapping.path.startswith("//"):
             return mapping
         path = mapping.path.removesuffix(" (deleted)")
+        mapping = self._with_build_id(mapping, path, pid)
+        if self._portable and mapping.build_id is not None and mapping.build_id not in self._files:
+            self._files[mapping.build_id] = [f"/proc/{pid}/root{path}", path]
+        return mapping
+
+    def _with_build_id(self, mapping: Mapping, path: str, pid: int) -> Mapping:
+        if mapping.build_id is not None:
+            return mapping
         for place in (f"/proc/{pid}/root{path}", path):
             try:
                 status = os.stat(place)

@@ -1,12 +1,14 @@
 """The files behind the mappings of a capture file, which comes from another machine or another day.
 
-A file of the build that ran is found at its old place under a root that stands for the machine's, then by its
-build-id: in the folders of debug files, among what runs here, from a debuginfod server. The vdso is in the capture.
+A file of the build that ran is found at its old place under a root that stands for the machine's, then in what the
+capture has kept of it, then by its build-id: in the folders of debug files, among what runs here, from a debuginfod
+server. The vdso is in the capture.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from collections.abc import Mapping as Map
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from cfi_tables.debug_file import DEBUG_DIRECTORIES
 from cfi_tables.elf_image import ElfError, ElfImage
 from cfi_tables.image_file import open_image
 from relay_reader.capture import Mapping
+from unwind.kept_file import KeptFile
 
 REMEDY = (
     "give the files that were running: --sysroot DIR, the root of the machine that was traced or a copy of it; "
@@ -25,18 +28,20 @@ REMEDY = (
 class CaptureFileImages:
     """Opens images for a `ModuleCatalog`.
 
-    `images` has what is in no file, by build-id; `program` is a file that the user has named; `as_they_are` are paths
-    on this machine.
+    `images` has what is in no file, by build-id; `kept` gives what was kept of a file, b"" for nothing; `program` is a
+    file that the user has named; `as_they_are` are paths on this machine.
     """
 
     def __init__(
         self,
         images: Map[bytes, bytes],
+        kept: Callable[[bytes], bytes],
         sysroot: str = "/",
         program: str | None = None,
         as_they_are: tuple[str, ...] = (),
     ) -> None:
         self._images = images
+        self._kept = kept
         self._sysroot = sysroot
         self._as_they_are = as_they_are
         self._given = ElfImage.open(program) if program is not None else None
@@ -62,6 +67,9 @@ class CaptureFileImages:
             found = ElfImage.open(place)
             if build_id is None or found.build_id in (None, build_id):
                 return found
+        kept = self._kept(build_id) if build_id else b""
+        if kept:
+            return KeptFile(kept, mapping.path)
         by_build_id = self._by_build_id(build_id)
         if by_build_id is not None:
             return by_build_id

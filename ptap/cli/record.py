@@ -51,6 +51,11 @@ _EVERYTHING = "timer.profile(999)"
     show_default=True,
     help="How hits are captured; auto takes the first that works here (see `ptap doctor`).",
 )
+@click.option(
+    "--portable",
+    is_flag=True,
+    help="Keep what stacks are walked and functions named with, for machines that lack the files that run here.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Say which places and which back end are used.")
 @click.pass_obj
 def command(
@@ -64,6 +69,7 @@ def command(
     duration: float | None,
     user_stack: int,
     backend: str,
+    portable: bool,
     verbose: bool,
 ) -> None:
     """Record the hits of PROBEs on a command (behind --) or in running processes (-p).
@@ -101,6 +107,7 @@ def command(
             TraceOptions(back_end=backend, count=count, duration=duration, user_stack=user_stack, when=when),
             lambda text, detail: _say(text) if verbose or not detail else None,
             output,
+            portable=portable,
         )
         try:
             status = session.record()

@@ -81,6 +81,7 @@ class CaptureFile:
     _held: int = 0
     """Bytes of what is kept as long as the file is read."""
     _searches_inside: int = 0
+    _blobs_read: bool = False
 
     def events(self, *, follow: bool = False) -> Iterator[tuple[int, Event]]:
         """Every event with the number of its source, as they were written.
@@ -97,6 +98,18 @@ class CaptureFile:
                 return
             for _ in self._events_of(header, parts):
                 pass
+
+    def read_blobs(self) -> None:
+        """Read what lies further behind and is no event, once. Raises as `events` does."""
+        if self._blobs_read:
+            return
+        self._blobs_read = True
+        further = CaptureFile(self.path)
+        for header, parts in further.chunk_parts():
+            if header.kind in (ChunkKind.FACTS, ChunkKind.BLOB):
+                for _ in further._events_of(header, parts):
+                    pass
+        self.blobs.update(further.blobs)
 
     def decoded(self, parts: dict[int, bytes]) -> DecodedChunk:
         """The events of a chunk's parts. Raises ChunkError."""

@@ -17,6 +17,8 @@ from click.testing import CliRunner
 from live_run import PTAP, ended, first_line, running, wait_until
 from ptap_run import Ptap, Run
 
+from cfi_tables.debug_file import find_debug_file
+from cfi_tables.elf_image import ElfError, ElfImage
 from ptap.capture_file_report import CaptureFileReport
 from ptap.capture_merge import CaptureMerge
 from ptap.capture_report import ReportOptions
@@ -26,6 +28,7 @@ from relay_reader.capture import Sample
 from relay_reader.capture_file import writer as writing
 from relay_reader.capture_file.reader import CaptureFile
 from relay_reader.capture_file.writer import CaptureWriter
+from unwind.kept_file import KeptFile
 
 SOURCE = Path(__file__).with_name("ticker.c")
 PROBES = ('process.function("tick")', 'process.function("tick").return')
@@ -94,6 +97,40 @@ def test_on_another_machine_files_are_found_by_sysroot_and_by_name(ptap, ticker,
     subprocess.run(["gcc", "-O1", "-pthread", str(SOURCE), "-Wl,--build-id", "-o", str(program)], check=True)
     traces, words = reported(tmp_path / "a.ptap")
     assert "was running" in words and traces[0]["frames"][0]["function"] is None
+
+
+@_BY_PTRACE
+def test_a_portable_recording_is_walked_where_its_files_are_not(ptap, ticker, backend, tmp_path):
+    path, empty = tmp_path / "a.ptap", tmp_path / "empty"
+    empty.mkdir()
+    program = tmp_path / "gone"
+    shutil.copy(ticker, program)
+    words = ["--backend", backend, "--portable", PROBES[0], "--", str(program), "0", "1"]
+    ptap.run("record", "-o", str(path), *words)
+    expected, _ = reported(path)
+    program.unlink()
+    traces, told = reported(path, sysroot=str(empty))
+    (there,), (here,) = traces, expected
+    assert there["stop"] == here["stop"] == "end_of_stack", told
+    assert [frame["function"] for frame in there["frames"][:2]] == ["tick", "main"]
+    assert [frame["address"] for frame in there["frames"]] == [frame["address"] for frame in here["frames"]]
+    # The text that the pointer is to lies in a section that is not kept.
+    assert here["frames"][0]["arguments"] and there["frames"][0]["arguments"] == []
+    CaptureMerge([str(path)]).write(str(tmp_path / "merged.ptap"))
+    assert reported(tmp_path / "merged.ptap", sysroot=str(empty))[0] == traces
+    # The debug file of the program is found by what was kept.
+    file = CaptureFile(str(path))
+    file.read_blobs()
+    kept = KeptFile(file.blobs[0, f"file {there['frames'][0]['build_id']}"], "gone")
+    debug = tmp_path / ".build-id" / kept.build_id.hex()[:2] / f"{kept.build_id.hex()[2:]}.debug"
+    debug.parent.mkdir(parents=True)
+    subprocess.run(["objcopy", "--only-keep-debug", str(ticker), str(debug)], check=True)
+    assert find_debug_file(kept, (str(tmp_path),)).image is not None
+    whole = ElfImage.open(ticker)
+    for name in (".eh_frame", ".dynsym", ".symtab"):
+        assert kept.section_data(name).tobytes() == whole.section_data(name).tobytes()
+    with pytest.raises(ElfError, match="does not hold"):
+        kept.read(whole.sections[".rodata"].address, 4)
 
 
 @_BY_PTRACE
@@ -185,6 +222,15 @@ def test_info_tells_what_is_in_a_file(ptap, ticker, backend, tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     damaged = ptap.run("info", str(path))
     assert damaged.status == 1 and "the file ends inside a chunk at byte" in damaged.stdout
+
+
+@_BY_PTRACE
+def test_a_recording_that_cannot_be_written_starts_nothing(ptap, ticker, backend, tmp_path):
+    probe = f'process("{ticker}").function("tick")'
+    words = ["--backend", backend, probe, "--", "sh", "-c", f"touch {tmp_path}/started; exec {ticker} 0 1"]
+    run = ptap.run("record", "-o", str(tmp_path / "nowhere" / "a.ptap"), *words)
+    assert run.status == 2 and "nowhere/a.ptap: No such file or directory" in run.stderr
+    assert not (tmp_path / "started").exists()
 
 
 @_BY_PTRACE

@@ -79,7 +79,7 @@ def _written(path: Path, events: list[tuple[int, Event]], sources: int = 1) -> P
     return path
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(events=st.lists(st.tuples(st.integers(0, 2), _EVENTS), max_size=30), full=st.integers(1, 4000))
 def test_events_come_out_as_they_went_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: list[tuple[int, Event]], full: int
