@@ -61,7 +61,8 @@ class TraceBuilder:
 
     `locals_too`: those frames whose arguments are read show their local variables as well. `catalog` opens the files
     of processes that have ended; without it they are live, and asked for what the capture does not tell.
-    `memory_remedy` is what to do where memory is missing.
+    `memory_remedy` is what to do where memory is missing. `names_made_code`: with a catalog, too, the processes are
+    asked for the names of code that they have made.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class TraceBuilder:
         locals_too: bool = False,
         catalog: ModuleCatalog | None = None,
         memory_remedy: str = LIVE_MEMORY_REMEDY,
+        names_made_code: bool = False,
     ) -> None:
         self.spaces = AddressSpaces()
         self.catalog = catalog or ModuleCatalog()
@@ -83,6 +85,7 @@ class TraceBuilder:
         self._kernel: KernelWalker | None = None
         self._system_map: Kallsyms | None = None
         self._live = catalog is None
+        self._names_made_code = self._live or names_made_code
         self.jit_names = JitNames()
         self._locals_too = locals_too
         self._memory_remedy = memory_remedy
@@ -271,7 +274,7 @@ class TraceBuilder:
 
         Such code lies in memory without a file, or with a file that is only memory (a memfd).
         """
-        if not self._live:
+        if not self._names_made_code:
             return None
         name = None
         made = {each.pc: each for each in stack.frames if each.module is None or each.module.image is None}

@@ -21,6 +21,7 @@ _COMMANDS = {
     "module": "ptap.cli.module",
     "run": "ptap.cli.run",
     "report": "ptap.cli.report",
+    "stack": "ptap.cli.stack",
 }
 _OWN_OPTIONS = {"--help", "-h", "--version"}
 
@@ -63,6 +64,7 @@ def _ptap() -> None:
       ptap --backtrace 'process("libc.so.6").function("malloc")' -p 1234
       ptap list 'process("./prog").function("*")'
       ptap report core --locals
+      ptap stack 1234
     """
 
 

@@ -1,0 +1,97 @@
+"""`ptap stack`: the stacks of all threads of a running process, at one moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from ptap.cli.failure import told_to_the_user
+from ptap.cli.output_stream import drop_unwritten, open_output
+
+if TYPE_CHECKING:
+    from ptap.report.output import Report
+
+
+@click.command("stack", short_help="Show the stacks of a running process.")
+@click.argument("pid", type=click.IntRange(min=1), metavar="PID")
+@click.option(
+    *("-t", "--tid", "tids"), type=click.IntRange(min=1), metavar="TID", multiple=True, help="This thread only."
+)
+@click.option(
+    *("--format", "form"),
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json is JSON Lines: one object a thread.",
+)
+@click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write to FILE, not to standard output.")
+@click.option(
+    "--arguments", type=click.Choice(["all", "none"]), default="none", show_default=True, help="Show frames' arguments."
+)
+@click.option("--locals", "locals_too", is_flag=True, help="Show the arguments and local variables of every frame.")
+@click.option("--source", is_flag=True, help="Show each frame's source line (text only).")
+@click.option("--kernel", is_flag=True, help="Show where threads that are blocked are in the kernel, too (root).")
+@click.option(
+    "--max-depth",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=100_000,
+    show_default=True,
+    help="Show at most N frames of a stack (calls inlined in them do not count).",
+)
+@click.option("--when", metavar="PREDICATE", help="Show only stacks of which this holds (see `ptap trace --help`).")
+@click.option(
+    "--verbose", "-v", is_flag=True, help="Addresses, modules, whole names and values, and how long PID stood still."
+)
+def command(
+    pid: int,
+    tids: tuple[int, ...],
+    form: str,
+    output: str | None,
+    arguments: str,
+    locals_too: bool,
+    source: bool,
+    kernel: bool,
+    max_depth: int,
+    when: str | None,
+    verbose: bool,
+) -> None:
+    """Show the stack of every thread of process PID, all at one moment.
+
+    The process is stopped while its registers and stacks are copied, which takes about a millisecond, and goes on
+    while the copies are read; one that job control has stopped stays stopped. With --arguments or --locals the memory
+    that values lead to is copied, too (8 MiB at most), which takes some milliseconds more.
+
+    Whoever may debug the process can do this: its user, where the machine allows it, and root.
+
+    \b
+    Examples:
+      ptap stack 1234
+      ptap stack 1234 -t 1240 --locals
+      ptap stack 1234 --format json | jq .frames[0]
+    """
+    with told_to_the_user():
+        from ptap.live_report import LiveReport, StackOptions
+        from ptap.predicate.parse import parse_predicate
+
+        values = arguments == "all" or locals_too
+        predicate = parse_predicate(when) if when is not None else None
+        session = LiveReport(pid, StackOptions(frozenset(tids), values, locals_too, kernel, max_depth, predicate))
+        stream = open_output(output)
+        try:
+            session.run(_report(form, stream, source, verbose))
+        finally:
+            for line in session.closing_lines(verbose):
+                click.echo(f"ptap: {line}", err=True)
+            drop_unwritten(stream)
+
+
+def _report(form: str, stream: TextIO, source: bool, verbose: bool) -> Report:
+    if form == "json":
+        from ptap.report.json_lines import JsonReport
+
+        return JsonReport(stream)
+    from ptap.report.text import TextReport
+
+    return TextReport(stream, source=source, verbose=verbose, times=False)
