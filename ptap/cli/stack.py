@@ -73,11 +73,9 @@ def command(
     """
     with told_to_the_user():
         from ptap.live_report import LiveReport, StackOptions
-        from ptap.predicate.parse import parse_predicate
 
         values = arguments == "all" or locals_too
-        predicate = parse_predicate(when) if when is not None else None
-        session = LiveReport(pid, StackOptions(frozenset(tids), values, locals_too, kernel, max_depth, predicate))
+        session = LiveReport(pid, StackOptions(frozenset(tids), values, locals_too, kernel, max_depth, when))
         stream = open_output(output)
         try:
             session.run(_report(form, stream, source, verbose))

@@ -10,6 +10,7 @@ import gc
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
 
@@ -30,6 +31,8 @@ from ptap.snapshot.memory_copy import CopiedMemory, copy_memory
 from ptap.snapshot.stack_extent import home_extent, stack_extent
 from ptap.snapshot.thread_stop import SeizedThread, ThreadState, ThreadStop, refuse_what_is_no_process, thread_state
 
+_URGENT = -20
+"""The nice value while a process stands still."""
 _LOOKED_THROUGH = 64 << 10
 """Bytes of another stack in which the interrupted stack pointer is looked for."""
 
@@ -44,8 +47,8 @@ class ThreadCopy:
     """In DWARF order (see `relay_reader.capture.Sample`); () where they are not known."""
     known: int = 0
     """Bit r: `registers[r]` is known."""
-    stack: tuple[int, memoryview] | None = None
-    """Where the copy of its stack begins, and the bytes."""
+    stacks: list[tuple[int, memoryview]] = field(default_factory=list)
+    """Where the copy of its stack begins, and the bytes; then its own stack, where it runs on another one."""
     vector_registers: dict[int, bytes] | None = None
     kernel_frames: tuple[KernelFrame, ...] = ()
     problem: str | None = None
@@ -89,6 +92,8 @@ def take_snapshot(pid: int, options: SnapshotOptions) -> ProcessSnapshot:
 
     def run() -> None:
         try:
+            with suppress(OSError):  # root may: the process waits for this thread
+                os.setpriority(os.PRIO_PROCESS, 0, _URGENT)
             found.append(_Taker(pid, options).take())
         except BaseException as error:
             found.append(error)
@@ -199,7 +204,6 @@ class _Taker:
         if not extent[1]:
             return []
         found = copy_memory(self._pid, [extent])
-        copy.stack = found[0]
         data = found[0][1]
         words = data[: min(len(data), _LOOKED_THROUGH) & ~7].cast("Q")
         home = home_extent(rows, copy.tid == self._pid, thread_block, stack_pointer, words)
@@ -207,6 +211,7 @@ class _Taker:
             # Together they may overlap only when a mapping holds both, which `home_extent` rules out.
             found += copy_memory(self._pid, [home])
         self._memory.add(found)
+        copy.stacks = found
         return found
 
     def _copy_unstopped(self, tid: int, rows: list[MapRow]) -> ThreadCopy:

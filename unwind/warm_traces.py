@@ -1,0 +1,190 @@
+"""Traces of a few stacks from what the cache holds: tables and symbol indices, walked and looked up in plain Python.
+
+Says what `TraceBuilder` says without arguments, and imports neither NumPy nor anything that reads DWARF: a stack of a
+hundred frames is told before these would be imported. Whatever the cache does not have, or a stack that does not end
+where it should, is `NotWarm`: then `TraceBuilder` is to be asked.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from cfi_tables.cache import cached_path, note_use
+from cfi_tables.cached_table import cached_table
+from cfi_tables.debug_file import DebugFile, find_debug_file, separate_debug_file
+from cfi_tables.elf_image import EM_X86_64, ElfError
+from cfi_tables.layout import StopReason
+from relay_reader.capture import Mapping, Sample
+from unwind.address_space import AddressSpace
+from unwind.module import Module, ModuleCatalog, OpenImage
+from unwind.stack_walker import StackWalker, WalkedFrame
+from unwind.stop_text import stop_text
+from unwind.symbolize.index_layout import FORMAT_VERSION
+from unwind.symbolize.small_lookup import SmallLookup, SmallLookupError
+from unwind.trace import Trace, TraceFrame
+
+if TYPE_CHECKING:
+    from unwind.symbolize.missing_debug import MissingDebug
+
+_MANGLED = ("_Z", "_R", "__Z", "___Z", "_D")
+_MOST_FRAMES = 1500
+"""Different frames of one capture; more are for those who look up many at once."""
+_WORD = 8
+
+
+class NotWarm(Exception):
+    """The cache does not hold what these stacks need."""
+
+
+class WarmModule(Module):
+    """A module whose table and symbol index are taken from the cache and never built."""
+
+    def table_content(self) -> Any:
+        """The bytes of the table. Raises NotWarm."""
+        if self.image is None or self.image.machine != EM_X86_64:
+            raise NotWarm
+        debug = None if self.image.has(".eh_frame") else find_debug_file(self.image).image
+        content = cached_table(self.image, debug)
+        if content is None:
+            raise NotWarm
+        return content
+
+    @cached_property
+    def debug_file(self) -> DebugFile | None:
+        """The outcome of the search for a separate debug file."""
+        return None if self.image is None else separate_debug_file(self.image)
+
+    @cached_property
+    def lookup(self) -> SmallLookup:
+        """The symbol index. Raises NotWarm."""
+        if self.image is None:
+            raise NotWarm
+        debug = None if self.debug_file is None else self.debug_file.image
+        path = cached_path(self.image, debug, FORMAT_VERSION, "symbols")
+        try:
+            found = SmallLookup(path, self.image.machine, self.image.build_id or b"")
+        except (OSError, SmallLookupError):
+            raise NotWarm from None
+        if found.is_damaged:
+            raise NotWarm  # what is damaged, the others tell
+        note_use(path)
+        return found
+
+    @property
+    def missing(self) -> MissingDebug | None:
+        """Why there are no lines, and the remedy; None when there is debugging information."""
+        if self.image is None or self.lookup.has_debug:
+            return None
+        from unwind.symbolize.missing_debug import missing_debug
+
+        return missing_debug(self.image, self.debug_file)
+
+
+class WarmTraces:
+    """Makes traces of the samples of one process, whose executable `mappings` are given."""
+
+    def __init__(self, open_image: OpenImage, remedy: str, mappings: list[Mapping], max_depth: int) -> None:
+        self._catalog = ModuleCatalog(open_image, remedy, WarmModule)
+        self._walker = StackWalker(self._catalog, max_depth)
+        self._mappings = sorted(mappings, key=lambda each: each.start)
+        self._starts = [each.start for each in self._mappings]
+        self._space = AddressSpace()
+        self._frames: dict[tuple[int, int], list[TraceFrame]] = {}
+        self.frames_without_lines: Counter[WarmModule] = Counter()
+
+    def build(self, sample: Sample, comm: str) -> Trace:
+        """The trace of `sample`, all of whose memory is in slices and `read_memory`. Raises NotWarm."""
+        self._add_mappings(sample)
+        try:
+            stack = self._walker.walk(sample, self._space)
+        except (IndexError, ElfError) as error:
+            raise NotWarm from error
+        if stack.stop not in (StopReason.END_OF_STACK, StopReason.TOO_DEEP):
+            raise NotWarm  # a table may be missing, or the code is made at run time
+        frames: list[TraceFrame] = []
+        for walked in stack.frames:
+            frames += self._calls(walked)
+        return Trace(
+            probe=None,
+            time_ns=sample.time_ns,
+            cpu=sample.cpu,
+            pid=sample.pid,
+            tid=sample.tid,
+            comm=comm,
+            weight=sample.weight,
+            stop=stack.stop,
+            frames=frames,
+            stop_text=stop_text(stack),
+        )
+
+    def _add_mappings(self, sample: Sample) -> None:
+        """Take in the mappings that the stack may return to: a process has many, and each table costs its reading."""
+        words = {sample.registers[-1]} if sample.registers else set()
+        for piece in sample.slices:
+            words.update(memoryview(piece.data)[: len(piece.data) & -_WORD].cast("Q"))
+        low, high = self._starts[0] if self._starts else 0, self._mappings[-1].end if self._mappings else 0
+        found = set()
+        for word in words:
+            if low <= word <= high:
+                index = bisect_right(self._starts, word - 1) - 1
+                if index >= 0 and word <= self._mappings[index].end:
+                    found.add(index)
+        for index in sorted(found):
+            if self._space.find(self._mappings[index].start) is None:
+                self._space.add(self._mappings[index])
+
+    def _calls(self, walked: WalkedFrame) -> list[TraceFrame]:
+        """The calls of one physical frame, innermost first. Raises NotWarm."""
+        module = walked.module
+        if not isinstance(module, WarmModule) or walked.mapping is None:
+            raise NotWarm
+        key = (walked.pc, walked.lookup_address)
+        found = self._frames.get(key)
+        if found is None:
+            if len(self._frames) >= _MOST_FRAMES:
+                raise NotWarm
+            found = self._frames[key] = self._looked_up(walked, module, walked.mapping.path)
+        if not module.lookup.has_debug:
+            self.frames_without_lines[module] += 1
+        if found[0].signal != walked.signal:
+            raise NotWarm
+        return found
+
+    def _looked_up(self, walked: WalkedFrame, module: WarmModule, path: str) -> list[TraceFrame]:
+        address = walked.lookup_address
+        build_id = module.build_id.hex() if module.build_id else None
+        try:
+            names = module.lookup.frames(address)
+            start = module.lookup.function_offset(address)
+        except SmallLookupError:
+            raise NotWarm from None
+        if not names:
+            return [TraceFrame("user", walked.pc, path, build_id, signal=walked.signal)]
+        offset = None if start is None else start + walked.pc - walked.bias - address
+        return [
+            TraceFrame(
+                space="user",
+                address=walked.pc,
+                module=path,
+                build_id=build_id,
+                function=_readable(frame.name),
+                offset=None if frame.inlined else offset,
+                file=frame.file,
+                line=frame.line,
+                column=frame.column,
+                inlined=frame.inlined,
+                signal=walked.signal,
+            )
+            for frame in names
+        ]
+
+
+def _readable(name: str | None) -> str | None:
+    if name is None or not name.startswith(_MANGLED):
+        return name
+    from unwind.symbolize.demangling import readable_name  # its library is there for those who need it
+
+    return readable_name(name)
