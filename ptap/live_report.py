@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cfi_tables.layout import StopReason
 from ptap.account import Account
@@ -21,6 +22,9 @@ from ptap.snapshot.process_snapshot import ProcessSnapshot, SnapshotOptions, tak
 from ptap.snapshot.thread_trace import complete_trace, executable_mappings, sample_of
 from unwind.trace import Trace
 from unwind.warm_traces import NotWarm, WarmTraces
+
+if TYPE_CHECKING:
+    from unwind.module import ModuleCatalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class LiveReport:
     _account: Account = field(default_factory=Account)
     _cut_short: Counter[StopReason] = field(default_factory=Counter)
     _problems: list[str] = field(default_factory=list)
+    _catalog: ModuleCatalog | None = None
+    """The modules whose names were read without symbol indices."""
 
     def __post_init__(self) -> None:
         options = self.options
@@ -92,10 +98,19 @@ class LiveReport:
             TraceOptions(options.arguments, options.locals_too, options.max_depth, options.when),
             self._account,
         )
+        if not (options.arguments or options.locals_too):
+            self._catalog = built.catalog
         try:
             yield from built.traces()
         finally:
             self._problems = built.problems()
+
+    def keep_names(self) -> None:
+        """Keep the names that the cache lacked, so that the next look at these programs is told at once."""
+        if self._catalog is not None:
+            from ptap.snapshot.name_keeping import keep_names
+
+            keep_names(self._catalog)
 
     def _warm_traces(self) -> list[Trace]:
         """The traces of all threads by what the cache holds. Raises NotWarm."""

@@ -23,10 +23,12 @@ from unwind.module import Module, ModuleCatalog, OpenImage
 from unwind.stack_walker import StackWalker, WalkedFrame
 from unwind.stop_text import stop_text
 from unwind.symbolize.index_layout import FORMAT_VERSION
+from unwind.symbolize.kept_frames import KeptFrames, NamedFrame
 from unwind.symbolize.small_lookup import SmallLookup, SmallLookupError
 from unwind.trace import Trace, TraceFrame
 
 if TYPE_CHECKING:
+    from cfi_tables.elf_image import ElfImage
     from unwind.symbolize.missing_debug import MissingDebug
 
 _MANGLED = ("_Z", "_R", "__Z", "___Z", "_D")
@@ -58,25 +60,62 @@ class WarmModule(Module):
         return None if self.image is None else separate_debug_file(self.image)
 
     @cached_property
-    def lookup(self) -> SmallLookup:
-        """The symbol index. Raises NotWarm."""
+    def _lookup(self) -> SmallLookup | None:
+        """The symbol index, None where there is none. Raises NotWarm."""
         if self.image is None:
             raise NotWarm
-        debug = None if self.debug_file is None else self.debug_file.image
-        path = cached_path(self.image, debug, FORMAT_VERSION, "symbols")
+        path = cached_path(self.image, self._debug_image, FORMAT_VERSION, "symbols")
         try:
             found = SmallLookup(path, self.image.machine, self.image.build_id or b"")
         except (OSError, SmallLookupError):
-            raise NotWarm from None
+            return None
         if found.is_damaged:
             raise NotWarm  # what is damaged, the others tell
         note_use(path)
         return found
 
+    @cached_property
+    def _kept(self) -> KeptFrames:
+        """What is kept without an index. Raises NotWarm."""
+        found = KeptFrames.load(self.image, self._debug_image) if self.image is not None else None
+        if found is None:
+            raise NotWarm
+        return found
+
+    @property
+    def _debug_image(self) -> ElfImage | None:
+        return None if self.debug_file is None else self.debug_file.image
+
+    @property
+    def has_debug(self) -> bool:
+        """Whether there is debugging information. Raises NotWarm."""
+        return self._kept.has_debug if self._lookup is None else self._lookup.has_debug
+
+    def frames_at(self, address: int) -> list[NamedFrame]:
+        """The frames at `address`, innermost first. Raises NotWarm."""
+        if self._lookup is None:
+            kept = self._kept.frames(address)
+            if kept is None:
+                raise NotWarm
+            return kept
+        try:
+            names = self._lookup.frames(address)
+            offset = self._lookup.function_offset(address)
+        except SmallLookupError:
+            raise NotWarm from None
+        return [
+            NamedFrame(
+                _readable(frame.name),
+                None if frame.inlined or offset is None else offset,
+                *(frame.file, frame.line, frame.column, frame.inlined),
+            )
+            for frame in names
+        ]
+
     @property
     def missing(self) -> MissingDebug | None:
         """Why there are no lines, and the remedy; None when there is debugging information."""
-        if self.image is None or self.lookup.has_debug:
+        if self.image is None or self.has_debug:
             return None
         from unwind.symbolize.missing_debug import missing_debug
 
@@ -147,7 +186,7 @@ class WarmTraces:
             if len(self._frames) >= _MOST_FRAMES:
                 raise NotWarm
             found = self._frames[key] = self._looked_up(walked, module, walked.mapping.path)
-        if not module.lookup.has_debug:
+        if not module.has_debug:
             self.frames_without_lines[module] += 1
         if found[0].signal != walked.signal:
             raise NotWarm
@@ -156,22 +195,18 @@ class WarmTraces:
     def _looked_up(self, walked: WalkedFrame, module: WarmModule, path: str) -> list[TraceFrame]:
         address = walked.lookup_address
         build_id = module.build_id.hex() if module.build_id else None
-        try:
-            names = module.lookup.frames(address)
-            start = module.lookup.function_offset(address)
-        except SmallLookupError:
-            raise NotWarm from None
+        names = module.frames_at(address)
         if not names:
             return [TraceFrame("user", walked.pc, path, build_id, signal=walked.signal)]
-        offset = None if start is None else start + walked.pc - walked.bias - address
+        behind = walked.pc - walked.bias - address
         return [
             TraceFrame(
                 space="user",
                 address=walked.pc,
                 module=path,
                 build_id=build_id,
-                function=_readable(frame.name),
-                offset=None if frame.inlined else offset,
+                function=frame.function,
+                offset=None if frame.offset is None else frame.offset + behind,
                 file=frame.file,
                 line=frame.line,
                 column=frame.column,

@@ -83,6 +83,7 @@ def command(
             for line in session.closing_lines(verbose):
                 click.echo(f"ptap: {line}", err=True)
             drop_unwritten(stream)
+        session.keep_names()
 
 
 def _report(form: str, stream: TextIO, source: bool, verbose: bool) -> Report:

@@ -11,7 +11,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cfi_tables.cached_table import whole_checksum
 from unwind.symbolize.index_layout import (
@@ -31,7 +31,7 @@ from unwind.symbolize.index_layout import (
 _HEADER = struct.Struct(
     "<" + "".join({"<u2": "H", "<u4": "I", "<u8": "Q", "V32": "32s"}[kind] for _, kind in HEADER_FIELDS)
 )
-_CASTS = {"<u8": "Q", "<u4": "I", "u1": "B"}
+_CASTS: dict[str, Literal["Q", "I", "B"]] = {"<u8": "Q", "<u4": "I", "u1": "B"}
 
 
 class SmallLookupError(Exception):
