@@ -115,12 +115,12 @@ class LiveReport:
     def _warm_traces(self) -> list[Trace]:
         """The traces of all threads by what the cache holds. Raises NotWarm."""
         snapshot = self.snapshot
-        files = MappedFiles(snapshot.pid, snapshot.rows)
+        files = MappedFiles(snapshot.living, snapshot.rows)
         warm = WarmTraces(files.open, REMEDY, executable_mappings(snapshot), self.options.max_depth)
         traces = []
         for copy in snapshot.threads:
             trace = warm.build(sample_of(snapshot, copy), copy.comm)
-            complete_trace(trace, copy)
+            complete_trace(trace, copy, snapshot.kernel_addresses)
             traces.append(trace)
         for module, frames in warm.frames_without_lines.most_common():
             missing = module.missing

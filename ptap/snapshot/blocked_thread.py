@@ -7,6 +7,7 @@ root alone). Both hold as long as it stays there.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ptap.backend.ptrace.registers import RIP_COLUMN, RSP_COLUMN
@@ -58,6 +59,31 @@ def kernel_stay(pid: int, tid: int) -> KernelStay:
         if found is not None
     )
     return KernelStay(frames, (blocked[0][RSP_COLUMN], blocked[0][RIP_COLUMN]))
+
+
+def symbol_addresses(names: Iterable[str], path: str = "/proc/kallsyms") -> dict[str, int]:
+    """Where the kernel's functions of these names begin, of those that no other has the name of and that are told."""
+    try:
+        with open(path, "rb") as file:
+            text = b"\n" + file.read()
+    except OSError:
+        return {}
+    found = {}
+    for name in set(names):
+        places = [at for end in (b"\n", b"\t") for at in _places(text, b" " + name.encode() + end)]
+        if len(places) == 1:
+            line = text[text.rfind(b"\n", 0, places[0]) + 1 : places[0]]
+            address = int(line.split()[0], 16)
+            if address:
+                found[name] = address
+    return found
+
+
+def _places(text: bytes, wanted: bytes) -> Iterator[int]:
+    at = text.find(wanted)
+    while at >= 0:
+        yield at
+        at = text.find(wanted, at + 1)
 
 
 def _read(pid: int, tid: int, name: str) -> str:

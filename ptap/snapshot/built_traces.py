@@ -46,7 +46,7 @@ class BuiltTraces:
         self._snapshot = snapshot
         predicate = parse_predicate(options.when) if options.when is not None else None
         self._wanted = WantedTraces(account, predicate)
-        self.catalog = ModuleCatalog(MappedFiles(snapshot.pid, snapshot.rows).open, REMEDY)
+        self.catalog = ModuleCatalog(MappedFiles(snapshot.living, snapshot.rows).open, REMEDY)
         self._builder = TraceBuilder(
             options.max_depth,
             ArgumentFrames.ALL if options.values else ArgumentFrames.NONE,
@@ -66,7 +66,7 @@ class BuiltTraces:
             self._builder.apply(ThreadNamed(snapshot.time_ns, snapshot.pid, copy.tid, copy.comm))
             sample = sample_of(snapshot, copy)
             trace = self._builder.build(sample, None)
-            complete_trace(trace, copy)
+            complete_trace(trace, copy, snapshot.kernel_addresses)
             if self._wanted.is_wanted(trace, sample, None):
                 yield trace
 

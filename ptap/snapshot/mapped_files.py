@@ -28,7 +28,10 @@ _PROGRAM_SIZE = 56
 
 
 class MappedFiles:
-    """Opens images for a `ModuleCatalog`: those that process `pid` has mapped, by the rows of its snapshot."""
+    """Opens images for a `ModuleCatalog`: those that a process has mapped, by the rows of its snapshot.
+
+    `pid` is the process, or a thread by which /proc tells of it.
+    """
 
     def __init__(self, pid: int, rows: Sequence[MapRow]) -> None:
         self._pid = pid
@@ -37,7 +40,7 @@ class MappedFiles:
     def open(self, mapping: Mapping, pid: int) -> ElfImage:
         """The image behind `mapping`. Raises ElfError and OSError."""
         if mapping.path == "[vdso]":
-            return read_vdso(pid, mapping)
+            return read_vdso(self._pid, mapping)
         plain = mapping.path.removesuffix(_DELETED)
         row = self._rows.get(mapping.start)
         for link in (f"map_files/{mapping.start:x}-{mapping.end:x}", "exe"):

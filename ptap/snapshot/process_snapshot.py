@@ -5,13 +5,13 @@ While the process stands still nothing is done that can wait: registers are read
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Thread
 
 from ptap.backend.ptrace.memory_map import MapRow, parse_memory_map
@@ -26,7 +26,7 @@ from ptap.backend.ptrace.registers import (
     read_registers,
     read_vector_registers,
 )
-from ptap.snapshot.blocked_thread import KernelFrame, KernelStay, blocked_registers, kernel_stay
+from ptap.snapshot.blocked_thread import KernelFrame, KernelStay, blocked_registers, kernel_stay, symbol_addresses
 from ptap.snapshot.memory_copy import CopiedMemory, copy_memory
 from ptap.snapshot.stack_extent import home_extent, stack_extent
 from ptap.snapshot.thread_stop import SeizedThread, ThreadState, ThreadStop, refuse_what_is_no_process, thread_state
@@ -55,7 +55,7 @@ class ThreadCopy:
     """What a person must know about it: why there is no stack, or how far it is to be trusted."""
 
 
-@dataclass(slots=True)
+@dataclass
 class ProcessSnapshot:
     """What was copied of a process."""
 
@@ -67,10 +67,18 @@ class ProcessSnapshot:
     memory: CopiedMemory
     time_ns: int
     """When it stood still (CLOCK_MONOTONIC)."""
+    living: int
+    """A thread by which /proc tells of the process: of a first thread that has ended it tells nothing any more."""
     pause_ns: int
     """From asking the first thread to stop to letting the last one go."""
     missing: list[int] = field(default_factory=list)
     """Threads that were asked for and are not there."""
+
+    @cached_property
+    def kernel_addresses(self) -> dict[str, int]:
+        """Where the functions of the kernel's frames begin."""
+        names = {frame.function for copy in self.threads for frame in copy.kernel_frames}
+        return symbol_addresses(names) if names else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,7 @@ class _Taker:
         self._pid = pid
         self._options = options
         self._memory = CopiedMemory()
+        self._living = pid
         self._stays: dict[int, KernelStay] = {}
         if options.values:
             import ptap.snapshot.pointed_memory  # noqa: F401  before the process stands still
@@ -120,6 +129,7 @@ class _Taker:
     def take(self) -> ProcessSnapshot:
         stop = ThreadStop(self._pid, self._options.tids)
         stop.seize()
+        self._living = self._pid if self._pid in stop.threads else min(stop.threads)
         text = self._read_maps()
         rows = parse_memory_map(text)
         names = {tid: _comm(self._pid, tid) for tid in stop.threads}
@@ -148,21 +158,18 @@ class _Taker:
             threads=copies,
             memory=self._memory,
             time_ns=stop.stopped_ns,
+            living=self._living,
             pause_ns=end_ns - stop.stopped_ns,
             missing=sorted(self._options.tids - set(stop.threads)),
         )
 
     def _read_maps(self) -> str:
+        """What is mapped. Raises CaptureError."""
         try:
-            # Of the first thread, unless that has ended: then its file is empty, as a kernel thread's is.
-            for tid in (self._pid, *map(int, os.listdir(f"/proc/{self._pid}/task"))):
-                with open(f"/proc/{tid}/maps", encoding="utf-8", errors="surrogateescape", newline="\n") as maps:
-                    text = maps.read()
-                if text:
-                    return text
+            with open(f"/proc/{self._living}/maps", encoding="utf-8", errors="surrogateescape", newline="\n") as maps:
+                return maps.read()
         except OSError as error:
             raise attach_error(self._pid, error) from None
-        raise attach_error(self._pid, PermissionError(errno.EPERM, os.strerror(errno.EPERM)))
 
     def _copy_threads(self, threads: Iterable[SeizedThread], rows: list[MapRow]) -> list[ThreadCopy]:
         copies = []
@@ -194,7 +201,7 @@ class _Taker:
         if self._options.values:
             from ptap.snapshot.pointed_memory import copy_pointed_memory
 
-            copy_pointed_memory(self._pid, rows, words, stacks, self._memory)
+            copy_pointed_memory(self._living, rows, words, stacks, self._memory)
         return copies
 
     def _copy_stack(self, copy: ThreadCopy, rows: list[MapRow], thread_block: int) -> list[tuple[int, memoryview]]:
@@ -203,13 +210,13 @@ class _Taker:
         extent = stack_extent(rows, stack_pointer, thread_block)
         if not extent[1]:
             return []
-        found = copy_memory(self._pid, [extent])
+        found = copy_memory(self._living, [extent])
         data = found[0][1]
         words = data[: min(len(data), _LOOKED_THROUGH) & ~7].cast("Q")
         home = home_extent(rows, copy.tid == self._pid, thread_block, stack_pointer, words)
         if home[1]:
             # Together they may overlap only when a mapping holds both, which `home_extent` rules out.
-            found += copy_memory(self._pid, [home])
+            found += copy_memory(self._living, [home])
         self._memory.add(found)
         copy.stacks = found
         return found

@@ -31,12 +31,18 @@ def sample_of(snapshot: ProcessSnapshot, copy: ThreadCopy) -> Sample:
     )
 
 
-def complete_trace(trace: Trace, copy: ThreadCopy) -> None:
-    """Add the kernel's frames, and why a thread has no stack or not a whole one."""
-    trace.frames[:0] = [
-        TraceFrame("kernel", 0, frame.module or "[kernel]", function=frame.function, offset=frame.offset)
-        for frame in copy.kernel_frames
-    ]
+def complete_trace(trace: Trace, copy: ThreadCopy, addresses: dict[str, int]) -> None:
+    """Add the kernel's frames, and why a thread has no stack or not a whole one.
+
+    `addresses`: where functions of the kernel begin. A frame of one that is not known has the address 0.
+    """
+    for index, frame in enumerate(copy.kernel_frames):
+        begin = addresses.get(frame.function, 0) if frame.offset is not None else 0
+        address = begin + (frame.offset or 0) if begin else 0
+        trace.frames.insert(
+            index,
+            TraceFrame("kernel", address, frame.module or "[kernel]", function=frame.function, offset=frame.offset),
+        )
     if copy.problem is None:
         return
     if trace.stop_text is None or not copy.known:
