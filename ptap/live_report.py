@@ -67,7 +67,7 @@ class LiveReport:
         values = options.arguments or options.locals_too
         self.snapshot = take_snapshot(self.pid, SnapshotOptions(options.tids, values, options.kernel))
         if not self.snapshot.threads:
-            raise CaptureError(_no_threads(self.snapshot))
+            raise CaptureError(f"process {self.pid} has ended while it was looked at")
 
     def run(self, report: Report) -> None:
         """Report every thread, the first one first. Raises OutputError, BrokenPipeError."""
@@ -142,10 +142,3 @@ class LiveReport:
             text += f", {self._account.unwanted} not wanted, {self._account.undecided} undecided (--when)"
         reasons = ", ".join(f"{number} {reason.name.lower()}" for reason, number in self._cut_short.most_common())
         yield f"{text}, {sum(self._cut_short.values())} cut short" + (f" ({reasons})" if reasons else "")
-
-
-def _no_threads(snapshot: ProcessSnapshot) -> str:
-    if snapshot.missing:
-        listed = ", ".join(map(str, snapshot.missing))
-        return f"process {snapshot.pid} has no thread {listed}: `ls /proc/{snapshot.pid}/task` lists those that it has"
-    return f"process {snapshot.pid} has ended while it was looked at"

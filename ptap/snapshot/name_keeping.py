@@ -18,8 +18,6 @@ from unwind.symbolize.symbolizer import Symbolizer
 
 _LARGEST = 64 << 20
 """Bytes of .debug_info that are indexed without being asked, in about two seconds."""
-_SMALL = 100 << 10
-"""Bytes that need no compiled hot loops."""
 
 
 def keep_names(catalog: ModuleCatalog) -> None:
@@ -61,7 +59,5 @@ def _takes_long(debug: ElfImage | None) -> bool:
     from unwind.symbolize.unit_scan import scan_units
 
     section = None if debug is None else debug.sections.get(".debug_info")
-    if section is None or section.size <= _SMALL:
-        return False
     loop: object = compiled(scan_units)
-    return section.size > _LARGEST or not getattr(loop, "is_kept", False)
+    return not getattr(loop, "is_kept", False) or (section is not None and section.size > _LARGEST)

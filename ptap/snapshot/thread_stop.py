@@ -64,7 +64,12 @@ class ThreadStop:
         """Trace the threads; none is stopped. Raises CaptureError with the remedy."""
         while self._seize_new():
             pass
-        if not any(thread.state is not ThreadState.ENDED for thread in self.threads.values()):
+        if not self.threads and self._wanted and self._list_threads():
+            listed = ", ".join(map(str, sorted(self._wanted)))
+            raise CaptureError(
+                f"process {self.pid} has no thread {listed}: `ls /proc/{self.pid}/task` lists those that it has"
+            )
+        if not self.threads:
             raise attach_error(self.pid, ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)))
 
     def stop(self) -> None:

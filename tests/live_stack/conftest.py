@@ -84,6 +84,11 @@ def ptap_stack(
     )  # fmt: skip
 
 
+def count_stacks(output: str) -> int:
+    """How many stacks a text report has."""
+    return sum(line.startswith("thread ") for line in output.splitlines())
+
+
 def json_stacks(*arguments: object) -> list[dict[str, Any]]:
     """The traces of `ptap stack --format json`."""
     done = ptap_stack(*arguments, "--format", "json")
