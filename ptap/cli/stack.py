@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
 from ptap.cli.failure import told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.report_format import STREAMED, finish, format_option, open_report
 
 if TYPE_CHECKING:
     from ptap.report.output import Report
@@ -18,18 +19,13 @@ if TYPE_CHECKING:
 @click.option(
     *("-t", "--tid", "tids"), type=click.IntRange(min=1), metavar="TID", multiple=True, help="This thread only."
 )
-@click.option(
-    *("--format", "form"),
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json is JSON Lines: one object a thread.",
-)
+@format_option
 @click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write to FILE, not to standard output.")
 @click.option(
     "--arguments", type=click.Choice(["all", "none"]), default="none", show_default=True, help="Show frames' arguments."
 )
 @click.option("--locals", "locals_too", is_flag=True, help="Show the arguments and local variables of every frame.")
+@click.option("--no-inline", is_flag=True, help="Leave inlined calls out.")
 @click.option("--source", is_flag=True, help="Show each frame's source line (text only).")
 @click.option("--kernel", is_flag=True, help="Show where threads that are blocked are in the kernel, too (root).")
 @click.option(
@@ -51,6 +47,7 @@ def command(
     output: str | None,
     arguments: str,
     locals_too: bool,
+    no_inline: bool,
     source: bool,
     kernel: bool,
     max_depth: int,
@@ -70,15 +67,19 @@ def command(
       ptap stack 1234
       ptap stack 1234 -t 1240 --locals
       ptap stack 1234 --format json | jq .frames[0]
+      ptap stack 1234 --format tree
     """
     with told_to_the_user():
         from ptap.live_report import LiveReport, StackOptions
 
-        values = arguments == "all" or locals_too
+        values = (arguments == "all" and form in ("text", "json")) or locals_too
         session = LiveReport(pid, StackOptions(frozenset(tids), values, locals_too, kernel, max_depth, when))
         stream = open_output(output)
         try:
-            session.run(_report(form, stream, source, verbose))
+            report = open_report(form, stream, source=source, verbose=verbose, times=False, title=f"process {pid}")
+            session.run(_without_inlined(report) if no_inline else report)
+            if form not in STREAMED:
+                finish(report)
         finally:
             for line in session.closing_lines(verbose):
                 click.echo(f"ptap: {line}", err=True)
@@ -86,11 +87,7 @@ def command(
         session.keep_names()
 
 
-def _report(form: str, stream: TextIO, source: bool, verbose: bool) -> Report:
-    if form == "json":
-        from ptap.report.json_lines import JsonReport
+def _without_inlined(report: Report) -> Report:
+    from ptap.report.trace_filter import FilteredReport, TraceFilter
 
-        return JsonReport(stream)
-    from ptap.report.text import TextReport
-
-    return TextReport(stream, source=source, verbose=verbose, times=False)
+    return FilteredReport(report, TraceFilter(inlined=False))
