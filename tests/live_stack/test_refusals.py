@@ -13,6 +13,7 @@ from ptap.backend.live_capture import CaptureError
 from ptap.snapshot.process_snapshot import SnapshotOptions, take_snapshot
 
 _NOBODY = "65534"
+_PF_KTHREAD = 0x00200000
 
 
 def _refusal(pid: int) -> str:
@@ -35,16 +36,11 @@ def test_this_process_itself():
     assert "is this process" in _refusal(os.getpid())
 
 
-def test_kernel_threads():
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[6]) & 0x00200000:  # PF_KTHREAD; in a container there are none
-                assert "is a kernel thread" in _refusal(int(entry.name))
-                break
+def test_a_kernel_thread():
+    stat = Path("/proc/2/stat")
+    fields = stat.read_text().rpartition(")")[2].split() if stat.exists() else []
+    if fields and int(fields[6]) & _PF_KTHREAD:  # in a container, 2 may be anybody
+        assert "is a kernel thread" in _refusal(2)
 
 
 def test_a_process_of_another_user(standing, require_tool):
@@ -71,7 +67,7 @@ def test_code_of_32_bits(started, tmp_path, require_tool):
     subprocess.run(["gcc", "-m32", "-nostdlib", "-static", "-no-pie", source, "-o", program], check=True)
     try:
         process = started([program])
-    except (OSError, AssertionError):
+    except OSError:
         return  # this kernel runs no 32-bit programs
     (trace,), report = stacks(process.pid)
     assert trace["stop"] == "no_registers" and not trace["frames"]
