@@ -7,7 +7,6 @@ where it should, is `NotWarm`: then `TraceBuilder` is to be asked.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from cfi_tables.layout import StopReason
 from relay_reader.capture import Mapping, Sample
 from unwind.address_space import AddressSpace
 from unwind.module import Module, ModuleCatalog, OpenImage
+from unwind.pointed_mappings import PointedMappings
 from unwind.stack_walker import StackWalker, WalkedFrame
 from unwind.stop_text import stop_text
 from unwind.symbolize.index_layout import FORMAT_VERSION
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _MANGLED = ("_Z", "_R", "__Z", "___Z", "_D")
 _MOST_FRAMES = 1500
 """Different frames of one capture; more are for those who look up many at once."""
-_WORD = 8
 
 
 class NotWarm(Exception):
@@ -128,15 +127,16 @@ class WarmTraces:
     def __init__(self, open_image: OpenImage, remedy: str, mappings: list[Mapping], max_depth: int) -> None:
         self._catalog = ModuleCatalog(open_image, remedy, WarmModule)
         self._walker = StackWalker(self._catalog, max_depth)
-        self._mappings = sorted(mappings, key=lambda each: each.start)
-        self._starts = [each.start for each in self._mappings]
+        self._pointed = PointedMappings(mappings)
         self._space = AddressSpace()
         self._frames: dict[tuple[int, int], list[TraceFrame]] = {}
         self.frames_without_lines: Counter[WarmModule] = Counter()
 
     def build(self, sample: Sample, comm: str) -> Trace:
         """The trace of `sample`, all of whose memory is in slices and `read_memory`. Raises NotWarm."""
-        self._add_mappings(sample)
+        for mapping in self._pointed.of(sample):
+            if self._space.find(mapping.start) is None:
+                self._space.add(mapping)
         try:
             stack = self._walker.walk(sample, self._space)
         except (IndexError, ElfError) as error:
@@ -158,22 +158,6 @@ class WarmTraces:
             frames=frames,
             stop_text=stop_text(stack),
         )
-
-    def _add_mappings(self, sample: Sample) -> None:
-        """Take in the mappings that the stack may return to: a process has many, and each table costs its reading."""
-        words = {sample.registers[-1]} if sample.registers else set()
-        for piece in sample.slices:
-            words.update(memoryview(piece.data)[: len(piece.data) & -_WORD].cast("Q"))
-        low, high = self._starts[0] if self._starts else 0, self._mappings[-1].end if self._mappings else 0
-        found = set()
-        for word in words:
-            if low <= word <= high:
-                index = bisect_right(self._starts, word - 1) - 1
-                if index >= 0 and word <= self._mappings[index].end:
-                    found.add(index)
-        for index in sorted(found):
-            if self._space.find(self._mappings[index].start) is None:
-                self._space.add(self._mappings[index])
 
     def _calls(self, walked: WalkedFrame) -> list[TraceFrame]:
         """The calls of one physical frame, innermost first. Raises NotWarm."""

@@ -23,8 +23,9 @@ _PATIENCE_SECONDS = 2.0
 """How long a thread that runs is waited for: on a busy machine it must come to a processor first."""
 _SHORT_PATIENCE_SECONDS = 0.05
 """How long one is waited for that sleeps uninterruptibly, while the others stand still."""
-_SPIN_SECONDS = 0.001
-_NAP_SECONDS = 0.0002
+_SPIN_SECONDS = 0.0001
+"""No longer: what is waited for may need this processor."""
+_NAP_SECONDS = 0.00005
 _EVENT_SHIFT = 16
 
 
