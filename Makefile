@@ -71,7 +71,8 @@ generate: setup
 	$(BIN)/python -m relay_reader.generate
 
 bench: setup
-	@scripts/debian-packages gcc=gcc g++=g++ make=make tclsh=tcl perf=linux-perf llvm-symbolizer-14=llvm-14 python3.11-dbg
+	@scripts/debian-packages gcc=gcc g++=g++ make=make tclsh=tcl perf=linux-perf eu-stack=elfutils \
+		llvm-symbolizer-14=llvm-14 python3.11-dbg
 	$(BIN)/python -m bench
 
 bench-kernel: setup

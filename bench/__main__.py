@@ -14,7 +14,9 @@ from bench.comparison import Bench, Result, Unavailable
 from bench.machine import machine
 from bench.results_page import results_page
 
-BENCHMARKS = ("compact_tables", "bulk_walk", "first_trace", "hit_cost", "symbolization", "capture_file")
+BENCHMARKS = (
+    "compact_tables", "bulk_walk", "first_trace", "live_stack", "hit_cost", "symbolization", "capture_file",
+)  # fmt: skip
 """Modules of this package with a function `run(bench)` that gives a Result, in the order of the page."""
 
 

@@ -34,7 +34,7 @@ _EVICT_TO = 0.9  # of the limit, so that not every new table has to look for oth
 _TOUCH_AFTER = 60.0  # seconds: how exactly the time of the last use is kept
 _ABANDONED_AFTER = 3600.0  # seconds after which a half-written file belongs to no living process
 
-_NAME = re.compile(r"v(\d+)-(\d+)-(sha256-)?([0-9a-f]+)(-with-debug|-whole)?\.(table|symbols)")
+_NAME = re.compile(r"v(\d+)-(\d+)-(sha256-)?([0-9a-f]+)(-with-debug|-whole)?\.(table|symbols|frames)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class CachedTable:
     last_used: float
     """Seconds since the epoch."""
     suffix: str = "table"
-    """What the file holds: `table`, or `symbols` for a symbol index."""
+    """What the file holds: `table`, `symbols` for a symbol index, `frames` for those of single addresses."""
 
     @property
     def is_old(self) -> bool:

@@ -12,11 +12,13 @@ import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 ET_REL = 1
 ET_EXEC = 2
@@ -92,7 +94,7 @@ class ElfImage:
     def __init__(self, data: Any, path: str) -> None:
         self.path = path
         self._data = data
-        self._view: NDArray[np.uint8] = np.frombuffer(data, dtype=np.uint8)
+        self._bytes = memoryview(data)
         self._cache: dict[str, NDArray[np.uint8]] = {}
         self.machine: int
         self.is_64bit: bool
@@ -123,10 +125,12 @@ class ElfImage:
         """An image held in memory, such as the vdso. Raises ElfError."""
         return cls(data, name)
 
-    @property
+    @cached_property
     def data(self) -> NDArray[np.uint8]:
         """The whole file."""
-        return self._view
+        import numpy as np  # not above: whoever needs headers alone does without
+
+        return np.frombuffer(self._bytes, dtype=np.uint8)
 
     @property
     def byte_order(self) -> str:
@@ -144,7 +148,7 @@ class ElfImage:
         return ElfError(f"{self.path}: {what}; the file is truncated or damaged, install it again")
 
     def _read_headers(self) -> None:
-        identification = bytes(self._view[:16])
+        identification = bytes(self._bytes[:16])
         if identification[:4] != b"\x7fELF":
             raise ElfError(f"{self.path}: no ELF file (it does not begin with \\x7fELF); name a program or library")
         if len(identification) < 16 or identification[4] not in (1, 2) or identification[5] not in (1, 2):
@@ -152,9 +156,9 @@ class ElfImage:
         self.is_64bit = identification[4] == 2
         self.little_endian = identification[5] == 1
         layout = struct.Struct(self.byte_order + _HEADER[self.is_64bit])
-        if len(self._view) < 16 + layout.size:
+        if len(self._bytes) < 16 + layout.size:
             raise self._error("ELF header ends behind the end of the file")
-        fields = layout.unpack(self._view[16 : 16 + layout.size].tobytes())
+        fields = layout.unpack(self._bytes[16 : 16 + layout.size].tobytes())
         self.file_type, self.machine, _, self.entry, program_offset, section_offset = fields[:6]
         _, _, program_size, program_count, section_size, section_count, names_index = fields[6:]
         if section_offset:
@@ -175,9 +179,9 @@ class ElfImage:
         if size != layout.size:
             raise self._error(f"{what} have entries of {size} bytes, not {layout.size}")
         end = offset + size * count
-        if end > len(self._view):
-            raise self._error(f"{what} end at byte {end}, the file at {len(self._view)}")
-        return layout.iter_unpack(self._view[offset:end].tobytes())
+        if end > len(self._bytes):
+            raise self._error(f"{what} end at byte {end}, the file at {len(self._bytes)}")
+        return layout.iter_unpack(self._bytes[offset:end].tobytes())
 
     def _read_sections(self, offset: int, size: int, count: int, names: int, programs: int) -> tuple[int, int]:
         # Section 0 holds the numbers that do not fit the file header (gABI, "Extended section numbering").
@@ -193,9 +197,9 @@ class ElfImage:
         strings = b""
         if rows:
             start, length = rows[names][4], rows[names][5]
-            if start + length > len(self._view) and rows[names][1] != SHT_NOBITS:
+            if start + length > len(self._bytes) and rows[names][1] != SHT_NOBITS:
                 raise self._error("section name table (.shstrtab) ends behind the end of the file")
-            strings = self._view[start : start + length].tobytes()
+            strings = self._bytes[start : start + length].tobytes()
         for index, row in enumerate(rows):
             end = strings.find(b"\0", row[0])
             name = strings[row[0] : end].decode("utf-8", "replace") if end >= 0 else ""
@@ -236,12 +240,14 @@ class ElfImage:
 
     def contents(self, section: Section) -> NDArray[np.uint8]:
         """The contents of `section`, decompressed. Not kept. Raises ElfError."""
+        import numpy as np
+
         if section.type == SHT_NOBITS:
             return np.zeros(0, dtype=np.uint8)
         end = section.offset + section.size
-        if end > len(self._view):
-            raise self._error(f"section {section.name} ends at byte {end}, the file at {len(self._view)}")
-        raw = self._view[section.offset : end]
+        if end > len(self._bytes):
+            raise self._error(f"section {section.name} ends at byte {end}, the file at {len(self._bytes)}")
+        raw = self.data[section.offset : end]
         if section.flags & SHF_COMPRESSED:
             return self._decompress_section(section.name, raw)
         if section.name.startswith(".zdebug_") and raw[:4].tobytes() == b"ZLIB":
@@ -284,10 +290,14 @@ class ElfImage:
             )
         if len(data) != size:
             raise self._error(f"section {name} expands to {len(data)} bytes, its header says {size}")
+        import numpy as np
+
         return np.frombuffer(data, dtype=np.uint8)
 
     def _inflated(self, name: str, expander: Any, raw: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         """What zlib's `expander` makes of `raw`: `size` bytes, put in place piece by piece so that no copy is made."""
+        import numpy as np
+
         data = np.empty(size, dtype=np.uint8)
         done = 0
         for begin in range(0, len(raw), _PIECE_IN):
@@ -339,7 +349,7 @@ class ElfImage:
                 if segment.type == PT_LOAD and 0 <= inside < segment.file_size:
                     length = min(size, segment.file_size - inside)
                     start = segment.offset + inside
-                    parts.append(self._view[start : start + length].tobytes())
+                    parts.append(self._bytes[start : start + length].tobytes())
                     break
             else:
                 break
@@ -355,7 +365,7 @@ class ElfImage:
         places = [(s.offset, s.size) for s in self.section_list if s.type == SHT_NOTE]
         places += [(s.offset, s.file_size) for s in self.segments if s.type == PT_NOTE]
         for offset, size in places:
-            found = build_id_of_notes(self._view[offset : offset + size].tobytes(), self.byte_order)
+            found = build_id_of_notes(self._bytes[offset : offset + size].tobytes(), self.byte_order)
             if found is not None:
                 return found
         return None

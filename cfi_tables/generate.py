@@ -104,8 +104,7 @@ class GeneratedLayout:
             "from __future__ import annotations",
             "",
             "from enum import IntEnum",
-            "",
-            "import numpy as np",
+            "from typing import Any",
             "",
         ]
         for name, value in self.schema.CONSTANTS.items():
@@ -114,11 +113,6 @@ class GeneratedLayout:
             upper = name.upper()
             lines += ["", f"{upper}_SIZE = {structure.sizeof()}"]
             lines += [f"{upper}_{field.name.upper()} = {field.offset}" for field in _fields(structure)]
-            rows = [f'("{field.name}", {field.dtype})' for field in _fields(structure)]
-            if len(rows) == 1:
-                lines.append(f"{upper}_DTYPE = np.dtype([{rows[0]}])")
-            else:
-                lines += [f"{upper}_DTYPE = np.dtype(", "    [", *(f"        {row}," for row in rows), "    ]", ")"]
         for name, members in self.schema.ENUMS.items():
             lines += [""]
             lines += [f"{name.upper()}_{member} = {value}" for member, value, _ in members]
@@ -126,11 +120,38 @@ class GeneratedLayout:
             lines += ["", "", f"class {_camel(name)}(IntEnum):", f'    """{_camel(name)} of the schema."""', ""]
             for member, value, meaning in members:
                 lines += [f"    {member} = {value}", f'    """{meaning[0].upper()}{meaning[1:]}."""']
+        lines += self._dtype_lines()
         names = [line.split(" = ")[0] for line in lines if re.match(r"[A-Z]\w* = ", line)]
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
             raise ValueError(f"{self.schema.__name__} declares two things that are called {', '.join(twice)}")
         return "\n".join(lines) + "\n"
+
+    def _dtype_lines(self) -> list[str]:
+        """The dtypes, made when they are asked for: most of those who need the constants do without NumPy."""
+        if not self.schema.STRUCTURES:
+            return []
+        lines = ["", "", "_DTYPES = {"]
+        for name, structure in self.schema.STRUCTURES.items():
+            rows = [f'("{field.name}", {field.dtype})' for field in _fields(structure)]
+            if len(rows) == 1:
+                lines.append(f'    "{name.upper()}_DTYPE": [{rows[0]}],')
+            else:
+                lines += [f'    "{name.upper()}_DTYPE": [', *(f"        {row}," for row in rows), "    ],"]
+        return [
+            *lines,
+            "}",
+            "",
+            "",
+            "def __getattr__(name: str) -> Any:",
+            '    """A dtype, made when it is asked for: the constants need no NumPy."""',
+            "    if name not in _DTYPES:",
+            '        raise AttributeError(f"module {__name__} has no attribute {name}")',
+            "    import numpy as np",
+            "",
+            "    dtype = globals()[name] = np.dtype(_DTYPES[name])",
+            "    return dtype",
+        ]
 
     def header_source(self) -> str:
         """The text of the C header."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from unwind.module import Module
-from unwind.trace_builder import TraceBuilder
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unwind.module import Module
+    from unwind.symbolize.missing_debug import MissingDebug
+    from unwind.trace_builder import TraceBuilder
 
 
 def shortcomings(builder: TraceBuilder) -> list[str]:
@@ -21,14 +25,20 @@ def shortcomings(builder: TraceBuilder) -> list[str]:
 
 def _missing_lines(module: Module, frames: int) -> str | None:
     """One line on a module whose frames have no lines, None when nothing would give them."""
-    count = f"{frames} frame" + ("" if frames == 1 else "s")
     if module.symbols is None:
-        return f"{count} without names: {module.problem}" if module.problem is not None else None
+        return f"{_counted(frames)} without names: {module.problem}" if module.problem is not None else None
     missing = module.symbols.missing
-    if missing is None:
-        return None
+    return None if missing is None else missing_lines(module.path, frames, missing)
+
+
+def missing_lines(path: str, frames: int, missing: MissingDebug) -> str:
+    """The line on a module without debugging information, in which so many frames lie."""
     build_id = f", build-id {missing.build_id}" if missing.build_id else ", no build-id"
-    return f"no line information for {module.path} ({count}{build_id}): {missing.remedy}"
+    return f"no line information for {path} ({_counted(frames)}{build_id}): {missing.remedy}"
+
+
+def _counted(frames: int) -> str:
+    return f"{frames} frame" + ("" if frames == 1 else "s")
 
 
 def _damage(module: Module) -> list[str]:

@@ -68,7 +68,7 @@ def _lock_of(item: pytest.Item) -> int | None:
     at that place of the same file, as ptrace and gdb do in libc and in the test programs, misses hits.
     """
     folder = item.path.relative_to(Path(__file__).resolve().parent).parts[0]
-    if folder in ("arguments", "backend_ptrace", "cores", "oracles", "shadow_stack"):
+    if folder in ("arguments", "backend_ptrace", "cores", "live_stack", "oracles", "shadow_stack"):
         return fcntl.LOCK_SH
     live = "ptap_run" in getattr(item, "fixturenames", ())
     if folder in ("backend_perf", "end_to_end") or live:

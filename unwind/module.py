@@ -11,17 +11,17 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cfi_tables.cache import table_for
 from cfi_tables.debug_file import find_debug_file
 from cfi_tables.elf_image import EM_X86_64, PF_X, PT_LOAD, ElfError, ElfImage
 from cfi_tables.image_file import open_image
-from cfi_tables.table import CompactTable, TableError
 from relay_reader.capture import Mapping
 from unwind.vdso import read_vdso
 
 if TYPE_CHECKING:
+    from cfi_tables.table import CompactTable
     from unwind.symbolize.module_symbols import ModuleSymbols
 
 _PAGE = 4096
@@ -63,6 +63,8 @@ class Module:
         """The compact unwind table; None, and `table_problem` says why, when there is none."""
         if self.image is None:
             return None
+        from cfi_tables.table_check import TableError  # not above: whoever finds all in the cache does without NumPy
+
         try:
             debug = None
             if not self.image.has(".eh_frame"):
@@ -82,6 +84,10 @@ class Module:
             return None
 
     table_problem: str | None = None
+
+    def table_content(self) -> Any:
+        """The bytes of the table for the walk, None without one."""
+        return None if self.table is None else self.table.data.data
 
     @cached_property
     def symbols(self) -> ModuleSymbols | None:
@@ -130,13 +136,16 @@ class ModuleCatalog:
     """All modules of a capture, by path and build-id.
 
     `open_image` opens the files, those of this machine's processes by default; `remedy` tells what to do about a file
-    of another build.
+    of another build. The modules are made as `kind`.
     """
 
-    def __init__(self, open_image: OpenImage | None = None, remedy: str = _LIVE_REMEDY) -> None:
+    def __init__(
+        self, open_image: OpenImage | None = None, remedy: str = _LIVE_REMEDY, kind: type[Module] = Module
+    ) -> None:
         self._modules: dict[tuple[str, bytes | None], Module] = {}
         self._open_image = open_image or _open_live
         self._remedy = remedy
+        self._kind = kind
 
     def opened(self) -> list[Module]:
         """The modules that were asked for so far."""
@@ -150,7 +159,7 @@ class ModuleCatalog:
             is_file = mapping.path.startswith("/") and not mapping.path.startswith("//")
             if not is_file and mapping.path != "[vdso]":
                 return None
-            module = Module(mapping.path, mapping.build_id, lambda: self._open_image(mapping, pid), self._remedy)
+            module = self._kind(mapping.path, mapping.build_id, lambda: self._open_image(mapping, pid), self._remedy)
             self._modules[key] = module
         return module
 

@@ -36,14 +36,14 @@ class TableArena:
         key = id(module)
         if key not in self._offsets:
             self._held.append(module)
-            table = module.table
+            table = module.table_content()
             if table is None:
                 self._offsets[key] = NO_TABLE
             else:
                 content = bytearray(self.content)
                 content.extend(bytes(-len(content) % 8))
                 self._offsets[key] = len(content)
-                content.extend(table.data.tobytes())
+                content.extend(table)
                 self.content = content
         return self._offsets[key]
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cfi_tables.layout import StopReason
-from unwind.arguments.argument_reader import Argument
-from unwind.arguments.local_reader import Local
+
+if TYPE_CHECKING:
+    from unwind.arguments.argument_reader import Argument
+    from unwind.arguments.local_reader import Local
 
 
 @dataclass(slots=True)

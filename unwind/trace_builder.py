@@ -62,7 +62,8 @@ class TraceBuilder:
     `locals_too`: those frames whose arguments are read show their local variables as well. `catalog` opens the files
     of processes that have ended; without it they are live, and asked for what the capture does not tell.
     `memory_remedy` is what to do where memory is missing, `cut_remedy` where the copy of a stack is too small.
-    `kernel_names` names chains of a kernel; without it they are of the one that runs here.
+    `kernel_names` names chains of a kernel; without it they are of the one that runs here. `names_made_code`: with a
+    catalog, too, the processes are asked for the names of code that they have made.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class TraceBuilder:
         memory_remedy: str = LIVE_MEMORY_REMEDY,
         cut_remedy: str = LIVE_CUT_REMEDY,
         kernel_names: KernelNames | None = None,
+        names_made_code: bool = False,
     ) -> None:
         self.spaces = AddressSpaces()
         self.catalog = catalog or ModuleCatalog()
@@ -86,6 +88,7 @@ class TraceBuilder:
         self._kernel: KernelWalker | None = None
         self._system_map: Kallsyms | None = None
         self._live = catalog is None
+        self._names_made_code = self._live or names_made_code
         self.jit_names = JitNames()
         self._locals_too = locals_too
         self._memory_remedy = memory_remedy
@@ -293,7 +296,7 @@ class TraceBuilder:
 
         Such code lies in memory without a file, or with a file that is only memory (a memfd).
         """
-        if not self._live:
+        if not self._names_made_code:
             return None
         name = None
         made = {each.pc: each for each in stack.frames if each.module is None or each.module.image is None}

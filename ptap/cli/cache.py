@@ -36,8 +36,8 @@ def list_tables() -> None:
             ]
             if table.with_debug:
                 words.append("with debug file")
-            if table.suffix == "symbols":
-                words.append("symbols")
+            if table.suffix != "table":
+                words.append(table.suffix)
             if table.is_old:
                 words.append(f"format {table.format_version}, not used any more")
             click.echo("  ".join(words))

@@ -26,6 +26,7 @@ _COMMANDS = {
     "info": "ptap.cli.info",
     "merge": "ptap.cli.merge",
     "split": "ptap.cli.split",
+    "stack": "ptap.cli.stack",
 }
 _OWN_OPTIONS = {"--help", "-h", "--version"}
 
@@ -68,6 +69,7 @@ def _ptap() -> None:
       ptap --backtrace 'process("libc.so.6").function("malloc")' -p 1234
       ptap list 'process("./prog").function("*")'
       ptap report core --locals
+      ptap stack 1234
     """
 
 

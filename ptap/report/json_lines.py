@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from unwind.arguments.argument_reader import Argument
-from unwind.trace import Trace, TraceFrame
+if TYPE_CHECKING:
+    from unwind.arguments.argument_reader import Argument
+    from unwind.trace import Trace, TraceFrame
 
 
 class JsonReport:

@@ -6,14 +6,16 @@ import os
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from ptap.report.short_text import printable, short_name, short_reason, short_value
-from unwind.arguments.argument_reader import Argument
-from unwind.arguments.local_reader import Local
-from unwind.trace import Trace, TraceFrame
+
+if TYPE_CHECKING:
+    from unwind.arguments.argument_reader import Argument
+    from unwind.arguments.local_reader import Local
+    from unwind.trace import Trace, TraceFrame
 
 _CHAIN_TEXT = {
     "fp": "by frame pointers: callers of functions that keep none are missing",

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from unwind.symbolize.address_pieces import disjoint_pieces, uncovered
 from unwind.symbolize.index_encoding import pack_columns
-from unwind.symbolize.packed_column import BLOCK, pack
+from unwind.symbolize.index_layout import BLOCK
+from unwind.symbolize.packed_column import pack
 
 Ranges = list[tuple[int, int]]
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.unavailable import Reason, Unavailable
+from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.die import Die
 from unwind.dwarf.enumeration import At, Tag
 
@@ -57,15 +58,40 @@ def call_site_of(state: FrameState, address_of: Address) -> CallSite:
     function = state.function()
     if function is None:
         raise _unknown("the function has no debug information")
-    for site in call_sites(caller_function):
-        if _return_pc(site) == return_pc:
-            start = _called_first(site, function, state, caller, address_of)
-            _check_no_self_tail_call(function, state)
-            if start is not None:
-                return _through_jumps(CallSite(site, caller), start, function, state)
-            _check_no_clone_jump(site, function)
-            return CallSite(site, caller)
-    raise _unknown("the caller does not describe the call")
+    site = _site_before(caller_function, return_pc)
+    if site is None:
+        raise _unknown("the caller does not describe the call")
+    start = _called_first(site, function, state, caller, address_of)
+    _check_no_self_tail_call(function, state)
+    if start is not None:
+        return _through_jumps(CallSite(site, caller), start, function, state)
+    _check_no_clone_jump(site, function)
+    return CallSite(site, caller)
+
+
+def _site_before(function: Die, return_pc: int) -> Die | None:
+    """The call site of `function` that returns to an address."""
+    try:
+        return _sites_by_return_pc(function).get(return_pc)
+    except DwarfError:  # of a damaged function, what lies before the damage
+        return next((site for site in call_sites(function) if _return_pc(site) == return_pc), None)
+
+
+@lru_cache(maxsize=256)
+def _sites_by_return_pc(function: Die) -> dict[int, Die]:
+    """All call sites of a function, of several that return to one address the first. Raises DwarfError."""
+    found: dict[int, Die] = {}
+    for site in call_sites(function):
+        return_pc = _return_pc(site)
+        if return_pc is not None:
+            found.setdefault(return_pc, site)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _tail_calls(function: Die) -> tuple[Die, ...]:
+    """The call sites of a function that jump."""
+    return tuple(site for site in call_sites(function) if _is_tail_call(site))
 
 
 def call_sites(function: Die) -> Iterator[Die]:
@@ -201,9 +227,7 @@ def _only_chain(start: Die, function: Die, state: FrameState) -> list[tuple[Die,
     seen = {start}
     while pending:
         owner, path = pending.pop()
-        for site in call_sites(owner):
-            if not _is_tail_call(site):
-                continue
+        for site in _tail_calls(owner):
             origin = _origin(site)
             if origin is None:
                 raise _unknown("a function on the way makes an indirect tail call")
@@ -252,9 +276,7 @@ def _check_no_self_tail_call(function: Die, state: FrameState) -> None:
     """Refuse when `function` can reach itself by tail calls (gdb's func_verify_no_selftailcall)."""
     pending, seen = [function], {function}
     while pending:
-        for site in call_sites(pending.pop()):
-            if not _is_tail_call(site):
-                continue
+        for site in _tail_calls(pending.pop()):
             origin = _origin(site)
             if origin is None:
                 raise _unknown("the function makes an indirect tail call, perhaps to itself")
@@ -290,7 +312,7 @@ def _copies(abstract: Die | None) -> tuple[tuple[Die, bool], ...]:
     if scope is None:
         return ()
     return tuple(
-        (die, any(_is_tail_call(site) for site in call_sites(die)))
+        (die, bool(_tail_calls(die)))
         for die in scope.children()
         if die.tag == Tag.SUBPROGRAM and die.reference(At.ABSTRACT_ORIGIN) == abstract
     )

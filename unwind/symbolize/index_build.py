@@ -29,7 +29,7 @@ from cfi_tables.worker_threads import run_parts
 from unwind.dwarf import constants as C
 from unwind.dwarf.line_header_scan import STRING_SECTIONS
 from unwind.dwarf.line_program import INTERPRETED_RATE
-from unwind.symbolize import index_encoding, symbol_index
+from unwind.symbolize import index_encoding, index_layout, symbol_index
 from unwind.symbolize import scan_columns as U
 from unwind.symbolize import scope_rows as S
 from unwind.symbolize.address_pieces import disjoint_pieces, uncovered
@@ -122,12 +122,12 @@ class _Build:
         found = self._scopes(pieces, entries)
         flags = 0
         if self._symbols.debug_info is not None:
-            flags |= symbol_index.HAS_DEBUG
+            flags |= index_layout.HAS_DEBUG
         if self._symbols.symbol_names.code_ranges()[0].size:
-            flags |= symbol_index.HAS_SYMBOLS
+            flags |= index_layout.HAS_SYMBOLS
         damaged, everywhere = damaged_ranges(self._symbols.debug_info)
         if everywhere:
-            flags |= symbol_index.DAMAGED_SOMEWHERE
+            flags |= index_layout.DAMAGED_SOMEWHERE
         build_id = (image.build_id or b"")[:32]
         header = {
             "machine": image.machine,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cfi_tables.cache import cached_path, keep, note_use
 from cfi_tables.elf_image import ElfImage
-from unwind.symbolize.symbol_index import FORMAT_VERSION, SymbolIndex, SymbolIndexError
+from unwind.symbolize.index_layout import FORMAT_VERSION
+from unwind.symbolize.symbol_index import SymbolIndex, SymbolIndexError
 
 _BUILD_ID_LENGTH = 32
 

@@ -1,4 +1,4 @@
-"""Rows, scopes and functions → the parts of a symbol index (symbol_index.py says how they are coded)."""
+"""Rows, scopes and functions → the parts of a symbol index (index_layout.py says how they are coded)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from cfi_tables.hot_loop import compiled, hot_loop
 from unwind.symbolize import scope_rows as S
+from unwind.symbolize.index_layout import BLOCK, STRING_BLOCK
 from unwind.symbolize.name_table import NameTable
-from unwind.symbolize.packed_column import BLOCK, PackedColumn, pack
-from unwind.symbolize.symbol_index import STRING_BLOCK
+from unwind.symbolize.packed_column import PackedColumn, pack
 
 Int64s = NDArray[np.int64]
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables.distinct_values import distinct_values
-from unwind.symbolize import symbol_index
-from unwind.symbolize.packed_column import BLOCK
-from unwind.symbolize.symbol_index import STRING_BLOCK, SymbolIndex
+from unwind.symbolize import index_layout
+from unwind.symbolize.index_layout import BLOCK, STRING_BLOCK
+from unwind.symbolize.symbol_index import SymbolIndex
 
 if TYPE_CHECKING:
     from unwind.symbolize.bulk_frames import BulkIndex
@@ -315,9 +315,9 @@ def miss_reasons(
 ) -> NDArray[np.uint8]:
     """Why there are no frames at `addresses`, by a module's flags and ranges as an index has them."""
     found = np.full(len(addresses), Reason.NO_SUCH_CODE, dtype=np.uint8)
-    if not flags & (symbol_index.HAS_DEBUG | symbol_index.HAS_SYMBOLS):
+    if not flags & (index_layout.HAS_DEBUG | index_layout.HAS_SYMBOLS):
         found[:] = Reason.NO_SYMBOLS
-    elif flags & symbol_index.DAMAGED_SOMEWHERE:
+    elif flags & index_layout.DAMAGED_SOMEWHERE:
         found[:] = Reason.DAMAGED
     found[_is_inside(addresses, damaged)] = Reason.DAMAGED
     found[~_is_inside(addresses, mapped)] = Reason.UNMAPPED

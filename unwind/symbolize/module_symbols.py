@@ -154,6 +154,10 @@ class ModuleSymbols:
             )
         return frames
 
+    def known_frames(self) -> dict[int, list[SymbolFrame]]:
+        """What `frames_at` has found so far, by address."""
+        return self._frames
+
     def function_at(self, address: int) -> tuple[FunctionTable, int] | None:
         """Table and row of the function whose code covers `address`; None where DWARF knows none."""
         if self.debug_info is None:

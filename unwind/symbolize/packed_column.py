@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 256
-"""Values of a block; the last one of a column may have fewer."""
+from unwind.symbolize.index_layout import BLOCK
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,7 @@
-"""The symbol index of one module: its format, and the file that holds it.
+"""The symbol index of one module, and the file that holds it.
 
-An index says for every address of a module's code which function it is in, through which inlined calls, and of which
-source line each of them is. It is made by index_build.py, mapped from a file here, and looked up in place by
-index_lookup.py. All integers are little endian. It holds a header, a table of parts (offset and size, u64 each), and
-the parts, each aligned to 8 bytes. A packed column (packed_column.py) is two parts: its bytes, and where its blocks
-begin.
-
-* Rows: for each block of 256 the address of its first row (u64) and the greatest scope in front of it (u32); and packed
-  columns of the distance from the row before (0 in the first one of a block), of scope codes, of
-  lines, and of columns (0 for none).
-* Scope code: 0 for the scope of the row before; 2n - 1 for the n-th new scope, counted from the greatest so far; 2 for
-  scope 0 (nothing is known here); 4 + 2n for the scope n below the greatest so far.
-* Line: 0 for none, else 1 more than the distance from the least line of the scope's function.
-* Scopes: packed columns of the distance to the scope that it was inlined into (0: it is a function of its own), of its
-  function, and of the line and column of the call; the line counts as a row's does, in the function around it.
-* Functions: packed columns of name, file and least line. Names and files: strings that a NUL ends, and where each
-  64th of them begins. Number 0 stands for nothing.
-* Begins: for each block the address (u64), and packed columns of the distance from the one before, and of 1 more than
-  the distance from where the function is entered, 0 in a part that lies apart from there.
-* Mapped, damaged: pairs of addresses (u64) that the module has in memory, and of units that could not be read.
+Its format is in index_layout.py. It is made by index_build.py, mapped from a file here, and looked up in place by
+index_lookup.py.
 """
 
 from __future__ import annotations
@@ -31,66 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables.mapped_file import map_whole, write_whole
-from unwind.symbolize.packed_column import BLOCK, PackedColumn
-
-MAGIC = 0x59535450  # "PTSY"
-FORMAT_VERSION = 1
-STRING_BLOCK = 64
-HEADER = np.dtype(
-    [
-        ("magic", "<u4"),
-        ("format_version", "<u2"),
-        ("machine", "<u2"),
-        ("checksum", "<u4"),  # CRC-32 of the whole index with this field zero
-        ("flags", "<u4"),
-        ("size", "<u8"),
-        ("build_id", "V32"),
-        ("build_id_size", "<u4"),
-        ("row_count", "<u4"),
-        ("scope_count", "<u4"),
-        ("function_count", "<u4"),
-        ("name_count", "<u4"),
-        ("file_count", "<u4"),
-        ("begin_count", "<u4"),
-        ("part_count", "<u4"),
-    ]
+from unwind.symbolize.index_layout import (
+    ARRAYS,
+    BLOCK,
+    COLUMNS,
+    FORMAT_VERSION,
+    HEADER_CHECKSUM,
+    HEADER_FIELDS,
+    MAGIC,
+    PARTS,
 )
-_CHECKSUM = 8
+from unwind.symbolize.packed_column import PackedColumn
 
-HAS_DEBUG = 1
-HAS_SYMBOLS = 2
-DAMAGED_SOMEWHERE = 4
-"""Some unit could not be read whole, whose addresses are not known."""
-
-COLUMNS = {
-    "delta": "row_count",
-    "scope": "row_count",
-    "line": "row_count",
-    "column": "row_count",
-    "outer": "scope_count",
-    "function": "scope_count",
-    "call_line": "scope_count",
-    "call_column": "scope_count",
-    "name": "function_count",
-    "file": "function_count",
-    "least_line": "function_count",
-    "begin": "begin_count",
-    "begin_offset": "begin_count",
-}
-"""The packed columns, and the count in the header that each one has."""
-ARRAYS = {
-    "block_address": "<u8",
-    "block_scope": "<u4",
-    "begin_address": "<u8",
-    "names": "u1",
-    "name_begins": "<u4",
-    "files": "u1",
-    "file_begins": "<u4",
-    "mapped": "<u8",
-    "damaged": "<u8",
-}
-"""The other parts, and what they are made of."""
-PARTS = [*(f"{name}{end}" for name in COLUMNS for end in ("", "_blocks")), *ARRAYS]
+HEADER = np.dtype(HEADER_FIELDS)
 _PART_TABLE = np.dtype([("offset", "<u8"), ("size", "<u8")])
 
 
@@ -171,8 +107,8 @@ class SymbolIndex:
 
 
 def _checksum(data: NDArray[np.uint8]) -> int:
-    begin = data[:_CHECKSUM].tobytes() + bytes(4)
-    return zlib.crc32(data[_CHECKSUM + 4 :].data, zlib.crc32(begin))
+    begin = data[:HEADER_CHECKSUM].tobytes() + bytes(4)
+    return zlib.crc32(data[HEADER_CHECKSUM + 4 :].data, zlib.crc32(begin))
 
 
 def encode_index(

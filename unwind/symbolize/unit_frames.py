@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from unwind.symbolize.function_name import readable_name
 from unwind.symbolize.index_build import damaged_ranges, mapped_ranges
+from unwind.symbolize.index_layout import DAMAGED_SOMEWHERE, HAS_DEBUG, HAS_SYMBOLS
 from unwind.symbolize.index_lookup import AddressFrames, miss_reasons
-from unwind.symbolize.symbol_index import DAMAGED_SOMEWHERE, HAS_DEBUG, HAS_SYMBOLS
 
 if TYPE_CHECKING:
     from unwind.symbolize.module_symbols import ModuleSymbols

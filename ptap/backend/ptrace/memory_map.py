@@ -20,6 +20,7 @@ class MapRow:
     """Major and minor number as the kernel prints them; on some file systems not those of stat(2)."""
     inode: int
     path: str
+    writable: bool = False
 
     def mapping(self) -> Mapping:
         """The row as captures tell it; anonymous memory is named `//anon` as perf names it."""
@@ -32,7 +33,12 @@ def read_memory_map(tid: int) -> tuple[list[MapRow], str]:
     By thread and not by process: the file of a process whose first thread has ended is empty.
     """
     text = Path(f"/proc/{tid}/maps").read_text(errors="surrogateescape")
-    return [_row(line) for line in text.splitlines()], text
+    return parse_memory_map(text), text
+
+
+def parse_memory_map(text: str) -> list[MapRow]:
+    """The rows of what /proc/PID/maps says, by address."""
+    return [_row(line) for line in text.splitlines()]
 
 
 def _row(line: str) -> MapRow:
@@ -49,4 +55,5 @@ def _row(line: str) -> MapRow:
         (int(major, 16), int(minor, 16)),
         int(fields[4]),
         path,
+        "w" in fields[1],
     )

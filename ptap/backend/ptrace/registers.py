@@ -35,6 +35,10 @@ BY_ENCODING: Final = (10, 11, 12, 5, RSP, RBP, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0)
 dwarf_order: Final = operator.itemgetter(10, 12, 11, 5, 13, 14, RBP, RSP, 9, 8, 7, 6, 3, 2, 1, 0, RIP)
 """The 17 values of a sample: rax rdx rcx rbx rsi rdi rbp rsp r8-r15 rip (System V ABI AMD64, figure 3.36)."""
 
+RSP_COLUMN: Final = 7
+RIP_COLUMN: Final = 16
+"""Where a sample's values have the stack pointer and the pc."""
+
 ALL_KNOWN: Final = (1 << 17) - 1
 
 _buffer = (ctypes.c_ulonglong * _COUNT)()

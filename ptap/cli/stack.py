@@ -1,0 +1,93 @@
+"""`ptap stack`: the stacks of all threads of a running process, at one moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ptap.cli.failure import told_to_the_user
+from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.report_format import STREAMED, finish, format_option, open_report
+
+if TYPE_CHECKING:
+    from ptap.report.output import Report
+
+
+@click.command("stack", short_help="Show the stacks of a running process.")
+@click.argument("pid", type=click.IntRange(min=1), metavar="PID")
+@click.option(
+    *("-t", "--tid", "tids"), type=click.IntRange(min=1), metavar="TID", multiple=True, help="This thread only."
+)
+@format_option
+@click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write to FILE, not to standard output.")
+@click.option(
+    "--arguments", type=click.Choice(["all", "none"]), default="none", show_default=True, help="Show frames' arguments."
+)
+@click.option("--locals", "locals_too", is_flag=True, help="Show the arguments and local variables of every frame.")
+@click.option("--no-inline", is_flag=True, help="Leave inlined calls out.")
+@click.option("--source", is_flag=True, help="Show each frame's source line (text only).")
+@click.option("--kernel", is_flag=True, help="Show where threads that are blocked are in the kernel, too (root).")
+@click.option(
+    "--max-depth",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=100_000,
+    show_default=True,
+    help="Show at most N frames of a stack (calls inlined in them do not count).",
+)
+@click.option("--when", metavar="PREDICATE", help="Show only stacks of which this holds (see `ptap trace --help`).")
+@click.option(
+    "--verbose", "-v", is_flag=True, help="Addresses, modules, whole names and values, and how long PID stood still."
+)
+def command(
+    pid: int,
+    tids: tuple[int, ...],
+    form: str,
+    output: str | None,
+    arguments: str,
+    locals_too: bool,
+    no_inline: bool,
+    source: bool,
+    kernel: bool,
+    max_depth: int,
+    when: str | None,
+    verbose: bool,
+) -> None:
+    """Show the stack of every thread of process PID, all at one moment.
+
+    The process is stopped while its registers and stacks are copied, which takes about a millisecond, and goes on
+    while the copies are read; one that job control has stopped stays stopped. With --arguments or --locals the memory
+    that values lead to is copied, too (8 MiB at most), which takes some milliseconds more.
+
+    Whoever may debug the process can do this: its user, where the machine allows it, and root.
+
+    \b
+    Examples:
+      ptap stack 1234
+      ptap stack 1234 -t 1240 --locals
+      ptap stack 1234 --format json | jq .frames[0]
+      ptap stack 1234 --format tree
+    """
+    with told_to_the_user():
+        from ptap.live_report import LiveReport, StackOptions
+
+        values = (arguments == "all" and form in ("text", "json")) or locals_too
+        session = LiveReport(pid, StackOptions(frozenset(tids), values, locals_too, kernel, max_depth, when))
+        stream = open_output(output)
+        try:
+            report = open_report(form, stream, source=source, verbose=verbose, times=False, title=f"process {pid}")
+            session.run(_without_inlined(report) if no_inline else report)
+            if form not in STREAMED:
+                finish(report)
+        finally:
+            for line in session.closing_lines(verbose):
+                click.echo(f"ptap: {line}", err=True)
+            drop_unwritten(stream)
+        session.keep_names()
+
+
+def _without_inlined(report: Report) -> Report:
+    from ptap.report.trace_filter import FilteredReport, TraceFilter
+
+    return FilteredReport(report, TraceFilter(inlined=False))
