@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from cfi_tables.delta_classes import choose_classes
 from cfi_tables.hot_loop import FlatArray, hot_loop, run_hot
 from cfi_tables.layout import DELTA_EXTRA_U32
-from cfi_tables.row_steps import TOKENS, RowSteps
-from cfi_tables.rows import PAIR_SHIFT
+from cfi_tables.row_steps import MARK_TOKENS, NEAR, TOKEN_COUNT, TOKENS, RowSteps
+from cfi_tables.rows import CODE_SHIFT, PAIR_SHIFT
 from cfi_tables.successor_choice import RECORD_WORDS, choose_successors
 
 _Integers = NDArray[np.int64]
@@ -41,9 +41,8 @@ class RowCodes:
     delta_bits: int
     class_count: int
     pair_words: _Integers
-    """Of `rows.encode_rows`, as the two that follow."""
-    token_words: _Integers
-    token_base: _Integers
+    mark_words: _Integers
+    """Of `rows.encode_rows`, as the pairs' ones."""
     bits: int
     """That all rows take together."""
     longest: int
@@ -185,15 +184,29 @@ def choose_codes(
         use_compiled, symbol_group, class_counts[symbol_group, symbol_token], payload,
         np.full(class_count, delta_bits, dtype=np.int64), np.arange(class_count) << delta_bits,
     )  # fmt: skip
-    token_words: _Integers = np.zeros(class_count << PAIR_SHIFT, dtype=np.int64)
-    token_words[(symbol_group << PAIR_SHIFT) + symbol_token] = codes << 16 | extra[symbol_token] << 8 | lengths
+    token_codes, token_lengths = (np.zeros((class_count, TOKEN_COUNT), dtype=np.int64) for _ in range(2))
+    token_codes[symbol_group, symbol_token] = codes
+    token_lengths[symbol_group, symbol_token] = lengths
     all_bits = int((pair_lengths * counts).sum())
     all_bits += int(((lengths + extra[symbol_token]) * class_counts[symbol_group, symbol_token]).sum())
     longest = int(pair_lengths.max(initial=0)) + int((lengths + extra[symbol_token]).max(initial=0))
     return RowCodes(
         words.astype(np.uint32), records, states.astype(np.uint32), rule_bits, deltas.astype(np.uint16), delta_bits,
-        class_count, pair_codes << 16 | classes << 8 | pair_lengths, token_words, base, all_bits, longest,
+        class_count, pair_codes << CODE_SHIFT | classes << 16 | pair_lengths,
+        _mark_words(token_codes, token_lengths), all_bits, longest,
     )  # fmt: skip
+
+
+def _mark_words(codes: _Integers, lengths: _Integers) -> _Integers:
+    """What `rows.encode_rows` takes of the marks of each class, from the codes of its tokens and their lengths."""
+    marks = len(MARK_TOKENS)
+    base, extra = np.array(TOKENS, dtype=np.int64)[MARK_TOKENS].T
+    said = np.where(np.arange(marks) < NEAR, extra, 0)
+    own = lengths[:, MARK_TOKENS]
+    code = codes[:, MARK_TOKENS] | (np.arange(marks) - base & (1 << said) - 1) << own
+    words = np.zeros((len(codes), 1 << PAIR_SHIFT), dtype=np.int64)
+    words[:, :marks] = code << CODE_SHIFT | extra - said << 8 | own + said
+    return words.reshape(-1)
 
 
 def _codes_of_groups(
