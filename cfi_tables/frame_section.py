@@ -338,15 +338,20 @@ def scan_fdes(
     cie_count: int,
     fde: FlatArray,
     problems: FlatArray,
-) -> tuple[int, int]:
-    """Fill the FDE columns and the problems in the order of the section; gives (FDE count, problem count).
+) -> tuple[int, int, int]:
+    """Fill the FDE columns and the problems in the order of the section; gives (FDE, problem, CIE count).
 
+    With a CIE count of -1, CIEs are read on the way; the FDE count is -1 where that does not do, since there is no room
+    in the columns, or an FDE has a CIE that has not been met before.
     A zero length does not end the section: linkers leave some between the parts that they join.
     """
     at = 0
     count = 0
     problem_count = 0
     cached = -1
+    on_the_way = cie_count < 0
+    if on_the_way:
+        cie_count = 0
     while True:
         kind, following, body, cie_offset, _ = entry_header(data, at, section[SECTION_IS_EH])
         if kind == ENTRY_END:
@@ -355,11 +360,14 @@ def scan_fdes(
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_REASON] = FRAME_PROBLEM_TRUNCATED
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_START] = 0
                 problem_count += 1
-            return count, problem_count
+            return count, problem_count, cie_count
         if kind == ENTRY_FDE:
             if cached < 0 or cie[cached * CIE_COLUMNS + CIE_OFFSET] != cie_offset:
                 cached = _find_cie(cie, cie_count, cie_offset)
             row = count * FDE_COLUMNS
+            # A last line of each is kept for the problem of a section's end.
+            if on_the_way and (cached < 0 or (count + problem_count + 2) * FDE_COLUMNS > len(fde)):
+                return -1, 0, cie_count
             fde[row + FDE_OFFSET] = at
             fde[row + FDE_CIE] = cached
             fde[row + FDE_START] = 0
@@ -376,4 +384,11 @@ def scan_fdes(
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_REASON] = problem
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_START] = fde[row + FDE_START]
                 problem_count += 1
+        elif on_the_way and kind == ENTRY_CIE:
+            row = cie_count * CIE_COLUMNS
+            if row == len(cie):
+                return -1, 0, cie_count
+            cie[row + CIE_OFFSET] = at
+            cie[row + CIE_PROBLEM] = _read_cie(data, body, following, section, cie, row)
+            cie_count += 1
         at = following

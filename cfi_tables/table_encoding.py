@@ -163,7 +163,7 @@ def _encode_part(
     use_compiled: bool,
     memory: WorkMemory,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """(blocks, index) of a part; in each block but the last, or one with as many rows as it may, `room` bits are used."""
+    """(blocks, index) of a part; blocks but the last, and those with as many rows as they may, have `room` bits."""
     row_count = part.last - part.first
     most = min(2 + codes.bits // max(room, 1) + row_count // layout.BLOCK_ROWS, row_count)
     out = memory.take(most * block_bytes + layout.MAXIMUM_BLOCK_BYTES, np.uint8, cleared=False)
