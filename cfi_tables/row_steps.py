@@ -141,9 +141,9 @@ def count_steps(
         address = 0 + addresses[row]
         delta = address - last
         last = address
-        # All of it 0, for a gap, a delta up to the alignment and an aligned address: no branch could be foreseen.
-        unaligned = before ^ gap | delta - 1 >> _ALIGNMENT_BITS | address + base & DELTA_ALIGNMENT - 1
-        mark = delta if unaligned else 0
+        mark = delta
+        if before == gap:  # one condition of the others, since each branch could be foreseen as little
+            mark = delta if delta - 1 >> _ALIGNMENT_BITS | address + base & DELTA_ALIGNMENT - 1 else 0
         if delta >= NEAR:
             mark = NEAR
             while delta > far_lasts[mark - NEAR]:

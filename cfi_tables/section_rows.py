@@ -26,8 +26,8 @@ _INTERPRETED_RATE = 1_400_000
 
 _CIES_AT_FIRST = 32
 """CIEs that there is room for as long as they suffice."""
-_FDE_BYTES = 20
-"""Of the shortest FDEs that are as usual."""
+_FDE_BYTES = 40
+"""Of an FDE with its entry; on average they have more."""
 _BUCKET_BITS = 16
 """Of the number of buckets that FDEs are sorted with."""
 
