@@ -30,7 +30,7 @@ _MOVES = 8
 def _in_file(start: int, end: int, ranges: FlatArray) -> bool:
     """Whether the code from `start` to `end` lies in one of the ranges, which are pairs of bounds."""
     for index in range(0, len(ranges), 2):
-        if ranges[index] <= start < ranges[index + 1] and end <= ranges[index + 1]:
+        if item(ranges, index) <= start < item(ranges, index + 1) and end <= item(ranges, index + 1):
             return True
     return False
 
@@ -47,7 +47,7 @@ def keep_live(
     lowest = 0
     seen = 0
     for index in range(count):
-        start = fde[index * FDE_COLUMNS + FDE_START]
+        start = item(fde, index * FDE_COLUMNS + FDE_START)
         if (seen == 0 or start < lowest) and _in_file(start, fde[index * FDE_COLUMNS + FDE_END], ranges):
             lowest = 0 + start
             seen = 1
@@ -66,7 +66,7 @@ def keep_live(
                 overlap |= start < before_end
             before = start
             before_end = end
-            starts[kept] = start
+            put_item(starts, kept, start)
             if kept < index:
                 for column in range(FDE_COLUMNS):
                     fde[kept * FDE_COLUMNS + column] = fde[row + column]

@@ -19,7 +19,7 @@ from cfi_tables.layout import (
     RULE_FLAG_SIGNAL_FRAME,
     RULE_FLAG_SIGNED_WITH_KEY_B,
 )
-from cfi_tables.scalars import item, read_i32, read_i64, read_sleb, read_u8, read_u16, read_u32, read_uleb
+from cfi_tables.scalars import item, put_item, read_i32, read_i64, read_sleb, read_u8, read_u16, read_u32, read_uleb
 
 # Columns of a CIE.
 CIE_OFFSET = 0  # in the section
@@ -304,8 +304,8 @@ def _find_cie(cie: FlatArray, count: int, offset: int) -> int:
 @hot_loop
 def _read_fde(data: FlatArray, at: int, end: int, section: FlatArray, cie: FlatArray, fde: FlatArray, row: int) -> int:
     """Fill the FDE columns at `row` from the body at `at`, FDE_CIE being set; gives a FRAME_PROBLEM."""
-    cie_row = fde[row + FDE_CIE] * CIE_COLUMNS
-    encoding = cie[cie_row + CIE_POINTER_ENCODING]
+    cie_row = item(fde, row + FDE_CIE) * CIE_COLUMNS
+    encoding = item(cie, cie_row + CIE_POINTER_ENCODING)
     if encoding == _PE_RELATIVE_I32 and section[SECTION_POINTER_SIZE] == 8 and at + 8 <= end:  # what compilers write
         start = wrap64(section[SECTION_ADDRESS] + at + read_i32(data, at))
         length = read_i32(data, at + 4)
@@ -314,19 +314,19 @@ def _read_fde(data: FlatArray, at: int, end: int, section: FlatArray, cie: FlatA
         start, at = read_pointer(data, at, end, encoding, section)
         # The range has the form of the encoding, and no base.
         length, at = read_pointer(data, at, end, encoding & 15, section)
-    fde[row + FDE_START] = start
+    put_item(fde, row + FDE_START, start)
     if at < 0:
         return FRAME_PROBLEM_BAD_POINTER
-    if cie[cie_row + CIE_HAS_AUGMENTATION]:
+    if item(cie, cie_row + CIE_HAS_AUGMENTATION):
         skip, at = read_uleb(data, at, end)
         if at < 0 or skip > end - at:
             return FRAME_PROBLEM_TRUNCATED
         at += skip
     if length <= 0 or length > _MAXIMUM_RANGE or wrap64(start + length) < start:
         return FRAME_PROBLEM_BAD_RANGE
-    fde[row + FDE_END] = start + length
-    fde[row + FDE_PROGRAM] = at
-    fde[row + FDE_PROGRAM_END] = end
+    put_item(fde, row + FDE_END, start + length)
+    put_item(fde, row + FDE_PROGRAM, at)
+    put_item(fde, row + FDE_PROGRAM_END, end)
     return FRAME_PROBLEM_NONE
 
 
@@ -338,36 +338,44 @@ def scan_fdes(
     cie_count: int,
     fde: FlatArray,
     problems: FlatArray,
-) -> tuple[int, int]:
-    """Fill the FDE columns and the problems in the order of the section; gives (FDE count, problem count).
+) -> tuple[int, int, int]:
+    """Fill the FDE columns and the problems in the order of the section; gives (FDE, problem, CIE count).
 
+    With a CIE count of -1, CIEs are read on the way; the FDE count is -1 where that does not do, since there is no room
+    in the columns, or an FDE has a CIE that has not been met before.
     A zero length does not end the section: linkers leave some between the parts that they join.
     """
     at = 0
     count = 0
     problem_count = 0
     cached = -1
+    is_eh = item(section, SECTION_IS_EH)
+    on_the_way = cie_count < 0
+    if on_the_way:
+        cie_count = 0
     while True:
-        kind, following, body, cie_offset, _ = entry_header(data, at, section[SECTION_IS_EH])
+        kind, following, body, cie_offset, _ = entry_header(data, at, is_eh)
         if kind == ENTRY_END:
             if following < 0:
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_OFFSET] = at
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_REASON] = FRAME_PROBLEM_TRUNCATED
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_START] = 0
                 problem_count += 1
-            return count, problem_count
+            return count, problem_count, cie_count
         if kind == ENTRY_FDE:
-            if cached < 0 or cie[cached * CIE_COLUMNS + CIE_OFFSET] != cie_offset:
+            if cached < 0 or item(cie, cached * CIE_COLUMNS + CIE_OFFSET) != cie_offset:
                 cached = _find_cie(cie, cie_count, cie_offset)
             row = count * FDE_COLUMNS
-            fde[row + FDE_OFFSET] = at
-            fde[row + FDE_CIE] = cached
-            fde[row + FDE_START] = 0
-            if cached < 0:
-                problem = FRAME_PROBLEM_BAD_CIE
-            elif cie[cached * CIE_COLUMNS + CIE_PROBLEM]:
-                problem = cie[cached * CIE_COLUMNS + CIE_PROBLEM]
-            else:
+            # A last line of each is kept for the problem of a section's end.
+            if on_the_way and (cached < 0 or (count + problem_count + 2) * FDE_COLUMNS > len(fde)):
+                return -1, 0, cie_count
+            put_item(fde, row + FDE_OFFSET, at)
+            put_item(fde, row + FDE_CIE, cached)
+            put_item(fde, row + FDE_START, 0)
+            problem = FRAME_PROBLEM_BAD_CIE
+            if cached >= 0:
+                problem = item(cie, cached * CIE_COLUMNS + CIE_PROBLEM)
+            if problem == FRAME_PROBLEM_NONE:
                 problem = _read_fde(data, body, following, section, cie, fde, row)
             if problem == FRAME_PROBLEM_NONE:
                 count += 1
@@ -376,4 +384,11 @@ def scan_fdes(
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_REASON] = problem
                 problems[problem_count * PROBLEM_COLUMNS + PROBLEM_START] = fde[row + FDE_START]
                 problem_count += 1
+        elif on_the_way and kind == ENTRY_CIE:
+            row = cie_count * CIE_COLUMNS
+            if row == len(cie):
+                return -1, 0, cie_count
+            cie[row + CIE_OFFSET] = at
+            cie[row + CIE_PROBLEM] = _read_cie(data, body, following, section, cie, row)
+            cie_count += 1
         at = following

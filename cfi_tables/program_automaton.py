@@ -64,8 +64,8 @@ from cfi_tables.state_pool import (
     KIND_RESTORE,
     MOVE_TARGET,
     NEAR_OFFSETS,
-    OFFSET_BITS,
     POOL_FULL,
+    RULES_STRIDE,
     begin_states,
     intern_state,
     move_slot,
@@ -92,7 +92,7 @@ def _rule_of(
     place = -1
     slot = -1
     if offset & 3 == 0 and 0 <= offset < NEAR_OFFSETS:
-        place = (number << OFFSET_BITS) + (offset >> 2)
+        place = number * RULES_STRIDE + (offset >> 2)
         rule = item(state_rules, place)
         if rule >= 0:
             return rule
@@ -319,7 +319,7 @@ def _run_by_moves(
                     break
             rule = -1
             if offset & 3 == 0 and 0 <= offset < NEAR_OFFSETS:
-                rule = item(state_rules, (number << OFFSET_BITS) + (offset >> 2))
+                rule = item(state_rules, number * RULES_STRIDE + (offset >> 2))
             if rule < 0:
                 rule = _rule_of(number, offset, flags, section, states, state_rules, moves, state, rules, rule_slots)
             put_item(row_addresses, row_count, location - base)

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from cfi_tables.delta_classes import choose_classes
 from cfi_tables.hot_loop import FlatArray, hot_loop, run_hot
 from cfi_tables.layout import DELTA_EXTRA_U32
-from cfi_tables.row_steps import TOKENS, RowSteps
-from cfi_tables.rows import PAIR_SHIFT
-from cfi_tables.successor_choice import RECORD_WORDS, choose_successors
+from cfi_tables.row_steps import MARK_TOKENS, NEAR, TOKENS, RowSteps
+from cfi_tables.rows import CODE_SHIFT, PAIR_SHIFT
+from cfi_tables.scalars import item
+from cfi_tables.successor_choice import RECORD_WORDS, Successors, choose_successors
 
 _Integers = NDArray[np.int64]
 
@@ -41,9 +42,8 @@ class RowCodes:
     delta_bits: int
     class_count: int
     pair_words: _Integers
-    """Of `rows.encode_rows`, as the two that follow."""
-    token_words: _Integers
-    token_base: _Integers
+    mark_words: _Integers
+    """Of `rows.encode_rows`, as the pairs' ones."""
     bits: int
     """That all rows take together."""
     longest: int
@@ -144,56 +144,172 @@ def make_codes(
                 code += 1
 
 
+@hot_loop
+def place_symbols(
+    pairs: FlatArray,
+    firsts: FlatArray,
+    kept: FlatArray,
+    counts: FlatArray,
+    nexts: FlatArray,
+    classes: FlatArray,
+    states: FlatArray,
+    symbol_firsts: FlatArray,
+    symbol_counts: FlatArray,
+    payloads: FlatArray,
+    symbols: FlatArray,
+    escapes: FlatArray,
+) -> None:
+    """Lay out the symbols of each rule's code, as `make_codes` takes them.
+
+    They are its successors with a place (see `Successors`) and, behind those that are as frequent, an escape for all
+    of its others. `symbols` gets the symbol of each pair with a place, `escapes` that of each rule, -1 where there is
+    none.
+    """
+    count = 0
+    for rule in range(len(kept)):
+        symbol_firsts[rule] = count
+        first = 0 + firsts[rule]
+        middle = first + kept[rule]
+        escaped = 0
+        for place in range(middle, firsts[rule + 1]):
+            escaped += counts[pairs[place]]
+        escapes[rule] = -1
+        for place in range(first, middle + 1):
+            rows = 0
+            pair = 0
+            if place < middle:
+                pair = 0 + pairs[place]
+                rows = 0 + counts[pair]
+            if escaped > rows:
+                symbol_counts[count] = escaped
+                payloads[count] = 0
+                escapes[rule] = count
+                escaped = 0
+                count += 1
+            if place < middle:
+                symbol_counts[count] = rows
+                payloads[count] = states[nexts[pair]] | classes[pair] << 4
+                symbols[pair] = count
+                count += 1
+    symbol_firsts[len(kept)] = count
+
+
+@hot_loop
+def write_pair_words(
+    contexts: FlatArray,
+    nexts: FlatArray,
+    counts: FlatArray,
+    classes: FlatArray,
+    symbols: FlatArray,
+    escapes: FlatArray,
+    codes: FlatArray,
+    lengths: FlatArray,
+    rule_bits: int,
+    words: FlatArray,
+) -> tuple[int, int]:
+    """What `rows.encode_rows` takes of pairs; gives (bits of all rows' pairs, bits of the longest one)."""
+    bits = 0
+    longest = 0
+    for pair in range(len(words)):
+        symbol = item(symbols, pair)
+        rest = 0
+        if symbol < 0:
+            symbol = item(escapes, item(contexts, pair))
+            rest = rule_bits
+        length = item(lengths, symbol)
+        code = item(codes, symbol)
+        if rest:
+            code |= item(nexts, pair) << length
+            length += rest
+        words[pair] = code << CODE_SHIFT | item(classes, pair) << 16 | length
+        bits += length * item(counts, pair)
+        longest = max(longest, length)
+    return bits, longest
+
+
 def choose_codes(
     steps: RowSteps, contexts: _Integers, nexts: _Integers, rule_count: int, use_compiled: bool
 ) -> RowCodes:
     """The codes for rows whose pairs are of the rules `contexts`, before, and `nexts`, all below `rule_count`."""
-    counts = steps.counts
-    count, rows = len(counts), steps.parts[-1].last
+    rows = steps.parts[-1].last
     rule_bits = max(1, (rule_count - 1).bit_length())
-
-    bits, kept = choose_successors(contexts, counts, rule_count, rule_bits, use_compiled)
-    records = 1 + np.cumsum(RECORD_WORDS + (1 << bits)) - RECORD_WORDS - (1 << bits)
-    states = (records << 12) | (bits << 8)
-    classes, class_counts = choose_classes(steps.histogram, steps.token_counts, kept, rows, use_compiled)
-    class_count = len(class_counts)
-    delta_bits = _delta_bits(class_counts, rows)
-
-    # The symbols of a rule's code: its kept successors, and behind all of those an escape for each rule.
-    placed, others = np.flatnonzero(kept), np.flatnonzero(~kept)
-    outside = contexts[others]
-    escaped = np.bincount(outside, counts[others], minlength=rule_count).astype(np.int64)
-    escaping = np.flatnonzero(escaped)
-    symbol_group = np.concatenate([contexts[placed], escaping])
-    symbol_count = np.concatenate([counts[placed], escaped[escaping]])
-    payload = np.concatenate([states[nexts[placed]] | (classes[placed] << 4), np.zeros(len(escaping), np.int64)])
-    words, codes, lengths = _codes_of_groups(
-        use_compiled, symbol_group, symbol_count, payload, bits, records + RECORD_WORDS
+    successors = choose_successors(contexts, steps.counts, rule_count, rule_bits, use_compiled)
+    classes, class_counts = choose_classes(
+        steps.histogram, steps.token_counts, successors.has_place, rows, use_compiled
     )
-    pair_codes, pair_lengths = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    pair_codes[placed], pair_lengths[placed] = codes[: len(placed)], lengths[: len(placed)]
-    escape_codes, escape_lengths = np.zeros(rule_count, dtype=np.int64), np.zeros(rule_count, dtype=np.int64)
-    escape_codes[escaping], escape_lengths[escaping] = codes[len(placed) :], lengths[len(placed) :]
-    pair_codes[others] = escape_codes[outside] | (nexts[others] << escape_lengths[outside])
-    pair_lengths[others] = escape_lengths[outside] + rule_bits
-
-    base = np.array([base for base, _ in TOKENS], dtype=np.int64)
-    extra = np.array([extra for _, extra in TOKENS], dtype=np.int64)
-    symbol_group, symbol_token = np.nonzero(class_counts)
-    payload = (np.minimum(extra, DELTA_EXTRA_U32) << 4 | base << 8)[symbol_token]
-    deltas, codes, lengths = _codes_of_groups(
-        use_compiled, symbol_group, class_counts[symbol_group, symbol_token], payload,
-        np.full(class_count, delta_bits, dtype=np.int64), np.arange(class_count) << delta_bits,
-    )  # fmt: skip
-    token_words: _Integers = np.zeros(class_count << PAIR_SHIFT, dtype=np.int64)
-    token_words[(symbol_group << PAIR_SHIFT) + symbol_token] = codes << 16 | extra[symbol_token] << 8 | lengths
-    all_bits = int((pair_lengths * counts).sum())
-    all_bits += int(((lengths + extra[symbol_token]) * class_counts[symbol_group, symbol_token]).sum())
-    longest = int(pair_lengths.max(initial=0)) + int((lengths + extra[symbol_token]).max(initial=0))
+    sizes = RECORD_WORDS + (1 << successors.bits)
+    records = 1 + np.cumsum(sizes) - sizes
+    states = records << 12 | successors.bits << 8
+    words, pair_words, pair_bits, longest_pair = _successor_codes(
+        successors, steps.counts, contexts, nexts, classes, records, states, rule_bits, use_compiled
+    )
+    delta_bits = _delta_bits(class_counts, rows)
+    deltas, mark_words, token_bits, longest_token = _delta_codes(class_counts, delta_bits, use_compiled)
     return RowCodes(
         words.astype(np.uint32), records, states.astype(np.uint32), rule_bits, deltas.astype(np.uint16), delta_bits,
-        class_count, pair_codes << 16 | classes << 8 | pair_lengths, token_words, base, all_bits, longest,
+        len(class_counts), pair_words, mark_words, pair_bits + token_bits, longest_pair + longest_token,
     )  # fmt: skip
+
+
+def _successor_codes(
+    successors: Successors,
+    counts: _Integers,
+    contexts: _Integers,
+    nexts: _Integers,
+    classes: _Integers,
+    records: _Integers,
+    states: _Integers,
+    rule_bits: int,
+    use_compiled: bool,
+) -> tuple[_Integers, _Integers, int, int]:
+    """(decoding tables of all rules' codes, the pairs' words, bits of all rows' pairs, of the longest one)."""
+    kept = successors.kept
+    most = int(kept.sum()) + len(kept)
+    firsts = np.empty(len(kept) + 1, dtype=np.int64)
+    symbol_counts, payloads, codes, lengths = np.empty((4, most), dtype=np.int64)
+    symbols, escapes = np.full(len(counts), -1, dtype=np.int64), np.empty(len(kept), dtype=np.int64)
+    run_hot(
+        place_symbols, use_compiled, successors.pairs, successors.firsts, kept, counts, nexts, classes, states, firsts,
+        symbol_counts, payloads, symbols, escapes,
+    )  # fmt: skip
+    starts = records + RECORD_WORDS
+    tables = np.zeros(int(starts[-1]) + (1 << int(successors.bits[-1])), dtype=np.int64)
+    run_hot(
+        make_codes, use_compiled, firsts, symbol_counts, payloads, successors.bits, starts, codes, lengths, tables,
+        np.empty(4 * int(kept.max()) + 8, dtype=np.int64),
+    )  # fmt: skip
+    words = np.empty(len(counts), dtype=np.int64)
+    bits, longest = run_hot(
+        write_pair_words, use_compiled, contexts, nexts, counts, classes, symbols, escapes, codes, lengths, rule_bits,
+        words,
+    )  # fmt: skip
+    return tables, words, bits, longest
+
+
+_BASES, _EXTRAS = np.array(TOKENS, dtype=np.int64).T
+_EXTRAS_SAID = np.where(np.arange(len(MARK_TOKENS)) < NEAR, _EXTRAS[MARK_TOKENS], 0)
+_SAID = np.arange(len(MARK_TOKENS)) - _BASES[MARK_TOKENS] & (1 << _EXTRAS_SAID) - 1
+_MARK_LENGTHS = _EXTRAS[MARK_TOKENS] - _EXTRAS_SAID << 8 | _EXTRAS_SAID
+"""Of each token, its base and how many further bits it has; of each mark, how many of them it says, these bits, and
+the rest of its word."""
+
+
+def _delta_codes(class_counts: _Integers, delta_bits: int, use_compiled: bool) -> tuple[_Integers, _Integers, int, int]:
+    """(decoding tables of all classes' codes, the marks' words, bits of all rows' deltas, of the longest one)."""
+    group, token = np.nonzero(class_counts)
+    payload = np.minimum(_EXTRAS, DELTA_EXTRA_U32) << 4 | _BASES << 8
+    counts = class_counts[group, token]
+    tables, codes, lengths = _codes_of_groups(
+        use_compiled, group, counts, payload[token], np.full(len(class_counts), delta_bits, dtype=np.int64),
+        np.arange(len(class_counts)) << delta_bits,
+    )  # fmt: skip
+    token_codes, token_lengths = np.zeros((2, *class_counts.shape), dtype=np.int64)
+    token_codes[group, token], token_lengths[group, token] = codes, lengths
+    own = token_lengths[:, MARK_TOKENS]
+    words = np.zeros((len(class_counts), 1 << PAIR_SHIFT), dtype=np.int64)
+    words[:, : len(MARK_TOKENS)] = (token_codes[:, MARK_TOKENS] | _SAID << own) << CODE_SHIFT | own + _MARK_LENGTHS
+    lengths += _EXTRAS[token]
+    return tables, words.reshape(-1), int((lengths * counts).sum()), int(lengths.max(initial=0))
 
 
 def _codes_of_groups(

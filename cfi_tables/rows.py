@@ -33,13 +33,18 @@ from cfi_tables.layout import (
     HEADER_RULE_COUNT,
     HEADER_RULES_OFFSET,
     HEADER_STATES_OFFSET,
+    MAXIMUM_BLOCK_BYTES,
     RULE_SIZE,
 )
 from cfi_tables.scalars import item, read_u8, read_u16, read_u32, write_i64
 
-PAIR_SHIFT = 6
-TOKEN_MASK = (1 << PAIR_SHIFT) - 1
-"""A row's step: its pair's number above its delta's token."""
+PAIR_SHIFT = 8
+MARK_MASK = (1 << PAIR_SHIFT) - 1
+"""A row's step: its pair's number above its delta's mark. A mark says which token a delta has and, of the near ones,
+which further bits, so that nearly all rows are coded by their steps alone."""
+CODE_SHIFT = 24
+_CLASS_MASK = 0xFF00
+_BLOCK_WORDS = MAXIMUM_BLOCK_BYTES // 8
 _WINDOW = 56
 """Bits that are right in a window."""
 NEAR_BITS = 24
@@ -219,8 +224,7 @@ def encode_rows(
     base: int,
     rule_numbers: FlatArray,
     pair_words: FlatArray,
-    token_words: FlatArray,
-    token_base: FlatArray,
+    mark_words: FlatArray,
     rule_bits: int,
     block_bytes: int,
     out: FlatArray,
@@ -228,66 +232,68 @@ def encode_rows(
 ) -> int:
     """Code rows into blocks, the last of which begins before row `last`; gives how many they took.
 
-    Row i follows its predecessor by the pair and the delta token of `steps[i]` (PAIR_SHIFT). A pair's word holds its
-    code's length (bits 0-7), its class (bits 8-15) and the code, to be read lowest bit first, above; a token's word,
-    one for each token of each class, the length, how many further bits follow, and the code. `index` gets addresses
-    less `base`, and a block's first rule is numbered by `rule_numbers`. `out` has as many spare bytes as a table.
+    Row i follows its predecessor by the pair and the delta's mark of `steps[i]` (PAIR_SHIFT). A pair's word holds its
+    code's length (bits 0-7), its class (bits 16-23) and the code, to be read lowest bit first, from bit CODE_SHIFT on;
+    a mark's word, one for each mark of each class, the length, how many further bits of the delta follow what the code
+    says (bits 8-15: more than a block has room for when they are not 0), and the code. `index` gets addresses less
+    `base`, and a block's first rule is numbered by `rule_numbers`. `out` has as many spare bytes as a table.
     """
     blocks = 0
-    at = 0
-    end = 0
-    left = 0
-    bits = 0  # those of the byte at `at` that are written, and those behind them that are yet to be
-    address = 0
-    for row in range(len(addresses)):
-        before = address
-        address = 0 + addresses[row]
-        if left > 0:
-            step = 0 + steps[row]
-            token = step & TOKEN_MASK
+    row = 0
+    rows = len(addresses)
+    while row < last:
+        index[blocks] = addresses[row] - base
+        place = block_bytes * blocks
+        for word in range(_BLOCK_WORDS):
+            write_i64(out, place + 8 * word, 0)
+        bits = item(
+            rule_numbers, 0 + rules[row]
+        )  # those of the byte at `place` and behind it that are yet to be written
+        write_i64(out, place, bits)
+        bits >>= rule_bits & ~7
+        place += rule_bits >> 3
+        fill = rule_bits & 7  # bits of the byte at `place` that are taken
+        room = 8 * block_bytes - rule_bits
+        blocks += 1
+        stop = min(row + BLOCK_ROWS, rows)
+        row += 1
+        while row < stop:
+            step = item(steps, row)
             pair = item(pair_words, step >> PAIR_SHIFT)
-            code = item(token_words, (((pair >> 8) & 255) << PAIR_SHIFT) + token)
-            length = pair & 255
-            value = (pair >> 16) | ((code >> 16) << length)
-            length += code & 255
-            extra = (code >> 8) & 255
-            delta = (address - before - item(token_base, token)) & ((1 << extra) - 1)
-            room = end - at
-            fill = at & 7
-            fits = length + extra <= room
-            if fits and extra < 32:
-                bits |= (value | (delta << length)) << fill
-                write_i64(out, at >> 3, bits)
-                bits >>= (fill + length + extra) & ~7
-                at += length + extra
-                left -= 1
+            code = item(mark_words, (pair >> 8 & _CLASS_MASK) | (step & MARK_MASK))
+            value = (pair >> CODE_SHIFT) | (code >> CODE_SHIFT) << (pair & 63)
+            length = (pair + code) & 0xFFFF
+            if length <= room:
+                bits |= value << fill
+                write_i64(out, place, bits)
+                fill += length
+                room -= length
+                bits >>= fill & ~7
+                place += fill >> 3
+                fill &= 7
+                row += 1
                 continue
             # A far delta is written by itself; of a row that does not fit, as many bits as there is room for.
-            if length > room:
-                length = room
+            extra = length >> 8
+            length &= 255
+            fits = length + extra <= room
+            length = min(length, room)
             bits |= (value & ((1 << length) - 1)) << fill
-            write_i64(out, at >> 3, bits)
-            bits >>= (fill + length) & ~7
-            at += length
-            fill = at & 7
-            if extra > end - at:
-                extra = end - at
-            bits |= (delta & ((1 << extra) - 1)) << fill
-            write_i64(out, at >> 3, bits)
-            if fits:
-                bits >>= (fill + extra) & ~7
-                at += extra
-                left -= 1
-                continue
-        if row >= last:
-            return blocks
-        at = 8 * block_bytes * blocks
-        end = at + 8 * block_bytes
-        index[blocks] = address - base
-        blocks += 1
-        bits = item(rule_numbers, 0 + rules[row])
-        write_i64(out, at >> 3, bits)
-        bits >>= rule_bits & ~7
-        at += rule_bits
-        left = BLOCK_ROWS - 1
+            write_i64(out, place, bits)
+            fill += length
+            room -= length
+            bits >>= fill & ~7
+            place += fill >> 3
+            fill &= 7
+            extra = min(extra, room)
+            bits |= ((addresses[row] - addresses[row - 1]) & ((1 << extra) - 1)) << fill
+            write_i64(out, place, bits)
+            if not fits:
+                break
+            fill += extra
+            room -= extra
+            bits >>= fill & ~7
+            place += fill >> 3
+            fill &= 7
+            row += 1
     return blocks

@@ -26,6 +26,8 @@ _INTERPRETED_RATE = 1_400_000
 
 _CIES_AT_FIRST = 32
 """CIEs that there is room for as long as they suffice."""
+_FDE_BYTES = 40
+"""Of an FDE with its entry; on average they have more."""
 _BUCKET_BITS = 16
 """Of the number of buckets that FDEs are sorted with."""
 
@@ -103,17 +105,7 @@ def decode_section(
          architecture.return_column, architecture.stack_pointer, architecture.same_mask,
          int(architecture.machine == EM_AARCH64)], dtype=np.int64,
     )  # fmt: skip
-    cie = np.zeros(_CIES_AT_FIRST * frame_section.CIE_COLUMNS, dtype=np.int64)
-    cie_count, fde_count = run_hot(frame_section.scan_cies, use_compiled, data, parameters, cie)
-    if cie_count > _CIES_AT_FIRST:
-        cie = np.zeros(cie_count * frame_section.CIE_COLUMNS, dtype=np.int64)
-        run_hot(frame_section.scan_cies, use_compiled, data, parameters, cie)
-    cie = cie[: cie_count * frame_section.CIE_COLUMNS]
-    fde = memory.take((fde_count + 1) * frame_section.FDE_COLUMNS, np.int64, cleared=False)
-    problems = memory.take((fde_count + 1) * frame_section.PROBLEM_COLUMNS, np.int64, cleared=False)
-    found, problem_count = run_hot(
-        frame_section.scan_fdes, use_compiled, data, parameters, cie, cie_count, fde, problems
-    )
+    cie, fde, found, problems, problem_count = _entries(data, parameters, use_compiled, memory)
     ranges = np.array([signed(bound) for bounds in section.ranges for bound in bounds], dtype=np.int64)
     starts = memory.take(found, np.int64, cleared=False)
     found, problem_count, is_sorted, overlap = run_hot(
@@ -135,6 +127,29 @@ def decode_section(
         rows = Rows(rows.relative[1:], rows.rules[1:], rows.base)
     rules = PooledRules(done.words, done.expressions, section.data, len(architecture.register_names), use_compiled)
     return rows, rules, _problems(section.name, np.concatenate([left_out, done.problems]))
+
+
+def _entries(
+    data: NDArray[np.uint8], parameters: NDArray[np.int64], use_compiled: bool, memory: WorkMemory
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int, NDArray[np.int64], int]:
+    """(CIE columns, FDE columns, FDE count, problems, problem count) of a section.
+
+    They are read in one pass, where their number is as usual and CIEs stand before their FDEs.
+    """
+    cie = np.zeros(_CIES_AT_FIRST * frame_section.CIE_COLUMNS, dtype=np.int64)
+    cie_count, fde_count = -1, len(data) // _FDE_BYTES + 1
+    while True:
+        fde = memory.take((fde_count + 1) * frame_section.FDE_COLUMNS, np.int64, cleared=False)
+        problems = memory.take((fde_count + 1) * frame_section.PROBLEM_COLUMNS, np.int64, cleared=False)
+        found, problem_count, known = run_hot(
+            frame_section.scan_fdes, use_compiled, data, parameters, cie, cie_count, fde, problems
+        )
+        if found >= 0:
+            return cie[: known * frame_section.CIE_COLUMNS], fde, found, problems, problem_count
+        cie_count, fde_count = run_hot(frame_section.scan_cies, use_compiled, data, parameters, cie)
+        if cie_count > _CIES_AT_FIRST:
+            cie = np.zeros(cie_count * frame_section.CIE_COLUMNS, dtype=np.int64)
+            run_hot(frame_section.scan_cies, use_compiled, data, parameters, cie)
 
 
 def signed(value: int) -> int:

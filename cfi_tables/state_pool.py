@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cfi_tables.frame_section import CIE_COLUMNS, CIE_PROBLEM
 from cfi_tables.hot_loop import FlatArray, hot_loop
 from cfi_tables.rule_pool import STATE_CFA_OFFSET
-from cfi_tables.scalars import item, read_u32
+from cfi_tables.scalars import item, put_item, read_u32
 from cfi_tables.work_memory import WorkMemory
 
 # A state in the pool: its CIE, then its words; the first word of the array is the count.
@@ -33,9 +33,10 @@ MOVE_TARGET = (1 << _TARGET_BITS) - 1
 _MOVE_SLOTS = 1 << 14
 
 # The rules of a state with the CFA's offsets that are small and aligned have a place each, -1 while no row had one.
-OFFSET_BITS = 8
-_OFFSETS = 1 << OFFSET_BITS
+_OFFSETS = 1 << 8
 NEAR_OFFSETS = 4 * _OFFSETS
+RULES_STRIDE = _OFFSETS + 16
+"""Places from one state's to the next one's: were it a power of two, all small offsets would share a few cache sets."""
 
 # What an opcode is: instructions of the first three kinds make moves, and have so many LEB128 operands.
 KIND_OTHER = 3
@@ -94,8 +95,8 @@ def intern_state(
     states[base] = cie_index
     for index in range(size):
         states[base + POOLED_WORDS + index] = state[index]
-    for place in range(count << OFFSET_BITS, (count + 1) << OFFSET_BITS):
-        state_rules[place] = -1
+    for place in range(count * RULES_STRIDE, count * RULES_STRIDE + _OFFSETS):
+        put_item(state_rules, place, -1)
     return count
 
 
@@ -181,7 +182,7 @@ def pools(memory: WorkMemory, cie_count: int, size: int, room: int) -> tuple[NDA
     state_limit = min(_STATE_LIMIT, room + cie_count)
     states = memory.take(1 + state_limit * (POOLED_WORDS + size), np.int64, cleared=False)
     slots = memory.take(min(_STATE_SLOTS, 2 << state_limit.bit_length()), np.int64)
-    rules = memory.take(state_limit * _OFFSETS, np.int32, cleared=False)
+    rules = memory.take(state_limit * RULES_STRIDE, np.int32, cleared=False)
     moves = memory.take(1 + min(_MOVE_SLOTS, 2 << room.bit_length()), np.int64)
     states[0] = 0
     return states, slots, rules, np.full(cie_count, -1, dtype=np.int32), moves, _opcode_kinds()

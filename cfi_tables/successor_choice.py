@@ -6,6 +6,7 @@ goes to `row_codes`. Costs are whole numbers (65536ths of a bit), so that every 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -173,23 +174,49 @@ def rate_sizes(
                     best_kept[rule] = kept
 
 
+@hot_loop
+def mark_kept(successors: FlatArray, firsts: FlatArray, kept: FlatArray, marks: FlatArray) -> None:
+    """Mark the first successors of each rule, as many as are kept, with 1."""
+    for rule in range(len(kept)):
+        first = item(firsts, rule)
+        for place in range(first, first + item(kept, rule)):
+            marks[item(successors, place)] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Successors:
+    """Which pairs (of a rule and a successor) have a place in the first one's code."""
+
+    bits: _Integers
+    """Of each rule's code."""
+    pairs: _Integers
+    """Those of each rule behind one another, the ones with a place first and those by falling counts."""
+    firsts: _Integers
+    """Where those of each rule begin, and their number."""
+    kept: _Integers
+    """How many of each rule have a place."""
+    has_place: NDArray[np.bool_]
+    """Of each pair."""
+
+
 def choose_successors(
     contexts: _Integers, counts: _Integers, rule_count: int, rule_bits: int, use_compiled: bool
-) -> tuple[_Integers, NDArray[np.bool_]]:
-    """(bits of each rule's successors, whether each pair has a place among them)."""
-    countable = np.arange(len(counts)) < PAIR_LIMIT
-    order = np.argsort((2 * contexts + ~countable + 1) * _COUNT_LIMIT - counts, kind="stable")
+) -> Successors:
+    """Which of the successors of each rule have a place, those of the rules `contexts` that occur so often."""
+    rare = np.arange(len(counts)) >= PAIR_LIMIT
+    order = np.argsort((2 * contexts + rare + 1) * _COUNT_LIMIT - counts, kind="stable")
     number = np.bincount(contexts, minlength=rule_count)
-    placeable = np.bincount(contexts[:PAIR_LIMIT], minlength=rule_count)
-    firsts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(number)])
+    placeable = number if len(counts) <= PAIR_LIMIT else np.bincount(contexts[:PAIR_LIMIT], minlength=rule_count)
+    firsts = np.zeros(rule_count + 1, dtype=np.int64)
+    np.cumsum(number, out=firsts[1:])
     best_bits, best_kept = np.zeros(rule_count, dtype=np.int64), np.zeros(rule_count, dtype=np.int64)
     run_hot(
-        rate_sizes, use_compiled, firsts, placeable, counts[order], np.zeros(len(order), dtype=np.int64), rule_bits,
+        rate_sizes, use_compiled, firsts, placeable, counts[order], np.empty(len(order), dtype=np.int64), rule_bits,
         _logarithms(), best_bits, best_kept,
     )  # fmt: skip
     words = 1 + np.cumsum(RECORD_WORDS + (1 << best_bits))
     beyond = words > MAXIMUM_RULE_WORDS - (RECORD_WORDS + 1) * rule_count
     best_bits[beyond] = best_kept[beyond] = 0
-    keep = np.zeros(len(counts), dtype=np.bool_)
-    keep[order] = np.arange(len(order)) < np.repeat(firsts[:-1] + best_kept, number)
-    return best_bits, keep
+    has_place = np.zeros(len(counts), dtype=np.uint8)
+    run_hot(mark_kept, use_compiled, order, firsts, best_kept, has_place)
+    return Successors(best_bits, order, firsts, best_kept, has_place.view(np.bool_))

@@ -163,17 +163,14 @@ def _encode_part(
     use_compiled: bool,
     memory: WorkMemory,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """(blocks, index) of a part; in each block but the last, or one with as many rows as it may, `room` bits are used.
-
-    The blocks are cleared by the thread that fills them, so that they are in its cache.
-    """
+    """(blocks, index) of a part; blocks but the last, and those with as many rows as they may, have `room` bits."""
     row_count = part.last - part.first
     most = min(2 + codes.bits // max(room, 1) + row_count // layout.BLOCK_ROWS, row_count)
-    out = memory.take(most * block_bytes + layout.BLOCK_SPARE_BYTES, np.uint8)
+    out = memory.take(most * block_bytes + layout.MAXIMUM_BLOCK_BYTES, np.uint8, cleared=False)
     index = memory.take(most, np.int64, cleared=False)
     count = run_hot(
         encode_rows, use_compiled, rows.relative[part.first : part.end], rows.rules[part.first : part.end],
-        part.steps, row_count, base, numbers, codes.pair_words[part.pairs], codes.token_words, codes.token_base,
+        part.steps, row_count, base, numbers, codes.pair_words[part.pairs], codes.mark_words,
         codes.rule_bits, block_bytes, out, index,
     )  # fmt: skip
     return out[: count * block_bytes], index[:count]
