@@ -11,6 +11,7 @@
 #include <linux/mutex.h>
 #include <linux/percpu.h>
 
+#include "ptap_gather.h"
 #include "ptap_pack.h"
 #include "ptap_predicate.h"
 #include "ptap_record.h"
@@ -44,6 +45,7 @@ struct ptap_cpu {
 	unsigned long oracle[PTAP_ORACLE_FRAMES];
 	struct ptap_user_walk user;
 	struct ptap_writer writer;
+	u64 gathered[PTAP_GATHERED_WORDS]; /* to be packed */
 };
 
 struct ptap_code;

@@ -38,6 +38,7 @@ static void print(const uint8_t *from, const uint8_t *end)
 
 int main(void)
 {
+	const uint64_t nothing = 0;
 	uint32_t runs, count;
 
 	while (scanf("%" SCNu32 " %" SCNu32, &runs, &count) == 2) {
@@ -55,9 +56,9 @@ int main(void)
 			all += counts[run];
 		}
 		room = malloc(runs * sizeof(struct ptap_run_told) + PTAP_PACKED_BYTES(all));
-		ptap_pack_begin(&writer, room, runs);
-		ptap_pack_word(&writer, count > 0 ? words[0] : 0);
-		ptap_pack_word(&writer, count > 1 ? words[1] : 0);
+		ptap_pack_begin(&writer, room, runs, all);
+		ptap_pack_words(&writer, count > 0 ? words : &nothing, 1);
+		ptap_pack_words(&writer, count > 1 ? words + 1 : &nothing, 1);
 		if (count > 2)
 			ptap_pack_words(&writer, words + 2, count - 2);
 		for (uint32_t run = 0; run < runs; run++) {
