@@ -53,7 +53,8 @@ static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 		.room = ptap_session.maximum_frames,
 		.scratch = &cpu->scratch,
 		.without_registers = 1,
-		.generation = ptap_session_generation(code->generation),
+		.generation = code->generation,
+		.renewed = ptap_session_renewed(),
 		.unwanted = ~code->needed,
 	};
 

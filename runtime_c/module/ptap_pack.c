@@ -10,8 +10,8 @@
 #define CODE(code) ((uint32_t)(code) << 28)
 
 /* Fibonacci hashing, as in ptap_plan.h. */
-#define HASH(high) ((uint32_t)(high) * 0x9e3779b1u >> 28)
-_Static_assert(PTAP_HIGH_PLACES == 1 << 4, "HASH");
+#define HASH(high) ((uint32_t)(high) * 0x9e3779b1u >> 22)
+_Static_assert(PTAP_HIGH_PLACES == 1 << 10, "HASH");
 #define PLACE_OF_OTHERS PTAP_HIGH_PLACES
 #define PLACE_OF_NOTHING (PTAP_HIGH_PLACES + 1)
 
@@ -26,9 +26,11 @@ void ptap_pack_begin(struct ptap_writer *writer, void *to, uint32_t runs, uint32
 	packer->group = (uint32_t *)to + runs;
 	packer->codes = 0;
 	packer->inside = 0;
-#pragma GCC unroll 16
-	for (uint32_t place = 0; place < PTAP_HIGH_PLACES; place++)
+	for (uint32_t index = 0; index < PTAP_HIGHS_TOLD && index < highs->count; index++) {
+		uint32_t place = highs->used[index];
+
 		highs->halves[place] = highs->codes[place] = 0;
+	}
 	highs->halves[HASH(UINT32_MAX)] = UINT32_MAX;
 	highs->codes[HASH(UINT32_MAX)] = CODE(PTAP_HIGH_ONES);
 	highs->codes[PLACE_OF_OTHERS] = CODE(PTAP_HIGH_OTHER);
@@ -57,6 +59,7 @@ static __attribute__((__noinline__)) uint32_t search_half(struct ptap_highs *hig
 		highs->told[highs->count++] = high;
 	if (index == PTAP_HIGHS_TOLD)
 		return PLACE_OF_OTHERS;
+	highs->used[index] = (uint16_t)place;
 	highs->halves[place] = high;
 	highs->codes[place] = CODE(PTAP_HIGH_TOLD + index);
 	return place;
@@ -70,6 +73,7 @@ static __attribute__((__noinline__)) uint32_t place_of_half(struct ptap_highs *h
 	if (highs->halves[place] || count >= PTAP_HIGHS_TOLD)
 		return search_half(highs, high);
 	highs->told[count] = high;
+	highs->used[count] = (uint16_t)place;
 	highs->count = count + 1;
 	highs->halves[place] = high;
 	highs->codes[place] = CODE(PTAP_HIGH_TOLD + count);

@@ -9,7 +9,7 @@
 #include "ptap_record.h"
 
 #define PTAP_HIGHS_TOLD (PTAP_HIGH_OTHER - PTAP_HIGH_TOLD)
-#define PTAP_HIGH_PLACES 16
+#define PTAP_HIGH_PLACES 1024 /* so many that two halves hardly ever come to one */
 
 /* Units of 4 bytes that the codes and lower halves of `words` take at the most. */
 #define PTAP_GROUP_UNITS(words) ((PTAP_GROUP_ENTRIES + 1) * (((words) + PTAP_GROUP_ENTRIES - 1) / PTAP_GROUP_ENTRIES))
@@ -21,9 +21,11 @@ struct ptap_highs {
 	/*
 	 * The halves that have a code, by their hash, so that a word takes one look. A place that nobody has come to says
 	 * of 0 what is true, that its code is 0. Each half that is told comes to its place: one that finds it empty is new.
+	 * The next record begins by emptying those that were come to.
 	 */
 	uint32_t halves[PTAP_HIGH_PLACES];
 	uint32_t codes[PTAP_HIGH_PLACES + 2]; /* uppermost; of two more places, which halves have that are in none */
+	uint16_t used[PTAP_HIGHS_TOLD]; /* the places of those that are told and have a code */
 	uint32_t *told; /* those that get a code, then the others; they lie where the words will end at the most */
 	uint32_t count; /* of `told` */
 };
@@ -34,7 +36,7 @@ struct ptap_packer {
 	uint32_t inside; /* its entries so far, less than PTAP_GROUP_ENTRIES */
 };
 
-/* What a record consists of behind its fixed part, while it is written. */
+/* What a record consists of behind its fixed part, while it is written. All zero before the first one. */
 struct ptap_writer {
 	struct ptap_packer packer;
 	struct ptap_highs highs;

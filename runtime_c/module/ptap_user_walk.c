@@ -60,7 +60,8 @@ static nokprobe_inline void walk_frames(struct ptap_user_walk *walk, const struc
 		.room = PTAP_MAXIMUM_USER_FRAMES,
 		.scratch = &walk->scratch,
 		.without_registers = 1,
-		.generation = space ? ptap_session_generation(space->number) : 0,
+		.generation = space ? space->number : 0,
+		.renewed = ptap_session_renewed(),
 		/* Frames are for arguments, which may lie in registers that no walk needs. */
 		.unwanted = space && ptap_session.slices != PTAP_SLICES_FRAMES ? ~space->needed : 0,
 	};

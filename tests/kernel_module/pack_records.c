@@ -39,13 +39,13 @@ static void print(const uint8_t *from, const uint8_t *end)
 int main(void)
 {
 	const uint64_t nothing = 0;
+	static struct ptap_writer writer;
 	uint32_t runs, count;
 
 	while (scanf("%" SCNu32 " %" SCNu32, &runs, &count) == 2) {
 		uint64_t *words = next_words(count), **run_words = calloc(runs + 1, sizeof(*run_words));
 		uint64_t *addresses = calloc(runs + 1, sizeof(*addresses));
 		uint32_t *counts = calloc(runs + 1, sizeof(*counts)), all = (count < 2 ? 2 : count) + runs;
-		struct ptap_writer writer;
 		uint8_t *room;
 
 		for (uint32_t run = 0; run < runs; run++) {

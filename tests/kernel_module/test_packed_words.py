@@ -167,8 +167,11 @@ def _compile(flags: list[str], target: Path, *sources: Path) -> None:
 def test_the_modules_packing_is_the_twins(library, parts, runs):
     """Byte for byte, wherever in a group a part of the words begins and ends."""
     # More than a struct ptap_writer is.
-    writer, room = (ctypes.c_uint64 * 64)(), (ctypes.c_uint32 * 4096)()
+    writer, room = (ctypes.c_uint64 * 2048)(), (ctypes.c_uint32 * 4096)()
     words = [word for part in parts for word in part]
+    # What the record before has left does not count.
+    library.ptap_pack_begin(writer, room, 0, len(words))
+    library.ptap_pack_words(writer, (ctypes.c_uint64 * len(words))(*words[::-1]), len(words))
     library.ptap_pack_begin(writer, room, runs, len(words))
     for part in parts:
         library.ptap_pack_words(writer, (ctypes.c_uint64 * len(part))(*part), len(part))
