@@ -2,10 +2,10 @@
 
 `python -m bench.kernel [RELEASE]` boots one kernel of the lab (tests/kernel) and prints what a probe on vfs_read adds
 to a read, by the number of frames that are walked: with addresses only, with the slices that the walk afterwards
-needs, and with every address looked up anew ("cold": nothing is remembered from hit to hit). A probe that does
-nothing, and those in which the kernel's own unwinder walks, are measured beside it; and what the user's frames add, by
-the depth of the program's calls. Differences of these are what a part costs. Last comes the rate of hits that one processor
-stands (sustained_rate.py).
+needs, and with every address looked up anew ("cold": no address is remembered from hit to hit, but what the few rules
+say is). A probe that does nothing, and those in which the kernel's own unwinder walks, are measured beside it; and what
+the user's frames add, by the depth of the program's calls. Differences of these are what a part costs. Last comes the
+rate of hits that one processor stands (sustained_rate.py).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _told(found: dict[tuple[str, int], float], rates: list[Sustained], size: int
         per_frame = (costs[-1][1] - costs[0][1]) / (costs[-1][0] - costs[0][0])
         told = "  ".join(f"{count}: {cost:6.0f}" for count, cost in costs)
         yield f"  {what:18}  {told}   {per_frame:6.0f} a frame"
-    yield "hits a second with the collector reading, of one processor of 10^9 instructions a second (the guest's clock):"
+    yield "hits a second with the collector reading, by the guest's clock, which has 10^9 instructions a second:"
     for rate in rates:
         counts = f"{rate.hits:,} hits, {rate.records:,} records, {rate.lost} lost"
         yield f"  {rate.what:18}  {rate.hits_per_second:,.0f} a second: {counts}"
