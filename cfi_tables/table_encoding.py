@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cfi_tables import layout, rule_pool
 from cfi_tables.hot_loop import compiled_pays, run_hot
+from cfi_tables.orc import has_orc
 from cfi_tables.pooled_rules import PooledRules
 from cfi_tables.row_codes import RowCodes, choose_codes
 from cfi_tables.row_steps import RowPart, RowSteps, row_steps
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _BLOCK_ROWS = 20
 """Rows in a block, on average. With more a table is smaller, and half as many more are read in each lookup."""
+_KERNEL_BLOCK_ROWS = 10
+"""In tables of the kernel and its modules: there are few of them, and probes look up in them."""
 _SIZE_LIMIT = (1 << 31) - 8
 _INTERPRETED_RATE = 350_000
 """Rows that the plain form codes in a second, measured."""
@@ -80,7 +83,8 @@ def encode_table(
         rule_count = min(len(order), layout.MAXIMUM_RULES)
         contexts, nexts = numbers[steps.pairs >> 32], numbers[steps.pairs & 0xFFFFFFFF]
         codes = choose_codes(steps, contexts, nexts, rule_count, use_compiled)
-        block_bytes, blocks, index = _encode_rows(rows, base, numbers, steps, codes, use_compiled, memory)
+        block_rows = _KERNEL_BLOCK_ROWS if has_orc(image) else _BLOCK_ROWS
+        block_bytes, blocks, index = _encode_rows(rows, base, block_rows, numbers, steps, codes, use_compiled, memory)
         values["rule_count"] = rule_count
         records, lists, pool = _encode_rules(rules, order)
         for word in range(layout.RULE_SIZE // 4):
@@ -127,6 +131,7 @@ def _encode_rules(rules: Sequence[Rule], order: NDArray[np.int64]) -> EncodedRul
 def _encode_rows(
     rows: Rows,
     base: int,
+    block_rows: int,
     numbers: NDArray[np.int64],
     steps: RowSteps,
     codes: RowCodes,
@@ -135,7 +140,7 @@ def _encode_rows(
 ) -> tuple[int, NDArray[np.uint8], NDArray[np.uint32]]:
     """(bytes of a block, blocks with the spare bytes behind them, index)."""
     count = len(rows.rules)
-    average = -(-codes.bits * _BLOCK_ROWS // max(count - 1, 1))
+    average = -(-codes.bits * block_rows // max(count - 1, 1))
     block_bytes = (codes.rule_bits + average + 7) // 8
     block_bytes = min(max(block_bytes, layout.MINIMUM_BLOCK_BYTES), layout.MAXIMUM_BLOCK_BYTES)
     # What is left free in a block is less than the next row takes, or the block has as many rows as it may.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_MESSAGE_MAGIC, _RECORD_MAGIC, _VERSION = 0x4D525450, 0x52525450, 2
+_MESSAGE_MAGIC, _RECORD_MAGIC, _VERSION = 0x4D525450, 0x52525450, 3
 _USER_TABLE, _SPACE, _TARGET = 7, 8, 13
 _SPACE_RECORD = 8
 _HEAD = struct.Struct("<IIHHIQ")

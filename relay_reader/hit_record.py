@@ -14,6 +14,7 @@ from relay_reader.packed_words import PackedWordsError, packed_size, unpack_word
 
 _FIELDS = layout.HIT_DTYPE.names or ()
 _ALL_REGISTERS = (1 << X86_64_REGISTER_COUNT) - 1
+_STACK_POINTER = 7
 
 
 class HitRecordError(ValueError):
@@ -37,8 +38,8 @@ class Hit:
 class _Content:
     """The words and runs of a hit, which are taken from the front."""
 
-    def __init__(self, runs: list[int], content: memoryview, entries: int) -> None:
-        self._words = unpack_words(content, entries)
+    def __init__(self, runs: list[int], content: memoryview, words: int, highs: int) -> None:
+        self._words = unpack_words(content, words, highs)
         self._bytes = struct.pack(f"<{len(self._words)}Q", *self._words)
         self._runs = iter(runs)
         self._at = 0
@@ -60,9 +61,10 @@ class _Content:
         told = iter(self.take(known.bit_count()))
         return tuple(next(told) if known >> number & 1 else 0 for number in range(X86_64_REGISTER_COUNT))
 
-    def slices(self, count: int) -> list[StackSlice]:
-        """The next `count` runs."""
+    def slices(self, count: int, pointer: int) -> list[StackSlice]:
+        """The next `count` runs, of a stack whose pointer was this."""
         found = []
+        self._run_end = pointer & ~7
         for _ in range(count):
             gap, words = next(self._runs), next(self._runs)
             address = self.take(1)[0] if gap == layout.GAP_FAR else (self._run_end + 8 * gap) % (1 << 64)
@@ -82,19 +84,20 @@ def read_hit(record: memoryview) -> Hit:
     head: dict[str, Any] = dict(zip(_FIELDS, np.frombuffer(record, layout.HIT_DTYPE, 1)[0].item(), strict=True))
     runs = head["run_count"] + head["user_run_count"]
     words_start = layout.HIT_SIZE + layout.RUN_TOLD_SIZE * runs
-    words_end = words_start + packed_size(head["entry_count"])
-    if words_end > len(record):
+    if words_start > len(record):
         raise HitRecordError
     told = np.frombuffer(record, "<u2", 2 * runs, layout.HIT_SIZE).tolist()
+    words, highs = head["word_count"], head["high_count"]
+    words_end = words_start + packed_size(words, highs)
     try:
-        content = _Content(told, record[words_start:], head["entry_count"])
+        content = _Content(told, record[words_start:], words, highs)
     except PackedWordsError:
         raise HitRecordError from None
     registers, chain, stack = _kernel_part(head, content)
     user, user_slices = None, []
     if head["flags"] & layout.HIT_FLAG_USER_STACK:
         user = _user_part(head, content, registers)
-        user_slices = content.slices(head["user_run_count"])
+        user_slices = content.slices(head["user_run_count"], user.registers[_STACK_POINTER])
     elif head["user_run_count"] or head["flags"] & layout.HIT_FLAG_USER_FLAT:
         raise HitRecordError
     if not content.is_used_up():
@@ -126,7 +129,7 @@ def _kernel_part(head: dict[str, Any], content: _Content) -> tuple[tuple[int, ..
     stack = KernelStack(
         registers=registers,
         known=head["known"],
-        slices=content.slices(head["run_count"]),
+        slices=content.slices(head["run_count"], registers[_STACK_POINTER]),
         slide=slide,
         stop=head["stop"],
         stop_detail=stop_detail,

@@ -10,13 +10,12 @@ from typing import Any
 
 RECORD_MAGIC = 0x52525450
 MESSAGE_MAGIC = 0x4D525450
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 GAP_FAR = 0xFFFF
 GROUP_ENTRIES = 8
 HIGH_ONES = 1
 HIGH_TOLD = 2
-HIGH_NEWEST = 14
-HIGH_TELLS = 15
+HIGH_OTHER = 15
 MAXIMUM_FRAMES = 128
 MAXIMUM_USER_FRAMES = 0x100
 MAXIMUM_USER_TABLES = 0x1000
@@ -56,7 +55,8 @@ HIT_COMM = 48
 HIT_PROBE = 64
 HIT_KNOWN = 68
 HIT_USER_KNOWN = 72
-HIT_ENTRY_COUNT = 76
+HIT_WORD_COUNT = 76
+HIT_HIGH_COUNT = 78
 HIT_FRAME_COUNT = 80
 HIT_USER_FRAME_COUNT = 82
 HIT_RUN_COUNT = 84
@@ -366,7 +366,8 @@ _DTYPES = {
         ("probe", "<u4"),
         ("known", "<u4"),
         ("user_known", "<u4"),
-        ("entry_count", "<u4"),
+        ("word_count", "<u2"),
+        ("high_count", "<u2"),
         ("frame_count", "<u2"),
         ("user_frame_count", "<u2"),
         ("run_count", "<u2"),

@@ -20,11 +20,11 @@ A hit is a HIT, then its RUNs, those of the kernel's stack first, then its packe
 
 Words are packed because few upper halves make up most of them: nothing, all ones (the kernel's code), those of a stack,
 of a heap, of a library. A word becomes an *entry*, its lower half and a code of 4 bits that says what is above it:
-0 nothing, 1 all ones (HIGH_ONES), HIGH_TOLD + n the n-th half that was told, HIGH_NEWEST the one that was told last.
-An entry with HIGH_TELLS is no word, but tells its 32 bits as a half. Eight entries make a group: their codes, the first
-one lowest, then the lower halves; the last group ends with its last entry, its unused codes are 0. `entry_count` counts
-all entries.
-A packed word takes 4.5 bytes, a half that comes first as much more.
+0 nothing, 1 all ones (HIGH_ONES), HIGH_TOLD + n the n-th half that is told, HIGH_OTHER the next one of those that are
+told behind the ones that have a code. Eight entries make a group: their codes, the first one lowest, then the lower
+halves; the last group ends with its last entry, its unused codes are 0. Behind the groups `high_count` halves are told,
+as they first came: the first ones have a code, the others come anew with each word.
+A packed word takes 4.5 bytes, a half that is told 4.
 
 A message is a MESSAGE_HEADER and what its kind has behind it. Addresses in messages are link-time ones, as in vmlinux.
 """
@@ -55,7 +55,8 @@ HIT = Struct(
     "probe" / Int32ul,  # its number, as the user gave it
     "known" / Int32ul,  # bit r: register r holds a value
     "user_known" / Int32ul,  # of the registers with which user space was left
-    "entry_count" / Int32ul,
+    "word_count" / Int16ul,  # packed words
+    "high_count" / Int16ul,  # upper halves that are told
     "frame_count" / Int16ul,
     "user_frame_count" / Int16ul,
     "run_count" / Int16ul,
@@ -68,7 +69,8 @@ HIT = Struct(
 )
 
 RUN_TOLD = Struct(
-    "gap" / Int16ul,  # words from the end of the run before to this one; GAP_FAR: its address comes before its words
+    "gap" / Int16ul,  # words from the end of the run before to this one, of the first of a stack from the stack pointer
+    # (rounded down to a word; 0 where it is not known); GAP_FAR: the run's address comes before its words
     "count" / Int16ul,  # its words
 )
 
@@ -273,13 +275,12 @@ ENUMS = {
 CONSTANTS = {
     "RECORD_MAGIC": 0x52525450,  # "PTRR"
     "MESSAGE_MAGIC": 0x4D525450,  # "PTRM"
-    "RECORD_VERSION": 2,
+    "RECORD_VERSION": 3,
     "GAP_FAR": 0xFFFF,
     "GROUP_ENTRIES": 8,
     "HIGH_ONES": 1,
     "HIGH_TOLD": 2,
-    "HIGH_NEWEST": 14,
-    "HIGH_TELLS": 15,
+    "HIGH_OTHER": 15,
     "MAXIMUM_FRAMES": 128,
     "MAXIMUM_USER_FRAMES": 256,
     "MAXIMUM_USER_TABLES": 4096,

@@ -2,14 +2,14 @@
 
 `python -m bench.kernel [RELEASE]` boots one kernel of the lab (tests/kernel) and prints what a probe on vfs_read adds
 to a read, by the number of frames that are walked: with addresses only, with the slices that the walk afterwards
-needs, and with every address looked up anew ("cold": nothing is remembered from hit to hit). A probe that does
-nothing, and those in which the kernel's own unwinder walks, are measured beside it; and what the user's frames add, by
-the depth of the program's calls. Differences of these are what a part costs.
+needs, and with every address looked up anew ("cold": no address is remembered from hit to hit, but what the few rules
+say is). A probe that does nothing, and those in which the kernel's own unwinder walks, are measured beside it; and what
+the user's frames add, by the depth of the program's calls. Differences of these are what a part costs. Last comes the
+rate of hits that one processor stands (sustained_rate.py).
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
+_PAGE = _ROOT / "bench" / "KERNEL.md"
 sys.path.insert(0, str(_ROOT / "tests"))
 
 from kernel.guest import run_guest  # noqa: E402
 from kernel.kernel_package import debug_vmlinux, kernel_headers, kernel_package  # noqa: E402
 
 from bench.kernel.peer import PEERS, build_peer  # noqa: E402
+from bench.kernel.sustained_rate import RATED, Sustained, rate_program, rate_script, sustained  # noqa: E402
 from cfi_tables.image_file import open_image  # noqa: E402
 from ptap.kernel_module.kernel_point import parse_kernel_point  # noqa: E402
 from ptap.kernel_module.messages import RecordOptions  # noqa: E402
@@ -46,8 +48,11 @@ def _sessions() -> Iterator[tuple[str, int, RecordOptions]]:
         yield "cold", frames, cold
 
 
-def _measure(release: str, folder: Path) -> dict[tuple[str, int], float]:
-    """(what is measured, frames or calls) -> instructions a read; with ("none", 0) and those of the peers."""
+def _measure(release: str, folder: Path) -> tuple[dict[tuple[str, int], float], list[Sustained], int]:
+    """(what is measured, frames or calls) -> instructions a read, with ("none", 0) and those of the peers.
+
+    And the rates, and the bytes of the module.
+    """
     image, headers = open_image(debug_vmlinux(release)), kernel_headers(release)
     points = [parse_kernel_point('kernel.function("vfs_read")')]
     sessions = folder / "sessions"
@@ -59,15 +64,17 @@ def _measure(release: str, folder: Path) -> dict[tuple[str, int], float]:
     flags = ["-O2", "-static", "-fomit-frame-pointer", "-Wl,--build-id"]
     subprocess.run(["gcc", *flags, "-o", str(program), str(source)], check=True)
     write_session(headers, image, points, RecordOptions(), folder / "user", None, [str(program)])
+    for what, options in RATED.items():
+        write_session(headers, image, points, options, sessions / f"rated-{what}")
     files = {"sessions": sessions, "user": folder / "user", "timed_reads": program, "peer.ko": folder / "peer.ko"}
-    script = _script([f"{what}-{frames}" for what, frames, _ in _sessions()])
+    files |= {"counted_reads": rate_program(folder), "guest_rate.py": Path(__file__).with_name("guest_rate.py")}
+    script = _script([f"{what}-{frames}" for what, frames, _ in _sessions()]) + rate_script()
     run = run_guest(kernel_package(release), files, script, folder, processors=1, options=_COUNTED)
-    print(f"module: {os.stat(folder / 'user' / 'ptap_kernel.ko').st_size} bytes")
     found = {}
     for path in run.results.glob("*=*"):
         what, count = path.name.split("=")
         found[what, int(count)] = float(path.read_text())
-    return found
+    return found, list(sustained(run.results)), (folder / "user" / "ptap_kernel.ko").stat().st_size
 
 
 def _script(sessions: list[str]) -> str:
@@ -85,22 +92,35 @@ def _script(sessions: list[str]) -> str:
     return script
 
 
-def main() -> None:
-    """Print the table."""
-    release = sys.argv[1] if len(sys.argv) > 1 else "6.1"
-    with tempfile.TemporaryDirectory(prefix="ptap-bench-") as folder:
-        found = _measure(release, Path(folder))
+def _told(found: dict[tuple[str, int], float], rates: list[Sustained], size: int, build: str) -> Iterator[str]:
+    """The table, line by line."""
+    yield f"module: {size} bytes, without tables"
     bare = found.pop(("none", 0))
-    print(
-        f"kernel {kernel_package(release).build}: a read without a probe takes {bare:.0f} instructions; "
-        f"with one more, by the frames that are walked, of which there are {len(_FRAMES)} "
-        "(user: by the program's calls):"
+    yield (
+        f"kernel {build}: a read without a probe takes {bare:.0f} instructions; with one more, by the frames that are "
+        f"walked, of which there are {len(_FRAMES)} (user: by the program's calls):"
     )
     for what in dict.fromkeys(name for name, _ in found):
         costs = [(count, found[what, count] - bare) for name, count in sorted(found) if name == what]
         per_frame = (costs[-1][1] - costs[0][1]) / (costs[-1][0] - costs[0][0])
         told = "  ".join(f"{count}: {cost:6.0f}" for count, cost in costs)
-        print(f"  {what:18}  {told}   {per_frame:6.0f} a frame")
+        yield f"  {what:18}  {told}   {per_frame:6.0f} a frame"
+    yield "hits a second with the collector reading, by the guest's clock, which has 10^9 instructions a second:"
+    for rate in rates:
+        counts = f"{rate.hits:,} hits, {rate.records:,} records, {rate.lost} lost"
+        yield f"  {rate.what:18}  {rate.hits_per_second:,.0f} a second: {counts}"
+
+
+def main() -> None:
+    """Print the table; with --page, write it to bench/KERNEL.md, too."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--page"]
+    release = arguments[0] if arguments else "6.1"
+    with tempfile.TemporaryDirectory(prefix="ptap-bench-") as folder:
+        lines = list(_told(*_measure(release, Path(folder)), kernel_package(release).build))
+    print("\n".join(lines))
+    if "--page" in sys.argv:
+        indented = "\n".join(f"    {line}" for line in lines)
+        _PAGE.write_text(f"# Cost of a kernel probe\n\nWritten by `make bench-kernel`.\n\n{indented}\n")
 
 
 if __name__ == "__main__":

@@ -24,17 +24,20 @@
 /* Words of a rule record, which its successors follow. */
 #define RECORD_WORDS ((uint32_t)sizeof(struct ptap_rule) / 4)
 
-static inline uint32_t read_u16(const uint8_t *at)
+/* One instruction each: a file that is compiled for size would call them. */
+#define PTAP_ALWAYS_INLINE inline __attribute__((__always_inline__))
+
+static PTAP_ALWAYS_INLINE uint32_t read_u16(const uint8_t *at)
 {
 	return (uint32_t)at[0] | (uint32_t)at[1] << 8;
 }
 
-static inline uint32_t read_u32(const uint8_t *at)
+static PTAP_ALWAYS_INLINE uint32_t read_u32(const uint8_t *at)
 {
 	return read_u16(at) | read_u16(at + 2) << 16;
 }
 
-static inline uint64_t read_u64(const uint8_t *at)
+static PTAP_ALWAYS_INLINE uint64_t read_u64(const uint8_t *at)
 {
 	return read_u32(at) | (uint64_t)read_u32(at + 4) << 32;
 }

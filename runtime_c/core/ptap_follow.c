@@ -16,21 +16,47 @@ struct place {
 	uint32_t exact;
 };
 
+/* What the plans of addresses have to have as their generation. */
+static inline uint32_t generation_of(const struct ptap_walk *walk)
+{
+	return walk->renewed ? walk->renewed : walk->generation;
+}
+
+/* The plan of the rule of the mapping number `index`, which the next one's may replace; null where there is none. */
+static inline const struct ptap_plan *plan_of(const struct ptap_walk *walk, int32_t index, int32_t rule)
+{
+	const struct ptap_mapping *mapping = &walk->mappings[index];
+	uint64_t key = (uint64_t)(uint32_t)index << 32 | (uint32_t)rule;
+	struct ptap_plan *plan = &walk->scratch->remembered->rules[PTAP_HASH(key, PTAP_REMEMBERED_RULE_BITS)];
+
+	if (plan->pc == key && plan->generation == walk->generation)
+		return plan;
+	plan->generation = 0;
+	if (!ptap_make_plan(mapping->table, mapping->table_size, rule, walk->unwanted, plan))
+		return (void *)0;
+	plan->pc = key;
+	plan->mapping = index;
+	plan->generation = walk->generation;
+	return plan;
+}
+
 /* Fill `plan`, the one place for `pc`, with what the tables say of that; 0 when they have nothing. */
 static __attribute__((__noinline__)) int remember(const struct ptap_walk *walk, uint64_t pc, struct ptap_plan *plan)
 {
 	int32_t rule, index = ptap_find_mapping(walk->mappings, walk->mapping_count, pc);
 	const struct ptap_mapping *mapping = &walk->mappings[index < 0 ? 0 : index];
+	const struct ptap_plan *found;
 
 	plan->generation = 0;
 	if (index < 0 || mapping->kind != PTAP_MAPPING_MODULE)
 		return 0;
 	rule = ptap_find_rule(mapping->table, mapping->table_size, pc - mapping->bias);
-	if (rule < 0 || !ptap_make_plan(mapping->table, mapping->table_size, rule, walk->unwanted, plan))
+	found = rule < 0 ? (void *)0 : plan_of(walk, index, rule);
+	if (!found)
 		return 0;
+	*plan = *found;
 	plan->pc = pc;
-	plan->mapping = index;
-	plan->generation = walk->generation;
+	plan->generation = generation_of(walk);
 	return 1;
 }
 
@@ -74,6 +100,7 @@ const struct ptap_plan *ptap_follow(struct ptap_walk *walk, struct ptap_cursor *
 			       .exact = cursor->exact };
 	struct ptap_frame *frame = walk->frames + walk->count, *const first = frame, *const last = walk->frames + walk->room;
 	uint64_t *const registers = cursor->registers;
+	const uint32_t generation = generation_of(walk);
 	const struct ptap_plan *plan;
 
 	for (;; frame++) {
@@ -85,7 +112,7 @@ const struct ptap_plan *ptap_follow(struct ptap_walk *walk, struct ptap_cursor *
 		plan = ptap_plan_at(walk->scratch->remembered, place.pc);
 		/* Compilers would work out its address anew for every part of it. */
 		__asm__("" : "+r"(plan));
-		if ((plan->pc != place.pc || plan->generation != walk->generation) &&
+		if ((plan->pc != place.pc || plan->generation != generation) &&
 		    !remember(walk, place.pc, (struct ptap_plan *)plan)) {
 			plan = (void *)0;
 			break;

@@ -13,82 +13,73 @@
 /* What the list has told so far. */
 struct listing {
 	uint32_t listed; /* bit r: register r */
-	uint32_t saved; /* those in words, of which `at` tells */
+	uint32_t saved; /* those in words */
 	uint32_t same;
-	int32_t at[PTAP_REGISTER_COUNT]; /* bytes from the CFA; meaningful where saved */
 	int32_t low, high; /* bytes from the CFA: [low, high) holds all that are saved */
 	uint32_t words; /* that are read */
+	uint32_t slots; /* of the plan; words are counted from the CFA until all are known, modulo 256 */
 };
 
+/* Register `number` is saved at the CFA plus `value`; 0 where that is not simple. */
+static PTAP_ALWAYS_INLINE int take_saved(struct ptap_plan *plan, struct listing *listing, uint32_t wanted,
+					 uint32_t number, int32_t value)
+{
+	uint8_t word = (uint8_t)((uint32_t)value / 8);
+
+	if (value % 8 || value < -MAXIMUM_SPAN || value >= MAXIMUM_SPAN)
+		return 0;
+	listing->saved |= 1u << number;
+	listing->low = listing->words && listing->low < value ? listing->low : value;
+	listing->high = listing->words && listing->high > value + 8 ? listing->high : value + 8;
+	listing->words++;
+	if (number == PTAP_RETURN_ADDRESS) {
+		plan->return_word = word;
+	} else if (wanted >> number & 1) {
+		if (listing->slots == PTAP_PLAN_SLOTS)
+			return 0;
+		plan->slots[listing->slots].number = (uint8_t)number;
+		plan->slots[listing->slots].word = word;
+		listing->slots++;
+	}
+	return 1;
+}
+
 /* Take one entry; 0 for one that no simple plan has. */
-static int take_entry(struct listing *listing, uint32_t word)
+static PTAP_ALWAYS_INLINE int take_entry(struct ptap_plan *plan, struct listing *listing, uint32_t wanted, uint32_t word)
 {
 	uint32_t number = ENTRY_REGISTER(word);
-	int32_t value = ENTRY_VALUE(word);
 
 	if (number > PTAP_RETURN_ADDRESS)
 		return 1; /* as the step does */
 	if (listing->listed >> number & 1)
 		return 0;
 	listing->listed |= 1u << number;
-	switch (ENTRY_KIND(word)) {
-	case PTAP_REGISTER_KIND_UNDEFINED:
-		return 1;
-	case PTAP_REGISTER_KIND_SAME:
-		listing->same |= 1u << number;
-		return number != PTAP_STACK_POINTER; /* the CFA otherwise */
-	case PTAP_REGISTER_KIND_AT_CFA:
-		break;
-	default:
-		return 0;
-	}
-	if (value % 8 || value < -MAXIMUM_SPAN || value >= MAXIMUM_SPAN)
-		return 0;
-	listing->saved |= 1u << number;
-	listing->at[number] = value;
-	listing->low = listing->words && listing->low < value ? listing->low : value;
-	listing->high = listing->words && listing->high > value + 8 ? listing->high : value + 8;
-	listing->words++;
-	return 1;
+	if (ENTRY_KIND(word) == PTAP_REGISTER_KIND_AT_CFA)
+		return take_saved(plan, listing, wanted, number, ENTRY_VALUE(word));
+	if (ENTRY_KIND(word) != PTAP_REGISTER_KIND_SAME)
+		return ENTRY_KIND(word) == PTAP_REGISTER_KIND_UNDEFINED;
+	listing->same |= 1u << number;
+	return number != PTAP_STACK_POINTER; /* the CFA otherwise */
 }
 
-/* The slots of those that are wanted; 0 when there are too many. */
-static int put_slots(struct ptap_plan *plan, const struct listing *listing, uint32_t wanted)
+static PTAP_ALWAYS_INLINE int is_simple(struct ptap_plan *plan, const uint8_t *list, uint32_t wanted)
 {
-	uint32_t left = listing->saved & wanted & ~(1u << PTAP_RETURN_ADDRESS);
-
-	plan->slot_count = 0;
-	for (; left; left &= left - 1) {
-		uint8_t number = (uint8_t)__builtin_ctz(left);
-
-		if (plan->slot_count == PTAP_PLAN_SLOTS)
-			return 0;
-		plan->slots[plan->slot_count].number = number;
-		plan->slots[plan->slot_count].word = (uint8_t)((listing->at[number] - listing->low) / 8);
-		plan->slot_count++;
-	}
-	return 1;
-}
-
-static int is_simple(struct ptap_plan *plan, const uint8_t *list, uint32_t wanted)
-{
-	struct listing listing;
+	struct listing listing = { 0 };
 	uint32_t lost;
 
-	/* All but `at`, of which there is a lot. */
-	listing.listed = listing.saved = listing.same = listing.words = 0;
-	listing.low = listing.high = 0;
 	for (uint32_t index = 0; index < list[0]; index++) {
-		if (!take_entry(&listing, read_u32(list + 4 + 4 * index)))
+		if (!take_entry(plan, &listing, wanted, read_u32(list + 4 + 4 * index)))
 			return 0;
 	}
 	if (!(listing.saved >> PTAP_RETURN_ADDRESS & 1) || listing.high - listing.low > MAXIMUM_SPAN ||
-	    listing.high - listing.low > 8 * (int32_t)(listing.words + UNREAD_WORDS) ||
-	    !put_slots(plan, &listing, wanted))
+	    listing.high - listing.low > 8 * (int32_t)(listing.words + UNREAD_WORDS))
 		return 0;
 	plan->low = (int16_t)listing.low;
 	plan->span = (uint16_t)(listing.high - listing.low);
-	plan->return_word = (uint8_t)((listing.at[PTAP_RETURN_ADDRESS] - listing.low) / 8);
+	plan->return_word = (uint8_t)(plan->return_word - (uint32_t)listing.low / 8);
+	plan->slot_count = (uint8_t)listing.slots;
+	for (uint32_t index = 0; index < listing.slots; index++)
+		plan->slots[index].word = (uint8_t)(plan->slots[index].word - (uint32_t)listing.low / 8);
 	lost = listing.listed & ~listing.saved & ~listing.same;
 	plan->kept = (PTAP_CALLEE_SAVED | listing.same) & ~lost & ~listing.saved;
 	plan->given = ((listing.saved & wanted) | 1u << PTAP_STACK_POINTER) & ~lost;

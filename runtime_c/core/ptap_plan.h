@@ -27,6 +27,8 @@ enum ptap_frame_flag {
 #define PTAP_PLAN_SLOTS 8
 #define PTAP_REMEMBERED_BITS 10
 #define PTAP_REMEMBERED_PLANS (1 << PTAP_REMEMBERED_BITS)
+#define PTAP_REMEMBERED_RULE_BITS 8
+#define PTAP_REMEMBERED_RULES (1 << PTAP_REMEMBERED_RULE_BITS)
 
 /* A register whose value of the caller lies in a word of the frame. */
 struct ptap_slot {
@@ -42,7 +44,7 @@ struct ptap_slot {
  */
 struct ptap_plan {
 	uint64_t pc; /* that was looked up, at run time */
-	uint32_t generation; /* of the mappings that it was looked up in, 0 for none */
+	uint32_t generation; /* of the mappings that it was looked up in, 0 for none; or ptap_walk's `renewed` */
 	int32_t mapping;
 	int32_t rule; /* as ptap_find_rule has it, not -1 */
 	int32_t cfa_offset;
@@ -62,16 +64,22 @@ struct ptap_plan {
 };
 _Static_assert(sizeof(struct ptap_plan) == 64, "ptap_plan");
 
-/* Plans by the address: of mappings that stay as they are, for one user at a time. */
+/*
+ * Plans by the address, and by the rule, of mappings that stay as they are, for one user at a time. Most addresses have
+ * one of few rules, so one that was not seen yet has a plan at once when its rule is found.
+ */
 struct ptap_remembered {
 	struct ptap_plan plans[PTAP_REMEMBERED_PLANS];
+	struct ptap_plan rules[PTAP_REMEMBERED_RULES]; /* `pc` is the mapping and the rule */
 };
+
+/* Fibonacci hashing: the upper bits of a product depend on all bits below. */
+#define PTAP_HASH(number, bits) ((number) * 0x9e3779b97f4a7c15ull >> (64 - (bits)))
 
 /* The place of an address's plan. */
 static inline struct ptap_plan *ptap_plan_at(struct ptap_remembered *remembered, uint64_t pc)
 {
-	/* Fibonacci hashing: the upper bits of a product depend on all bits below. */
-	return &remembered->plans[pc * 0x9e3779b97f4a7c15ull >> (64 - PTAP_REMEMBERED_BITS)];
+	return &remembered->plans[PTAP_HASH(pc, PTAP_REMEMBERED_BITS)];
 }
 
 /*

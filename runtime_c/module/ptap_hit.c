@@ -53,7 +53,8 @@ static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 		.room = ptap_session.maximum_frames,
 		.scratch = &cpu->scratch,
 		.without_registers = 1,
-		.generation = ptap_session_generation(code->generation),
+		.generation = code->generation,
+		.renewed = ptap_session_renewed(),
 		.unwanted = ~code->needed,
 	};
 
@@ -85,7 +86,7 @@ static void fill_header(struct ptap_hit *hit, const struct ptap_cpu *cpu, u32 pr
 	hit->probe = probe;
 	memcpy(hit->comm, current->comm, sizeof(hit->comm));
 	hit->flags = walked->flags | (cpu->words.noted.left_out ? PTAP_HIT_FLAG_WORDS_LEFT_OUT : 0);
-	hit->known = cpu->cursor.known;
+	hit->known = walked->flags & PTAP_HIT_FLAG_CALLED ? PTAP_KEPT_BY_CALLS : PTAP_ALL_REGISTERS;
 	hit->frame_count = walked->frames;
 	hit->run_count = cpu->words.noted.count;
 	hit->oracle_count = walked->oracle;
@@ -97,8 +98,12 @@ static void fill_header(struct ptap_hit *hit, const struct ptap_cpu *cpu, u32 pr
 }
 NOKPROBE_SYMBOL(fill_header);
 
-/* How many bytes the record takes at the most. */
-static u32 most_bytes(const struct ptap_cpu *cpu, const struct walked *walked)
+/* What the record has at the most. */
+struct most {
+	u32 words, bytes;
+};
+
+static struct most most_of(const struct ptap_cpu *cpu, const struct walked *walked)
 {
 	u32 words = HIT_WORDS + PTAP_REGISTER_COUNT + walked->frames + walked->oracle + cpu->words.run_words;
 	u32 runs = cpu->words.noted.count, flat = 0;
@@ -111,30 +116,49 @@ static u32 most_bytes(const struct ptap_cpu *cpu, const struct walked *walked)
 	}
 	/* A run may need a word for its address. */
 	words += runs;
-	return ALIGN(sizeof(struct ptap_hit) + runs * sizeof(struct ptap_run_told) + PTAP_PACKED_BYTES(words), 8) + flat;
+	return (struct most){
+		words, ALIGN(sizeof(struct ptap_hit) + runs * sizeof(struct ptap_run_told) + PTAP_PACKED_BYTES(words), 8) + flat
+	};
 }
-NOKPROBE_SYMBOL(most_bytes);
+NOKPROBE_SYMBOL(most_of);
 
-/* Write what comes behind the fixed part, as its counts say; behind it. */
-static void *write_words(struct ptap_cpu *cpu, struct ptap_hit *hit, const struct walked *walked)
+/* What every record has; behind it. The walk has moved the cursor on, so the registers are taken anew. */
+static u64 *gather_words(struct ptap_cpu *cpu, const struct walked *walked, const struct pt_regs *regs, u64 pc)
+{
+	u64 *to = cpu->gathered;
+
+	*to++ = walked->detail;
+	*to++ = ptap_session.slide;
+	if (likely(!(walked->flags & PTAP_HIT_FLAG_CALLED))) {
+		ptap_registers_at(to, regs, pc);
+		to += PTAP_REGISTER_COUNT;
+	} else {
+		ptap_registers_at(cpu->cursor.registers, regs, pc);
+		to = ptap_gather_registers(to, cpu->cursor.registers, PTAP_KEPT_BY_CALLS);
+	}
+	return ptap_gather_pcs(to, cpu->frames, walked->frames);
+}
+NOKPROBE_SYMBOL(gather_words);
+
+/* Write what comes behind the fixed part, as its counts say, `most` words; behind it. */
+static void *write_words(struct ptap_cpu *cpu, struct ptap_hit *hit, const struct walked *walked,
+			 const struct pt_regs *regs, u64 pc, u32 most)
 {
 	struct ptap_writer *writer = &cpu->writer;
-	u32 index, unread;
+	u32 unread;
 	u32 *end;
 
-	ptap_pack_begin(writer, hit + 1, hit->run_count + hit->user_run_count);
-	ptap_pack_word(writer, walked->detail);
-	ptap_pack_word(writer, ptap_session.slide);
-	ptap_pack_registers(writer, cpu->cursor.registers, cpu->cursor.known);
-	for (index = 0; index < walked->frames; index++)
-		ptap_pack_word(writer, cpu->frames[index].pc);
+	ptap_pack_begin(writer, hit + 1, hit->run_count + hit->user_run_count, most);
+	ptap_pack_words(writer, cpu->gathered, gather_words(cpu, walked, regs, pc) - cpu->gathered);
+	ptap_runs_begin(writer, regs->sp);
 	unread = ptap_slices_write(&cpu->words, writer);
 	hit->unread = min_t(u32, unread, U16_MAX);
-	for (index = 0; index < walked->oracle; index++)
-		ptap_pack_word(writer, cpu->oracle[index]);
+	if (unlikely(walked->oracle))
+		ptap_pack_words(writer, (const u64 *)cpu->oracle, walked->oracle);
 	if (walked->flags & PTAP_HIT_FLAG_USER_STACK)
-		ptap_user_write(&cpu->user, writer);
-	hit->entry_count = writer->packer.entries;
+		ptap_user_write(&cpu->user, writer, cpu->gathered);
+	hit->word_count = writer->words;
+	hit->high_count = writer->highs.count;
 	end = ptap_pack_end(writer);
 	if ((unsigned long)end % 8)
 		*end++ = 0;
@@ -158,11 +182,12 @@ static void begin_walk(struct ptap_cursor *cursor, const struct pt_regs *regs, u
 }
 NOKPROBE_SYMBOL(begin_walk);
 
-/* Walk and record what is wanted; 0 when there is no room for the record, and nothing was written. */
+/* Walk and record what is wanted; 0 when there is no room for the record, or never is, and nothing was written. */
 static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u64 pc, u32 flags)
 {
 	struct walked walked = { .flags = flags };
 	struct ptap_hit *hit;
+	struct most most;
 
 	if (ptap_when_refuses_task(cpu))
 		return 1;
@@ -186,13 +211,12 @@ static int record(struct ptap_cpu *cpu, u32 probe, const struct pt_regs *regs, u
 		ptap_slices_forget(&cpu->words);
 	if (ptap_session.flags & PTAP_START_FLAG_ORACLE)
 		walked.oracle = stack_trace_save(cpu->oracle, PTAP_ORACLE_FRAMES, 0);
-	hit = ptap_ring_reserve(&cpu->ring, most_bytes(cpu, &walked));
+	most = most_of(cpu, &walked);
+	hit = likely(most.words <= U16_MAX) ? ptap_ring_reserve(&cpu->ring, most.bytes) : NULL;
 	if (!hit)
 		return 0;
-	/* The walk has moved the cursor on. */
-	begin_walk(&cpu->cursor, regs, pc, flags);
 	fill_header(hit, cpu, probe, &walked);
-	hit->length = write_words(cpu, hit, &walked) - (void *)hit;
+	hit->length = write_words(cpu, hit, &walked, regs, pc, most.words) - (void *)hit;
 	ptap_ring_commit(&cpu->ring, hit->length);
 	return 1;
 }

@@ -7,13 +7,12 @@
 
 #define PTAP_RECORD_MAGIC 0x52525450
 #define PTAP_MESSAGE_MAGIC 0x4d525450
-#define PTAP_RECORD_VERSION 0x2
+#define PTAP_RECORD_VERSION 0x3
 #define PTAP_GAP_FAR 0xffff
 #define PTAP_GROUP_ENTRIES 0x8
 #define PTAP_HIGH_ONES 0x1
 #define PTAP_HIGH_TOLD 0x2
-#define PTAP_HIGH_NEWEST 0xe
-#define PTAP_HIGH_TELLS 0xf
+#define PTAP_HIGH_OTHER 0xf
 #define PTAP_MAXIMUM_FRAMES 0x80
 #define PTAP_MAXIMUM_USER_FRAMES 0x100
 #define PTAP_MAXIMUM_USER_TABLES 0x1000
@@ -115,7 +114,8 @@ struct ptap_hit {
 	uint32_t probe;
 	uint32_t known;
 	uint32_t user_known;
-	uint32_t entry_count;
+	uint16_t word_count;
+	uint16_t high_count;
 	uint16_t frame_count;
 	uint16_t user_frame_count;
 	uint16_t run_count;

@@ -11,6 +11,7 @@
 #include <linux/mutex.h>
 #include <linux/percpu.h>
 
+#include "ptap_gather.h"
 #include "ptap_pack.h"
 #include "ptap_predicate.h"
 #include "ptap_record.h"
@@ -44,6 +45,7 @@ struct ptap_cpu {
 	unsigned long oracle[PTAP_ORACLE_FRAMES];
 	struct ptap_user_walk user;
 	struct ptap_writer writer;
+	u64 gathered[PTAP_GATHERED_WORDS]; /* to be packed */
 };
 
 struct ptap_code;
@@ -75,10 +77,10 @@ extern struct ptap_session ptap_session;
 /* A number for mappings that have changed, or are new, of the kernel or of a process: no others have had it. */
 u32 ptap_next_generation(void);
 
-/* What a walk goes by through mappings that have had this number: another one where nothing is to be remembered. */
-static inline u32 ptap_session_generation(u32 number)
+/* Where no address is to be remembered: what is in place of the generation of the mappings (struct ptap_walk). */
+static inline u32 ptap_session_renewed(void)
 {
-	return unlikely(ptap_session.flags & PTAP_START_FLAG_FORGET) ? ptap_next_generation() : number;
+	return unlikely(ptap_session.flags & PTAP_START_FLAG_FORGET) ? ptap_next_generation() : 0;
 }
 
 /* Note for people why something was refused, and return `error`. */

@@ -57,7 +57,7 @@ static u32 pack_slowly(struct ptap_stack_words *words, const struct ptap_run *ru
 		value = ptap_stack_word(words, address, &readable);
 		if (!readable)
 			break;
-		ptap_pack_word(writer, value);
+		ptap_pack_words(writer, &value, 1);
 	}
 	return (address - run->begin) / sizeof(value);
 }

@@ -60,7 +60,8 @@ static nokprobe_inline void walk_frames(struct ptap_user_walk *walk, const struc
 		.room = PTAP_MAXIMUM_USER_FRAMES,
 		.scratch = &walk->scratch,
 		.without_registers = 1,
-		.generation = space ? ptap_session_generation(space->number) : 0,
+		.generation = space ? space->number : 0,
+		.renewed = ptap_session_renewed(),
 		/* Frames are for arguments, which may lie in registers that no walk needs. */
 		.unwanted = space && ptap_session.slices != PTAP_SLICES_FRAMES ? ~space->needed : 0,
 	};
@@ -154,16 +155,17 @@ u32 ptap_user_words(const struct ptap_user_walk *walk)
 }
 NOKPROBE_SYMBOL(ptap_user_words);
 
-void ptap_user_write(const struct ptap_user_walk *walk, struct ptap_writer *writer)
+void ptap_user_write(const struct ptap_user_walk *walk, struct ptap_writer *writer, u64 *gathered)
 {
-	u32 index;
+	u64 *to = gathered;
 
-	ptap_pack_word(writer, walk->stop_detail);
-	ptap_pack_word(writer, walk->generation);
-	ptap_pack_word(writer, current->mm ? current->mm->start_stack : 0);
-	ptap_pack_registers(writer, walk->registers, walk->told_registers);
-	for (index = 0; index < walk->frame_count; index++)
-		ptap_pack_word(writer, walk->frames[index].pc);
+	*to++ = walk->stop_detail;
+	*to++ = walk->generation;
+	*to++ = current->mm ? current->mm->start_stack : 0;
+	to = ptap_gather_registers(to, walk->registers, walk->told_registers);
+	to = ptap_gather_pcs(to, walk->frames, walk->frame_count);
+	ptap_pack_words(writer, gathered, to - gathered);
+	ptap_runs_begin(writer, walk->registers[PTAP_STACK_POINTER]);
 	ptap_user_memory_write(&walk->memory, writer);
 }
 NOKPROBE_SYMBOL(ptap_user_write);

@@ -38,8 +38,8 @@ void ptap_user_walk(struct ptap_user_walk *walk, const struct pt_regs *regs);
 /* How many words ptap_user_write packs, but the addresses of runs. */
 u32 ptap_user_words(const struct ptap_user_walk *walk);
 
-/* Write what the record has of the user's stack. */
-void ptap_user_write(const struct ptap_user_walk *walk, struct ptap_writer *writer);
+/* Write what the record has of the user's stack; `gathered` has room for PTAP_GATHERED_WORDS. */
+void ptap_user_write(const struct ptap_user_walk *walk, struct ptap_writer *writer, u64 *gathered);
 
 /* Write the flat copy, a multiple of 8, behind which the result points. */
 void *ptap_user_write_flat(const struct ptap_user_walk *walk, void *to);

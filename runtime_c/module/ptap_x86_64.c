@@ -7,10 +7,8 @@
 
 #include "ptap_x86_64.h"
 
-void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc)
+void ptap_registers_at(u64 *registers, const struct pt_regs *regs, u64 pc)
 {
-	u64 *registers = cursor->registers;
-
 	registers[0] = regs->ax;
 	registers[1] = regs->dx;
 	registers[2] = regs->cx;
@@ -28,7 +26,13 @@ void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 
 	registers[14] = regs->r14;
 	registers[15] = regs->r15;
 	registers[PTAP_RETURN_ADDRESS] = pc;
-	cursor->known = (1u << PTAP_REGISTER_COUNT) - 1;
+}
+NOKPROBE_SYMBOL(ptap_registers_at);
+
+void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc)
+{
+	ptap_registers_at(cursor->registers, regs, pc);
+	cursor->known = PTAP_ALL_REGISTERS;
 	cursor->carried = 0;
 	cursor->previous_cfa = PTAP_NO_PREVIOUS_CFA;
 	cursor->detail = 0;
@@ -38,18 +42,15 @@ void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 
 }
 NOKPROBE_SYMBOL(ptap_cursor_at);
 
-/* System V ABI AMD64, figure 3.4: rbx, rbp, rsp, r12-r15, and the pc. */
-#define KEPT_BY_CALLS (1u << 3 | 1u << 6 | 1u << PTAP_STACK_POINTER | 0xfu << 12 | 1u << PTAP_RETURN_ADDRESS)
-
 void ptap_cursor_of_caller(struct ptap_cursor *cursor)
 {
 	int number;
 
 	for (number = 0; number < PTAP_REGISTER_COUNT; number++) {
-		if (!(KEPT_BY_CALLS & 1u << number))
+		if (!(PTAP_KEPT_BY_CALLS & 1u << number))
 			cursor->registers[number] = 0;
 	}
-	cursor->known = KEPT_BY_CALLS;
+	cursor->known = PTAP_KEPT_BY_CALLS;
 	cursor->exact = 0;
 }
 NOKPROBE_SYMBOL(ptap_cursor_of_caller);
@@ -62,6 +63,6 @@ u32 ptap_user_known(const struct pt_regs *regs)
 	 * A system call is a call to its caller: rcx and r11 are lost, rax is its result or not yet. All other ways into
 	 * the kernel note -1 in place of its number, and keep everything.
 	 */
-	return (long)regs->orig_ax < 0 ? (1u << PTAP_REGISTER_COUNT) - 1 : KEPT_BY_CALLS;
+	return (long)regs->orig_ax < 0 ? PTAP_ALL_REGISTERS : PTAP_KEPT_BY_CALLS;
 }
 NOKPROBE_SYMBOL(ptap_user_known);

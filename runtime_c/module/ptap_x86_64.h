@@ -7,6 +7,14 @@
 
 #include "ptap_step.h"
 
+#define PTAP_ALL_REGISTERS ((1u << PTAP_REGISTER_COUNT) - 1)
+
+/* System V ABI AMD64, figure 3.4: rbx, rbp, rsp, r12-r15, and the pc. */
+#define PTAP_KEPT_BY_CALLS (1u << 3 | 1u << 6 | 1u << PTAP_STACK_POINTER | 0xfu << 12 | 1u << PTAP_RETURN_ADDRESS)
+
+/* All registers of `regs` by their DWARF numbers, with `pc` as theirs. */
+void ptap_registers_at(u64 *registers, const struct pt_regs *regs, u64 pc);
+
 /* The cursor of a walk that begins where `regs` stand, at `pc`. */
 void ptap_cursor_at(struct ptap_cursor *cursor, const struct pt_regs *regs, u64 pc);
 

@@ -16,7 +16,8 @@ from kernel.kernel_package import KernelPackage
 from programs.debian_archive import NotInArchive
 
 _QEMU = "qemu-system-x86_64"
-_COMMAND_LINE = "console=ttyS0 panic=-1 oops=panic quiet loglevel=4"
+_COMMAND_LINE = "console=ttyS0 panic=-1 oops=panic quiet loglevel=4 no_timer_check"
+"""A machine under load gives a timer too few ticks in the time in which the kernel counts them, which then gives up."""
 _ACCELERATOR = ("-accel", "tcg,thread=single")
 """One thread for all processors. With one each, QEMU before 8.1 can keep a translation of code that another processor
 has changed meanwhile: a breakpoint that is long gone is hit, which the kernel takes for a probe's."""

@@ -38,13 +38,14 @@ static void print(const uint8_t *from, const uint8_t *end)
 
 int main(void)
 {
+	const uint64_t nothing = 0;
+	static struct ptap_writer writer;
 	uint32_t runs, count;
 
 	while (scanf("%" SCNu32 " %" SCNu32, &runs, &count) == 2) {
 		uint64_t *words = next_words(count), **run_words = calloc(runs + 1, sizeof(*run_words));
 		uint64_t *addresses = calloc(runs + 1, sizeof(*addresses));
 		uint32_t *counts = calloc(runs + 1, sizeof(*counts)), all = (count < 2 ? 2 : count) + runs;
-		struct ptap_writer writer;
 		uint8_t *room;
 
 		for (uint32_t run = 0; run < runs; run++) {
@@ -55,9 +56,9 @@ int main(void)
 			all += counts[run];
 		}
 		room = malloc(runs * sizeof(struct ptap_run_told) + PTAP_PACKED_BYTES(all));
-		ptap_pack_begin(&writer, room, runs);
-		ptap_pack_word(&writer, count > 0 ? words[0] : 0);
-		ptap_pack_word(&writer, count > 1 ? words[1] : 0);
+		ptap_pack_begin(&writer, room, runs, all);
+		ptap_pack_words(&writer, count > 0 ? words : &nothing, 1);
+		ptap_pack_words(&writer, count > 1 ? words + 1 : &nothing, 1);
 		if (count > 2)
 			ptap_pack_words(&writer, words + 2, count - 2);
 		for (uint32_t run = 0; run < runs; run++) {

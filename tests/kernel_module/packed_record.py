@@ -20,23 +20,21 @@ Run = tuple[int, Sequence[int]]
 
 
 class _Words:
-    """Packs words: (code, low) of each entry so far."""
+    """Packs words: (code, low) of each so far, and the upper halves that are told."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[int, int]] = []
+        self.highs: list[int] = []
         self._codes = {0: 0, 0xFFFF_FFFF: 1}
-        self._newest: int | None = None
 
     def add(self, *words: int) -> None:
         for word in words:
             high, low = divmod(word, 1 << 32)
-            if high not in self._codes and len(self._codes) < 14:
-                self._codes[high] = len(self._codes)
-                self.entries.append((15, high))
-            elif high not in self._codes and high != self._newest:
-                self._newest = high
-                self.entries.append((15, high))
-            self.entries.append((self._codes.get(high, 14), low))
+            if high not in self._codes:
+                self.highs.append(high)
+                if len(self._codes) < 15:
+                    self._codes[high] = len(self._codes)
+            self.entries.append((self._codes.get(high, 15), low))
 
     def content(self) -> bytes:
         content = b""
@@ -44,14 +42,14 @@ class _Words:
             group = self.entries[begin : begin + 8]
             codes = sum(code << 4 * number for number, (code, _) in enumerate(group))
             content += struct.pack(f"<I{len(group)}I", codes, *(low for _, low in group))
-        return content
+        return content + struct.pack(f"<{len(self.highs)}I", *self.highs)
 
 
 def packed(words: Sequence[int]) -> tuple[bytes, int]:
-    """The words as a record has them, and the number of entries."""
+    """The words as a record has them, and the number of upper halves that are told."""
     out = _Words()
     out.add(*words)
-    return out.content(), len(out.entries)
+    return out.content(), len(out.highs)
 
 
 @dataclass
@@ -85,10 +83,11 @@ def hit_record(
     **fields: Any,
 ) -> bytes:
     """A whole record; `flat` is (address, asked, bytes), `fields` are those of HIT that are not to be what they are."""
-    out, told, end = _Words(), b"", 0
+    out, told = _Words(), b""
 
-    def add_runs(runs: Sequence[Run]) -> None:
-        nonlocal told, end
+    def add_runs(runs: Sequence[Run], registers: Mapping[int, int]) -> None:
+        nonlocal told
+        end = registers.get(7, 0) & ~7
         for address, words in runs:
             gap = (address - end) % (1 << 64) // 8
             if gap >= 0xFFFF:
@@ -100,7 +99,7 @@ def hit_record(
 
     registers = registers or {}
     out.add(stop_detail, slide, *(registers[number] for number in sorted(registers)), *chain)
-    add_runs(runs)
+    add_runs(runs, registers)
     out.add(*oracle)
     values: dict[str, Any] = {each.name: 0 for each in schema.HIT.subcons}
     values |= {"magic": layout.RECORD_MAGIC, "version": layout.RECORD_VERSION, "kind": layout.RECORD_KIND_HIT}
@@ -109,7 +108,7 @@ def hit_record(
     if user is not None:
         out.add(user.stop_detail, user.generation, user.start_stack)
         out.add(*(user.registers[number] for number in sorted(user.registers)), *user.chain)
-        add_runs(user.runs)
+        add_runs(user.runs, user.registers if chain else registers)
         values |= {"user_known": _known(user.registers) if user.known is None else user.known, "user_stop": user.stop}
         values |= {"user_frame_count": len(user.chain), "user_run_count": len(user.runs)}
         values["flags"] = layout.HIT_FLAG_USER_STACK | (layout.HIT_FLAG_USER_FLAT if flat is not None else 0)
@@ -117,7 +116,8 @@ def hit_record(
     content += bytes(-len(content) % 8)
     if flat is not None:
         content += schema.FLAT.build({"address": flat[0], "asked": flat[1], "copied": len(flat[2])}) + flat[2]
-    values |= {"entry_count": len(out.entries), "length": layout.HIT_SIZE + len(content)} | fields
+    values |= {"word_count": len(out.entries), "high_count": len(out.highs)}
+    values |= {"length": layout.HIT_SIZE + len(content)} | fields
     return bytes(schema.HIT.build(values)) + content
 
 
@@ -133,21 +133,21 @@ def records_of(capture: Path) -> Iterator[bytes]:
         at += int(head["length"])
 
 
-def unpacked(content: bytes, entries: int) -> tuple[list[int], int]:
-    """The words of so many entries, and the bytes that they take."""
-    highs, words, at = [0, 0xFFFF_FFFF], [], 0
-    for number in range(entries):
+def unpacked(content: bytes, count: int, highs: int) -> tuple[list[int], int]:
+    """The `count` words with so many halves that are told, and the bytes that they take."""
+    size = 4 * (count + (count + 7) // 8)
+    told = [0, 0xFFFF_FFFF, *struct.unpack_from(f"<{highs}I", content, size)]
+    others = iter(told[15:])
+    words, at = [], 0
+    for number in range(count):
         if number % 8 == 0:
             (codes,) = struct.unpack_from("<I", content, at)
             at += 4
         code = codes >> 4 * (number % 8) & 15
         (low,) = struct.unpack_from("<I", content, at)
         at += 4
-        if code == 15:
-            highs.append(low)
-        else:
-            words.append((highs[-1] if code == 14 else highs[code]) << 32 | low)
-    return words, at
+        words.append((next(others) if code == 15 else told[code]) << 32 | low)
+    return words, size + 4 * highs
 
 
 @dataclass(frozen=True)
@@ -168,14 +168,14 @@ def read_record(content: bytes) -> ReadHit:
     told = [int(head["run_count"]), int(head["user_run_count"])]
     runs = list(struct.iter_unpack("<HH", content[layout.HIT_SIZE : layout.HIT_SIZE + 4 * sum(told)]))
     place = layout.HIT_SIZE + 4 * len(runs)
-    words, size = unpacked(content[place:end], int(head["entry_count"]))
+    words, size = unpacked(content[place:end], int(head["word_count"]), int(head["high_count"]))
     place += size
     place += -place % 8
     rest = iter(words[2:])
     registers = {number: next(rest) for number in range(17) if int(head["known"]) >> number & 1}
     chain = tuple(next(rest) for _ in range(int(head["frame_count"])))
     found: dict[int, int] = {}
-    run_end = 0
+    run_end = registers.get(7, 0) & ~7
     for gap, count in runs[: told[0]]:
         address = next(rest) if gap == 0xFFFF else run_end + 8 * gap
         found |= {address + 8 * number: next(rest) for number in range(count)}

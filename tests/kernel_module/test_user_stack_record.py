@@ -91,11 +91,11 @@ def test_a_part_that_does_not_fill_its_record_is_an_error(tmp_path):
         cut[layout.HIT_LENGTH : layout.HIT_LENGTH + 4] = size.to_bytes(4, "little")
         with pytest.raises(ModuleCaptureError, match="record at byte 0 do not fill it"):
             _capture(tmp_path, bytes(cut))
-    entries = int.from_bytes(whole[layout.HIT_ENTRY_COUNT : layout.HIT_ENTRY_COUNT + 4], "little")
+    words = int.from_bytes(whole[layout.HIT_WORD_COUNT : layout.HIT_WORD_COUNT + 2], "little")
     for field, value in (
         ("frame_count", 4), ("user_frame_count", 3), ("user_run_count", 2), ("user_run_count", 0), ("run_count", 1),
         ("user_known", 1), ("user_known", 0x1FFFF), ("user_known", 1 << 17 | 3), ("oracle_count", 1), ("known", 1),
-        ("flags", 0), ("flags", layout.HIT_FLAG_USER_STACK), ("entry_count", entries - 1), ("entry_count", entries + 1),
+        ("flags", 0), ("flags", layout.HIT_FLAG_USER_STACK), ("word_count", words - 1), ("word_count", words + 1),
     ):  # fmt: skip
         with pytest.raises(ModuleCaptureError, match="do not fill it"):
             _capture(tmp_path, _hit(3, _user(), **{field: value}))
