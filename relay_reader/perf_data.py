@@ -86,7 +86,7 @@ class PerfData:
             raise PerfDataError(f"{self.path}: ends inside its header: record it again")
         _, _, attr_size, attr_at, attr_bytes, data_at, data_bytes, _, _, features = _HEADER.unpack_from(self._bytes)
         if features[_FEATURE_COMPRESSED // 8] >> _FEATURE_COMPRESSED % 8 & 1:
-            raise self._compressed()
+            raise self.compressed()
         # perf fills in the size at its end; a killed perf leaves 0, and the data goes on to the end of the file.
         end = data_at + data_bytes if data_bytes else len(self._bytes)
         if end > len(self._bytes):
@@ -94,7 +94,8 @@ class PerfData:
             end = len(self._bytes)
         return data_at, end, (attr_at, attr_bytes, attr_size)
 
-    def _compressed(self) -> PerfDataError:
+    def compressed(self) -> PerfDataError:
+        """What to say of records that are compressed."""
         return PerfDataError(
             f"{self.path}: its records are compressed: record without -z, or unpack it with "
             f"`perf inject -i {self.path} -o perf.plain.data`"
@@ -142,7 +143,7 @@ class PerfData:
         perf writes each ring in turn, so records are sorted: at the end of a round (PERF_RECORD_FINISHED_ROUND)
         everything up to the newest time of the round before is complete. Raises PerfDataError.
         """
-        decoder = RecordDecoder(self.layouts, self._only or (None if self.layouts else self._default))
+        decoder = self.decoder()
         # (time, order in the file, position, size)
         pending: list[tuple[int, int, int, int]] = []
         newest = complete = 0
@@ -158,6 +159,14 @@ class PerfData:
         while pending:
             yield from self._decode(decoder, heapq.heappop(pending))
         self.faults.update(decoder.faults)
+
+    def decoder(self) -> RecordDecoder:
+        """A decoder of this file's records."""
+        return RecordDecoder(self.layouts, self._only or (None if self.layouts else self._default))
+
+    def data_section(self) -> tuple[mmap.mmap, int, int]:
+        """The mapped file, and where its records begin and end."""
+        return self._bytes, self._data_start, self._data_end
 
     def _decode(self, decoder: RecordDecoder, entry: tuple[int, int, int, int]) -> Iterator[Event]:
         _, _, at, size = entry
@@ -177,7 +186,7 @@ class PerfData:
                 self.faults[FileFault.DATA_CUT_SHORT] += 1
                 return
             if kind in _COMPRESSED:
-                raise self._compressed()
+                raise self.compressed()
             yield at, kind, size
             at += size
             if kind == _AUXTRACE and size >= 16:
