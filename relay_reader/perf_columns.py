@@ -69,43 +69,50 @@ class PerfColumns:
         # Times as unsigned values: the newest seen, and up to which all was complete when the last round began.
         self._newest = np.uint64(0)
         self._complete = np.uint64(0)
-        self._read_up_to = begin
+        self._given_back = begin - begin % mmap.PAGESIZE
 
     def chunks(self) -> Iterator[PerfChunk]:
-        """All chunks. Raises PerfDataError where `PerfData.events` does."""
-        raw = np.empty(_CHUNK_ROWS * ROW_WIDTH, dtype=np.int64)
+        """All chunks. Raises PerfDataError where `PerfData.events` does.
+
+        What lies in the file of a chunk and of the one after it is kept mapped: the next one may be asked for while
+        this one is worked on.
+        """
         rounds = np.empty(_CHUNK_ROUNDS, dtype=np.int64)
         ended = False
         while not ended:
-            ended = self._scan(raw, rounds)
-            rows = raw[: int(self._control[perf_scan.CONTROL_ROWS]) * ROW_WIDTH].reshape(-1, ROW_WIDTH)
+            unused = self._first_used()
+            ended, rows = self._scan(rounds)
             marks = rounds[: int(self._control[perf_scan.CONTROL_ROUNDS])]
             ordered = self._in_order(rows, marks, ended)
             if len(ordered):
                 yield self._chunk(ordered)
-                self._give_back()
+                self._give_back(unused)
         self._file.faults.update(self._decoder.faults)
 
-    def _scan(self, raw: Int64s, rounds: Int64s) -> bool:
-        """Scan the next chunk; True when there are no more."""
+    def _scan(self, rounds: Int64s) -> tuple[bool, Int64s]:
+        """Scan on; whether there are no more, and the rows that wait with those that were found behind them."""
+        waiting = self._pending.size
+        raw = np.empty(waiting + _CHUNK_ROWS * ROW_WIDTH, dtype=np.int64)
+        raw[:waiting] = self._pending.reshape(-1)
         limit = int(self._control[perf_scan.CONTROL_AT]) + _CHUNK_BYTES
-        compiled(perf_scan.scan_records)(self.data, self.layouts, self.ids, self._control, limit, raw, rounds)
+        scan = compiled(perf_scan.scan_records)
+        scan(self.data, self.layouts, self.ids, self._control, limit, raw[waiting:], rounds)
         state = int(self._control[perf_scan.CONTROL_STATE])
         if state == perf_scan.SCAN_FOREIGN:
             raise self._file.compressed()
         if state in _ENDS:
             self._file.faults[_ENDS[state]] += 1
-        return state != perf_scan.SCAN_MORE
+        count = waiting + int(self._control[perf_scan.CONTROL_ROWS]) * ROW_WIDTH
+        return state != perf_scan.SCAN_MORE, raw[:count].reshape(-1, ROW_WIDTH)
 
     def _in_order(self, rows: Int64s, marks: Int64s, ended: bool) -> Int64s:
-        """The rows, of these and of those that waited, that are complete, in the order of `PerfData.events`.
+        """Those of the rows that are complete, in the order of `PerfData.events`; the others wait.
 
         At the end of a round (`marks`: the number of `rows` before it) everything up to the newest time of the round
         before is complete. So each row goes out at the first such end behind it whose time is not before its own.
         """
         waiting = len(self._pending)
-        rows = np.concatenate((self._pending, rows)) if waiting else rows
-        times = rows[:, ROW_TIME].view(np.uint64)
+        times = rows[:, ROW_TIME].copy().view(np.uint64)
         newest = np.maximum.accumulate(np.concatenate(([self._newest], times[waiting:])))
         limits = np.concatenate(([self._complete], newest[marks]))
         arrival = np.searchsorted(marks + waiting, np.arange(len(rows)), side="right")
@@ -139,16 +146,18 @@ class PerfColumns:
                 events.append((index, event))
         return PerfChunk(rows if len(kept) == int(kept.sum()) else rows[kept], events)
 
-    def _give_back(self) -> None:
-        """Unmap the pages that were read; what still waits is read again when its turn comes."""
-        end = int(self._control[perf_scan.CONTROL_AT])
-        if len(self._pending):
-            end = min(end, int(self._pending[:, ROW_AT].min()))
-        begin = self._read_up_to - self._read_up_to % mmap.PAGESIZE
+    def _first_used(self) -> int:
+        """Where the first record lies that is yet to be given out."""
+        scanned = int(self._control[perf_scan.CONTROL_AT])
+        return min(scanned, int(self._pending[:, ROW_AT].min())) if len(self._pending) else scanned
+
+    def _give_back(self, end: int) -> None:
+        """Unmap the pages before `end`; should anything there be read again, they come again."""
+        begin = self._given_back
         end -= end % mmap.PAGESIZE
-        if end > begin and isinstance(self._bytes, mmap.mmap):
+        if end > begin:
             self._bytes.madvise(mmap.MADV_DONTNEED, begin, end - begin)
-            self._read_up_to = end
+            self._given_back = end
 
 
 def _layout_arrays(decoder: RecordDecoder) -> tuple[Int64s, Int64s]:

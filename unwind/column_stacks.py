@@ -10,9 +10,11 @@ Imports NumPy, and no numba where the compiled code is kept: only bulk work shou
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +44,9 @@ Int32s = NDArray[np.int32]
 
 _PID = 0xFFFFFFFF
 _FEW_SAMPLES = 256
-"""Up to so many samples another thread would not pay."""
+"""Fewer samples are no piece of work for another thread."""
+_PIECES = 2
+"""Pieces of a chunk for each thread."""
 _FIRST_PLACES = 1 << 12
 _FRAMES_A_SAMPLE = 24
 _MOST_PLACES = 1 << 20
@@ -156,6 +160,10 @@ class _MappingSets:
         return number
 
 
+_Walked: TypeAlias = tuple[Int64s, Int32s, Int64s, Int32s, Places]
+"""Ends, reasons, details and frames of samples, and the places that the frames count in."""
+
+
 class _Worker:
     """What one thread walks with; kept from chunk to chunk."""
 
@@ -168,8 +176,8 @@ class _Worker:
     def walk(
         self, data: NDArray[np.uint8], layouts: Int64s, arena: NDArray[np.uint8], rows: Int64s, sets: Int64s,
         mappings: tuple[Int64s, Int64s, Int64s],
-    ) -> tuple[Int64s, Int32s, Int64s, Int32s, Places]:
-        """Ends, reasons, details, frames of the samples in `rows`, and the places that the frames count in."""
+    ) -> _Walked:
+        """Walk the samples in `rows`."""
         count = len(rows)
         if self.places.count > _MOST_PLACES:
             self.places = Places()
@@ -199,10 +207,12 @@ class _Worker:
 class ColumnWalker:
     """Walks the samples of a perf.data file. `max_depth` frames at the most a stack."""
 
-    def __init__(self, catalog: ModuleCatalog, max_depth: int, workers: int | None = None) -> None:
+    def __init__(self, catalog: ModuleCatalog, max_depth: int, threads: int | None = None) -> None:
         self.spaces = AddressSpaces()
         self._sets = _MappingSets(catalog)
-        self._workers = [_Worker(max_depth) for _ in range(workers or worker_count())]
+        self._max_depth = max_depth
+        self._threads = threads or worker_count()
+        self._idle: list[_Worker] = []
 
     @property
     def modules(self) -> list[Module]:
@@ -211,10 +221,17 @@ class ColumnWalker:
 
     def walk(self, columns: PerfColumns) -> Iterator[StackColumns]:
         """Walk every sample of a file, in time order. Raises PerfDataError."""
-        for chunk in columns.chunks():
+        chunks = columns.chunks()
+        chunk = next(chunks, None)
+        while chunk is not None:
             sets = self._sets_of(chunk)
             self._sets.update()
-            yield from self._walk_chunk(columns, chunk, sets)
+            pieces = self._pieces(chunk)
+            tasks: list[Callable[[], Any]] = [partial(next, chunks, None)]
+            tasks += [partial(self._walk_piece, columns, chunk.samples[each], sets[each]) for each in pieces]
+            following, *walked = run_parts(tasks, len(tasks) > 2)
+            yield from self._stacks(columns, chunk, pieces, walked)
+            chunk = following
 
     def _sets_of(self, chunk: PerfChunk) -> Int64s:
         """For each sample of the chunk the number of its set of mappings; the spaces are as behind the chunk then."""
@@ -240,30 +257,38 @@ class ColumnWalker:
             else:
                 found[pids == pid] = number
 
-    def _walk_chunk(self, columns: PerfColumns, chunk: PerfChunk, sets: Int64s) -> Iterator[StackColumns]:
-        rows, count = chunk.samples, len(chunk.samples)
+    def _pieces(self, chunk: PerfChunk) -> list[slice]:
+        """Parts of a chunk that are walked at once: more than there are threads, since these have the next chunk, too."""
+        count = len(chunk.samples)
+        parts = min(_PIECES * self._threads, count // _FEW_SAMPLES) if self._threads > 1 else 1
+        cuts = [count * part // max(parts, 1) for part in range(max(parts, 1) + 1)]
+        return [slice(*pair) for pair in pairwise(cuts)]
+
+    def _walk_piece(self, columns: PerfColumns, rows: Int64s, sets: Int64s) -> _Walked:
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            worker = _Worker(self._max_depth)
         arena = np.frombuffer(self._sets.mapped.arena.content or b"\0", dtype=np.uint8)
-        workers = self._workers if count > _FEW_SAMPLES else self._workers[:1]
-        cuts = [count * part // len(workers) for part in range(len(workers) + 1)]
-        tasks = [
-            partial(
-                worker.walk, columns.data, columns.layouts, arena, rows[begin:end], sets[begin:end], self._sets.arrays
-            )
-            for worker, begin, end in zip(workers, cuts, cuts[1:], strict=False)
-        ]
-        walked = run_parts(tasks, len(tasks) > 1)
-        events = iter(chunk.events)
-        event = next(events, None)
-        for (ends, reasons, details, frames, places), begin, end in zip(walked, cuts, cuts[1:], strict=False):
-            part = rows[begin:end]
-            told: list[tuple[int, Event]] = []
-            while event is not None and (event[0] < end or end == count):
-                told.append((event[0] - begin, event[1]))
-                event = next(events, None)
-            times, tasks_of, cpus, sources = (part[:, each].copy() for each in (ROW_TIME, ROW_TASK, ROW_CPU, ROW_EVENT))
-            kernel = _kernel_columns(columns, part)
+        walked = worker.walk(columns.data, columns.layouts, arena, rows, sets, self._sets.arrays)
+        self._idle.append(worker)
+        return walked
+
+    def _stacks(
+        self, columns: PerfColumns, chunk: PerfChunk, pieces: list[slice], walked: list[_Walked]
+    ) -> Iterator[StackColumns]:
+        events, at = chunk.events, 0
+        for (ends, reasons, details, frames, places), piece in zip(walked, pieces, strict=True):
+            rows = chunk.samples[piece]
+            is_last = piece.stop == len(chunk.samples)
+            begin = at
+            while at < len(events) and (is_last or events[at][0] < piece.stop):
+                at += 1
+            told = [(before - piece.start, event) for before, event in events[begin:at]]
+            times, tasks, cpus, sources = (rows[:, each].copy() for each in (ROW_TIME, ROW_TASK, ROW_CPU, ROW_EVENT))
+            kernel = _kernel_columns(columns, rows)
             yield StackColumns(
-                times, tasks_of, cpus, sources, ends, reasons, details, frames, places, self._sets.modules, *kernel, told
+                times, tasks, cpus, sources, ends, reasons, details, frames, places, self._sets.modules, *kernel, told
             )
 
 

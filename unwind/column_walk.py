@@ -18,7 +18,7 @@ from cfi_tables.layout import (
     STOP_REASON_STACK_CUT,
     STOP_REASON_TOO_DEEP,
 )
-from cfi_tables.scalars import item, put_item, read_i64
+from cfi_tables.scalars import fetch_ahead, item, put_item, read_i64
 from relay_reader.perf_scan import (
     LAYOUT_PLACES,
     LAYOUT_WIDTH,
@@ -98,6 +98,9 @@ _SCRATCH_FRAME = _SCRATCH_SLICE + SLICE_WIDTH
 _SCRATCH_WALK = _SCRATCH_FRAME + FRAME_WIDTH
 WALK_SCRATCH_WIDTH = _SCRATCH_WALK + SCRATCH_WIDTH
 
+_CACHE_LINE = 64
+_FETCHED_STACK = 1024
+"""Bytes of a stack that are fetched ahead; most walks read no more."""
 _FAR = 1 << 62
 """Addresses that this much above or below zero are left to `unwind.walk`: sums of offsets might leave the range."""
 
@@ -122,6 +125,17 @@ def _load_sample(data: FlatArray, layouts: FlatArray, rows: FlatArray, row: int,
     piece[2] = rows[row + ROW_STACK_BYTES]
     piece[3] = rows[row + ROW_STACK_CUT]
     return 1 if piece[2] > 0 else 0
+
+
+@hot_loop
+def _fetch_sample(data: FlatArray, rows: FlatArray, row: int) -> None:
+    """Have what the walk of a sample reads first fetched meanwhile: nothing of it is in a cache."""
+    at = item(rows, row + ROW_REGISTERS)
+    for line in range(at, at + 8 * REGISTER_COUNT, _CACHE_LINE):
+        fetch_ahead(data, line)
+    at = item(rows, row + ROW_STACK)
+    for line in range(at, at + min(item(rows, row + ROW_STACK_BYTES), _FETCHED_STACK), _CACHE_LINE):
+        fetch_ahead(data, line)
 
 
 @hot_loop
@@ -294,6 +308,8 @@ def walk_rows(
         reason = STOP_REASON_NO_REGISTERS
         end = depth
         detail = 0
+        if sample + 1 < control[WALK_LAST]:
+            _fetch_sample(data, rows, row + ROW_WIDTH)
         if item(rows, row + ROW_KNOWN) != 0:
             slice_count = _load_sample(data, layouts, rows, row, state, piece)
             number = item(sets, sample)
