@@ -17,6 +17,16 @@ from relay_reader.perf_record import (
     SAMPLE_READ,
     SAMPLE_STACK_USER,
 )
+from relay_reader.perf_record_stream import (
+    AUXTRACE,
+    COMPRESSED,
+    COMPRESSED2,
+    FINISHED_ROUND,
+    FIRST_USER_RECORD,
+    HEADER_ATTR,
+    HEADER_TRACING_DATA,
+)
+from relay_reader.perf_side_band import MISC_CPUMODE, MISC_KERNEL
 
 # Columns of a row (int64).
 ROW_AT = 0
@@ -32,7 +42,7 @@ ROW_CPU = 4
 ROW_EVENT = 5
 """Index of its event's layout."""
 ROW_FAULT = 6
-"""One of the FAULT values."""
+"""The bits of what is wrong with it, SOUND (0) for nothing."""
 ROW_KNOWN = 7
 """Bit r: register r of `relay_reader.capture` was recorded; 0: the sample has no user registers."""
 ROW_REGISTERS = 8
@@ -49,13 +59,18 @@ ROW_CHAIN_COUNT = 13
 """How many words it has."""
 ROW_KERNEL_PC = 14
 """Where the interrupted pc lies, when it is one of the kernel's, else 0."""
+ROW_WEIGHT = 15
+"""Its period, 1 where that is not told, or 0."""
 ROW_WIDTH = 16
 
 SOUND = 0
 TRUNCATED = 1
 UNKNOWN_EVENT = 2
-COMPAT_REGISTERS = 3
-"""This alone leaves a sample, one without user registers."""
+COMPAT_REGISTERS = 4
+GUEST = 8
+DEFERRED_CHAIN = 16
+NO_SAMPLE = TRUNCATED | UNKNOWN_EVENT
+"""What of these leaves no sample; the others leave one without user registers or with what was recorded of its chain."""
 
 # Columns of an event's layout (int64).
 LAYOUT_TYPE = 0
@@ -80,7 +95,9 @@ LAYOUT_REGISTERS = 10
 LAYOUT_KNOWN = 11
 LAYOUT_TRAILER_TIME = 12
 """Where the time lies in other records, counted from their end (negative); 0: they have none."""
-LAYOUT_PLACES = 13
+LAYOUT_PERIOD = 13
+"""Where the field lies; -1: the samples have none, or it is not asked for."""
+LAYOUT_PLACES = 14
 """For each register of `relay_reader.capture` its index among those recorded, or -1."""
 LAYOUT_WIDTH = 32
 
@@ -91,9 +108,9 @@ CONTROL_END = 1
 """Where the records end."""
 CONTROL_ROWS = 2
 CONTROL_ROUNDS = 3
-CONTROL_STATE = 4
+CONTROL_NOTES = 4
+CONTROL_STATE = 5
 """One of the SCAN values."""
-CONTROL_DETAIL = 5
 CONTROL_SAMPLE_ID = 6
 """Where the event's id lies in samples, -1: in none."""
 CONTROL_TRAILER_ID = 7
@@ -107,22 +124,23 @@ SCAN_MORE = 0
 SCAN_DONE = 1
 SCAN_CUT_SHORT = 2
 SCAN_BAD_SIZE = 3
-SCAN_FOREIGN = 4
-"""A record of a type (CONTROL_DETAIL) that has to be unpacked first."""
+SCAN_PACKED = 4
+"""The next record has to be unpacked first."""
 
 _HEADER = 8
-_FIRST_USER_RECORD = 64
-_FINISHED_ROUND = 68
-_AUXTRACE = 71
-_COMPRESSED = 81
-_COMPRESSED2 = 83
-
-_MISC_CPUMODE = 7
-_MISC_KERNEL = 1
 _MISC_USER = 2
+_MISC_GUEST_KERNEL = 4
+_MISC_GUEST_USER = 5
 _STACK_POINTER_BIT = 1 << 7
 _RETURN_ADDRESS_BIT = 1 << 16
 _ABI_64 = 2
+
+# enum perf_callchain_context
+_CONTEXT_LOWEST = -4095
+_CONTEXT_KERNEL = -128
+_CONTEXT_USER_DEFERRED = -640
+_CONTEXT_GUEST_KERNEL = -2176
+_CONTEXT_GUEST_USER = -2560
 
 
 @hot_loop
@@ -210,6 +228,20 @@ def _variable_parts(data: FlatArray, at: int, size: int, layouts: FlatArray, bas
 
 
 @hot_loop
+def _chain_faults(data: FlatArray, at: int, count: int) -> int:
+    """GUEST and DEFERRED_CHAIN, as far as the marks in a call chain say so."""
+    faults = 0
+    for place in range(at, at + 8 * count, 8):
+        word = read_i64(data, place)
+        if _CONTEXT_LOWEST <= word < 0:
+            if word == _CONTEXT_GUEST_KERNEL or word == _CONTEXT_GUEST_USER:
+                faults |= GUEST
+            elif word == _CONTEXT_USER_DEFERRED:
+                faults |= DEFERRED_CHAIN
+    return faults
+
+
+@hot_loop
 def _user_stack(data: FlatArray, at: int, size: int, position: int, rows: FlatArray, row: int) -> int:
     """Note where the copied stack lies; a fault."""
     if position + 8 > size:
@@ -262,30 +294,51 @@ def _sample(
     position = _variable_parts(data, at, size, layouts, base, rows, row)
     if position < 0:
         return TRUNCATED
-    mode = read_u16(data, at + 4) & _MISC_CPUMODE
+    rows[row + ROW_WEIGHT] = 1
+    place = item(layouts, base + LAYOUT_PERIOD)
+    if place >= 0:
+        period = read_i64(data, at + place)
+        rows[row + ROW_WEIGHT] = period if period != 0 else 1
+    mode = read_u16(data, at + 4) & MISC_CPUMODE
     ip = item(layouts, base + LAYOUT_IP)
-    if ip >= 0 and mode == _MISC_KERNEL:
+    if ip >= 0 and (mode == MISC_KERNEL or mode == _MISC_GUEST_KERNEL):
         rows[row + ROW_KERNEL_PC] = at + ip
+    faults = _chain_faults(data, rows[row + ROW_CHAIN] + 0, rows[row + ROW_CHAIN_COUNT] + 0)
+    if faults & GUEST or mode == _MISC_GUEST_KERNEL or mode == _MISC_GUEST_USER:
+        # Its registers and stack the host does not see.
+        return GUEST
     count = item(layouts, base + LAYOUT_REGISTERS)
     if count < 0:
         if ip >= 0 and mode == _MISC_USER:
             rows[row + ROW_KNOWN] = _RETURN_ADDRESS_BIT
             rows[row + ROW_REGISTERS] = at + ip
-        return SOUND
+        return faults
     if position + 8 > size:
-        return TRUNCATED
+        return faults | TRUNCATED
     abi = read_i64(data, at + position)
     position += 8
     if abi != _ABI_64:
-        return SOUND if abi == 0 else COMPAT_REGISTERS
+        return faults if abi == 0 else faults | COMPAT_REGISTERS
     if position + 8 * count > size:
-        return TRUNCATED
+        return faults | TRUNCATED
     known = item(layouts, base + LAYOUT_KNOWN)
     rows[row + ROW_KNOWN] = known
     rows[row + ROW_REGISTERS] = at + position
     if item(layouts, base + LAYOUT_TYPE) & SAMPLE_STACK_USER and known & _STACK_POINTER_BIT:
-        return _user_stack(data, at, size, position + 8 * count, rows, row)
-    return SOUND
+        return faults | _user_stack(data, at, size, position + 8 * count, rows, row)
+    return faults
+
+
+@hot_loop
+def _payload(data: FlatArray, at: int, kind: int, size: int, room: int) -> int:
+    """Bytes that follow the record at `at` and are not in its size; -1 when there are more than `room`."""
+    length = 0
+    # A trace itself follows its record, which tells only its size.
+    if kind == AUXTRACE and size >= 16:
+        length = read_i64(data, at + 8)
+    elif kind == HEADER_TRACING_DATA and size >= 12:
+        length = (read_u32(data, at + 8) + 7) & ~7
+    return length if 0 <= length <= room else -1
 
 
 @hot_loop
@@ -297,41 +350,43 @@ def scan_records(
     limit: int,
     rows: FlatArray,
     rounds: FlatArray,
+    notes: FlatArray,
 ) -> None:
     """Scan records from CONTROL_AT on, until one begins behind `limit`, an array is full, or there are no more.
 
     `data` bytes; `layouts` int64, LAYOUT_WIDTH an event; `ids` as in `_layout_index`; `rows` int64, ROW_WIDTH a record
-    of the kernel's; `rounds` int64: the number of rows before each end of a round of perf's. `control` tells how many
-    of both there are, and why there are no more.
+    of the kernel's; `rounds` int64: the number of rows before each end of a round of perf's; `notes` int64: where
+    perf's other records begin. `control` tells how many there are of each, and why there are no more.
     """
     capacity = len(rows) // ROW_WIDTH
     at = control[CONTROL_AT] + 0
     end = control[CONTROL_END] + 0
     count = 0
     round_count = 0
+    note_count = 0
     state = SCAN_MORE
     while True:
         if at + _HEADER > end:
             state = SCAN_DONE if at == end else SCAN_CUT_SHORT
             break
-        if at >= limit or count == capacity or round_count == len(rounds):
+        if at >= limit or count == capacity or round_count == len(rounds) or note_count == len(notes):
             break
         kind = read_u32(data, at)
         size = read_u16(data, at + 6)
-        if size < _HEADER:
+        # The kernel's records are whole words; of perf's own some are not.
+        if size < _HEADER or (size & 7 != 0 and kind < FIRST_USER_RECORD):
             state = SCAN_BAD_SIZE
             break
         if at + size > end:
             state = SCAN_CUT_SHORT
             break
-        if kind == _COMPRESSED or kind == _COMPRESSED2:
-            control[CONTROL_DETAIL] = kind
-            state = SCAN_FOREIGN
+        if kind == COMPRESSED or kind == COMPRESSED2 or kind == HEADER_ATTR:
+            state = SCAN_PACKED
             break
-        if kind == _FINISHED_ROUND:
+        if kind == FINISHED_ROUND:
             rounds[round_count] = count
             round_count += 1
-        elif kind < _FIRST_USER_RECORD:
+        elif kind < FIRST_USER_RECORD:
             row = count * ROW_WIDTH
             for column in range(row, row + ROW_WIDTH):
                 rows[column] = 0
@@ -341,19 +396,23 @@ def scan_records(
             if kind == RECORD_SAMPLE:
                 fault = _sample(data, at, size, layouts, ids, control, rows, row)
                 rows[row + ROW_FAULT] = fault
-                if fault == COMPAT_REGISTERS:
-                    rows[row + ROW_KNOWN] = 0
             else:
                 rows[row + ROW_TIME] = _time_of_other(data, at, size, layouts, ids, control)
             count += 1
+        else:
+            notes[note_count] = at
+            note_count += 1
+        length = _payload(data, at, kind, size, end - at - size)
         at += size
-        if kind == _AUXTRACE and size >= 16:
-            # The trace itself follows its record, which tells only its size.
-            length = read_i64(data, at - size + 8)
-            at = at + length if 0 <= length <= end - at else end + 1
+        if length < 0:
+            state = SCAN_CUT_SHORT
+            at = end
+            break
+        at += length
     control[CONTROL_AT] = at
     control[CONTROL_ROWS] = count
     control[CONTROL_ROUNDS] = round_count
+    control[CONTROL_NOTES] = note_count
     control[CONTROL_STATE] = state
 
 
@@ -369,14 +428,15 @@ def kernel_chains(data: FlatArray, rows: FlatArray, ends: FlatArray, addresses: 
     for sample in range(len(ends)):
         row = sample * ROW_WIDTH
         before = total
+        marked = False
         in_kernel = False
         at = rows[row + ROW_CHAIN] + 0
-        for _ in range(rows[row + ROW_CHAIN_COUNT] + 0):
-            address = read_i64(data, at)
-            at += 8
-            if -4095 <= address < 0:
-                in_kernel = address == -128
-            elif in_kernel:
+        for place in range(at, at + 8 * rows[row + ROW_CHAIN_COUNT], 8):
+            address = read_i64(data, place)
+            if _CONTEXT_LOWEST <= address < 0:
+                marked = True
+                in_kernel = address == _CONTEXT_KERNEL or address == _CONTEXT_GUEST_KERNEL
+            elif in_kernel or (not marked and address < 0):
                 if total < room:
                     addresses[total] = address
                 total += 1

@@ -28,9 +28,11 @@ from relay_reader.perf_scan import (
     ROW_CHAIN,
     ROW_CPU,
     ROW_EVENT,
+    ROW_FAULT,
     ROW_KERNEL_PC,
     ROW_TASK,
     ROW_TIME,
+    ROW_WEIGHT,
     kernel_chains,
 )
 from unwind import column_walk, place_table
@@ -43,6 +45,7 @@ Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 
 _PID = 0xFFFFFFFF
+_TOLD = (ROW_TIME, ROW_TASK, ROW_CPU, ROW_EVENT, ROW_WEIGHT, ROW_FAULT)
 _FEW_SAMPLES = 256
 """Fewer samples are no piece of work for another thread."""
 _PIECES = 2
@@ -84,7 +87,11 @@ class StackColumns:
     cpus: Int64s
     """-1: not told."""
     sources: Int64s
-    """Index of the event of the file that each sample is of, in the order of `PerfColumns.layouts`."""
+    """Index of the event of the file that each sample is of."""
+    weights: Int64s
+    """Events that each sample stands for."""
+    faults: Int64s
+    """What was wrong with each: bits of `relay_reader.perf_scan`, 0 for nothing."""
     frame_ends: Int64s
     """For each sample the index after its last frame; its first is where the sample before it ends."""
     reasons: Int32s
@@ -228,9 +235,9 @@ class ColumnWalker:
             self._sets.update()
             pieces = self._pieces(chunk)
             tasks: list[Callable[[], Any]] = [partial(next, chunks, None)]
-            tasks += [partial(self._walk_piece, columns, chunk.samples[each], sets[each]) for each in pieces]
+            tasks += [partial(self._walk_piece, chunk, chunk.samples[each], sets[each]) for each in pieces]
             following, *walked = run_parts(tasks, len(tasks) > 2)
-            yield from self._stacks(columns, chunk, pieces, walked)
+            yield from self._stacks(chunk, pieces, walked)
             chunk = following
 
     def _sets_of(self, chunk: PerfChunk) -> Int64s:
@@ -264,18 +271,18 @@ class ColumnWalker:
         cuts = [count * part // max(parts, 1) for part in range(max(parts, 1) + 1)]
         return [slice(*pair) for pair in pairwise(cuts)]
 
-    def _walk_piece(self, columns: PerfColumns, rows: Int64s, sets: Int64s) -> _Walked:
+    def _walk_piece(self, chunk: PerfChunk, rows: Int64s, sets: Int64s) -> _Walked:
         try:
             worker = self._idle.pop()
         except IndexError:
             worker = _Worker(self._max_depth)
         arena = np.frombuffer(self._sets.mapped.arena.content or b"\0", dtype=np.uint8)
-        walked = worker.walk(columns.data, columns.layouts, arena, rows, sets, self._sets.arrays)
+        walked = worker.walk(chunk.data, chunk.layouts, arena, rows, sets, self._sets.arrays)
         self._idle.append(worker)
         return walked
 
     def _stacks(
-        self, columns: PerfColumns, chunk: PerfChunk, pieces: list[slice], walked: list[_Walked]
+        self, chunk: PerfChunk, pieces: list[slice], walked: list[_Walked]
     ) -> Iterator[StackColumns]:
         events, at = chunk.events, 0
         for (ends, reasons, details, frames, places), piece in zip(walked, pieces, strict=True):
@@ -285,18 +292,18 @@ class ColumnWalker:
             while at < len(events) and (is_last or events[at][0] < piece.stop):
                 at += 1
             told = [(before - piece.start, event) for before, event in events[begin:at]]
-            times, tasks, cpus, sources = (rows[:, each].copy() for each in (ROW_TIME, ROW_TASK, ROW_CPU, ROW_EVENT))
-            kernel = _kernel_columns(columns, rows)
+            told_columns = (rows[:, each].copy() for each in _TOLD)
+            kernel = _kernel_columns(chunk, rows)
             yield StackColumns(
-                times, tasks, cpus, sources, ends, reasons, details, frames, places, self._sets.modules, *kernel, told
+                *told_columns, ends, reasons, details, frames, places, self._sets.modules, *kernel, told
             )
 
 
-def _kernel_columns(columns: PerfColumns, rows: Int64s) -> tuple[Int64s, Int64s]:
+def _kernel_columns(chunk: PerfChunk, rows: Int64s) -> tuple[Int64s, Int64s]:
     ends = np.zeros(len(rows), dtype=np.int64)
     if not rows[:, ROW_CHAIN : ROW_KERNEL_PC + 1].any():
         return ends, ends[:0]
     flat, chains = rows.reshape(-1), compiled(kernel_chains)
-    addresses = np.empty(chains(columns.data, flat, ends, ends[:0]), dtype=np.int64)
-    chains(columns.data, flat, ends, addresses)
+    addresses = np.empty(chains(chunk.data, flat, ends, ends[:0]), dtype=np.int64)
+    chains(chunk.data, flat, ends, addresses)
     return ends, addresses

@@ -10,11 +10,13 @@ from ptap.cli.failure import told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
 
 if TYPE_CHECKING:
+    from ptap.capture_report import FileReport, ReportOptions
     from ptap.report.output import Report
+    from relay_reader.capture_kind import CaptureKind
 
 
 @click.command("report", short_help="Show the stacks of a core file, or of a capture of the kernel module.")
-@click.argument("core", type=click.Path(), metavar="FILE")
+@click.argument("path", type=click.Path(), metavar="FILE")
 @click.option(
     *("-e", "--exe", "program"),
     type=click.Path(exists=True, dir_okay=False),
@@ -59,7 +61,7 @@ if TYPE_CHECKING:
 @click.option("--when", metavar="PREDICATE", help="Show only stacks of which this holds (see `ptap trace --help`).")
 @click.option("--verbose", "-v", is_flag=True, help="Addresses, modules, and whole names, values and reasons.")
 def command(
-    core: str,
+    path: str,
     program: str | None,
     sysroot: str,
     vmlinux: str | None,
@@ -87,33 +89,39 @@ def command(
       ptap report reads.capture --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
     """
     with told_to_the_user():
-        from ptap.kernel_module.report import CaptureReport, is_capture
+        from ptap.capture_report import ReportOptions
         from ptap.predicate.parse import parse_predicate
+        from relay_reader.capture_kind import CaptureKind, kind_of_file
 
         predicate = parse_predicate(when) if when is not None else None
-        if is_capture(core):
-            capture = CaptureReport(core, vmlinux, sysroot, predicate, arguments=arguments == "all")
-            stream = open_output(output)
-            try:
-                capture.write(_report(form, stream, source, verbose, times=True))
-            finally:
-                for line in capture.account.lines(True):
-                    click.echo(f"ptap: {line}", err=True)
-                drop_unwritten(stream)
-            return
-        from ptap.core_report import CoreOptions, CoreReport
-
-        session = CoreReport(
-            core, CoreOptions(program, sysroot, arguments == "all" or locals_too, locals_too, max_depth, predicate)
-        )
+        # Only perf.data is written into pipes.
+        kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
+        options = ReportOptions(program, sysroot, vmlinux, arguments == "all", locals_too, max_depth, predicate)
+        session = _open(kind, path, options)
         stream = open_output(output)
         try:
-            session.run(_report(form, stream, source, verbose))
+            session.write(_report(form, stream, source, verbose, times=kind is not CaptureKind.CORE))
         finally:
             for line in session.closing_lines():
                 click.echo(f"ptap: {line}", err=True)
             drop_unwritten(stream)
             session.close()
+
+
+def _open(kind: CaptureKind, path: str, options: ReportOptions) -> FileReport:
+    from relay_reader.capture_kind import CaptureKind
+
+    if kind is CaptureKind.MODULE:
+        from ptap.kernel_module.report import CaptureReport
+
+        return CaptureReport(path, options.vmlinux, options.sysroot, options.when, arguments=options.arguments)
+    if kind is CaptureKind.PERF_DATA:
+        from ptap.perf_report import PerfReport
+
+        return PerfReport(path, options)
+    from ptap.core_report import CoreReport
+
+    return CoreReport(path, options)
 
 
 def _report(form: str, stream: TextIO, source: bool, verbose: bool, times: bool = False) -> Report:
