@@ -97,7 +97,9 @@ def _fetch_ahead() -> Any:
 
     def fetch(typing_context: Any, data: Any, at: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            place = builder.gep(context.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]])
+            place = builder.gep(
+                context.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]]
+            )
             narrow = ir.IntType(32)
             kind = ir.FunctionType(ir.VoidType(), [place.type, narrow, narrow, narrow])
             function = builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind)

@@ -10,7 +10,7 @@ Memory is that of two chunks and of what perf has not yet put in order; pages of
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cfi_tables.hot_loop import compiled
 from relay_reader import perf_scan
 from relay_reader.capture import Event
-from relay_reader.perf_data import FileFault, Losses, PerfData
+from relay_reader.perf_data import FileFault, Losses, PerfData, PerfDataError
 from relay_reader.perf_record import RECORD_SAMPLE, SAMPLE_CALLCHAIN, EventLayout, RecordDecoder, RecordFault
 from relay_reader.perf_record_stream import FINISHED_ROUND, FIRST_USER_RECORD, RECORD_HEADER, RecordStream
 from relay_reader.perf_scan import ROW_AT, ROW_FAULT, ROW_KIND, ROW_TIME, ROW_WIDTH
@@ -61,7 +61,10 @@ class PerfChunk:
 
 
 def fits_columns(file: PerfData) -> bool:
-    """Whether all stacks of a file are to be walked. Others its kernel has found itself (--call-graph fp, lbr)."""
+    """Whether all stacks of a file are to be walked, as far as its events are known; of a pipe they come with the data.
+
+    Other stacks the kernel has found itself (--call-graph fp, lbr).
+    """
     layouts = [event.layout for event in file.perf_events]
     found = any(each.has_call_stack or each.sample_type & SAMPLE_CALLCHAIN for each in layouts if not each.has_stack)
     return not found
@@ -81,7 +84,7 @@ class PerfColumns:
         self._rounds, self._notes = (np.empty(_CHUNK_ROUNDS, dtype=np.int64) for _ in range(2))
 
     def chunks(self) -> Iterator[PerfChunk]:
-        """All chunks, once only. Raises PerfDataError.
+        """All chunks, once only. Raises PerfDataError, also for a file that does not fit.
 
         What lies in the file of a chunk and of the one after it is kept mapped: the next one may be asked for while
         this one is worked on.
@@ -102,7 +105,7 @@ class PerfColumns:
 
     # --- a file, scanned where it is mapped
 
-    def _mapped_chunks(self) -> Iterator[PerfChunk]:
+    def _mapped_chunks(self) -> Generator[PerfChunk, None, int]:
         """The chunks of a file; returns where the first record lies that has to be unpacked, 0 without one."""
         content, begin, end = self._file.data_section()
         data = np.frombuffer(content, dtype=np.uint8)
@@ -192,6 +195,8 @@ class PerfColumns:
     def _learn_events(self) -> None:
         """Have the layouts of the events that are known by now."""
         if self._known_events != len(self._file.perf_events):
+            if not fits_columns(self._file):
+                raise PerfDataError(f"{self._file.path}: the kernel has found its stacks: they are not to be walked")
             decoder = self._decoder = self._file.new_decoder(self._decoder)
             self._known_events = len(self._file.perf_events)
             self._layouts, self._ids = _layout_arrays([event.layout for event in self._file.perf_events], decoder)
@@ -207,7 +212,9 @@ class PerfColumns:
         kept = is_sample
         if faults.any():
             for value, fault in _FAULTS.items():
-                decoder.faults[fault] += int(np.count_nonzero(faults & value))
+                count = int(np.count_nonzero(faults & value))
+                if count:
+                    decoder.faults[fault] += count
             kept = is_sample & (faults & perf_scan.NO_SAMPLE == 0)
         others = np.flatnonzero(~is_sample)
         events: list[tuple[int, Event]] = []

@@ -11,10 +11,8 @@ Times are those of the clock that perf used: `perf record -k CLOCK_MONOTONIC` fo
 from __future__ import annotations
 
 import mmap
-import shutil
 import struct
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -110,6 +108,9 @@ class PerfData:
     def _read_header(self, begin: bytes) -> None:
         if not self._file.seekable():
             # What stands at the end of a file is needed at its beginning.
+            import shutil
+            import tempfile
+
             kept = tempfile.TemporaryFile(prefix="ptap-perf-")  # noqa: SIM115
             kept.write(begin)
             shutil.copyfileobj(self._file, kept)

@@ -70,7 +70,7 @@ COMPAT_REGISTERS = 4
 GUEST = 8
 DEFERRED_CHAIN = 16
 NO_SAMPLE = TRUNCATED | UNKNOWN_EVENT
-"""What of these leaves no sample; the others leave one without user registers or with what was recorded of its chain."""
+"""What of these leaves no sample; the others leave one without user registers, or without a part of its chain."""
 
 # Columns of an event's layout (int64).
 LAYOUT_TYPE = 0
@@ -195,7 +195,9 @@ def _after_counted(data: FlatArray, at: int, size: int, position: int, first: in
 
 
 @hot_loop
-def _variable_parts(data: FlatArray, at: int, size: int, layouts: FlatArray, base: int, rows: FlatArray, row: int) -> int:
+def _variable_parts(
+    data: FlatArray, at: int, size: int, layouts: FlatArray, base: int, rows: FlatArray, row: int
+) -> int:
     """Note the call chain of a sample; the position behind its parts of variable size, -1 when they are too long."""
     kind = item(layouts, base + LAYOUT_TYPE)
     position = item(layouts, base + LAYOUT_HEAD)

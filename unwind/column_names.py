@@ -1,7 +1,7 @@
 """Names for stacks in columns: each distinct address of each module is looked up once in a capture, many at a time.
 
-Takes `StackColumns`; gives for each frame a number, and for each number the function, file and line there with the calls
-inlined into it, in the columns of `symbolize.index_lookup.AddressFrames`. Names of the kernel are not looked for here.
+Takes `StackColumns`; gives for each frame a number, and for each number the function, file and line there with the
+calls inlined into it. Names of the kernel are not looked for here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from cfi_tables.distinct_values import distinct_values
 from unwind.column_stacks import Int32s, Places, StackColumns
 from unwind.module import Module
 from unwind.place_table import PLACE_LOOKUP, PLACE_MODULE
+from unwind.symbolize.demangling import readable_name
 from unwind.symbolize.index_lookup import AddressFrames
 from unwind.symbolize.symbolizer import Symbolizer
 
@@ -114,8 +115,6 @@ class ColumnNames:
         """The names of a number, innermost first; [] of NO_NAMES."""
         if number == NO_NAMES:
             return []
-        from unwind.symbolize.function_name import readable_name
-
         piece = bisect_right(self._firsts, number) - 1
         frames, index = self._pieces[piece], number - self._firsts[piece]
         found = []

@@ -1,8 +1,8 @@
 """Stacks of a whole perf.data file as columns: what `batch_walk` gives, with no object for a sample or a frame.
 
-Chunks of `relay_reader.perf_columns` come in; what their other events say of address spaces holds for the samples behind
-them. Each processor walks a part of a chunk. A frame is the number of a place, and all that is known of a frame is known
-of its place (`place_table`), so that names are asked for once a place.
+Chunks of `relay_reader.perf_columns` come in; what their other events say of address spaces holds for the samples
+behind them. Each processor walks a part of a chunk. A frame is the number of a place, and all that is known of a frame
+is known of its place (`place_table`), so that names are asked for once a place.
 
 Imports NumPy, and no numba where the compiled code is kept: only bulk work should import this module.
 """
@@ -45,7 +45,6 @@ Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 
 _PID = 0xFFFFFFFF
-_TOLD = (ROW_TIME, ROW_TASK, ROW_CPU, ROW_EVENT, ROW_WEIGHT, ROW_FAULT)
 _FEW_SAMPLES = 256
 """Fewer samples are no piece of work for another thread."""
 _PIECES = 2
@@ -78,7 +77,7 @@ class Places:
 
 @dataclass(slots=True)
 class StackColumns:
-    """Samples that follow each other in time, and their stacks: those of sample i are `frames_of(i)`, innermost first."""
+    """Samples that follow each other in time, and their stacks: that of sample i is `frames_of(i)`, innermost first."""
 
     times: Int64s
     """Nanoseconds."""
@@ -154,7 +153,9 @@ class _MappingSets:
     def update(self) -> None:
         """Make the arrays of what is known now."""
         if len(self.arrays[2]) != len(self._ends):
-            values, modules, ends = (np.array(each, dtype=np.int64) for each in (self._values, self._modules_of, self._ends))
+            values, modules, ends = (
+                np.array(each, dtype=np.int64) for each in (self._values, self._modules_of, self._ends)
+            )
             self.arrays = values, modules, ends
 
     def _module_number(self, module: Module | None) -> int:
@@ -181,7 +182,12 @@ class _Worker:
         self._scratch = np.zeros(column_walk.WALK_SCRATCH_WIDTH, dtype=np.int64)
 
     def walk(
-        self, data: NDArray[np.uint8], layouts: Int64s, arena: NDArray[np.uint8], rows: Int64s, sets: Int64s,
+        self,
+        data: NDArray[np.uint8],
+        layouts: Int64s,
+        arena: NDArray[np.uint8],
+        rows: Int64s,
+        sets: Int64s,
         mappings: tuple[Int64s, Int64s, Int64s],
     ) -> _Walked:
         """Walk the samples in `rows`."""
@@ -265,7 +271,7 @@ class ColumnWalker:
                 found[pids == pid] = number
 
     def _pieces(self, chunk: PerfChunk) -> list[slice]:
-        """Parts of a chunk that are walked at once: more than there are threads, since these have the next chunk, too."""
+        """Parts of a chunk, which threads take in turn: more than there are threads, which also scan the next chunk."""
         count = len(chunk.samples)
         parts = min(_PIECES * self._threads, count // _FEW_SAMPLES) if self._threads > 1 else 1
         cuts = [count * part // max(parts, 1) for part in range(max(parts, 1) + 1)]
@@ -281,9 +287,7 @@ class ColumnWalker:
         self._idle.append(worker)
         return walked
 
-    def _stacks(
-        self, chunk: PerfChunk, pieces: list[slice], walked: list[_Walked]
-    ) -> Iterator[StackColumns]:
+    def _stacks(self, chunk: PerfChunk, pieces: list[slice], walked: list[_Walked]) -> Iterator[StackColumns]:
         events, at = chunk.events, 0
         for (ends, reasons, details, frames, places), piece in zip(walked, pieces, strict=True):
             rows = chunk.samples[piece]
@@ -292,10 +296,21 @@ class ColumnWalker:
             while at < len(events) and (is_last or events[at][0] < piece.stop):
                 at += 1
             told = [(before - piece.start, event) for before, event in events[begin:at]]
-            told_columns = (rows[:, each].copy() for each in _TOLD)
-            kernel = _kernel_columns(chunk, rows)
             yield StackColumns(
-                *told_columns, ends, reasons, details, frames, places, self._sets.modules, *kernel, told
+                rows[:, ROW_TIME].copy(),
+                rows[:, ROW_TASK].copy(),
+                rows[:, ROW_CPU].copy(),
+                rows[:, ROW_EVENT].copy(),
+                rows[:, ROW_WEIGHT].copy(),
+                rows[:, ROW_FAULT].copy(),
+                ends,
+                reasons,
+                details,
+                frames,
+                places,
+                self._sets.modules,
+                *_kernel_columns(chunk, rows),
+                told,
             )
 
 

@@ -106,7 +106,9 @@ _FAR = 1 << 62
 
 
 @hot_loop
-def _load_sample(data: FlatArray, layouts: FlatArray, rows: FlatArray, row: int, state: FlatArray, piece: FlatArray) -> int:
+def _load_sample(
+    data: FlatArray, layouts: FlatArray, rows: FlatArray, row: int, state: FlatArray, piece: FlatArray
+) -> int:
     """Begin the walk of a sample: its registers and state, its stack as the one slice `piece`; the number of slices."""
     first = item(rows, row + ROW_REGISTERS)
     places = item(rows, row + ROW_EVENT) * LAYOUT_WIDTH + LAYOUT_PLACES

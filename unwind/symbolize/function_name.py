@@ -1,17 +1,20 @@
 """Names of functions as people read them: demangled linkage names, else names qualified by their scopes.
 
-Data comes from entries and symbol tables. Demangling (Itanium C++, Rust, D) is the pydemumble library's.
+Data comes from entries and symbol tables; what needs no entry is in `demangling`.
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from unwind.dwarf import constants as C
 from unwind.dwarf.damage import DwarfError
 from unwind.dwarf.entry import Entry
 from unwind.dwarf.language import has_scopes
+from unwind.symbolize.demangling import MANGLED as MANGLED
+from unwind.symbolize.demangling import can_demangle as can_demangle
+from unwind.symbolize.demangling import demangled as demangled
+from unwind.symbolize.demangling import readable_name as readable_name
 
 _SCOPES = frozenset(
     (
@@ -24,36 +27,6 @@ _SCOPES = frozenset(
     )
 )
 _CLANG_LAMBDA = re.compile(r"\d(\$_\d+)")
-MANGLED = ("_Z", "_R", "__Z", "___Z", "_D")
-
-
-@lru_cache(maxsize=65536)
-def demangled(name: str) -> str:
-    """`name` demangled, or as it is when it is no mangled name."""
-    return _demangled(name) if name.startswith(MANGLED) else name
-
-
-def can_demangle(name: str) -> bool:
-    """Whether a mangled name is one that `demangled` can read; for a look at many of them, which are not kept."""
-    return _demangled(name) != name
-
-
-def _demangled(name: str) -> str:
-    import pydemumble
-
-    # A suffix that compilers add to clones (`.cold`, `.part.0`) is no part of the mangled name.
-    stem, dot, suffix = name.partition(".")
-    text = pydemumble.demangle(name)
-    if text and text != name:
-        return str(text)
-    text = pydemumble.demangle(stem) if dot else ""
-    return f"{text} [{dot}{suffix}]" if text and text != stem else name
-
-
-def readable_name(symbol: str) -> str:
-    """A name of a symbol or of an index as people read it: demangled, that of a PLT stub with its `@plt`."""
-    stem, mark, rest = symbol.partition("@")
-    return demangled(stem) + mark + rest
 
 
 def is_cold_part(symbol: str) -> bool:
