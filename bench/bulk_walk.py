@@ -78,8 +78,8 @@ def run(bench: Bench) -> Result:
         "perf script -i bench/out/python-100k.data -F ip --no-inline",
     ]
     about = (
-        f"Reads perf.data of {_PYTHON} running a recursive job. Rates are each tool's own frames over the time of its whole "
-        "process, its output in a file; ptap's are columns of numbers, and text for each distinct place."
+        f"Reads perf.data of {_PYTHON} running a recursive job. Rates are each tool's own frames over the time of its "
+        "whole process, its output in a file; ptap's are columns of numbers, and text for each distinct place."
     )
     return Result("Bulk walk", about, comparisons, commands, remarks)
 
@@ -120,8 +120,8 @@ def _compare(bench: Bench, perf: str, recording: _Recording, comparisons: list[C
     cpu = [median(each.cpu for each in runs) for runs in (bare, theirs, named, symbols)]
     remarks += [
         f"{what}: perf printed {their_frames:,} frames, ptap found {frames:,}, at {figures['places'] - 1:,} places.",
-        f"{what}: processor time walking is {cpu[0]:.2f} s (ptap) and {cpu[1]:.2f} s (perf), with names {cpu[2]:.2f} s and "
-        f"{cpu[3]:.2f} s.",
+        f"{what}: processor time walking is {cpu[0]:.2f} s (ptap) and {cpu[1]:.2f} s (perf), with names {cpu[2]:.2f} s "
+        f"and {cpu[3]:.2f} s.",
     ]
 
 
