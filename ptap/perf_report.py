@@ -70,14 +70,12 @@ class PerfReport:
             elif told != {module.image.build_id}:  # told at the end of a pipe, when the file was in use already
                 ran = ", ".join(sorted(each.hex() for each in told))
                 used = module.image.build_id.hex()
-                lines.append(
-                    f"{module.path}: the file of build-id {used} was used, but {ran} was running: its frames may be wrong"
-                )
+                lines.append(f"{module.path}: build-id {used} was used, but {ran} was running: its frames may be wrong")
         if not_told:
             more = f" and {len(not_told) - _NAMED} more" if len(not_told) > _NAMED else ""
             lines.append(
-                f"the recording does not tell the build-ids of {', '.join(not_told[:_NAMED])}{more}: the files there may "
-                "be of other builds (`perf record --buildid-mmap` tells all)"
+                f"the recording does not tell the build-ids of {', '.join(not_told[:_NAMED])}{more}: the files there "
+                "may be of other builds (`perf record --buildid-mmap` tells all)"
             )
         return lines
 

@@ -17,6 +17,7 @@ _HEAD = struct.Struct("<IIQQQQQ")
 _BRANCH_SAMPLE_TYPE = 72
 _REGS_USER = 80
 _MAX_STACK = 108
+_FREQ = 1 << 10
 _SAMPLE_ID_ALL = 1 << 18
 
 # enum perf_type_id and the events of the kernel's own counters (enum perf_hw_id, enum perf_sw_ids)
@@ -47,7 +48,7 @@ def read_attr(content: bytes, ids: tuple[int, ...], number: int) -> PerfEvent:
 
     Older files have shorter attributes; the fields that they lack are zero.
     """
-    kind, _, config, _, sample_type, read_format, flags = _HEAD.unpack_from(content)
+    kind, _, config, period, sample_type, read_format, flags = _HEAD.unpack_from(content)
     padded = content.ljust(_MAX_STACK + 4, b"\0")
     layout = EventLayout(
         sample_type,
@@ -58,6 +59,7 @@ def read_attr(content: bytes, ids: tuple[int, ...], number: int) -> PerfEvent:
         places=(number,),
         max_stack=struct.unpack_from("<H", padded, _MAX_STACK)[0],
         periods=True,
+        fixed_period=1 if flags & _FREQ else period or 1,
     )
     return PerfEvent(layout, ids, _name(kind, config))
 

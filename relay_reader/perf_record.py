@@ -89,7 +89,8 @@ class EventLayout:
     `sample_type`, `read_format`, `branch_sample_type` and `regs_user` are the fields of struct perf_event_attr
     of these names; `places` is what samples of this event give as `Sample.places`. `raw_bytes` is the size of the
     raw part (PERF_SAMPLE_RAW, with its size field) where all samples of the event have the same, else 0. `max_stack`
-    is the most addresses of a chain, 0 for the kernel's usual limit. With `periods` a sample's weight is its period.
+    is the most addresses of a chain, 0 for the kernel's usual limit. With `periods` a sample's weight is its period,
+    which is `fixed_period` where it does not tell.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class EventLayout:
         raw_bytes: int = 0,
         max_stack: int = 0,
         periods: bool = False,
+        fixed_period: int = 1,
     ) -> None:
         self.sample_type = sample_type
         self.id_positions = _id_positions(sample_type)
@@ -113,6 +115,7 @@ class EventLayout:
         self.sample_id_all = sample_id_all
         self.places = places
         self.max_stack = max_stack
+        self.weight = fixed_period if periods else 1
         self._lay_out_head(periods)
         self._lay_out_trailer()
         self._lay_out_registers(regs_user)
@@ -385,8 +388,7 @@ class RecordDecoder:
         if not chain and layout.has_ip and mode == MISC_KERNEL:
             chain = (ip,)
         sample = Sample(time, cpu, pid, tid, layout.places, (), 0, [], chain)
-        if layout.period_index >= 0:
-            sample.weight = values[layout.period_index] or 1
+        sample.weight = layout.weight if layout.period_index < 0 else values[layout.period_index] or 1
         if recorded.guest or mode in (_MISC_GUEST_KERNEL, _MISC_GUEST_USER):
             return self._guest_sample(sample, recorded.user, ip if layout.has_ip else None, mode)
         if recorded.deferred:

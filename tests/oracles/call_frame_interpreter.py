@@ -187,9 +187,21 @@ def read_section(data: bytes, setting: Setting) -> Reading:
     return found
 
 
-def entries(data: bytes, is_eh: bool) -> Iterator[tuple[int, str, int, int, int]]:
-    """(offset, "cie", "fde" or "cut", behind the id, end, the CIE's offset) of each entry."""
-    at = 0
+def read_fde(data: bytes, offset: int, setting: Setting) -> Fde:
+    """The one FDE at `offset` of a section. Raises DamagedEntryError."""
+    _, kind, body, end, cie_offset = next(entries(data, setting.is_eh, offset))
+    if kind != "fde":
+        raise DamagedEntryError(f"no FDE at {offset:#x}")
+    _, kind, cie_body, cie_end, _ = next(entries(data, setting.is_eh, cie_offset))
+    if kind != "cie":
+        raise DamagedEntryError(f"no CIE at {cie_offset:#x}")
+    cie = _read_cie(_Bytes(data, cie_body, cie_end, setting))
+    return _read_fde(_Bytes(data, body, end, setting), offset, cie)
+
+
+def entries(data: bytes, is_eh: bool, begin: int = 0) -> Iterator[tuple[int, str, int, int, int]]:
+    """(offset, "cie", "fde" or "cut", behind the id, end, the CIE's offset) of each entry from `begin` on."""
+    at = begin
     while at < len(data):
         offset = at
         length = int.from_bytes(data[at : at + 4], "little")
