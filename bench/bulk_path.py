@@ -10,6 +10,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from itertools import chain
+
+_NAMED_AT_ONCE = 64
+"""Pieces of stacks: what is new in them is looked up together."""
 
 
 def main() -> None:
@@ -28,11 +32,18 @@ def main() -> None:
 
         names = ColumnNames()
         naming = 0.0
-        for stacks in ColumnWalker(catalog, 100_000).walk(PerfColumns(PerfData(path))):
-            samples, frames = samples + len(stacks.times), frames + len(stacks.frames)
-            named = time.perf_counter()
-            names.numbers_of(stacks)
-            naming += time.perf_counter() - named
+        waiting = []
+        walks = ColumnWalker(catalog, 100_000).walk(PerfColumns(PerfData(path)))
+        for stacks in chain(walks, (None,)):
+            if stacks is not None:
+                samples, frames = samples + len(stacks.times), frames + len(stacks.frames)
+                waiting.append(stacks)
+            if stacks is None or len(waiting) == _NAMED_AT_ONCE:
+                named = time.perf_counter()
+                for each in waiting:
+                    names.numbers_of(each)
+                naming += time.perf_counter() - named
+                waiting = []
         named = time.perf_counter()
         texts = [names.frames(number) for number in range(names.count)]
         naming += time.perf_counter() - named

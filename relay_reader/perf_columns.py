@@ -114,13 +114,13 @@ class PerfColumns:
         state = perf_scan.SCAN_MORE
         while state == perf_scan.SCAN_MORE:
             unused = self._first_used()
-            state, rows = self._scan(data, self._order.waiting)
+            state, found = self._scan(data)
             for at in self._notes[: int(self._control[perf_scan.CONTROL_NOTES])].tolist():
                 record = _record_at(content, at)
                 self._file.apply_user_record(RECORD_HEADER.unpack_from(record)[0], record)
             self._count_end(state, end)
             ended = state not in (perf_scan.SCAN_MORE, perf_scan.SCAN_PACKED)
-            ordered = self._order.add(rows, self._marks, ended)
+            ordered = self._order.add(found, self._marks, ended)
             if len(ordered):
                 yield self._chunk(data, ordered)
                 # What the chunk before lies in is no longer needed.
@@ -168,25 +168,22 @@ class PerfColumns:
         state = perf_scan.SCAN_MORE
         self._order.forget()
         while state == perf_scan.SCAN_MORE:
-            state, rows = self._scan(data, self._order.waiting)
-            ordered = self._order.add(rows, self._marks, ended and state != perf_scan.SCAN_MORE)
+            state, found = self._scan(data)
+            ordered = self._order.add(found, self._marks, ended and state != perf_scan.SCAN_MORE)
             if len(ordered):
                 yield self._chunk(data, ordered)
         self._order.copy_waiting(data)
 
     # --- both
 
-    def _scan(self, data: Bytes, waiting: Int64s) -> tuple[int, Int64s]:
-        """Scan on: how that ended, and the rows of what waits with those that were found behind them."""
-        count = waiting.size
-        raw = np.empty(count + _CHUNK_ROWS * ROW_WIDTH, dtype=np.int64)
-        raw[:count] = waiting.reshape(-1)
+    def _scan(self, data: Bytes) -> tuple[int, int]:
+        """Scan on, behind the rows that wait: how that ended, and how many rows were found."""
         limit = int(self._control[perf_scan.CONTROL_AT]) + _CHUNK_BYTES
         self._learn_events()
         scan = compiled(perf_scan.scan_records)
-        scan(data, self._layouts, self._ids, self._control, limit, raw[count:], self._rounds, self._notes)
-        count += int(self._control[perf_scan.CONTROL_ROWS]) * ROW_WIDTH
-        return int(self._control[perf_scan.CONTROL_STATE]), raw[:count].reshape(-1, ROW_WIDTH)
+        room = self._order.room()
+        scan(data, self._layouts, self._ids, self._control, limit, room, self._rounds, self._notes)
+        return int(self._control[perf_scan.CONTROL_STATE]), int(self._control[perf_scan.CONTROL_ROWS])
 
     @property
     def _marks(self) -> Int64s:
@@ -231,33 +228,47 @@ class _RoundColumns:
 
     def __init__(self) -> None:
         self.late = 0
-        self.waiting: Int64s = np.zeros((0, ROW_WIDTH), dtype=np.int64)
-        """The rows that wait for their turn, in the order of the file."""
         self.waiting_bytes = b""
-        """The records of these, after `copy_waiting`."""
+        """The records of the rows that wait, after `copy_waiting`."""
+        self._rows: Int64s = np.empty((0, ROW_WIDTH), dtype=np.int64)
+        self._count = 0
+        self._seen = 0
         # Times are unsigned: the newest seen, that up to which all was there when the last round ended, the last given.
         self._newest = self._complete = self._given = np.uint64(0)
 
-    def add(self, rows: Int64s, marks: Int64s, ended: bool) -> Int64s:
-        """Take the rows that wait with those behind them; gives those whose turn has come, in order.
+    @property
+    def waiting(self) -> Int64s:
+        """The rows that wait for their turn, in the order of the file."""
+        return self._rows[: self._count]
 
-        At the end of a round (`marks`: how many of the new rows come before it) everything up to the newest time of the
-        round before is there. So each row goes on at the first such end behind it whose time is not before its own.
+    def room(self) -> Int64s:
+        """Where the next rows go, behind those that wait."""
+        if len(self._rows) < self._count + _CHUNK_ROWS:
+            grown = np.empty((2 * self._count + _CHUNK_ROWS, ROW_WIDTH), dtype=np.int64)
+            grown[: self._count] = self.waiting
+            self._rows = grown
+        return self._rows[self._count : self._count + _CHUNK_ROWS].reshape(-1)
+
+    def add(self, found: int, marks: Int64s, ended: bool) -> Int64s:
+        """Take the rows that were `found` in the room; gives those whose turn has come, in order.
+
+        At the end of a round (`marks`: how many of the found rows come before it) everything up to the newest time of
+        the round before is there. So each row goes on at the first such end behind it whose time is not before its own.
         """
-        waiting = len(self.waiting)
+        marks = marks + self._count
+        self._count += found
+        rows = self.waiting
+        if not len(marks) and not ended and len(rows) <= _MOST_WAITING:
+            return rows[:0]
         times = rows[:, ROW_TIME].copy().view(np.uint64)
-        newest = np.maximum.accumulate(np.concatenate(([self._newest], times[waiting:])))
-        limits = np.concatenate(([self._complete], newest[marks]))
-        arrival = np.searchsorted(marks + waiting, np.arange(len(rows)), side="right")
+        newest = np.maximum.accumulate(np.concatenate(([self._newest], times[self._seen :])))
+        limits = np.concatenate(([self._complete], newest[marks - self._seen]))
+        arrival = np.searchsorted(marks, np.arange(len(rows)), side="right")
         turns = np.maximum(arrival, np.searchsorted(limits[:-1], times, side="left"))
         self._newest, self._complete = newest[-1], limits[-1]
-        if ended:
-            stays = np.zeros(len(rows), dtype=bool)
-        else:
-            stays = turns >= len(marks)
-            if np.count_nonzero(stays) > _MOST_WAITING:
-                stays &= times > np.partition(times[stays], _MOST_WAITING // 2)[_MOST_WAITING // 2]
-        self.waiting = rows[stays]
+        stays = np.zeros(len(rows), dtype=bool) if ended else turns >= len(marks)
+        if np.count_nonzero(stays) > _MOST_WAITING:
+            stays &= times > np.partition(times[stays], _MOST_WAITING // 2)[_MOST_WAITING // 2]
         chosen = np.flatnonzero(~stays)
         chosen = chosen[np.argsort(times[chosen], kind="stable")]
         in_turn = turns[chosen]
@@ -265,6 +276,9 @@ class _RoundColumns:
             chosen = chosen[np.argsort(in_turn, kind="stable")]
         self._count_late(times[chosen])
         ordered: Int64s = rows[chosen]
+        left = rows[stays]
+        self._rows[: len(left)] = left
+        self._count = self._seen = len(left)
         return ordered
 
     def _count_late(self, times: NDArray[np.uint64]) -> None:
@@ -276,7 +290,7 @@ class _RoundColumns:
 
     def forget(self) -> None:
         """The rows that wait are scanned anew."""
-        self.waiting = self.waiting[:0]
+        self._count = self._seen = 0
 
     def copy_waiting(self, data: Bytes) -> None:
         """Keep the records of the rows that wait, which lie in `data`."""

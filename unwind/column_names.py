@@ -53,7 +53,11 @@ class _ModuleNames:
         new = addresses[~known]
         if not len(new):
             return None
-        frames = None if self._symbolizer is None else self._symbolizer.frames(new)
+        frames = None
+        if self._symbolizer is not None:
+            # More addresses will come, and the next capture will need the index as well.
+            self._symbolizer.build_index()
+            frames = self._symbolizer.frames(new)
         numbers = np.zeros(len(new), dtype=np.int32)
         if frames is not None:
             found = frames.offsets[1:] > frames.offsets[:-1]
@@ -78,6 +82,7 @@ class ColumnNames:
     def numbers_of(self, stacks: StackColumns) -> Int32s:
         """For each frame the number of its names, NO_NAMES where none are known.
 
+        What is new is looked up at once: it pays to walk some stacks further before their names are asked for.
         Raises SymbolIndexError when an index was damaged after it was checked, and TableError (`size_limit`).
         """
         places = stacks.places

@@ -47,8 +47,6 @@ Int32s = NDArray[np.int32]
 _PID = 0xFFFFFFFF
 _FEW_SAMPLES = 256
 """Fewer samples are no piece of work for another thread."""
-_PIECES = 2
-"""Pieces of a chunk for each thread."""
 _FIRST_PLACES = 1 << 12
 _FRAMES_A_SAMPLE = 24
 _MOST_PLACES = 1 << 20
@@ -271,9 +269,9 @@ class ColumnWalker:
                 found[pids == pid] = number
 
     def _pieces(self, chunk: PerfChunk) -> list[slice]:
-        """Parts of a chunk, which threads take in turn: more than there are threads, which also scan the next chunk."""
+        """Parts of a chunk, one for each thread, of which one also scans the next chunk."""
         count = len(chunk.samples)
-        parts = min(_PIECES * self._threads, count // _FEW_SAMPLES) if self._threads > 1 else 1
+        parts = min(self._threads, count // _FEW_SAMPLES)
         cuts = [count * part // max(parts, 1) for part in range(max(parts, 1) + 1)]
         return [slice(*pair) for pair in pairwise(cuts)]
 
