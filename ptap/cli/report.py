@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+from os.path import basename
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ptap.cli.failure import told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.report_format import finish, format_option, open_report
+from ptap.cli.trace_filter_options import filter_of, filter_options
 
 if TYPE_CHECKING:
     from ptap.capture_report import FileReport, ReportOptions
-    from ptap.report.output import Report
     from relay_reader.capture_kind import CaptureKind
 
 
@@ -37,13 +39,7 @@ if TYPE_CHECKING:
     metavar="VMLINUX",
     help="The kernel of a capture, where it is not at its old place.",
 )
-@click.option(
-    *("--format", "form"),
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json is JSON Lines: one object a thread.",
-)
+@format_option
 @click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write to FILE, not to standard output.")
 @click.option(
     "--arguments", type=click.Choice(["all", "none"]), default="all", show_default=True, help="Show frames' arguments."
@@ -59,6 +55,7 @@ if TYPE_CHECKING:
     help="Show at most N frames of a stack (calls inlined in them do not count).",
 )
 @click.option("--when", metavar="PREDICATE", help="Show only stacks of which this holds (see `ptap trace --help`).")
+@filter_options
 @click.option("--verbose", "-v", is_flag=True, help="Addresses, modules, and whole names, values and reasons.")
 def command(
     path: str,
@@ -73,6 +70,7 @@ def command(
     max_depth: int,
     when: str | None,
     verbose: bool,
+    **filters: Any,
 ) -> None:
     """Show the stack of every thread in a core file, the one that crashed first, or those that a capture holds.
 
@@ -91,16 +89,26 @@ def command(
     with told_to_the_user():
         from ptap.capture_report import ReportOptions
         from ptap.predicate.parse import parse_predicate
+        from ptap.report.trace_filter import FilteredReport
         from relay_reader.capture_kind import CaptureKind, kind_of_file
 
+        wanted = filter_of(filters)
         predicate = parse_predicate(when) if when is not None else None
         # Only perf.data is written into pipes.
         kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
-        options = ReportOptions(program, sysroot, vmlinux, arguments == "all", locals_too, max_depth, predicate)
+        options = ReportOptions(
+            program, sysroot, vmlinux, arguments == "all" and form in ("text", "json"), locals_too, max_depth, predicate
+        )
         session = _open(kind, path, options)
         stream = open_output(output)
         try:
-            session.write(_report(form, stream, source, verbose, times=kind is not CaptureKind.CORE))
+            times = kind is not CaptureKind.CORE
+            report = open_report(form, stream, source=source, verbose=verbose, times=times, title=basename(path))
+            filtered = FilteredReport(report, wanted)
+            session.write(filtered)
+            finish(report)
+            if filtered.left_out:
+                click.echo(f"ptap: {filtered.left_out} traces left out, as was asked for", err=True)
         finally:
             for line in session.closing_lines():
                 click.echo(f"ptap: {line}", err=True)
@@ -122,13 +130,3 @@ def _open(kind: CaptureKind, path: str, options: ReportOptions) -> FileReport:
     from ptap.core_report import CoreReport
 
     return CoreReport(path, options)
-
-
-def _report(form: str, stream: TextIO, source: bool, verbose: bool, times: bool = False) -> Report:
-    if form == "json":
-        from ptap.report.json_lines import JsonReport
-
-        return JsonReport(stream)
-    from ptap.report.text import TextReport
-
-    return TextReport(stream, source=source, verbose=verbose, times=times)
