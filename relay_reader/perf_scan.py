@@ -8,7 +8,7 @@ ones included. Other records are rows too, with their time, and are for that dec
 from __future__ import annotations
 
 from cfi_tables.hot_loop import FlatArray, hot_loop
-from cfi_tables.scalars import item, read_i64, read_u16, read_u32
+from cfi_tables.scalars import fetch_ahead, item, read_i64, read_u16, read_u32
 from relay_reader.perf_record import (
     RECORD_SAMPLE,
     SAMPLE_BRANCH_STACK,
@@ -127,6 +127,9 @@ SCAN_BAD_SIZE = 3
 SCAN_PACKED = 4
 """The next record has to be unpacked first."""
 
+_RECORDS_AHEAD = 3
+_FETCHED_HEAD = 128
+_CACHE_LINE = 64
 _HEADER = 8
 _MISC_USER = 2
 _MISC_GUEST_KERNEL = 4
@@ -396,6 +399,11 @@ def scan_records(
             rows[row + ROW_KIND] = kind
             rows[row + ROW_CPU] = -1
             if kind == RECORD_SAMPLE:
+                # Samples are mostly of one size: what is read of a later one, its beginning and its last word.
+                ahead = at + _RECORDS_AHEAD * size
+                for line in range(ahead, ahead + _FETCHED_HEAD, _CACHE_LINE):
+                    fetch_ahead(data, line)
+                fetch_ahead(data, ahead + size - 8)
                 fault = _sample(data, at, size, layouts, ids, control, rows, row)
                 rows[row + ROW_FAULT] = fault
             else:
