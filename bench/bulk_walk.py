@@ -40,7 +40,7 @@ class _Recording:
         return ["record", *options, "--call-graph", f"dwarf,{self.dump}", "-o", f"bench/out/{self.name}", *job]
 
 
-_SMALL = _Recording("python-5k.data", 10, 3999, 8192, 4000)
+_SMALL = _Recording("python-5k.data", 12, 3999, 8192, 5000)
 _LARGE = _Recording("python-100k.data", 75, 12000, 4096, 100_000)
 
 
@@ -72,6 +72,8 @@ def run(bench: Bench) -> Result:
         if samples < recording.least:
             raise Unavailable(f"only {samples:,} samples were recorded")
         _compare(bench, perf, recording, comparisons, remarks)
+    load, processors = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    remarks.append(f"The load average was {load:.1f} on {processors} processors, both tools in turn.")
     commands = [
         *(f"perf {' '.join(each.command)!s}".replace("\n", "\\n") for each in (_LARGE, _SMALL)),
         "python -m bench.bulk_path bench/out/python-100k.data [--names] [--again]",
