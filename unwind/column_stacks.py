@@ -24,6 +24,7 @@ from cfi_tables.hot_loop import compiled
 from cfi_tables.worker_threads import run_parts, worker_count
 from relay_reader.capture import Event
 from relay_reader.perf_columns import PerfChunk, PerfColumns
+from relay_reader.perf_data import PerfDataError
 from relay_reader.perf_scan import (
     ROW_CHAIN,
     ROW_CPU,
@@ -238,10 +239,12 @@ class ColumnWalker:
             sets = self._sets_of(chunk)
             self._sets.update()
             pieces = self._pieces(chunk)
-            tasks: list[Callable[[], Any]] = [partial(next, chunks, None)]
+            tasks: list[Callable[[], Any]] = [partial(_next_chunk, chunks)]
             tasks += [partial(self._walk_piece, chunk, chunk.samples[each], sets[each]) for each in pieces]
             following, *walked = run_parts(tasks, len(tasks) > 2)
             yield from self._stacks(chunk, pieces, walked)
+            if isinstance(following, PerfDataError):
+                raise following
             chunk = following
 
     def _sets_of(self, chunk: PerfChunk) -> Int64s:
@@ -275,7 +278,7 @@ class ColumnWalker:
         cuts = [count * part // max(parts, 1) for part in range(max(parts, 1) + 1)]
         return [slice(*pair) for pair in pairwise(cuts)]
 
-    def _walk_piece(self, chunk: PerfChunk, rows: Int64s, sets: Int64s) -> _Walked:
+    def _walk_piece(self, chunk: PerfChunk, rows: Int64s, sets: Int64s) -> tuple[_Walked, tuple[Int64s, Int64s]]:
         try:
             worker = self._idle.pop()
         except IndexError:
@@ -283,11 +286,13 @@ class ColumnWalker:
         arena = np.frombuffer(self._sets.mapped.arena.content or b"\0", dtype=np.uint8)
         walked = worker.walk(chunk.data, chunk.layouts, arena, rows, sets, self._sets.arrays)
         self._idle.append(worker)
-        return walked
+        return walked, _kernel_columns(chunk, rows)
 
-    def _stacks(self, chunk: PerfChunk, pieces: list[slice], walked: list[_Walked]) -> Iterator[StackColumns]:
+    def _stacks(
+        self, chunk: PerfChunk, pieces: list[slice], walked: list[tuple[_Walked, tuple[Int64s, Int64s]]]
+    ) -> Iterator[StackColumns]:
         events, at = chunk.events, 0
-        for (ends, reasons, details, frames, places), piece in zip(walked, pieces, strict=True):
+        for (found, kernel), piece in zip(walked, pieces, strict=True):
             rows = chunk.samples[piece]
             is_last = piece.stop == len(chunk.samples)
             begin = at
@@ -301,15 +306,19 @@ class ColumnWalker:
                 rows[:, ROW_EVENT].copy(),
                 rows[:, ROW_WEIGHT].copy(),
                 rows[:, ROW_FAULT].copy(),
-                ends,
-                reasons,
-                details,
-                frames,
-                places,
+                *found,
                 self._sets.modules,
-                *_kernel_columns(chunk, rows),
+                *kernel,
                 told,
             )
+
+
+def _next_chunk(chunks: Iterator[PerfChunk]) -> PerfChunk | PerfDataError | None:
+    """The next chunk, None at the end; or why there are no more, which is told after what came before."""
+    try:
+        return next(chunks, None)
+    except PerfDataError as error:
+        return error
 
 
 def _kernel_columns(chunk: PerfChunk, rows: Int64s) -> tuple[Int64s, Int64s]:
