@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -75,7 +76,7 @@ def run(bench: Bench) -> Result:
     load, processors = os.getloadavg()[0], len(os.sched_getaffinity(0))
     remarks.append(f"The load average was {load:.1f} on {processors} processors, both tools in turn.")
     commands = [
-        *(f"perf {' '.join(each.command)!s}".replace("\n", "\\n") for each in (_LARGE, _SMALL)),
+        *(shlex.join(["perf", *each.command]) for each in (_LARGE, _SMALL)),
         "python -m bench.bulk_path bench/out/python-100k.data [--names] [--again]",
         "perf script -i bench/out/python-100k.data -F ip --no-inline",
     ]
