@@ -1,8 +1,10 @@
-"""Frames a second on a recorded file: ptap's bulk walk against perf script."""
+"""Frames a second of perf.data files: ptap's bulk walk against perf script."""
 
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -15,102 +17,159 @@ from typing import Any
 from bench.comparison import Bench, Comparison, Result, Unavailable
 from bench.programs import ROOT, output_of, tool
 
-_JOB = "f = lambda n: n if n < 2 else f(n - 1) + f(n - 2)\nfor _ in range(20): f(30)"
-_FREQUENCY = "3999"
-_DUMP = "8192"
-_LEAST_SAMPLES = 5000
+_PYTHON = "/usr/bin/python3"
+_JOB = "f = lambda n: n if n < 2 else f(n - 1) + f(n - 2)\nfor _ in range({rounds}): f(30)"
 _LIMIT = 60.0
 """Seconds after which a run of perf script is ended and its rate is taken from what it did until then."""
+_OURS = (sys.executable, "-m", "bench.bulk_path")
+_NAMES = "functions, lines, inlined calls"
 
 
 @dataclass(frozen=True, slots=True)
-class _ScriptRun:
-    samples: int
-    frames: int
+class _Recording:
+    name: str
+    rounds: int
+    frequency: int
+    dump: int
+    least: int
+    """Samples that it is to have."""
+
+    @property
+    def command(self) -> list[str]:
+        options = ["-q", "-e", "cpu-clock:u", "-F", str(self.frequency), "-m", "32M"]
+        job = [_PYTHON, "-c", _JOB.format(rounds=self.rounds)]
+        return ["record", *options, "--call-graph", f"dwarf,{self.dump}", "-o", f"bench/out/{self.name}", *job]
+
+
+_SMALL = _Recording("python-5k.data", 12, 3999, 8192, 5000)
+_LARGE = _Recording("python-100k.data", 75, 12000, 4096, 100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One process."""
+
     seconds: float
+    cpu: float
+    """Seconds of all processors."""
+    memory: float
+    """Peak, MB."""
     finished: bool
+    output: Path
 
 
 def run(bench: Bench) -> Result:
-    """Record a Python job once, then read it by both tools."""
-    python = "/usr/bin/python3"
+    """Record a Python job at two lengths, each once, then read both by both tools."""
     perf = tool("perf", "linux-perf")
-    tool(python, "python3")
-    recording = bench.folder / "python.data"
-    record = [perf, "record", "-q", "-e", "cpu-clock:u", "-F", _FREQUENCY, "--call-graph", f"dwarf,{_DUMP}"]
-    output_of([*record, "-o", recording, python, "-c", _JOB])
-    # The first run fills the caches of tables and of compiled code.
-    samples = _ours(recording, "--names")["samples"]
-    if samples < _LEAST_SAMPLES:
-        raise Unavailable(f"only {samples:,} samples were recorded")
-    named = [_ours(recording, "--names") for _ in range(bench.rounds)]
-    bare = [_ours(recording) for _ in range(bench.rounds)]
-    frames = named[0]["frames"]
-    ours_named = frames / median(each["seconds"] for each in named)
-    ours_bare = frames / median(each["seconds"] for each in bare)
-    comparisons, remarks = [], []
-    for what, fields, rate, rounds in (
-        ("addresses only", ("-F", "ip", "--no-inline"), ours_bare, bench.rounds),
-        ("functions (perf) / functions, lines and inlined calls (ptap)", ("-F", "ip,sym", "--no-inline"), ours_named,
-         bench.rounds),
-        ("functions, lines, inlined calls", ("-F", "ip,sym,srcline"), ours_named, 1),
-    ):  # fmt: skip
-        runs = [_script(perf, recording, fields) for _ in range(rounds)]
-        if not runs[0].frames:
-            remarks.append(f"`perf script {' '.join(fields)}` gave nothing within {_LIMIT:.0f} s.")
-            continue
-        theirs = median(each.frames / each.seconds for each in runs)
-        note = f"`perf script {' '.join(fields)}`"
-        if not runs[0].finished:
-            note += f", ended after {_LIMIT:.0f} s with {runs[0].samples} of {samples} samples: a rate, extrapolated"
-        comparisons.append(Comparison(what, rate, theirs, "frames/s", True, note))
-        if runs[0].finished:
-            remarks.append(f"{what}: perf printed {runs[0].frames:,} frames, ptap found {frames:,}.")
-    parts = {part: median(each[part] for each in named) for part in ("read", "walk", "names")}
-    steady = frames / median(each["walk_again"] for each in bare)
-    remarks += [
-        f"ptap's walk alone, with compiled code and tables loaded: {steady:,.0f} frames/s.",
-        f"{samples:,} samples, {frames:,} frames, {named[0]['places']:,} distinct places; rates count each tool's own "
-        "frames over the time of its whole process.",
-        f"ptap's whole process takes {median(each['seconds'] for each in named):.2f} s: reading {parts['read']:.2f} s, "
-        f"walking {parts['walk']:.2f} s (with the load of compiled code), naming {parts['names']:.2f} s, the rest is "
-        "start-up.",
-    ]
+    tool(_PYTHON, "python3")
+    comparisons: list[Comparison] = []
+    remarks: list[str] = []
+    for recording in (_LARGE, _SMALL):
+        path = bench.folder / recording.name
+        if not path.exists():
+            output_of([perf, *recording.command])
+        # The first run fills the caches of tables, symbol indices and compiled code.
+        samples = _figures(_timed(bench, "named", *_OURS, path, "--names"))["samples"]
+        if samples < recording.least:
+            raise Unavailable(f"only {samples:,} samples were recorded")
+        _compare(bench, perf, recording, comparisons, remarks)
+    load, processors = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    remarks.append(f"The load average was {load:.1f} on {processors} processors, both tools in turn.")
     commands = [
-        f"perf record -e cpu-clock:u -F {_FREQUENCY} --call-graph dwarf,{_DUMP} -o bench/out/python.data \\",
-        f"  {python} -c '{_JOB}'",
-        "python -m bench.bulk_path bench/out/python.data [--names]",
-        "perf script -i bench/out/python.data -F ip --no-inline",
+        *(shlex.join(["perf", *each.command]) for each in (_LARGE, _SMALL)),
+        "python -m bench.bulk_path bench/out/python-100k.data [--names] [--again]",
+        "perf script -i bench/out/python-100k.data -F ip --no-inline",
     ]
-    about = f"Reads a perf.data of {python} running a recursive job (stack dumps of {_DUMP} bytes)."
+    about = (
+        f"Reads perf.data of {_PYTHON} running a recursive job. Rates are each tool's own frames over the time of its "
+        "whole process, its output in a file; ptap's are columns of numbers, and text for each distinct place."
+    )
     return Result("Bulk walk", about, comparisons, commands, remarks)
 
 
-def _ours(recording: Path, *options: str) -> dict[str, Any]:
-    begin = time.perf_counter()
-    text = output_of([sys.executable, "-m", "bench.bulk_path", recording, *options])
-    spent = time.perf_counter() - begin
-    figures: dict[str, Any] = json.loads(text)
-    return {**figures, "seconds": spent - figures["walk_again"] if "--names" not in options else spent}
+def _compare(bench: Bench, perf: str, recording: _Recording, comparisons: list[Comparison], remarks: list[str]) -> None:
+    path = bench.folder / recording.name
+    bare, named, theirs, symbols = [], [], [], []
+    steady = []
+    # In turn, so that what else the machine does meets both tools alike.
+    for _ in range(bench.rounds):
+        bare.append(_timed(bench, "bare", *_OURS, path))
+        theirs.append(_timed(bench, "ip", perf, "script", "-i", path, "-F", "ip", "--no-inline"))
+        named.append(_timed(bench, "named", *_OURS, path, "--names"))
+        symbols.append(_timed(bench, "sym", perf, "script", "-i", path, "-F", "ip,sym", "--no-inline"))
+        steady.append(_figures(_timed(bench, "again", *_OURS, path, "--again"))["again"])
+    figures = _figures(named[-1])
+    what = f"{figures['samples']:,} samples"
+    frames, (_, their_frames) = figures["frames"], _counted(theirs[-1])
+    rates = {
+        "steady": frames / median(steady),
+        "bare": frames / median(each.seconds for each in bare),
+        "named": frames / median(each.seconds for each in named),
+        "theirs": their_frames / median(each.seconds for each in theirs),
+        "symbols": their_frames / median(each.seconds for each in symbols),
+    }
+    plain, with_symbols = "`perf script -F ip --no-inline`", "`perf script -F ip,sym --no-inline`"
+    comparisons += [
+        Comparison(f"{what}: walked, once started", rates["steady"], rates["theirs"], "frames/s", True, plain),
+        Comparison(f"{what}: walked, whole process", rates["bare"], rates["theirs"], "frames/s", True, plain),
+        Comparison(
+            f"{what}: {_NAMES}", rates["named"], rates["symbols"], "frames/s", True, f"{with_symbols}: no lines"
+        ),
+    ]
+    if recording is _LARGE:
+        comparisons.append(_with_lines(bench, perf, path, rates["named"], what))
+    memory = [median(each.memory for each in runs) for runs in (named, symbols)]
+    comparisons.append(Comparison(f"{what}: peak memory", *memory, "MB", False, f"{with_symbols}; mapped files count"))
+    cpu = [median(each.cpu for each in runs) for runs in (bare, theirs, named, symbols)]
+    remarks += [
+        f"{what}: perf printed {their_frames:,} frames, ptap found {frames:,}, at {figures['places'] - 1:,} places.",
+        f"{what}: processor time walking is {cpu[0]:.2f} s (ptap) and {cpu[1]:.2f} s (perf), with names {cpu[2]:.2f} s "
+        f"and {cpu[3]:.2f} s.",
+    ]
 
 
-def _script(perf: str, recording: Path, fields: tuple[str, ...]) -> _ScriptRun:
+def _with_lines(bench: Bench, perf: str, path: Path, rate: float, what: str) -> Comparison:
+    """perf's own way to lines and inlined calls, as far as it comes in time."""
+    lines = _timed(bench, "srcline", perf, "script", "-i", path, "-F", "ip,sym,srcline")
+    samples, frames = _counted(lines)
+    note = "`perf script -F ip,sym,srcline`"
+    if not lines.finished:
+        note += f", ended after {_LIMIT:.0f} s with {samples:,} samples: a rate, extrapolated"
+    return Comparison(f"{what}: {_NAMES}", rate, frames / lines.seconds, "frames/s", True, note)
+
+
+def _timed(bench: Bench, kind: str, *command: str | Path) -> _Run:
+    """Run a command with its output in a file of its kind, ended after _LIMIT seconds. Raises Unavailable."""
+    output = bench.folder / f"bulk_walk.{kind}.out"
     begin = time.perf_counter()
-    process = subprocess.Popen(
-        [perf, "script", "-i", recording, *fields],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    timer = threading.Timer(_LIMIT, process.kill)
-    timer.start()
-    samples = frames = 0
-    assert process.stdout is not None
-    for line in process.stdout:
-        # A frame's line begins with its address; lines of source places and blank ones do not.
-        word = line.split(maxsplit=1)
-        if not word:
-            samples += 1
-        elif line[0].isspace() and all(letter in "0123456789abcdef" for letter in word[0]):
-            frames += 1
-    process.wait()
+    with output.open("wb") as file:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.DEVNULL)
+        timer = threading.Timer(_LIMIT, process.kill)
+        timer.start()
+        _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begin
     timer.cancel()
-    return _ScriptRun(samples, frames, time.perf_counter() - begin, process.returncode == 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode > 0:
+        raise Unavailable(f"{command[0]} failed with status {process.returncode}")
+    cpu = usage.ru_utime + usage.ru_stime
+    return _Run(seconds, cpu, usage.ru_maxrss * 1024 / 1e6, process.returncode == 0, output)
+
+
+def _figures(ours: _Run) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads(ours.output.read_text())
+    return figures
+
+
+def _counted(theirs: _Run) -> tuple[int, int]:
+    """Samples and frames that perf script printed last."""
+    samples = frames = 0
+    with theirs.output.open() as lines:
+        for line in lines:
+            # A frame's line begins with its address; lines of source places and blank ones do not.
+            word = line.split(maxsplit=1)
+            if not word:
+                samples += 1
+            elif line[0].isspace() and all(letter in "0123456789abcdef" for letter in word[0]):
+                frames += 1
+    return samples, frames

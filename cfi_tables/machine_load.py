@@ -92,7 +92,28 @@ def _store() -> Any:
     return intrinsic(store)
 
 
+def _fetch_ahead() -> Any:
+    """An intrinsic (data, at) -> None that has the processor fetch the cache line of a byte of a byte array."""
+
+    def fetch(typing_context: Any, data: Any, at: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            place = builder.gep(
+                context.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]]
+            )
+            narrow = ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [place.type, narrow, narrow, narrow])
+            function = builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind)
+            # For reading, into all levels, of data.
+            builder.call(function, [place, ir.Constant(narrow, 0), ir.Constant(narrow, 3), ir.Constant(narrow, 1)])
+            return context.get_dummy_value()
+
+        return types.void(data, types.int64), generate
+
+    return intrinsic(fetch)
+
+
 _LOADS = {
+    "fetch_ahead": _fetch_ahead(),
     "item": _item(),
     "put_item": _put_item(),
     "write_i64": _store(),

@@ -25,6 +25,11 @@ def put_item(array: FlatArray, at: int, value: int) -> None:
 
 
 @machine_load
+def fetch_ahead(data: FlatArray, at: int) -> None:
+    """Have the processor fetch the byte at `at`, which is read soon; nothing else happens, wherever that is."""
+
+
+@machine_load
 def read_u8(data: FlatArray, at: int) -> int:
     """The byte at `at`; the caller has checked the bounds."""
     value: int = 0 + data[at]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cfi_tables import layout
 from cfi_tables.architecture import architecture_of
+from cfi_tables.distinct_values import distinct_values
 from cfi_tables.rows import NEAR_BITS
 
 _RECORD_WORDS = layout.RULE_SIZE // 4
@@ -151,7 +152,7 @@ def _check_rules(parts: dict[str, NDArray[Any]], registers: int, refuse: _Refuse
         raise refuse("a rule is of an unknown kind")
     if (heads >= len(lists)).any():
         raise refuse("a register list lies outside of the table")
-    heads = np.unique(heads)
+    heads = distinct_values(heads)
     counts = (lists[heads] & 255).astype(np.int64)
     if (heads + 1 + counts > len(lists)).any():
         raise refuse("a register list lies outside of the table")

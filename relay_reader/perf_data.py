@@ -11,12 +11,11 @@ Times are those of the clock that perf used: `perf record -k CLOCK_MONOTONIC` fo
 from __future__ import annotations
 
 import mmap
-import shutil
 import struct
 import sys
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from os import PathLike
 from typing import BinaryIO
 
@@ -111,6 +110,9 @@ class PerfData:
     def _read_header(self, begin: bytes) -> None:
         if not self._file.seekable():
             # What stands at the end of a file is needed at its beginning.
+            import shutil
+            import tempfile
+
             kept = tempfile.TemporaryFile(prefix="ptap-perf-")  # noqa: SIM115
             kept.write(begin)
             shutil.copyfileobj(self._file, kept)
@@ -213,49 +215,57 @@ class PerfData:
 
     def events(self) -> Iterator[Event]:
         """All events in time order; once only, as a pipe is read once. Raises PerfDataError."""
-        if not self.is_pipe:
-            self._file.seek(self._data_at)
-        stream = RecordStream(self._file, self._data_size, self.faults)
+        stream = self.record_stream()
         order = RoundOrder()
         decoder: RecordDecoder | None = None
         known = -1
-        losses = _Losses()
+        losses = Losses()
         for record in stream:
             kind = RECORD_HEADER.unpack_from(record)[0]
             if kind == FINISHED_ROUND:
                 ready = order.finish_round()
             elif kind >= FIRST_USER_RECORD:
-                self._apply_user_record(kind, record)
+                self.apply_user_record(kind, record)
                 continue
             else:
                 if decoder is None or known != len(self.perf_events):
-                    decoder, known = self._decoder(decoder), len(self.perf_events)
+                    decoder, known = self.new_decoder(decoder), len(self.perf_events)
                 ready = order.add(decoder.time_of(record), record)
             if decoder is not None:
-                yield from self._decoded(decoder, ready, losses)
+                yield from self.decoded(decoder, ready, losses)
         if decoder is not None:
-            yield from self._decoded(decoder, order.rest(), losses)
-            self._take_counts(decoder)
+            yield from self.decoded(decoder, order.rest(), losses)
+            self.take_counts(decoder)
         yield from losses.left_over()
         if order.late:
             self.faults[FileFault.LATE_RECORD] += order.late
         self.unread = stream.unread
 
-    def _decoder(self, before: RecordDecoder | None) -> RecordDecoder:
+    def record_stream(self, at: int | None = None) -> RecordStream:
+        """The records one by one; of a file those from byte `at` on, or all. Of a pipe there is one such stream."""
+        if self.is_pipe or self._data_size is None:
+            return RecordStream(self._file, None, self.faults)
+        begin = self._data_at if at is None else at
+        self._file.seek(begin)
+        return RecordStream(self._file, self._data_at + self._data_size - begin, self.faults)
+
+    def new_decoder(self, before: RecordDecoder | None) -> RecordDecoder:
         """A decoder of the events that are known by now. Raises PerfDataError when there are none."""
         if before is not None:
-            self._take_counts(before)
+            self.take_counts(before)
         if not self.perf_events:
             raise PerfDataError(f"{self.path}: its records come before any event's attributes: record it again")
         self._name_events()
         return RecordDecoder(self.layouts, self._only or (None if self.layouts else self._default))
 
-    def _take_counts(self, decoder: RecordDecoder) -> None:
+    def take_counts(self, decoder: RecordDecoder) -> None:
+        """Add what a decoder has counted."""
         self.faults.update(decoder.faults)
         self.passed_over.update(decoder.passed_over)
         self.unknown_kinds.update(decoder.unknown_kinds)
 
-    def _decoded(self, decoder: RecordDecoder, records: Iterator[bytes], losses: _Losses) -> Iterator[Event]:
+    def decoded(self, decoder: RecordDecoder, records: Iterable[bytes], losses: Losses) -> Iterator[Event]:
+        """The events of records, with the build-ids that the file tells of."""
         for record in records:
             event = decoder.decode(record)
             if event is None:
@@ -266,7 +276,7 @@ class PerfData:
                 event = with_build_id(event, self.features.build_id)
             yield event
 
-    def _apply_user_record(self, kind: int, record: bytes) -> None:
+    def apply_user_record(self, kind: int, record: bytes) -> None:
         """Take what perf itself tells between the kernel's records."""
         try:
             if kind == HEADER_ATTR:
@@ -318,12 +328,13 @@ class PerfData:
     def close(self) -> None:
         """Close the file."""
         if self._mapped is not None:
-            self._mapped.close()
+            with suppress(BufferError):  # arrays over it unmap it with the last of them
+                self._mapped.close()
         if sys.stdin is None or self._file is not sys.stdin.buffer:
             self._file.close()
 
 
-class _Losses:
+class Losses:
     """What was lost, counted once: perf's own counts at the end hold what the kernel's records told before.
 
     The kernel notes each gap of a ring (PERF_RECORD_LOST); perf adds at its end, without a time, how many samples each

@@ -139,6 +139,8 @@ class EventLayout:
         # Every field before the variable ones is 8 bytes wide, some as two 32-bit halves.
         fields: list[str] = []
         kinds = ""
+        self.head_offsets: dict[str, int] = {}
+        """Where the fields that every sample has lie in the record, in bytes."""
         for bit, names, kind in (
             (SAMPLE_IDENTIFIER, ("id",), "Q"),
             (SAMPLE_IP, ("ip",), "Q"),
@@ -151,6 +153,7 @@ class EventLayout:
             (SAMPLE_PERIOD, ("period",), "Q"),
         ):
             if self.sample_type & bit:
+                self.head_offsets[names[0]] = _HEADER.size + struct.calcsize("<" + kinds)
                 fields += names
                 kinds += kind
         self.head = struct.Struct("<" + kinds)
@@ -184,6 +187,8 @@ class EventLayout:
         self.registers = struct.Struct(f"<{len(asked)}Q")
         where = {_DWARF_NUMBER[number]: at for at, number in enumerate(asked) if number in _DWARF_NUMBER}
         self.known = sum(1 << register for register in where)
+        self.register_places = [where.get(register, -1) for register in range(X86_64_REGISTER_COUNT)]
+        """For each register of a `Sample` its index among the recorded ones, -1 where it was not asked for."""
         self.pick: Callable[[tuple[int, ...]], tuple[int, ...]] = itemgetter(
             *(where.get(register, len(asked)) for register in range(X86_64_REGISTER_COUNT))
         )
@@ -228,19 +233,35 @@ class EventLayout:
         return branch_chain(buffer, at + 8 + (8 if self.branch_sample_type & _BRANCH_HW_INDEX else 0), count, pc)
 
     def _read_size(self, buffer: Buffer, at: int) -> int:
+        fixed, each = self.read_sizes
+        return fixed + each * int(_U64.unpack_from(buffer, at)[0]) if each else fixed
+
+    @property
+    def read_sizes(self) -> tuple[int, int]:
+        """Bytes of the counters' part of each sample (PERF_SAMPLE_READ); in a group, before and of each counter."""
         times = 8 * (self.read_format & (_READ_TOTAL_TIME_ENABLED | _READ_TOTAL_TIME_RUNNING)).bit_count()
         value = 8 + 8 * (self.read_format & (_READ_ID | _READ_LOST)).bit_count()
-        if self.read_format & _READ_GROUP:
-            return 8 + times + value * int(_U64.unpack_from(buffer, at)[0])
-        return times + value
+        return (8 + times, value) if self.read_format & _READ_GROUP else (times + value, 0)
 
     def _branch_size(self, count: int) -> int:
-        size = 8 + 24 * count
-        if self.branch_sample_type & _BRANCH_HW_INDEX:
-            size += 8
-        if self.branch_sample_type & _BRANCH_COUNTERS:
-            size += 8 * count
-        return size
+        head, each = self.branch_sizes
+        return head + each * count
+
+    @property
+    def branch_sizes(self) -> tuple[int, int]:
+        """Bytes before the first branch of a branch stack, and of each branch."""
+        head = 16 if self.branch_sample_type & _BRANCH_HW_INDEX else 8
+        return head, 32 if self.branch_sample_type & _BRANCH_COUNTERS else 24
+
+    @property
+    def head_size(self) -> int:
+        """Bytes of a sample record before the first part of variable size."""
+        return _HEADER.size + self.head.size
+
+    @property
+    def trailer_time(self) -> int:
+        """Where the time lies in records that are not samples, from their end (negative); 0: they carry none."""
+        return self.trailer.time_at - self.trailer.size if self.trailer.time_at >= 0 else 0
 
     def after_registers(self, buffer: Buffer, at: int) -> int:
         """Position of what follows the user registers at `at`."""
@@ -292,6 +313,16 @@ class RecordDecoder:
         # The id must be found before the layout is known, so all events have it at the same place: the ABI
         # made PERF_SAMPLE_IDENTIFIER for that, and perf gives events without it one sample_type.
         self._sample_id_at, self._trailer_id_at = first.id_positions
+
+    @property
+    def first(self) -> EventLayout:
+        """The layout of records that name no event."""
+        return self._first
+
+    @property
+    def id_positions(self) -> tuple[int, int]:
+        """Where events' ids lie: in samples, -1 without; in other records from their end (negative), 0 without."""
+        return self._sample_id_at, self._trailer_id_at if self._first.sample_id_all and self._sample_id_at >= 0 else 0
 
     def layout_of(self, record: Buffer) -> EventLayout | None:
         """The layout of the event that wrote `record`; None for an event that was not declared."""

@@ -1,0 +1,131 @@
+"""Names for stacks in columns: each distinct address of each module is looked up once in a capture, many at a time.
+
+Takes `StackColumns`; gives for each frame a number, and for each number the function, file and line there with the
+calls inlined into it. Names of the kernel are not looked for here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cfi_tables.distinct_values import distinct_values
+from unwind.column_stacks import Int32s, Places, StackColumns
+from unwind.module import Module
+from unwind.place_table import PLACE_LOOKUP, PLACE_MODULE
+from unwind.symbolize.demangling import readable_name
+from unwind.symbolize.index_lookup import AddressFrames
+from unwind.symbolize.symbolizer import Symbolizer
+
+NO_NAMES = 0
+"""The number of frames that have no name."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFrame:
+    """A function that holds an address, or into which the one before it is inlined."""
+
+    function: str | None
+    """As people read it."""
+    file: str | None
+    line: int | None
+    column: int | None
+    inlined: bool
+
+
+class _ModuleNames:
+    """The addresses of one module that are known, sorted, and their numbers."""
+
+    def __init__(self, module: Module) -> None:
+        self._symbolizer = None if module.image is None else Symbolizer(module.image)
+        self.addresses: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
+        self.numbers: Int32s = np.zeros(0, dtype=np.int32)
+
+    def learn(self, addresses: NDArray[np.uint64], first: int) -> AddressFrames | None:
+        """Look up those of the sorted addresses that are not known, number them from `first` on: their frames."""
+        places = np.searchsorted(self.addresses, addresses)
+        known = np.append(self.addresses, np.uint64(0))[places] == addresses
+        known &= places < len(self.addresses)
+        new = addresses[~known]
+        if not len(new):
+            return None
+        frames = None
+        if self._symbolizer is not None:
+            # More addresses will come, and the next capture will need the index as well.
+            self._symbolizer.build_index()
+            frames = self._symbolizer.frames(new)
+        numbers = np.zeros(len(new), dtype=np.int32)
+        if frames is not None:
+            found = frames.offsets[1:] > frames.offsets[:-1]
+            numbers = np.where(found, np.arange(first, first + len(new)), NO_NAMES).astype(np.int32)
+        merged = np.concatenate((self.addresses, new))
+        order = np.argsort(merged, kind="stable")
+        self.addresses, self.numbers = merged[order], np.concatenate((self.numbers, numbers))[order]
+        return frames
+
+
+class ColumnNames:
+    """The names of all stacks so far."""
+
+    def __init__(self) -> None:
+        self.count = 1
+        """One more than the greatest number given."""
+        self._modules: dict[int, tuple[Module, _ModuleNames]] = {}
+        self._firsts: list[int] = []
+        self._pieces: list[AddressFrames] = []
+        self._of_places: WeakKeyDictionary[Places, Int32s] = WeakKeyDictionary()
+
+    def numbers_of(self, stacks: StackColumns) -> Int32s:
+        """For each frame the number of its names, NO_NAMES where none are known.
+
+        What is new is looked up at once: it pays to walk some stacks further before their names are asked for.
+        Raises SymbolIndexError when an index was damaged after it was checked, and TableError (`size_limit`).
+        """
+        places = stacks.places
+        known = self._of_places.get(places)
+        done = 0 if known is None else len(known)
+        if known is None or done < places.count:
+            found = self._numbers(places, done, stacks.modules)
+            known = found if known is None else np.concatenate((known, found))
+            self._of_places[places] = known
+        numbers: Int32s = known[stacks.frames]
+        return numbers
+
+    def _numbers(self, places: Places, first: int, modules: list[Module]) -> Int32s:
+        """The numbers of the places from `first` on."""
+        numbers = np.zeros(places.count - first, dtype=np.int32)
+        owners = places.column(PLACE_MODULE)[first:]
+        addresses = places.column(PLACE_LOOKUP)[first:].astype(np.int64).view(np.uint64)
+        for owner in distinct_values(owners).tolist():
+            if owner < 0:
+                continue
+            module = modules[owner]
+            _, names = self._modules.setdefault(id(module), (module, _ModuleNames(module)))
+            chosen = np.flatnonzero(owners == owner)
+            wanted = addresses[chosen]
+            before = len(names.addresses)
+            frames = names.learn(distinct_values(wanted), self.count)
+            if frames is not None:
+                self._firsts.append(self.count)
+                self._pieces.append(frames)
+                self.count += len(names.addresses) - before
+            numbers[chosen] = names.numbers[np.searchsorted(names.addresses, wanted)]
+        return numbers
+
+    def frames(self, number: int) -> list[NamedFrame]:
+        """The names of a number, innermost first; [] of NO_NAMES."""
+        if number == NO_NAMES:
+            return []
+        piece = bisect_right(self._firsts, number) - 1
+        frames, index = self._pieces[piece], number - self._firsts[piece]
+        found = []
+        for at in range(int(frames.offsets[index]), int(frames.offsets[index + 1])):
+            name, file = frames.name_table[int(frames.names[at])], frames.file_table[int(frames.files[at])]
+            line, column = int(frames.lines[at]), int(frames.columns[at])
+            function = readable_name(name) if name else None
+            found.append(NamedFrame(function, file or None, line or None, column or None, bool(frames.inlined[at])))
+        return found
