@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from cfi_tables.elf_image import ElfError
 from cfi_tables.layout import StopReason
 from ptap.account import Account
 from ptap.predicate.expression import Predicate
@@ -17,9 +18,12 @@ from ptap.shortcomings import shortcomings
 from relay_reader.capture import MappingAdded, Sample
 from relay_reader.core_file import CoreFile
 from unwind.core_images import REMEDY, CoreImages
+from unwind.core_linked_files import ProcessImage, executed_path, linked_files
 from unwind.module import ModuleCatalog
 from unwind.trace_builder import ArgumentFrames, TraceBuilder
 
+_NO_PROGRAM = "{}: it does not tell which files were mapped: name its program with -e PROGRAM"
+_OTHER_PROGRAM = "{}: it does not tell which files were mapped, and {} is not the program that was running"
 _MEMORY_REMEDY = "in the core file (it was cut short, or its writer left that out: see core(5), coredump_filter)"
 
 
@@ -43,8 +47,9 @@ class CoreReport:
         self._account = Account()
         self._wanted = WantedTraces(self._account, options.when)
         self._core = CoreFile(path)
-        images = CoreImages(self._core.read, self._core.program, options.program, options.sysroot)
-        self._catalog = ModuleCatalog(images.open, REMEDY)
+        self._problems: list[str] = []
+        images = self._images(options)
+        self._catalog = ModuleCatalog(images.open, REMEDY, self._core.layout.machine)
         self._builder = TraceBuilder(
             options.max_depth,
             ArgumentFrames.ALL if options.arguments else ArgumentFrames.NONE,
@@ -56,6 +61,24 @@ class CoreReport:
         """Paths of files whose build-ids the core file does not hold."""
         self._threads = 0
         self._cut_short: Counter[StopReason] = Counter()
+
+    def _images(self, options: CoreOptions) -> CoreImages:
+        core = self._core
+        if not core.mapped_files:
+            process = ProcessImage(core.read, core.auxiliary_vector, core.layout.word_size)
+            path = executed_path(process, options.program)
+            if path is None:
+                self._problems.append(_NO_PROGRAM.format(core.path))
+            else:
+                images = CoreImages(core.read, path, options.program, options.sysroot)
+                try:
+                    files = linked_files(process, path, images.file(path), images.file)
+                    if not files:
+                        self._problems.append(_OTHER_PROGRAM.format(core.path, options.program or path))
+                    core.take_mapped_files(files)
+                except (ElfError, OSError) as error:
+                    self._problems.append(f"{core.path}: {error}")
+        return CoreImages(core.read, core.program, options.program, options.sysroot)
 
     def run(self, report: Report) -> None:
         """Report every thread, the one that the signal ended first. Raises OutputError, BrokenPipeError."""
@@ -88,6 +111,7 @@ class CoreReport:
             f"{self._core.path}: {fault.value}" + (f" ({count} times)" if count > 1 else "")
             for fault, count in self._core.faults.items()
         ]
+        lines += self._problems
         told = shortcomings(self._builder)
         lines += told
         for module in self._catalog.opened():

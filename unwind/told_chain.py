@@ -33,4 +33,4 @@ def told_stack(
                 frame.signal = bool(table[register_list(table, 0, rule) + 1] & RULE_FLAG_SIGNAL_FRAME)
         frames.append(frame)
         exact = frame.signal
-    return WalkedStack(frames, StopReason(stop), detail)
+    return WalkedStack(frames, StopReason(stop), detail, catalog.machine)
