@@ -19,7 +19,7 @@ from cfi_tables.layout import StopReason
 from cfi_tables.lookup import find_rule
 from relay_reader.capture import EM_X86_64, Mapping, MemoryReader, Sample
 from unwind.address_space import AddressSpace
-from unwind.architecture.frame_architecture import frame_architecture
+from unwind.architecture.frame_architecture import Interrupted, frame_architecture
 from unwind.architecture.specialised_walk import walk_of
 from unwind.memory import SLICE_WIDTH
 from unwind.module import Module, ModuleCatalog
@@ -204,28 +204,38 @@ class _Run:
                 # The frame that lacked memory is walked again, and written again.
                 found += new[:-1]
                 continue
-            if reason in _WITHOUT_RULES and self._step_over_signal(new):
-                found += new
-                continue
+            if reason in _WITHOUT_RULES and self._architecture.interrupted is not None:
+                # Without a mapping only a first frame is one.
+                is_frame = reason != StopReason.NO_MAPPING or (len(found) + count == 1 and new[-1].mapping is None)
+                frame = new.pop() if is_frame and new else self._frame_of_state()
+                if self._step_over_signal(frame, self._architecture.interrupted):
+                    found += [*new, frame]
+                    continue
+                new += [frame] if is_frame else []
             return reason, found + new
 
-    def _step_over_signal(self, frames: list[WalkedFrame]) -> bool:
-        """Go on with what a signal interrupted, where the last frame is the code that returns from its handler.
+    def _frame_of_state(self) -> WalkedFrame:
+        """The frame that the walk has come to, where it found no mapping at the byte before a return address."""
+        registers = [value & _MASK for value in self._state[: self._architecture.register_count]]
+        pc = registers[self._architecture.program_counter]
+        place = next((each for each in self._tables.mappings if each.start <= pc < each.end), None)
+        known, carried = self._state[STATE_KNOWN], self._state[STATE_CARRIED]
+        return WalkedFrame(pc, False, False, None, place, None, 0, registers, known, carried)
+
+    def _step_over_signal(self, frame: WalkedFrame, interrupted: Interrupted) -> bool:
+        """Go on with what a signal interrupted, where `frame` is the code that returns from its handler.
 
         Only in an architecture whose code of that kind may be without call frame information.
         """
-        interrupted = self._architecture.interrupted
-        if interrupted is None or not frames:
+        stack_pointer = self._architecture.cfi.stack_pointer
+        if not frame.known >> stack_pointer & 1:
             return False
-        last, stack_pointer = frames[-1], self._architecture.cfi.stack_pointer
-        if not last.known >> stack_pointer & 1:
-            return False
-        registers = interrupted(self._memory, last.pc, last.registers[stack_pointer])
+        registers = interrupted(self._memory, frame.pc, frame.registers[stack_pointer])
         if registers is None:
             return False
         for register, value in enumerate(registers):
             self._state[register] = signed64(value)
-        last.signal, last.cfa = True, registers[stack_pointer]
+        frame.signal, frame.cfa = True, registers[stack_pointer]
         self._state[STATE_KNOWN] = (1 << len(registers)) - 1
         self._state[STATE_CARRIED] = 0
         self._state[STATE_EXACT] = 1

@@ -12,7 +12,7 @@ import gdb
 
 for setting in (
     "pagination off", "width 0", "confirm off", "print entry-values no", "print frame-arguments all",
-    "print pretty off", "backtrace past-main on", "print static-members off", "backtrace limit unlimited",
+    "print pretty off", "backtrace past-main on", "print static-members off", "backtrace limit 1000",
 ):  # fmt: skip
     gdb.execute("set " + setting)
 
@@ -21,7 +21,7 @@ def texts(symbol, frame):
     """(raw, pretty) of a variable; None for what gdb does not know."""
     try:
         value = symbol.value(frame)
-        if value.is_optimized_out:
+        if value.is_optimized_out or value.format_string(raw=True) == "<unavailable>":
             return None, None
     except (gdb.error, gdb.MemoryError, RuntimeError):
         return None, None
