@@ -11,6 +11,8 @@ from pathlib import Path
 SCRIPT = Path(__file__).with_name("gdb_core_script.py")
 _OPTIONS = ("-nx", "-q", "-batch", "-iex", "set debuginfod enabled off")
 _GDB = ("gdb", *_OPTIONS)
+_PRINTERS = "/usr/share/gcc/python"
+"""Of libstdc++6."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,13 @@ def _environment(**more: str) -> dict[str, str]:
 def values_in(core: Path, program: Path, gdb: str = "gdb", sysroot: str = "") -> dict[int, list[GdbFrame]]:
     """Every thread's frames by its tid, innermost first. `sysroot` has the shared objects of another machine."""
     answer = core.with_suffix(".values.json")
+    more = {"PTAP_CORE_VALUES": str(answer)}
+    if sysroot:
+        more["PTAP_CORE_PRINTERS"] = _PRINTERS
     command = [gdb, *_OPTIONS, *(["-iex", f"set sysroot {sysroot}"] if sysroot else [])]
     run = subprocess.run(
         [*command, str(program), "-c", str(core), "-x", str(SCRIPT)],
-        env=_environment(PTAP_CORE_VALUES=str(answer)), capture_output=True, text=True, timeout=300,
+        env=_environment(**more), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert answer.exists(), run.stderr[-3000:]
     return {

@@ -7,6 +7,7 @@ them). A variable that gdb cannot tell has None. Frames that gdb invents for tai
 
 import json
 import os
+import sys
 
 import gdb
 
@@ -15,6 +16,14 @@ for setting in (
     "print pretty off", "backtrace past-main on", "print static-members off", "backtrace limit 1000",
 ):  # fmt: skip
     gdb.execute("set " + setting)
+
+
+# gdb finds the printers of the C++ library by the path of its file on this machine, but not in another one's.
+if "PTAP_CORE_PRINTERS" in os.environ:
+    sys.path.insert(0, os.environ["PTAP_CORE_PRINTERS"])
+    from libstdcxx.v6.printers import register_libstdcxx_printers
+
+    register_libstdcxx_printers(None)
 
 
 def texts(symbol, frame):

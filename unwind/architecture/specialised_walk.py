@@ -47,12 +47,20 @@ def _constants(architecture: FrameArchitecture) -> dict[str, Any]:
 
 
 @cache
-def walk_of(machine: int) -> Callable[..., tuple[int, int]]:
-    """`unwind.walk.walk` for an ELF machine; its arrays have the architecture's `register_count` registers a frame."""
+def hot_loop_of(function: Callable[..., Any], machine: int) -> Callable[..., Any]:
+    """A hot loop of `unwind.walk` or `unwind.expression` for an ELF machine.
+
+    Arrays of registers have the architecture's `register_count` each.
+    """
     architecture = frame_architecture(machine)
     if is_x86_64(architecture):
-        return walk.walk
-    return _specialised(walk.walk, _constants(architecture), architecture.cfi.name, {})
+        return function
+    return _specialised(function, _constants(architecture), architecture.cfi.name, {})
+
+
+def walk_of(machine: int) -> Callable[..., tuple[int, int]]:
+    """`unwind.walk.walk` for an ELF machine."""
+    return hot_loop_of(walk.walk, machine)
 
 
 def _specialised(

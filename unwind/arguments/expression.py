@@ -37,6 +37,7 @@ from unwind.arguments.unavailable import (
     optimized_out,
     unsupported,
 )
+from unwind.arguments.x87_register import float_in_register, is_x87
 from unwind.dwarf.die import Die, Unit
 from unwind.dwarf.enumeration import At, Encoding, Op, Tag
 
@@ -303,6 +304,9 @@ def _typed(machine: Machine, op: int) -> bool:
     elif op in (Op.REGVAL_TYPE, Op.GNU_REGVAL_TYPE):
         register = reader.uleb128()
         type_ = base_type(machine)
+        if type_ is not None and type_.is_float and is_x87(machine.state, register):
+            machine.push(TypedValue(float_in_register(machine.state, register, type_.size), type_))
+            return True
         data = machine.state.register_bytes(register)
         size = type_.size if type_ else 8
         if size > len(data):

@@ -18,9 +18,9 @@ def scalar_value(declared: Die, type_: Die, contents: Contents, width: int, prin
     """An object of `width` bits, whose type is `declared` and under its names `type_`. Raises Unavailable."""
     if not 0 < width <= _WIDEST:
         raise malformed("a scalar of no such size")
+    if contents.implicit_pointer is not None:
+        return "<synthetic pointer>"
     if type_.tag == Tag.POINTER_TYPE:
-        if contents.implicit_pointer is not None:
-            return "<synthetic pointer>"
         return pointer_value(type_, contents.bits(width), printing.state)
     if type_.tag == Tag.PTR_TO_MEMBER_TYPE:
         return member_pointer_value(declared, type_, contents.bits(width), printing.state)
