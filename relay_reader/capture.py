@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeAlias
 
 # Number of registers in a sample: DWARF numbers 0-15 (rax rdx rcx rbx rsi rdi rbp rsp r8-r15) and 16, the
@@ -32,9 +33,17 @@ class Mapping:
     """When the source knows it (perf mmap2 records, a capture file)."""
 
 
+KERNEL_PID = -1
+"""The pid of what the kernel itself has mapped: its own code and that of its modules."""
+
+
 @dataclass(frozen=True, slots=True)
 class MappingAdded:
-    """A process mapped executable memory; older mappings that it overlaps are gone where it overlaps."""
+    """A process mapped executable memory; older mappings that it overlaps are gone where it overlaps.
+
+    Of KERNEL_PID: `[kernel.kallsyms]_text` is the kernel's own code, its `file_offset` the run-time address of the
+    symbol behind the bracket; `[NAME]` or a path is that of a module.
+    """
 
     time_ns: int
     pid: int
@@ -43,13 +52,15 @@ class MappingAdded:
 
 @dataclass(frozen=True, slots=True)
 class ProcessForked:
-    """A new process (`pid` differs from `parent_pid`, mappings are inherited) or a new thread (they are equal)."""
+    """A new process (`pid` differs from `parent_pid`) or a new thread (they are equal)."""
 
     time_ns: int
     pid: int
     parent_pid: int
     tid: int
     parent_tid: int
+    inherits: bool = True
+    """A new process has its parent's mappings. False: it ran before the capture began, and its own are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,45 @@ class RecordsLost:
     time_ns: int
     cpu: int
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCodeNamed:
+    """Code that the kernel has made or taken in at run time (a BPF program, a trampoline) has a name from now on."""
+
+    time_ns: int
+    address: int
+    size: int
+    name: str
+    gone: bool = False
+    """It is no longer there."""
+
+
+class ChainSource(Enum):
+    """What a chain of user addresses was found by."""
+
+    FRAME_POINTERS = "fp"
+    LAST_BRANCHES = "lbr"
+
+
+@dataclass(frozen=True, slots=True)
+class ToldChain:
+    """A user stack of which the source tells only the addresses, as it found them itself.
+
+    It is what it is: frame pointers miss functions that were built without them, the processor's branch records hold
+    the innermost calls only.
+    """
+
+    source: ChainSource
+    addresses: tuple[int, ...]
+    """Innermost first: the interrupted pc, then return addresses (FRAME_POINTERS) or calls (LAST_BRANCHES)."""
+    cut: bool = False
+    """A limit of the source ended it."""
+
+    @property
+    def calls(self) -> bool:
+        """The addresses behind the first one are those of calls, not those that they return to."""
+        return self.source is ChainSource.LAST_BRANCHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +228,12 @@ class Sample:
     """What the kernel's chain can be walked again from."""
     user_stack: UserStack | None = None
     """What the kernel module says of the user's stack, which `registers` and `slices` are of."""
+    told_chain: ToldChain | None = None
+    """The user's stack where nothing was recorded that it could be walked from."""
+    guest: bool = False
+    """It is of a virtual machine's guest: the addresses are its, and nothing of the host's is mapped there."""
     weight: int = 1
+    """Events that the sample stands for: a sampling event's period, where the source tells it."""
     read_memory: MemoryReader | None = None
     """Reads more of the stopped thread's memory; valid only until the next event is asked for. None for a source
     that copied all it could (perf, files)."""
@@ -211,5 +266,6 @@ Event: TypeAlias = (
     | ThreadExited
     | RecordsLost
     | KernelSectionPlaced
+    | KernelCodeNamed
     | Sample
 )

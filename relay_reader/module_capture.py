@@ -18,10 +18,11 @@ import numpy as np
 
 from relay_reader import record_layout as layout
 from relay_reader.capture import Event, KernelSectionPlaced, RecordsLost, ThreadNamed
+from relay_reader.capture_kind import MODULE_CAPTURE_MAGIC
 from relay_reader.hit_record import Hit, HitRecordError, read_hit
 from relay_reader.told_spaces import ToldSpaces
 
-MAGIC = b"ptap kernel capture 1\n"
+MAGIC = MODULE_CAPTURE_MAGIC
 _BEGIN = struct.Struct("<IIHH")
 """What a RECORD_HEAD begins with: magic, length, version, kind."""
 _LEAST = {

@@ -15,33 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import Enum
 from operator import itemgetter
-from typing import TypeAlias
 
-from relay_reader.capture import (
-    X86_64_REGISTER_COUNT,
-    Event,
-    MappingAdded,
-    ProcessExeced,
-    ProcessForked,
-    RecordsLost,
-    Sample,
-    StackSlice,
-    ThreadExited,
-    ThreadNamed,
-)
-from relay_reader.capture import Mapping as MemoryMapping
-
-Buffer: TypeAlias = bytes | bytearray | memoryview
+from relay_reader.capture import X86_64_REGISTER_COUNT, ChainSource, Event, Sample, StackSlice, ToldChain
+from relay_reader.perf_chain import branch_chain, frame_pointer_chain, recorded_chain
+from relay_reader.perf_side_band import MISC_CPUMODE, MISC_KERNEL, PASSED_OVER, SIDE_BAND, Buffer, RecordTrailer
 
 # enum perf_event_type
-RECORD_MMAP = 1
-RECORD_LOST = 2
-RECORD_COMM = 3
-RECORD_EXIT = 4
-RECORD_FORK = 7
 RECORD_SAMPLE = 9
-RECORD_MMAP2 = 10
-RECORD_LOST_SAMPLES = 13
 
 # enum perf_event_sample_format
 SAMPLE_IP = 1 << 0
@@ -68,24 +48,16 @@ _READ_GROUP = 1 << 3
 _READ_LOST = 1 << 4
 
 # enum perf_branch_sample_type
+_BRANCH_CALL_STACK = 1 << 11
 _BRANCH_HW_INDEX = 1 << 17
 _BRANCH_COUNTERS = 1 << 19
 
 # perf_event_header.misc
-_MISC_CPUMODE = 7
-_MISC_KERNEL = 1
 _MISC_USER = 2
-_MISC_MMAP_DATA = 1 << 13
-_MISC_COMM_EXEC = 1 << 13
-_MISC_MMAP_BUILD_ID = 1 << 14
+_MISC_GUEST_KERNEL = 4
+_MISC_GUEST_USER = 5
 
-_PROT_EXEC = 4
-_NO_PID = 0xFFFFFFFF
 _REGS_ABI_64 = 2
-
-# enum perf_callchain_context, as the unsigned words they are in a chain
-_CONTEXT_KERNEL = (1 << 64) - 128
-_CONTEXT_MAX = (1 << 64) - 4095
 
 # enum perf_event_x86_regs → DWARF number (System V ABI AMD64, figure 3.36; 16 is the return address).
 _DWARF_NUMBER = {0: 0, 1: 3, 2: 2, 3: 1, 4: 4, 5: 5, 6: 6, 7: 7, 8: 16} | {16 + r: 8 + r for r in range(8)}
@@ -99,11 +71,6 @@ _RIP = 16
 _HEADER = struct.Struct("<IHH")
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
-_TASK = struct.Struct("<IIIIQ")
-_COMM = struct.Struct("<II")
-_LOST = struct.Struct("<QQ")
-_MAPPING = struct.Struct("<IIQQQ")
-_PROTECTION = struct.Struct("<II")
 
 
 class RecordFault(Enum):
@@ -111,6 +78,8 @@ class RecordFault(Enum):
 
     TRUNCATED = "the record is shorter than its fields"
     UNKNOWN_EVENT = "the record names an event that was not declared"
+    DEFERRED_CHAIN = "the user's part of a call chain was recorded later, which is not read (--call-graph fp,defer)"
+    GUEST = "a sample of a virtual machine's guest: its addresses are not named"
     COMPAT_REGISTERS = "a 32-bit process: its registers are not those of x86-64"
 
 
@@ -119,7 +88,8 @@ class EventLayout:
 
     `sample_type`, `read_format`, `branch_sample_type` and `regs_user` are the fields of struct perf_event_attr
     of these names; `places` is what samples of this event give as `Sample.places`. `raw_bytes` is the size of the
-    raw part (PERF_SAMPLE_RAW, with its size field) where all samples of the event have the same, else 0.
+    raw part (PERF_SAMPLE_RAW, with its size field) where all samples of the event have the same, else 0. `max_stack`
+    is the most addresses of a chain, 0 for the kernel's usual limit. With `periods` a sample's weight is its period.
     """
 
     def __init__(
@@ -132,15 +102,22 @@ class EventLayout:
         sample_id_all: bool = True,
         places: tuple[int, ...] = (),
         raw_bytes: int = 0,
+        max_stack: int = 0,
+        periods: bool = False,
     ) -> None:
         self.sample_type = sample_type
+        self.id_positions = _id_positions(sample_type)
+        """Where the event's id lies: in samples, and from the end in other records; (-1, -1) without ids."""
         self.read_format = read_format
         self.branch_sample_type = branch_sample_type
         self.sample_id_all = sample_id_all
         self.places = places
-        self._lay_out_head()
+        self.max_stack = max_stack
+        self._lay_out_head(periods)
         self._lay_out_trailer()
         self._lay_out_registers(regs_user)
+        self.has_call_stack = bool(sample_type & SAMPLE_BRANCH_STACK and branch_sample_type & _BRANCH_CALL_STACK)
+        """The branches are the calls that have not returned (--call-graph lbr)."""
         self.has_stack = bool(sample_type & SAMPLE_STACK_USER)
         self._has_variable = bool(sample_type & (SAMPLE_READ | SAMPLE_CALLCHAIN | SAMPLE_RAW | SAMPLE_BRANCH_STACK))
 
@@ -155,7 +132,7 @@ class EventLayout:
         if self.has_stack and self.has_registers and not varies:
             self.stack_size_word = self.registers_abi_word + 1 + self.registers.size // 8
 
-    def _lay_out_head(self) -> None:
+    def _lay_out_head(self, periods: bool) -> None:
         # Every field before the variable ones is 8 bytes wide, some as two 32-bit halves.
         fields: list[str] = []
         kinds = ""
@@ -182,22 +159,22 @@ class EventLayout:
         )
         self.cpu_index = position.get("cpu", -1)
         self.has_ip = "ip" in position
+        self.period_index = position.get("period", -1) if periods else -1
 
     def _lay_out_trailer(self) -> None:
         # struct sample_id at the end of the records that are not samples (attr.sample_id_all).
-        self.trailer_size = 0
-        self._trailer_time = self._trailer_cpu = -1
+        at, time, cpu = 0, -1, -1
+        self.trailer = RecordTrailer(0, time, cpu)
         if not self.sample_id_all:
             return
-        at = 0
         for bit in (SAMPLE_TID, SAMPLE_TIME, SAMPLE_ID, SAMPLE_STREAM_ID, SAMPLE_CPU, SAMPLE_IDENTIFIER):
             if self.sample_type & bit:
                 if bit == SAMPLE_TIME:
-                    self._trailer_time = at
+                    time = at
                 elif bit == SAMPLE_CPU:
-                    self._trailer_cpu = at
+                    cpu = at
                 at += 8
-        self.trailer_size = at
+        self.trailer = RecordTrailer(at, time, cpu)
 
     def _lay_out_registers(self, mask: int) -> None:
         asked = [number for number in range(64) if mask >> number & 1]
@@ -209,23 +186,20 @@ class EventLayout:
         )
         self.has_registers = bool(self.sample_type & SAMPLE_REGS_USER)
 
-    def time_and_cpu(self, record: Buffer) -> tuple[int, int]:
-        """Nanoseconds and CPU in the trailer of a record that is not a sample; (0, -1) without."""
-        start = len(record) - self.trailer_size
-        time = _U64.unpack_from(record, start + self._trailer_time)[0] if self._trailer_time >= 0 else 0
-        cpu = _U32.unpack_from(record, start + self._trailer_cpu)[0] if self._trailer_cpu >= 0 else -1
-        return time, cpu
-
     def sample_time(self, record: Buffer) -> int:
         """Nanoseconds of a sample record; 0 when it carries none."""
         values = self.head.unpack_from(record, _HEADER.size)
         return self.head_pick((*values, 0))[0]
 
-    def after_head(self, buffer: Buffer, at: int) -> tuple[int, tuple[int, ...]]:
-        """Position of the user registers of the sample at `at`, and its call chain as recorded."""
+    def after_head(self, buffer: Buffer, at: int) -> tuple[int, tuple[int, ...], int]:
+        """Position of the user registers of the sample at `at`, its call chain as recorded, and where its branches are.
+
+        The branches' position is that of their count, 0 without any.
+        """
         at += _HEADER.size + self.head.size
         if not self._has_variable:
-            return at, ()
+            return at, (), 0
+        branches = 0
         chain: tuple[int, ...] = ()
         if self.sample_type & SAMPLE_READ:
             at += min(self._read_size(buffer, at), len(buffer))
@@ -238,11 +212,17 @@ class EventLayout:
         if self.sample_type & SAMPLE_RAW:
             at += 4 + _U32.unpack_from(buffer, at)[0]
         if self.sample_type & SAMPLE_BRANCH_STACK:
+            branches = at
             at += self._branch_size(_U64.unpack_from(buffer, at)[0])
         if at > len(buffer):
             # A damaged count gives a position that struct would not even take.
             raise struct.error("a counted part goes past the record")
-        return at, chain
+        return at, chain, branches
+
+    def call_stack(self, buffer: Buffer, at: int, pc: int | None) -> ToldChain | None:
+        """The chain of the branches whose count is at `at`, which are calls; see `branch_chain`."""
+        (count,) = _U64.unpack_from(buffer, at)
+        return branch_chain(buffer, at + 8 + (8 if self.branch_sample_type & _BRANCH_HW_INDEX else 0), count, pc)
 
     def _read_size(self, buffer: Buffer, at: int) -> int:
         times = 8 * (self.read_format & (_READ_TOTAL_TIME_ENABLED | _READ_TOTAL_TIME_RUNNING)).bit_count()
@@ -298,13 +278,17 @@ class RecordDecoder:
         self.layouts = layouts
         self.default = default
         self.faults: Counter[RecordFault] = Counter()
+        self.passed_over: Counter[str] = Counter()
+        """Records that are known and of no use here, by their names in linux/perf_event.h."""
+        self.unknown_kinds: Counter[int] = Counter()
+        """Records of types that are not known."""
         first = default or next(iter(layouts.values()), None)
         if first is None:
             raise ValueError("a decoder needs at least one event layout")
         self._first = first
         # The id must be found before the layout is known, so all events have it at the same place: the ABI
         # made PERF_SAMPLE_IDENTIFIER for that, and perf gives events without it one sample_type.
-        self._sample_id_at, self._trailer_id_at = _id_positions(first.sample_type)
+        self._sample_id_at, self._trailer_id_at = first.id_positions
 
     def layout_of(self, record: Buffer) -> EventLayout | None:
         """The layout of the event that wrote `record`; None for an event that was not declared."""
@@ -326,7 +310,7 @@ class RecordDecoder:
                 return 0
             if _HEADER.unpack_from(record)[0] == RECORD_SAMPLE:
                 return layout.sample_time(record)
-            return layout.time_and_cpu(record)[0]
+            return layout.trailer.time_and_cpu(record)[0]
         except struct.error:
             return 0
 
@@ -347,8 +331,14 @@ class RecordDecoder:
                 return None
             if kind == RECORD_SAMPLE:
                 return self._sample(record, layout, misc, compacted)
-            reader = _SIDE_BAND.get(kind)
-            return reader(record, layout, misc) if reader else None
+            reader = SIDE_BAND.get(kind)
+            if reader is not None:
+                return reader(record, layout.trailer, misc)
+            if kind not in PASSED_OVER:
+                self.unknown_kinds[kind] += 1
+            else:
+                self.passed_over[PASSED_OVER[kind]] += 1
+            return None
         except struct.error:
             self.faults[RecordFault.TRUNCATED] += 1
             return None
@@ -357,27 +347,51 @@ class RecordDecoder:
         values = layout.head.unpack_from(record, _HEADER.size)
         time, pid, tid, ip = layout.head_pick((*values, 0))
         cpu = values[layout.cpu_index] if layout.cpu_index >= 0 else -1
-        at, recorded_chain = layout.after_head(record, 0)
-        chain = _kernel_part(recorded_chain)
-        if not chain and layout.has_ip and misc & _MISC_CPUMODE == _MISC_KERNEL:
+        at, words, branches = layout.after_head(record, 0)
+        recorded = recorded_chain(words)
+        chain = recorded.kernel
+        mode = misc & MISC_CPUMODE
+        if not chain and layout.has_ip and mode == MISC_KERNEL:
             chain = (ip,)
-        registers: tuple[int, ...] = ()
-        known = 0
+        sample = Sample(time, cpu, pid, tid, layout.places, (), 0, [], chain)
+        if layout.period_index >= 0:
+            sample.weight = values[layout.period_index] or 1
+        if recorded.guest or mode in (_MISC_GUEST_KERNEL, _MISC_GUEST_USER):
+            return self._guest_sample(sample, recorded.user, ip if layout.has_ip else None, mode)
+        if recorded.deferred:
+            self.faults[RecordFault.DEFERRED_CHAIN] += 1
+        pc = ip if layout.has_ip and mode == _MISC_USER else None
+        if not layout.has_stack:
+            sample.told_chain = frame_pointer_chain(recorded, layout.max_stack)
+            if branches and layout.has_call_stack:
+                sample.told_chain = layout.call_stack(record, branches, recorded.user[0] if recorded.user else pc)
         if not layout.has_registers:
-            if layout.has_ip and misc & _MISC_CPUMODE == _MISC_USER:
-                registers, known = (0,) * _RIP + (ip,), 1 << _RIP
-            return Sample(time, cpu, pid, tid, layout.places, registers, known, [], chain)
+            if pc is not None:
+                sample.registers, sample.known = (0,) * _RIP + (pc,), 1 << _RIP
+            return sample
         (abi,) = _U64.unpack_from(record, at)
         if abi == _REGS_ABI_64:
-            registers = layout.pick((*layout.registers.unpack_from(record, at + 8), 0))
-            known = layout.known
+            sample.registers = layout.pick((*layout.registers.unpack_from(record, at + 8), 0))
+            sample.known = layout.known
         elif abi:
             self.faults[RecordFault.COMPAT_REGISTERS] += 1
-        sample = Sample(time, cpu, pid, tid, layout.places, registers, known, [], chain)
+        registers, known = sample.registers, sample.known
         if layout.has_stack and known >> _RSP & 1:
             stack = _stack(record, layout.after_registers(record, at), registers[_RSP], compacted)
             if stack is not None:
                 sample.slices.append(stack)
+        return sample
+
+    def _guest_sample(self, sample: Sample, user: tuple[int, ...], ip: int | None, mode: int) -> Sample:
+        """A sample of a guest, whose registers and stack the host does not see."""
+        self.faults[RecordFault.GUEST] += 1
+        sample.guest = True
+        if ip is not None and mode == _MISC_GUEST_KERNEL and not sample.kernel_chain:
+            sample.kernel_chain = (ip,)
+        elif ip is not None and mode == _MISC_GUEST_USER and not user:
+            user = (ip,)
+        if user:
+            sample.told_chain = ToldChain(ChainSource.FRAME_POINTERS, user, True)
         return sample
 
 
@@ -407,87 +421,3 @@ def _id_positions(sample_type: int) -> tuple[int, int]:
         _HEADER.size + 8 * sum(bool(sample_type & bit) for bit in before),
         -8 - 8 * sum(bool(sample_type & bit) for bit in after),
     )
-
-
-def _kernel_part(chain: tuple[int, ...]) -> tuple[int, ...]:
-    if not chain:
-        return ()
-    kept: list[int] = []
-    in_kernel = False
-    for address in chain:
-        if address >= _CONTEXT_MAX:
-            in_kernel = address == _CONTEXT_KERNEL
-        elif in_kernel:
-            kept.append(address)
-    return tuple(kept)
-
-
-def _text(record: Buffer, start: int, end: int) -> str:
-    return bytes(record[start:end]).split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
-
-
-def _comm(record: Buffer, layout: EventLayout, misc: int) -> Event:
-    pid, tid = _COMM.unpack_from(record, 8)
-    comm = _text(record, 16, len(record) - layout.trailer_size)
-    time, _ = layout.time_and_cpu(record)
-    if misc & _MISC_COMM_EXEC:
-        return ProcessExeced(time, pid, comm)
-    return ThreadNamed(time, pid, tid, comm)
-
-
-def _fork(record: Buffer, layout: EventLayout, misc: int) -> Event:
-    pid, parent_pid, tid, parent_tid, time = _TASK.unpack_from(record, 8)
-    return ProcessForked(time, pid, parent_pid, tid, parent_tid)
-
-
-def _exit(record: Buffer, layout: EventLayout, misc: int) -> Event:
-    pid, _, tid, _, time = _TASK.unpack_from(record, 8)
-    return ThreadExited(time, pid, tid)
-
-
-def _lost(record: Buffer, layout: EventLayout, misc: int) -> Event:
-    _, count = _LOST.unpack_from(record, 8)
-    time, cpu = layout.time_and_cpu(record)
-    return RecordsLost(time, cpu, count)
-
-
-def _lost_samples(record: Buffer, layout: EventLayout, misc: int) -> Event:
-    (count,) = _U64.unpack_from(record, 8)
-    time, cpu = layout.time_and_cpu(record)
-    return RecordsLost(time, cpu, count)
-
-
-def _mapping(record: Buffer, layout: EventLayout, misc: int, name_at: int, build_id: bytes | None) -> Event | None:
-    pid, _, start, length, file_offset = _MAPPING.unpack_from(record, 8)
-    if misc & _MISC_MMAP_DATA or pid == _NO_PID:
-        # Data is no code; the kernel's own mappings, which perf notes with pid -1, belong to no process.
-        return None
-    path = _text(record, name_at, len(record) - layout.trailer_size)
-    time, _ = layout.time_and_cpu(record)
-    return MappingAdded(time, pid, MemoryMapping(start, start + length, file_offset, path, build_id))
-
-
-def _mmap(record: Buffer, layout: EventLayout, misc: int) -> Event | None:
-    return _mapping(record, layout, misc, 40, None)
-
-
-def _mmap2(record: Buffer, layout: EventLayout, misc: int) -> Event | None:
-    protection, _ = _PROTECTION.unpack_from(record, 64)
-    if not protection & _PROT_EXEC:
-        return None
-    build_id = None
-    if misc & _MISC_MMAP_BUILD_ID:
-        # u8 size, 3 bytes reserved, 20 bytes: in place of device and inode numbers.
-        build_id = bytes(record[44 : 44 + min(record[40], 20)])
-    return _mapping(record, layout, misc, 72, build_id)
-
-
-_SIDE_BAND: dict[int, Callable[[Buffer, EventLayout, int], Event | None]] = {
-    RECORD_MMAP: _mmap,
-    RECORD_LOST: _lost,
-    RECORD_COMM: _comm,
-    RECORD_EXIT: _exit,
-    RECORD_FORK: _fork,
-    RECORD_MMAP2: _mmap2,
-    RECORD_LOST_SAMPLES: _lost_samples,
-}

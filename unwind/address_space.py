@@ -93,9 +93,9 @@ class AddressSpaces:
         match event:
             case MappingAdded(pid=pid, mapping=mapping):
                 self.of(pid).add(mapping)
-            case ProcessForked(pid=pid, parent_pid=parent, tid=tid, parent_tid=parent_tid):
+            case ProcessForked(pid=pid, parent_pid=parent, tid=tid, parent_tid=parent_tid, inherits=inherits):
                 if pid != parent:
-                    self._by_pid[pid] = self.of(parent).copy()
+                    self._by_pid[pid] = self.of(parent).copy() if inherits else AddressSpace()
                 self._comm_by_tid[tid] = self.comm(parent, parent_tid)
             case ProcessExeced(pid=pid, comm=comm):
                 self.of(pid).clear()

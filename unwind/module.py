@@ -60,6 +60,8 @@ class Module:
             self.problem = str(error)
         except OSError as error:
             self.problem = f"{path}: {error.strerror}"
+        self.identified = build_id is not None
+        """Whether the capture tells which build it was."""
         self.build_id = build_id or (self.image.build_id if self.image else None)
 
     @cached_property

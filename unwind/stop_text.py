@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from cfi_tables.layout import StopReason
+from relay_reader.capture import ChainSource, ToldChain
 from unwind.architecture.frame_architecture import frame_architecture
 from unwind.stack_walker import WalkedStack
 
+LIVE_CUT_REMEDY = "use a larger --user-stack, or --backend ptrace, which sees it whole"
 LIVE_MEMORY_REMEDY = "(another stack?): --backend ptrace reads it live"
 
 
 def stop_text(
-    stack: WalkedStack, made_at_run_time: str | None = None, memory_remedy: str = LIVE_MEMORY_REMEDY
+    stack: WalkedStack,
+    made_at_run_time: str | None = None,
+    memory_remedy: str = LIVE_MEMORY_REMEDY,
+    cut_remedy: str = LIVE_CUT_REMEDY,
 ) -> str | None:
     """The sentence for a stack that was cut short; None for one that is whole.
 
     `made_at_run_time` is the name of the outermost frame where a program that makes code has told it, `memory_remedy`
-    follows "memory at ADDRESS was not captured".
+    follows "memory at ADDRESS was not captured", `cut_remedy` what is said of a stack that is larger than its copy.
     """
     last = stack.frames[-1] if stack.frames else None
     where = last.mapping.path if last is not None and last.mapping is not None else "an unknown module"
@@ -23,10 +28,7 @@ def stop_text(
         case StopReason.END_OF_STACK:
             return None
         case StopReason.STACK_CUT:
-            return (
-                "the stack is larger than the copy that was made of it: use a larger --user-stack, or "
-                "--backend ptrace, which sees it whole"
-            )
+            return f"the stack is larger than the copy that was made of it: {cut_remedy}"
         case StopReason.MEMORY_NOT_CAPTURED:
             return f"memory at {stack.detail:#x} was not captured {memory_remedy}"
         case StopReason.NO_MAPPING:
@@ -59,6 +61,20 @@ def stop_text(
             return "the sample has no user registers (a kernel thread?)"
         case _:
             return stack.stop.name.lower().replace("_", " ")
+
+
+def chain_stop_text(chain: ToldChain, stop: StopReason) -> str | None:
+    """The sentence for a chain of addresses that a source found by itself; None where it is whole."""
+    if stop is StopReason.END_OF_STACK:
+        return None
+    if chain.source is ChainSource.LAST_BRANCHES:
+        return "the processor keeps a few calls only: record with --call-graph dwarf to have them all"
+    if chain.cut:
+        return (
+            "the kernel ended the chain at its limit (sysctl kernel.perf_event_max_stack): raise that, or record with "
+            "--call-graph dwarf"
+        )
+    return "the chain of frame pointers ends here: record with --call-graph dwarf to go on without them"
 
 
 def _no_table(stack: WalkedStack, where: str, made_at_run_time: str | None) -> str:

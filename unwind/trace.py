@@ -53,5 +53,8 @@ class Trace:
     """For a return probe, what the probed function returned."""
     undecided: bool = False
     """Too little is known of the stack to tell whether it was asked for (--when)."""
+    chain: str | None = None
+    """By whose word the user's frames are what they are, where they were not walked here: "fp" (frame pointers) or
+    "lbr" (the processor's branch records)."""
     signal: str | None = None
     """The signal that ended the process in this thread ("SIGSEGV"), where a core file tells."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from cfi_tables.layout import StopReason
-from relay_reader.capture import Event, KernelSectionPlaced, Sample
-from unwind.address_space import AddressSpaces
+from relay_reader.capture import KERNEL_PID, Event, KernelCodeNamed, KernelSectionPlaced, MappingAdded, Sample
+from unwind.address_space import AddressSpace, AddressSpaces
 from unwind.arguments.argument_reader import arguments_of
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.local_reader import locals_of
@@ -24,14 +24,14 @@ from unwind.dwarf.die import Die
 from unwind.frame_states import FrameStates
 from unwind.jit_names import JitNames
 from unwind.kallsyms import Kallsyms
-from unwind.kernel.kernel_chain import KernelChain
+from unwind.kernel.kernel_chain import KernelChain, KernelNames
 from unwind.kernel.kernel_walk import KernelModuleFile, KernelWalker
 from unwind.late_mapping import executable_mapping
 from unwind.module import Module, ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
-from unwind.stop_text import LIVE_MEMORY_REMEDY, stop_text
+from unwind.stop_text import LIVE_CUT_REMEDY, LIVE_MEMORY_REMEDY, chain_stop_text, stop_text
 from unwind.symbolize.symbol_frame import SymbolFrame
-from unwind.told_chain import told_stack
+from unwind.told_chain import chain_stack, told_stack
 from unwind.trace import Trace, TraceFrame
 
 
@@ -61,7 +61,8 @@ class TraceBuilder:
 
     `locals_too`: those frames whose arguments are read show their local variables as well. `catalog` opens the files
     of processes that have ended; without it they are live, and asked for what the capture does not tell.
-    `memory_remedy` is what to do where memory is missing.
+    `memory_remedy` is what to do where memory is missing, `cut_remedy` where the copy of a stack is too small.
+    `kernel_names` names chains of a kernel; without it they are of the one that runs here.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class TraceBuilder:
         locals_too: bool = False,
         catalog: ModuleCatalog | None = None,
         memory_remedy: str = LIVE_MEMORY_REMEDY,
+        cut_remedy: str = LIVE_CUT_REMEDY,
+        kernel_names: KernelNames | None = None,
     ) -> None:
         self.spaces = AddressSpaces()
         self.catalog = catalog or ModuleCatalog()
@@ -86,7 +89,8 @@ class TraceBuilder:
         self.jit_names = JitNames()
         self._locals_too = locals_too
         self._memory_remedy = memory_remedy
-        self._chain: KernelChain | None = None
+        self._cut_remedy = cut_remedy
+        self._chain = kernel_names
         self._memory: dict[int, ModuleMemory] = {}
 
     def apply(self, event: Event) -> None:
@@ -94,6 +98,10 @@ class TraceBuilder:
         if isinstance(event, KernelSectionPlaced):
             if self._kernel is not None:
                 self._kernel.place(event)
+            return
+        if isinstance(event, KernelCodeNamed) or (isinstance(event, MappingAdded) and event.pid == KERNEL_PID):
+            if self._chain is not None:
+                self._chain.apply(event)
             return
         self.spaces.apply(event)
 
@@ -116,7 +124,9 @@ class TraceBuilder:
         if sample.kernel_stack is not None and self._kernel is not None:
             return self._kernel_trace(sample, self._kernel.walk(sample, sample.kernel_stack), hit)
         stack, frames, text, first = self._user_part(sample, hit)
-        trace = self._trace(sample, hit, stack.stop, self._kernel_frames(sample.kernel_chain) + frames, text)
+        trace = self._trace(sample, hit, stack.stop, self._kernel_frames(sample) + frames, text)
+        if sample.told_chain is not None and not sample.slices:
+            trace.chain = sample.told_chain.source.value
         trace.returned = return_value(hit.returned, first) if hit and hit.returned and first else None
         trace.signal = _signal_name(sample.signal) if sample.signal else None
         return trace
@@ -140,7 +150,14 @@ class TraceBuilder:
         )
         frames = self._user_frames(stack, names, states, hit)
         made_at_run_time = self._name_jit_frames(stack, frames, sample.pid)
-        return stack, frames, stop_text(stack, made_at_run_time, self._memory_remedy), states.state(0)
+        return stack, frames, self._stop_text(sample, stack, made_at_run_time), states.state(0)
+
+    def _stop_text(self, sample: Sample, stack: WalkedStack, made_at_run_time: str | None) -> str | None:
+        if sample.guest:
+            return "a virtual machine's guest: of its stack and its files nothing is known here"
+        if sample.told_chain is not None and not sample.slices:
+            return chain_stop_text(sample.told_chain, stack.stop)
+        return stop_text(stack, made_at_run_time, self._memory_remedy, self._cut_remedy)
 
     def _kernel_trace(self, sample: Sample, stack: WalkedStack, hit: Hit | None) -> Trace:
         """The trace of a sample whose kernel stack was recorded, and the user's where there is one."""
@@ -187,6 +204,8 @@ class TraceBuilder:
         told = sample.user_stack
         if told is not None and not sample.slices:
             return told_stack(told.chain, told.stop, told.stop_detail, space, self.catalog, sample.pid)
+        if sample.told_chain is not None and not sample.slices:
+            return chain_stack(sample.told_chain, AddressSpace() if sample.guest else space, self.catalog, sample.pid)
         stack = self._walker.walk(sample, space)
         while self._live and stack.stop is StopReason.NO_MAPPING and sample.read_memory is not None:
             mapping = executable_mapping(sample.pid, stack.detail)
@@ -288,12 +307,14 @@ class TraceBuilder:
                 name = frame.function
         return name
 
-    def _kernel_frames(self, chain: tuple[int, ...]) -> list[TraceFrame]:
-        if not chain:
+    def _kernel_frames(self, sample: Sample) -> list[TraceFrame]:
+        if not sample.kernel_chain:
             return []
+        if sample.guest:
+            return [TraceFrame("kernel", address, "[guest.kernel]") for address in sample.kernel_chain]
         if self._chain is None:
             self._chain = KernelChain()
-        return self._chain.frames(chain)
+        return self._chain.frames(sample.kernel_chain)
 
     @property
     def kernel_problems(self) -> list[str]:

@@ -22,6 +22,13 @@ def read_vdso(pid: int, mapping: Mapping) -> ElfImage:
     return ElfImage.from_bytes(data, "[vdso]")
 
 
+def own_vdso() -> ElfImage | None:
+    """This process's own vdso, the same for every 64-bit process of the running kernel; None when it has none."""
+    own = _own_vdso_range()
+    data = _read_memory("/proc/self/mem", *own) if own is not None else None
+    return ElfImage.from_bytes(data, "[vdso]") if data is not None else None
+
+
 def _read_memory(path: str, start: int, end: int) -> bytes | None:
     try:
         with open(path, "rb", buffering=0) as memory:

@@ -52,6 +52,7 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
     from ptap_target.session_folder import SessionError
     from relay_reader.core_file import CoreFileError
     from relay_reader.module_capture import ModuleCaptureError
+    from relay_reader.perf_data import PerfDataError
     from unwind.kernel.kernel_error import KernelError
     from unwind.symbolize.perf_map import PerfMapError
     from unwind.symbolize.symbol_index import SymbolIndexError
@@ -76,4 +77,5 @@ def _errors_with_remedy() -> tuple[type[Exception], ...]:
         KernelError,
         PerfMapError,
         CoreFileError,
+        PerfDataError,
     )

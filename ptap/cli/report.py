@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+from os.path import basename
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ptap.cli.failure import told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.report_format import finish, format_option, open_report
+from ptap.cli.trace_filter_options import filter_of, filter_options
 
 if TYPE_CHECKING:
-    from ptap.report.output import Report
+    from ptap.capture_report import FileReport, ReportOptions
+    from relay_reader.capture_kind import CaptureKind
 
 
 @click.command("report", short_help="Show the stacks of a core file, or of a capture of the kernel module.")
-@click.argument("core", type=click.Path(), metavar="FILE")
+@click.argument("path", type=click.Path(), metavar="FILE")
 @click.option(
     *("-e", "--exe", "program"),
     type=click.Path(exists=True, dir_okay=False),
@@ -35,13 +39,7 @@ if TYPE_CHECKING:
     metavar="VMLINUX",
     help="The kernel of a capture, where it is not at its old place.",
 )
-@click.option(
-    *("--format", "form"),
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json is JSON Lines: one object a thread.",
-)
+@format_option
 @click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write to FILE, not to standard output.")
 @click.option(
     "--arguments", type=click.Choice(["all", "none"]), default="all", show_default=True, help="Show frames' arguments."
@@ -57,9 +55,10 @@ if TYPE_CHECKING:
     help="Show at most N frames of a stack (calls inlined in them do not count).",
 )
 @click.option("--when", metavar="PREDICATE", help="Show only stacks of which this holds (see `ptap trace --help`).")
+@filter_options
 @click.option("--verbose", "-v", is_flag=True, help="Addresses, modules, and whole names, values and reasons.")
 def command(
-    core: str,
+    path: str,
     program: str | None,
     sysroot: str,
     vmlinux: str | None,
@@ -71,6 +70,7 @@ def command(
     max_depth: int,
     when: str | None,
     verbose: bool,
+    **filters: Any,
 ) -> None:
     """Show the stack of every thread in a core file, the one that crashed first, or those that a capture holds.
 
@@ -87,28 +87,28 @@ def command(
       ptap report reads.capture --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
     """
     with told_to_the_user():
-        from ptap.kernel_module.report import CaptureReport, is_capture
+        from ptap.capture_report import ReportOptions
         from ptap.predicate.parse import parse_predicate
+        from ptap.report.trace_filter import FilteredReport
+        from relay_reader.capture_kind import CaptureKind, kind_of_file
 
+        wanted = filter_of(filters)
         predicate = parse_predicate(when) if when is not None else None
-        if is_capture(core):
-            capture = CaptureReport(core, vmlinux, sysroot, predicate, arguments=arguments == "all")
-            stream = open_output(output)
-            try:
-                capture.write(_report(form, stream, source, verbose, times=True))
-            finally:
-                for line in capture.account.lines(True):
-                    click.echo(f"ptap: {line}", err=True)
-                drop_unwritten(stream)
-            return
-        from ptap.core_report import CoreOptions, CoreReport
-
-        session = CoreReport(
-            core, CoreOptions(program, sysroot, arguments == "all" or locals_too, locals_too, max_depth, predicate)
+        # Only perf.data is written into pipes.
+        kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
+        options = ReportOptions(
+            program, sysroot, vmlinux, arguments == "all" and form in ("text", "json"), locals_too, max_depth, predicate
         )
+        session = _open(kind, path, options)
         stream = open_output(output)
         try:
-            session.run(_report(form, stream, source, verbose))
+            times = kind is not CaptureKind.CORE
+            report = open_report(form, stream, source=source, verbose=verbose, times=times, title=basename(path))
+            filtered = FilteredReport(report, wanted)
+            session.write(filtered)
+            finish(report)
+            if filtered.left_out:
+                click.echo(f"ptap: {filtered.left_out} traces left out, as was asked for", err=True)
         finally:
             for line in session.closing_lines():
                 click.echo(f"ptap: {line}", err=True)
@@ -116,11 +116,17 @@ def command(
             session.close()
 
 
-def _report(form: str, stream: TextIO, source: bool, verbose: bool, times: bool = False) -> Report:
-    if form == "json":
-        from ptap.report.json_lines import JsonReport
+def _open(kind: CaptureKind, path: str, options: ReportOptions) -> FileReport:
+    from relay_reader.capture_kind import CaptureKind
 
-        return JsonReport(stream)
-    from ptap.report.text import TextReport
+    if kind is CaptureKind.MODULE:
+        from ptap.kernel_module.report import CaptureReport
 
-    return TextReport(stream, source=source, verbose=verbose, times=times)
+        return CaptureReport(path, options.vmlinux, options.sysroot, options.when, arguments=options.arguments)
+    if kind is CaptureKind.PERF_DATA:
+        from ptap.perf_report import PerfReport
+
+        return PerfReport(path, options)
+    from ptap.core_report import CoreReport
+
+    return CoreReport(path, options)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
-
-if TYPE_CHECKING:
-    from ptap.report.output import Report
+from ptap.cli.report_format import finish, format_option, open_report
 
 _MAXIMUM_USER_STACK = 65_528
 _STACK_WITHOUT_BACKTRACE = 2_048
@@ -33,13 +30,7 @@ _INTERRUPTED = 130
     multiple=True,
     help="Trace this running process, with all its threads (repeatable).",
 )
-@click.option(
-    *("--format", "form"),
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json is JSON Lines: one object a hit, as soon as it is hit.",
-)
+@format_option
 @click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write traces to FILE, not to standard output.")
 @click.option(
     "--arguments",
@@ -159,7 +150,9 @@ def command(
         )
         stream = open_output(output)
         try:
-            status = session.run(_report(form, stream, backtrace, source, verbose))
+            report = open_report(form, stream, stacks=backtrace, source=source, verbose=verbose)
+            status = session.run(report)
+            finish(report)
         except KeyboardInterrupt:
             status = _INTERRUPTED  # a second Ctrl-C: the command is left to itself
         finally:
@@ -177,16 +170,6 @@ def _check_words(target: tuple[str, ...] | None, probes: tuple[str, ...], pids: 
         raise Failure("give either a command behind `--` or -p PID, not both")
     if not target and not pids:
         raise Failure("nothing to trace: give a command behind `--`, or -p PID")
-
-
-def _report(form: str, stream: TextIO, backtrace: bool, source: bool, verbose: bool) -> Report:
-    if form == "json":
-        from ptap.report.json_lines import JsonReport
-
-        return JsonReport(stream)
-    from ptap.report.text import TextReport
-
-    return TextReport(stream, stacks=backtrace, source=source, verbose=verbose)
 
 
 def _say(text: str) -> None:

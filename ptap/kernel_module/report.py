@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cfi_tables.layout import StopReason
-from ptap.account import Account
+from ptap.capture_report import EventReport
 from ptap.predicate.expression import Predicate
 from ptap.predicate.parse import parse_predicate
-from ptap.predicate.wanted import WantedTraces
 from ptap.report.output import Report
-from relay_reader.capture import RecordsLost, Sample
-from relay_reader.module_capture import MAGIC, ModuleCapture
+from relay_reader.capture import Sample
+from relay_reader.module_capture import ModuleCapture
 from relay_reader.record_layout import HitFlag, Slices
 from unwind.capture_images import REMEDY, CaptureImages
 from unwind.kernel.kernel_walk import KernelModuleFile
@@ -21,12 +19,6 @@ from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
 
 _MAXIMUM_DEPTH = 1024
 _MEMORY_REMEDY = "in the capture: it was not in memory, or is more than a record holds (see --slices)"
-
-
-def is_capture(path: str) -> bool:
-    """Whether the file at `path` is a capture of the kernel module. Raises OSError."""
-    with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
 
 
 class CaptureReport:
@@ -48,10 +40,9 @@ class CaptureReport:
         far as what was recorded of the stacks tells.
         """
         self._capture = ModuleCapture(Path(path))
-        self.account = Account()
         description = self._capture.description
+        self._probes = [probe["name"] for probe in description["probes"]]
         at_probe = description.get("when")
-        self._wanted = WantedTraces(self.account, when, parse_predicate(at_probe) if at_probe else None)
         kernel = str(Path(vmlinux or description["vmlinux"]).absolute())
         files = {bytes.fromhex(build_id): entry["path"] for build_id, entry in description.get("files", {}).items()}
         modules = [module_file(module) for module in description.get("modules", ())]
@@ -67,17 +58,13 @@ class CaptureReport:
             description["system_map"],
             modules,
         )
+        predicate = parse_predicate(at_probe) if at_probe else None
+        self._report = EventReport(self._builder, when, predicate, self._hits)
+        self.account = self._report.account
 
     def write(self, report: Report) -> None:
-        """Write every trace in time order."""
-        probes = [probe["name"] for probe in self._capture.description["probes"]]
-        for event in self._capture.events():
-            if isinstance(event, RecordsLost):
-                self.account.lost += event.count
-            elif isinstance(event, Sample):
-                self._write_sample(event, probes, report)
-            else:
-                self._builder.apply(event)
+        """Write every trace in time order. Raises OutputError, BrokenPipeError."""
+        self._report.write(self._capture.events(), report)
         self.account.problems += [module.problem for module in self._builder.catalog.opened() if module.problem]
         refused = sum(each.unwanted for each in self._capture.accounts)
         self.account.hits += refused
@@ -94,17 +81,16 @@ class CaptureReport:
         if not self._capture.accounts:
             self.account.problems.append("the capture ends before its run did: hits at its end are missing")
 
-    def _write_sample(self, sample: Sample, probes: list[str], report: Report) -> None:
-        self.account.hits += 1
+    def closing_lines(self) -> list[str]:
+        """What was missing, and the counts last."""
+        return list(self.account.lines(True))
+
+    def close(self) -> None:
+        """Nothing is open: the file was read at the beginning."""
+
+    def _hits(self, sample: Sample) -> tuple[Hit]:
         returned = bool(sample.user_stack and sample.user_stack.flags & HitFlag.RETURN_PROBE)
-        hit = Hit(probes[sample.places[0]], is_return=returned)
-        trace = self._builder.build(sample, hit)
-        if not self._wanted.is_wanted(trace, sample, hit):
-            return
-        report.write(trace)
-        self.account.traces += 1
-        if trace.stop is not StopReason.END_OF_STACK:
-            self.account.cut_short[trace.stop] += 1
+        return (Hit(self._probes[sample.places[0]], is_return=returned),)
 
 
 def _arguments_of(slices: str | None, wanted: bool) -> ArgumentFrames:

@@ -60,6 +60,9 @@ def _whole(trace: Trace, sample: Sample) -> Side | None:
         return Side.KERNEL if stack.flags & HitFlag.REACHED_USER else Side.BOTH
     in_kernel = sum(frame.space == _KERNEL and not frame.inlined for frame in trace.frames)
     # A thread of the kernel has no registers of a user.
+    if sample.told_chain is not None:
+        # Frame pointers and branch records miss frames anywhere, and tell nothing of it.
+        return Side.KERNEL if in_kernel < _PERF_CHAIN else None
     user = ended or (trace.stop is StopReason.NO_REGISTERS and in_kernel > 0)
     if in_kernel >= _PERF_CHAIN:
         return Side.USER if user else None

@@ -25,7 +25,8 @@ def trace_object(trace: Trace) -> dict[str, Any]:
     """The JSON object of a trace.
 
     `returned` is there for return probes only, `undecided` (true) where --when could not be decided, `signal` for the
-    thread that a signal ended, a frame's `locals` where they were asked for.
+    thread that a signal ended, `chain` ("fp" or "lbr") where the user's frames are by the word of the recording, a
+    frame's `locals` where they were asked for.
     """
     result: dict[str, Any] = {
         "probe": trace.probe,
@@ -42,6 +43,8 @@ def trace_object(trace: Trace) -> dict[str, Any]:
         result["returned"] = argument_object(trace.returned)
     if trace.undecided:
         result["undecided"] = True
+    if trace.chain is not None:
+        result["chain"] = trace.chain
     if trace.signal is not None:
         result["signal"] = trace.signal
     return result

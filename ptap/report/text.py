@@ -15,6 +15,10 @@ from unwind.arguments.argument_reader import Argument
 from unwind.arguments.local_reader import Local
 from unwind.trace import Trace, TraceFrame
 
+_CHAIN_TEXT = {
+    "fp": "by frame pointers: callers of functions that keep none are missing",
+    "lbr": "by the processor's branch records: the innermost calls only",
+}
 _PROBED_FUNCTION = re.compile(r'\.function\("([^"]*?)(?:@[^"@]*)?"\)\.return$')
 
 
@@ -52,6 +56,8 @@ class TextReport:
             width = len(str(max(len(trace.frames) - 1, 0)))
             for number, frame in enumerate(trace.frames):
                 lines.extend(self._frame_lines(number, width, frame))
+            if trace.chain is not None:
+                lines.append("  " + self._style(_CHAIN_TEXT[trace.chain], dim=True))
             if trace.stop_text is not None:
                 lines.append("  " + self._style(f"cut short: {printable(trace.stop_text)}", fg="red"))
             if trace.undecided:

@@ -107,7 +107,8 @@ def _damage(source: random.Random, message: bytes, table_at: int, fresh: bool) -
 def _changes(source: random.Random, whole: bytes) -> Iterator[tuple[int, int]]:
     """(place in the table, another value than there is), mostly all in one part of the table."""
     header = np.frombuffer(whole, dtype=layout.HEADER_DTYPE, count=1)[0]
-    starts = sorted(int(header[name]) for name in layout.HEADER_DTYPE.names or () if name.endswith("_offset"))
+    offsets = (int(header[name]) for name in layout.HEADER_DTYPE.names or () if name.endswith("_offset"))
+    starts = sorted(offset for offset in offsets if offset < len(whole))  # an empty part may stand at the end
     low = source.choice([0, _CHECKSUM.stop, _CHECKSUM.stop, *starts])
     high = min((start for start in [*starts, len(whole)] if start > low), default=len(whole))
     for _ in range(source.choice([1, 1, 2, 5])):

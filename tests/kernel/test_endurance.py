@@ -67,7 +67,7 @@ def test_every_hit_is_accounted_for(loaded):
         told = f"cpu {account.cpu} hits {account.hits} dropped {account.dropped} unwanted {account.unwanted} "
         assert any(line.startswith(told) for line in loaded.seen["endurance"]["told"])
     lost = sum(event.count for event in _events(loaded)[0] if isinstance(event, RecordsLost))
-    assert lost == sum(account.dropped for account in accounts) < sum(recorded.values())
+    assert lost == sum(account.dropped for account in accounts)
     assert sum(account.unwanted for account in accounts) > 0
 
 
@@ -90,15 +90,20 @@ def test_what_was_counted_by_the_programs_is_recorded(loaded):
 def test_stacks_are_whole_whatever_comes_and_goes(loaded):
     """Each to the kernel's entry; one that goes through code of a module that the session does not name ends there.
 
-    Timers and switches of tasks find such, the loads of our own module among them; what else is probed does not.
+    Timers and switches of tasks find such, the loads of our own module among them, and code that no table describes:
+    retpoline thunks on 7.x and kretprobe_trampoline on 5.10 have no ORC entry. What else is probed finds none.
     """
-    others = set()
+    others, undescribed, count = set(), 0, 0
     for sample in _samples(loaded):
+        count += 1
         stack, name = sample.kernel_stack, loaded.every_kind.places[sample.places[0]].name
         if stack is not None and stack.stop != StopReason.END_OF_STACK:
-            assert stack.stop == StopReason.NO_MAPPING and stack.stop_detail >= _MODULE_AREA, name
             others.add(name.split("(")[0])
-    assert others <= {"timer.profile", "kernel.trace"}
+            if stack.stop == StopReason.NO_ROW:
+                undescribed += 1
+            else:
+                assert stack.stop == StopReason.NO_MAPPING and stack.stop_detail >= _MODULE_AREA, name
+    assert others <= {"timer.profile", "kernel.trace"} and undescribed < count / 100
     placed = [event for event in _events(loaded)[0] if isinstance(event, KernelSectionPlaced)]
     assert len({event.section for event in placed}) > 4
 

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from relay_reader import perf_record
+from relay_reader import perf_record, perf_side_band
 from relay_reader.capture import MappingAdded, RecordsLost, Sample
 from relay_reader.perf_record import EventLayout, RecordDecoder, RecordFault, compact_sample
 
@@ -114,15 +114,15 @@ TRAILER = struct.pack("<IIQIxxxxQ", 10, 11, 6000, 1, 77)
 
 def test_lost_records() -> None:
     body = struct.pack("<QQ", 77, 42) + TRAILER
-    assert decoder().decode(record(perf_record.RECORD_LOST, body)) == RecordsLost(6000, 1, 42)
+    assert decoder().decode(record(perf_side_band.RECORD_LOST, body)) == RecordsLost(6000, 1, 42)
     body = struct.pack("<Q", 9) + TRAILER
-    assert decoder().decode(record(perf_record.RECORD_LOST_SAMPLES, body)) == RecordsLost(6000, 1, 9)
+    assert decoder().decode(record(perf_side_band.RECORD_LOST_SAMPLES, body)) == RecordsLost(6000, 1, 9)
 
 
 @pytest.mark.parametrize(("protection", "misc", "told"), [(5, 0, True), (1, 0, False), (5, 1 << 13, False)])
 def test_only_executable_mappings_are_told(protection: int, misc: int, told: bool) -> None:
     body = struct.pack("<IIQQQ24xII", 10, 11, 0x1000, 0x2000, 0x3000, protection, 2) + b"/lib/x\0\0" + TRAILER
-    event = decoder().decode(record(perf_record.RECORD_MMAP2, body, misc))
+    event = decoder().decode(record(perf_side_band.RECORD_MMAP2, body, misc))
     if not told:
         assert event is None
         return
@@ -133,6 +133,6 @@ def test_only_executable_mappings_are_told(protection: int, misc: int, told: boo
 
 def test_a_mapping_with_a_build_id() -> None:
     body = struct.pack("<IIQQQB3x20sII", 10, 11, 0x1000, 0x2000, 0, 16, bytes(range(1, 21)), 5, 2) + b"/x\0" + bytes(5)
-    event = decoder().decode(record(perf_record.RECORD_MMAP2, body + TRAILER, 1 << 14))
+    event = decoder().decode(record(perf_side_band.RECORD_MMAP2, body + TRAILER, 1 << 14))
     assert isinstance(event, MappingAdded)
     assert event.mapping.build_id == bytes(range(1, 17))

@@ -49,6 +49,8 @@ def test_binary_operations(op):
             if op in _DIVISIONS and second == 0:
                 assert status == BAD_EXPRESSION
                 continue
+            if op == _SHIFT_RIGHT_SIGNED and second >> 31:
+                continue  # a negative count, of which no document says what it means
             expected = binary(op, typed(first, GENERIC_32), typed(second, GENERIC_32)).bits
             assert (status, value) == (EVALUATED, expected), (hex(first), hex(second))
 

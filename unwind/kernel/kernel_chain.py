@@ -6,10 +6,12 @@ Each address is looked up once: the same few come again and again in a run.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
 from cfi_tables.elf_image import ElfError
+from relay_reader.capture import KernelCodeNamed, MappingAdded
 from unwind.kallsyms import Kallsyms
 from unwind.kernel.kernel_error import KernelError
 from unwind.kernel.kernel_symbolizer import KernelSources, KernelSymbolizer
@@ -19,14 +21,29 @@ from unwind.trace import TraceFrame
 _KERNEL = "[kernel]"
 
 
-class KernelChain:
-    """Names chains of the running kernel. What it needs is opened at the first one."""
+class KernelNames(Protocol):
+    """What names the chains of one kernel."""
 
-    def __init__(self) -> None:
+    def apply(self, event: MappingAdded | KernelCodeNamed) -> None:
+        """Follow where the kernel's code lies, and how it is called."""
+
+    def frames(self, chain: tuple[int, ...]) -> list[TraceFrame]:
+        """The frames of a chain, innermost first: the interrupted pc, then return addresses. Inlined calls too."""
+
+    def all_problems(self) -> list[str]:
+        """What of names and lines was not to be had."""
+
+
+class KernelChain:
+    """Names chains of one kernel by `symbolizer`; of the running one without, opened at once."""
+
+    def __init__(self, symbolizer: KernelSymbolizer | None = None) -> None:
         self.problems: list[str] = []
         """Why frames have no names, or no lines."""
-        self._symbolizer: KernelSymbolizer | None = None
+        self._symbolizer = symbolizer
         self._found: dict[tuple[int, bool], list[TraceFrame]] = {}
+        if symbolizer is not None:
+            return
         try:
             self._symbolizer = KernelSymbolizer.open(KernelSources())
         except (KernelError, ElfError, OSError) as error:
@@ -37,6 +54,9 @@ class KernelChain:
         self.problems.append(kallsyms.problem or why)
         if kallsyms.problem is None:
             self._symbolizer = KernelSymbolizer.of_names(kallsyms)
+
+    def apply(self, event: MappingAdded | KernelCodeNamed) -> None:
+        """Nothing is to be followed: the kernel itself says where its code lies."""
 
     def frames(self, chain: tuple[int, ...]) -> list[TraceFrame]:
         """The frames of a chain, innermost first: the interrupted pc, then return addresses. Inlined calls too."""

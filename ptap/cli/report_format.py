@@ -1,0 +1,99 @@
+"""`--format`: the forms that traces are written in, and who writes each.
+
+Heavy formats are imported when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from ptap.cli.failure import Failure
+
+if TYPE_CHECKING:
+    from ptap.profile.stack_profile import StackProfile
+    from ptap.report.output import Report
+
+STREAMED = ("text", "json", "perf-script")
+"""Written a trace at a time; the others when all traces are there."""
+FORMATS = (*STREAMED, "tree", "callers", "top", "lines", "folded", "pprof", "firefox", "speedscope", "html")
+_HELP = (
+    "text and json (JSON Lines) show each trace, perf-script as perf prints it. Traces added up: tree (or callers) and "
+    "top (or lines) are text, folded is for flamegraph.pl, html a page, the others open in viewers."
+)
+
+
+def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option as every command has it, named `form`."""
+    return click.option(*("--format", "form"), type=click.Choice(FORMATS), default="text", help=_HELP)(command)
+
+
+def open_report(
+    form: str, stream: TextIO, *, stacks: bool = True, source: bool = False, verbose: bool = False, times: bool = True,
+    title: str = "ptap",
+) -> Report:  # fmt: skip
+    """The report that writes traces to `stream` in that form. Raises Failure where the stream cannot hold it."""
+    if form == "json":
+        from ptap.report.json_lines import JsonReport
+
+        return JsonReport(stream)
+    if form == "text":
+        from ptap.report.text import TextReport
+
+        return TextReport(stream, stacks=stacks, source=source, verbose=verbose, times=times)
+    if form == "perf-script":
+        from ptap.profile.perf_script import PerfScriptReport
+
+        return PerfScriptReport(stream)
+    from ptap.profile.profile_report import ProfileReport
+
+    return ProfileReport(_encoder(form, stream, title))
+
+
+def finish(report: Report) -> None:
+    """Write what could not be written before all traces were there. Raises OutputError, BrokenPipeError."""
+    from ptap.profile.profile_report import ProfileReport
+    from ptap.report.output import OutputError
+
+    if isinstance(report, ProfileReport):
+        try:
+            report.finish()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"the report cannot be written: {error.strerror}") from error
+
+
+def _encoder(form: str, stream: TextIO, title: str) -> Callable[[StackProfile], None]:
+    if form in ("tree", "callers"):
+        from ptap.profile.call_tree import write_call_tree
+
+        return partial(write_call_tree, stream=stream, callers=form == "callers")
+    if form in ("top", "lines"):
+        from ptap.profile.function_table import write_function_table
+
+        return partial(write_function_table, stream=stream, lines=form == "lines")
+    if form == "folded":
+        from ptap.profile.folded import write_folded
+
+        return partial(write_folded, stream=stream)
+    if form == "speedscope":
+        from ptap.profile.speedscope import write_speedscope
+
+        return partial(write_speedscope, stream=stream)
+    if form == "firefox":
+        from ptap.profile.firefox import write_firefox
+
+        return partial(write_firefox, stream=stream, product=title)
+    if form == "html":
+        from ptap.profile.html import write_html
+
+        return partial(write_html, stream=stream, title=title)
+    from ptap.profile.pprof import write_pprof
+
+    if stream.isatty():
+        raise Failure("pprof's format is not for a terminal: write it to a file with -o profile.pb.gz")
+    return partial(write_pprof, stream=stream.buffer)

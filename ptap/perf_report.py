@@ -1,0 +1,84 @@
+"""The report of perf.data: a trace for every sample, named by its event, and what could not be read or found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ptap.capture_report import EventReport, ReportOptions
+from ptap.report.output import Report
+from relay_reader.capture import Event, MappingAdded, Sample
+from relay_reader.perf_data import PerfData
+from unwind.kernel.recorded_kernel import RecordedKernel
+from unwind.module import ModuleCatalog
+from unwind.recorded_images import REMEDY, RecordedImages
+from unwind.trace_builder import Hit, TraceBuilder
+
+_MEMORY_REMEDY = "in the recording, which holds registers and the innermost part of the stack only"
+_NAMED = 3
+_CUT_REMEDY = "record more of it, up to --call-graph dwarf,65528"
+
+
+class PerfReport:
+    """One perf.data; `path` is "-" for standard input. Raises PerfDataError and OSError."""
+
+    def __init__(self, path: str, options: ReportOptions) -> None:
+        self._perf = PerfData(path)
+        self._kernel = RecordedKernel(options.vmlinux, options.sysroot, self._perf.features.os_release)
+        images = RecordedImages(options.program, options.sysroot, self._kernel.is_running)
+        self._catalog = ModuleCatalog(images.open, REMEDY)
+        builder = TraceBuilder(
+            options.max_depth,
+            options.argument_frames,
+            locals_too=options.locals_too,
+            catalog=self._catalog,
+            memory_remedy=_MEMORY_REMEDY,
+            cut_remedy=_CUT_REMEDY,
+            kernel_names=self._kernel,
+        )
+        self._report = EventReport(builder, options.when, hits=self._hits)
+
+    def write(self, report: Report) -> None:
+        """Write every sample's trace in time order. Raises OutputError, BrokenPipeError, PerfDataError."""
+        self._report.write(self._events(), report)
+
+    def _events(self) -> Iterator[Event]:
+        for event in self._perf.events():
+            if isinstance(event, MappingAdded):
+                self._kernel.release = self._perf.features.os_release  # in a pipe it comes with the records
+            yield event
+
+    def _hits(self, sample: Sample) -> Sequence[Hit | None]:
+        """The event that the sample is of."""
+        if not sample.places:
+            return (None,)
+        return (Hit(self._perf.perf_events[sample.places[0]].name),)
+
+    def closing_lines(self) -> list[str]:
+        """What was missing, and the counts last."""
+        lines = self._perf.shortcomings() + self._report.module_problems()
+        return lines + self._identities() + list(self._report.account.lines(True))
+
+    def _identities(self) -> list[str]:
+        """What is to be said of files that were used without knowing that they are those that ran."""
+        lines, not_told = [], []
+        for module in self._catalog.opened():
+            if module.image is None or module.identified or not module.image.build_id or module.path == "[vdso]":
+                continue
+            told = self._perf.features.build_ids.get(module.path, set())
+            if not told:
+                not_told.append(module.path)
+            elif told != {module.image.build_id}:  # told at the end of a pipe, when the file was in use already
+                ran = ", ".join(sorted(each.hex() for each in told))
+                used = module.image.build_id.hex()
+                lines.append(f"{module.path}: build-id {used} was used, but {ran} was running: its frames may be wrong")
+        if not_told:
+            more = f" and {len(not_told) - _NAMED} more" if len(not_told) > _NAMED else ""
+            lines.append(
+                f"the recording does not tell the build-ids of {', '.join(not_told[:_NAMED])}{more}: the files there "
+                "may be of other builds (`perf record --buildid-mmap` tells all)"
+            )
+        return lines
+
+    def close(self) -> None:
+        """Close the file."""
+        self._perf.close()

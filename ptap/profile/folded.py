@@ -1,0 +1,33 @@
+"""Folded stacks: a line for each stack that differs, `comm;outermost;...;innermost WEIGHT`, as flamegraph.pl has them.
+
+The format is that of Brendan Gregg's stackcollapse scripts: `;` parts calls, the last space the weight.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, TextIO
+
+from ptap.report.short_text import printable
+
+if TYPE_CHECKING:
+    from ptap.profile.stack_profile import StackProfile
+
+
+def write_folded(profile: StackProfile, stream: TextIO) -> None:
+    """Write the profile's lines, sorted."""
+    weights: Counter[str] = Counter()
+    texts: dict[tuple[str, int], str] = {}
+    for sample in profile.samples:
+        key = profile.threads[sample.thread].comm, sample.stack
+        text = texts.get(key)
+        if text is None:
+            calls = (profile.function_of(stack).name for stack in profile.path(sample.stack))
+            text = texts[key] = ";".join(folded_name(name) for name in (key[0], *reversed([*calls])))
+        weights[text] += sample.weight
+    stream.writelines(f"{text} {weights[text]}\n" for text in sorted(weights))
+
+
+def folded_name(name: str) -> str:
+    """A name as the format can hold it: its separators become what the stackcollapse scripts make of them."""
+    return printable(name.replace(";", ":")) or "[unknown]"

@@ -1,0 +1,104 @@
+"""pprof's profile.proto, packed by gzip, as `go tool pprof` and other viewers open it.
+
+A location is an address with the calls that were inlined there, innermost first; threads are labels of samples.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ptap.profile.json_text import json_text
+from ptap.profile.pprof_schema import profile_message
+
+if TYPE_CHECKING:
+    from ptap.profile.stack_profile import StackProfile
+
+
+def write_pprof(profile: StackProfile, stream: BinaryIO) -> None:
+    """Write the profile's message."""
+    with gzip.GzipFile(fileobj=stream, mode="wb", mtime=0) as packed:
+        packed.write(_Encoder(profile).message().SerializeToString())
+
+
+class _Encoder:
+    def __init__(self, profile: StackProfile) -> None:
+        self._profile = profile
+        self._message: Any = profile_message()()
+        self._strings: dict[str, int] = {"": 0}
+        self._mappings: dict[tuple[str, str | None], int] = {}
+        self._locations: dict[tuple[int, ...], int] = {}
+
+    def message(self) -> Any:
+        """The whole message; locations and functions of all calls, samples of equal stack and thread added up."""
+        message, profile = self._message, self._profile
+        for kind in ("samples", "weight"):
+            message.sample_type.add(type=self._string(kind), unit=self._string("count"))
+        message.default_sample_type = self._string("weight")
+        for number, function in enumerate(profile.functions, 1):
+            name = self._string(function.name)
+            message.function.add(id=number, name=name, system_name=name, filename=self._string(function.file or ""))
+        counts: Counter[tuple[int, int]] = Counter()
+        weights: Counter[tuple[int, int]] = Counter()
+        for sample in profile.samples:
+            counts[sample.stack, sample.thread] += 1
+            weights[sample.stack, sample.thread] += sample.weight
+        for (stack, thread), weight in weights.items():
+            one = message.sample.add(location_id=self._path(stack), value=[counts[stack, thread], weight])
+            who = profile.threads[thread]
+            one.label.add(key=self._string("pid"), num=who.pid)
+            one.label.add(key=self._string("tid"), num=who.tid)
+            one.label.add(key=self._string("comm"), str=self._string(who.comm))
+        times = [sample.time_ns for sample in profile.samples]
+        if times:
+            message.time_nanos, message.duration_nanos = min(times), max(times) - min(times)
+        message.string_table.extend(self._strings)
+        return message
+
+    def _path(self, stack: int) -> list[int]:
+        locations, calls = [], []
+        for each in self._profile.path(stack):
+            calls.append(self._profile.call_of[each])
+            if not self._profile.calls[calls[-1]].inlined:
+                locations.append(self._location(tuple(calls)))
+                calls = []
+        if calls:  # inlined into what is not in the trace
+            locations.append(self._location(tuple(calls)))
+        return locations
+
+    def _location(self, calls: tuple[int, ...]) -> int:
+        """Of calls at one address, innermost first."""
+        found = self._locations.get(calls)
+        if found is not None:
+            return found
+        number = self._locations[calls] = len(self._locations) + 1
+        outer = self._profile.calls[calls[-1]]
+        location = self._message.location.add(id=number, address=outer.address & (1 << 64) - 1)
+        location.mapping_id = self._mapping(outer.function)
+        for each in calls:
+            call = self._profile.calls[each]
+            location.line.add(function_id=call.function + 1, line=call.line or 0, column=call.column or 0)
+        return number
+
+    def _mapping(self, function: int) -> int:
+        """Of the module that a function lies in; 0 where none is known."""
+        of = self._profile.functions[function]
+        if of.module is None:
+            return 0
+        found = self._mappings.get((of.module, of.build_id))
+        if found is None:
+            found = self._mappings[of.module, of.build_id] = len(self._mappings) + 1
+            self._message.mapping.add(
+                id=found,
+                filename=self._string(of.module),
+                build_id=self._string(of.build_id or ""),
+                has_functions=True,
+                has_filenames=True,
+                has_line_numbers=True,
+                has_inline_frames=True,
+            )
+        return found
+
+    def _string(self, text: str) -> int:
+        return self._strings.setdefault(json_text(text), len(self._strings))
