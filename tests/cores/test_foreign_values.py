@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -102,8 +101,8 @@ def test_values_of_aarch64_without_a_word_of_its_files(require_tool, tmp_path):
     assert {Path(frame["module"]).name for frame in traces[0]["frames"]} == {"machine_values", "libc.so.6"}
     assert _variables(traces, "integers")["six"] == "18000000000000000000"
     assert _variables(traces, "reals")["sum"] == "5.64999999999999991118215802998747677"
-    untold = ptap_report(found.core, "--sysroot", SYSROOT)
-    assert untold.returncode == 0
+    untold = ptap_report(found.core, "--sysroot", SYSROOT, "-e", "/bin/true")
+    assert untold.returncode == 0 and "/bin/true is not the program that was running" in untold.stderr
 
 
 def _files_of(program: Path, core: Path) -> list[MappedFile]:
@@ -175,8 +174,12 @@ def test_threads_of_aarch64(require_tool, tmp_path):
     require_tool("gdb-multiarch", "gdb-multiarch")
     program = aarch64_program(require_tool, tmp_path, "inventory.cpp", "-O2", "-no-pie")
     found = emulated(require_tool, program, tmp_path / "dump")
-    traces, result = _compared(found, "gdb-multiarch", str(SYSROOT))
-    assert len(traces) == 4 and result.equal > 15
+    traces = traces_of(found.core, "--locals", "-e", program, "--sysroot", SYSROOT)
+    by_gdb = values_in(found.core, program, "gdb-multiarch", str(SYSROOT))
+    assert len(traces) == 4 and {trace["tid"] for trace in traces} == set(by_gdb)
+    # QEMU does not stop the other threads for the core file: what it says of one that runs is of several moments.
+    first = traces[0]["tid"]
+    result = compare(traces[:1], {first: by_gdb[first]}, _nothing)
+    assert not result.different, "\n".join(result.different)
+    assert traces[0]["stop"] == "end_of_stack" and result.equal > 10
     assert "std::map with 2 elements" in _variables(traces, "main")["names"]
-    done = ptap_report(found.core, "--sysroot", SYSROOT, "-e", program, "--format", "json")
-    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 4
