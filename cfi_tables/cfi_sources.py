@@ -9,6 +9,8 @@ Owns which source holds where. Data comes from an `ElfImage` and its debug file;
   that they lie at places relative to the CFA, unchanged or in another register, which is right even where its own
   CFA is not. In frames that ORC describes as an interrupt's, DWARF is not asked. Where ORC says nothing (code that
   the kernel's checker cannot follow) DWARF alone holds.
+* In retpoline thunks, of which ORC says nothing or that the stack ends there, their code itself tells
+  (`retpoline_thunks`).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from cfi_tables.architecture import architecture_of, supported
 from cfi_tables.elf_image import ET_REL, PF_X, PT_LOAD, SHF_ALLOC, SHF_EXECINSTR, ElfImage, Section
 from cfi_tables.orc import has_orc, orc_rows
 from cfi_tables.relocation import link_view, relocated_contents
+from cfi_tables.retpoline_thunks import retpoline_thunks, thunk_rows
 from cfi_tables.rule_record import INVALID, Rule
 from cfi_tables.section_rows import FrameProblemAt, FrameSection, Rows, decode_section, normalize, overlay, rules_at
 from cfi_tables.work_memory import WorkMemory
@@ -60,6 +63,10 @@ def decode_image(
         rows, orc_rules = orc_rows(image, code_ranges(image))
         rows = _renumber(rows, orc_rules, rules, numbers)
         merged = _combine(rows, merged, rules, numbers) if len(merged.addresses) else rows
+        thunks = retpoline_thunks(image) if image.file_type != ET_REL else []
+        if thunks:
+            rows, thunk_rules = thunk_rows(thunks)
+            merged = overlay(_renumber(rows, thunk_rules, rules, numbers), merged)
     return merged, rules, skipped
 
 

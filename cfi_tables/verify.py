@@ -8,7 +8,8 @@ undefined or not mentioned (both "u"), what an expression computes ("exp"), and 
 Where there is ORC, what is expected is put together here again, by what `cfi_sources` says: ORC's CFA, return address,
 rbp and kind, and the other callee-saved registers as readelf has them. Without a dump ORC is taken as `orc` reads it,
 which is no check of that reading; what remains is DWARF's part, and at how many addresses DWARF, which was made by
-the compiler, and ORC, which was made from the machine code, give the same CFA.
+the compiler, and ORC, which was made from the machine code, give the same CFA. Of retpoline thunks neither tells; what
+is expected there follows from where each begins, calls and ends.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from cfi_tables.lookup import find_rule
 from cfi_tables.objtool_rows import OrcListing, read_objtool_dump
 from cfi_tables.orc import has_orc, orc_rows
 from cfi_tables.readelf_rows import ReadelfSection, readelf_frames
+from cfi_tables.retpoline_thunks import retpoline_thunks
 from cfi_tables.rule_words import (
     END,
     GAP,
@@ -101,6 +103,8 @@ def verify_table(
     pcs = _addresses(table, listings, orc)
     dwarf, rules = _dwarf_at(pcs, listings, architecture)
     orc_at = np.full(len(pcs), -1, dtype=np.int64) if orc is None else _orc_at(pcs, orc, image)
+    if orc is not None:
+        _expect_thunks(pcs, orc_at, orc, image)
     result.addresses = len(pcs)
 
     # Few distinct triples stand at many addresses: each is compared once.
@@ -276,6 +280,17 @@ def _orc_at(pcs: NDArray[np.uint64], orc: OrcListing, image: ElfImage) -> NDArra
     for low, high in code_ranges(image):
         inside |= (pcs >= np.uint64(low)) & (pcs < np.uint64(high))
     return np.where(inside, orc.words_at(pcs), -1)
+
+
+def _expect_thunks(pcs: NDArray[np.uint64], orc_at: NDArray[np.int64], orc: OrcListing, image: ElfImage) -> None:
+    """Have `orc_at` lead to words of their own in retpoline thunks: the return address is on top, or behind a word."""
+    if image.file_type == ET_REL:
+        return
+    own = len(orc.words)
+    orc.words.extend(RuleWords(cfa, (("ra", "c-8"),), False) for cfa in ("rsp+8", "rsp+16"))
+    for begin, called, end in retpoline_thunks(image):
+        orc_at[(pcs >= np.uint64(begin)) & (pcs < np.uint64(called))] = own
+        orc_at[(pcs >= np.uint64(called)) & (pcs < np.uint64(end))] = own + 1
 
 
 def _from_call(words: RuleWords) -> bool:

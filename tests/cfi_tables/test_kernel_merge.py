@@ -288,3 +288,26 @@ def _without_orc(whole: Kernel, orc, pc: int, following: int, start: int) -> str
     code = _instructions(whole.plain, pc, following)
     assert all(re.match(r"int3|.*nop", f"{mnemonic} {operands}") for _, mnemonic, operands in code), code
     return "padding behind a jump"
+
+
+def test_retpoline_thunks_have_the_rows_that_their_code_asks_for(whole):
+    """By objdump: the return address is on top up to the call, and behind the call's own afterwards."""
+    symbols = subprocess.run(["nm", str(whole.path)], capture_output=True, text=True, check=True).stdout
+    starts = {int(at, 16) for at in re.findall(r"^(\w+) . __x86_indirect_(?:call_|jump_)?thunk_r\w+$", symbols, re.M)}
+    assert len(starts) >= 15
+    view = plain_view(whole.table.data)
+    for start in sorted(starts):
+        span = [f"--start-address={start:#x}", f"--stop-address={start + 48:#x}"]
+        listing = subprocess.run(
+            ["objdump", "-d", "--no-show-raw-insn", *span, str(whole.plain)], capture_output=True, text=True, check=True
+        ).stdout
+        depth, seen = 8, []
+        for at, name in re.findall(r"^\s*([0-9a-f]+):\s+(\w+)", listing, re.M):
+            offset = int(table_offsets(whole.table, np.array([int(at, 16)], dtype=np.uint64))[0])
+            seen.append(name)
+            assert f"rsp+{depth}" in describe_rule(view, offset), at
+            if name == "call":
+                depth += 8
+            if name == "ret" or (name == "jmp" and "mov" in seen):
+                break
+        assert seen[-1] in ("ret", "jmp") and "mov" in seen

@@ -20,6 +20,7 @@ from cfi_tables.lookup import find_rule
 from cfi_tables.objtool_rows import ObjtoolError, read_objtool_dump
 from cfi_tables.orc import kernel_release
 from cfi_tables.relocation import link_view
+from cfi_tables.retpoline_thunks import retpoline_thunks
 from cfi_tables.show import describe_rule, format_rows
 from cfi_tables.table import CompactTable, build_table
 from cfi_tables.verify import table_offsets, verify_table
@@ -103,6 +104,8 @@ def test_whole_kernel(kernel, tmp_path):
     (line,) = format_rows(table, int(starts[7]))
     assert f"{int(starts[7]):#x}" in line
     first, last = table_offsets(table, starts), table_offsets(table, ends - np.uint64(1))
+    # Of these ORC tells nothing right; what the table has is compared with their code in test_kernel_merge.py.
+    thunks = [(begin, behind) for begin, _, behind in retpoline_thunks(image)]
     known: dict[int, object] = {}
     pairs: set[tuple[int, str]] = set()
     kinds = set()
@@ -113,8 +116,8 @@ def test_whole_kernel(kernel, tmp_path):
             continue  # of two entries at one address the kernel takes the later one
         kinds.add(entry["type"] + entry["sp"][0])
         said = entry[0].partition(":")[2]
-        for offset in offsets:
-            if (offset, said) not in pairs:
+        for place, offset in zip((start, end - 1), offsets, strict=True):
+            if (offset, said) not in pairs and not any(begin <= place < behind for begin, behind in thunks):
                 assert _said(table, offset, known) == _expected(entry), (hex(start), entry[0])
                 pairs.add((offset, said))
     assert len(kinds) >= 5, kinds

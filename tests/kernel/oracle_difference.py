@@ -16,10 +16,13 @@ TRAMPOLINE = "the kernel's own ends at the trampoline of a return probe"
 RUN_TIME_CODE = "the walk ends at code made at run time"
 """Which the kernel makes for its function tracer, and which is in no table: the walk says where it ended."""
 OPTIMIZED = "the kernel's own ends in the code that was made for an optimized probe"
+THUNK = "the kernel's own ends in a retpoline thunk"
+"""Of which its unwind data says that the stack ends there, or nothing."""
 
 _CALL_SIZE = 5
 _CALL = 0xE8
 _OPTIMIZED = "optimized_callback"
+_THUNK = "__x86_indirect_"
 _TRAMPOLINES = ("kretprobe_trampoline", "__kretprobe_trampoline")
 
 
@@ -35,7 +38,7 @@ class Comparison:
     """Link-time addresses of the functions whose returns are probed."""
 
     def difference(self, stack: KernelStack, chain: tuple[int, ...]) -> str:
-        """SAME, TRAMPOLINE, OPTIMIZED or RUN_TIME_CODE. Fails where neither explains how the two traces differ.
+        """SAME, TRAMPOLINE, THUNK, OPTIMIZED or RUN_TIME_CODE. Fails where none explains how the two traces differ.
 
         `chain` is the walk's, without what the kernel's own trace has in front of it: that begins in the module.
         """
@@ -47,6 +50,11 @@ class Comparison:
         if self._is_trampoline(own[-1] - stack.slide):
             self._check_trampoline(stack, chain)
             return TRAMPOLINE
+        if self.name_at(own[-1] - stack.slide).startswith(_THUNK):
+            # The thunk is not in the chain where it is what was interrupted.
+            count = chain.index(own[-1]) + 1 if own[-1] in chain else 0
+            assert own[len(own) - count :] == chain[:count] and len(chain) > count, (chain, own)
+            return THUNK
         if chain[0] not in own and any(self.name_at(pc - stack.slide) == _OPTIMIZED for pc in own[-2:]):
             # The walk begins behind that code, with the registers that it has saved.
             assert stack.stop in (StopReason.END_OF_STACK, StopReason.NO_MAPPING)
