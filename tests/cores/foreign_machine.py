@@ -66,5 +66,7 @@ def emulated(require_tool: RequireTool, program: Path, folder: Path, *arguments:
     )  # fmt: skip
     assert done.returncode < 0, done.stderr
     found = list(folder.glob("qemu_*.core"))
+    for own in set(folder.iterdir()) - set(found):
+        own.unlink()  # the kernel has dumped the emulator as well
     assert len(found) == 1, "no core file (ulimit -H -c?)"
     return CoreOf(found[0], program)
