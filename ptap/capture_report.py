@@ -33,7 +33,7 @@ class ReportOptions:
     sysroot: str = "/"
     """Where the files of the machine lie that the capture comes from."""
     vmlinux: str | None = None
-    arguments: bool = True
+    arguments: ArgumentFrames = ArgumentFrames.ALL
     locals_too: bool = False
     max_depth: int = 100_000
     when: Predicate | None = None
@@ -44,7 +44,7 @@ class ReportOptions:
     @property
     def argument_frames(self) -> ArgumentFrames:
         """Whose arguments are read."""
-        return ArgumentFrames.ALL if self.arguments or self.locals_too else ArgumentFrames.NONE
+        return ArgumentFrames.ALL if self.locals_too else self.arguments
 
 
 class FileReport(Protocol):

@@ -17,6 +17,7 @@ from typing import TypeAlias
 # Number of registers in a sample: DWARF numbers 0-15 (rax rdx rcx rbx rsi rdi rbp rsp r8-r15) and 16, the
 # return address column, which holds rip (System V ABI AMD64, figure 3.36).
 X86_64_REGISTER_COUNT = 17
+EM_X86_64 = 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +250,12 @@ class Sample:
 
     signal: int = 0
     """The number of the signal that ended the process in this thread, where a core file tells."""
+
+    machine: int = EM_X86_64
+    """The ELF machine number of the code that ran, whose registers these are."""
+
+    signature_mask: int | None = None
+    """The bits of a return address that its signature takes (aarch64's pointer authentication). None: not told."""
 
 
 Event: TypeAlias = (

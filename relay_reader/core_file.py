@@ -20,23 +20,20 @@ from enum import Enum
 from os import PathLike
 
 from relay_reader import core_note as N
-from relay_reader.capture import X86_64_REGISTER_COUNT, Event, Mapping, MappingAdded, Sample, ThreadNamed
+from relay_reader.capture import Event, Mapping, MappingAdded, Sample, ThreadNamed
+from relay_reader.core_layout import CoreLayout, layout_of, machine_name, supported
+from relay_reader.elf_container import ELF_MAGIC, IDENTIFICATION_SIZE, ElfClass, ProgramHeader, build_id_in, elf_class
 from relay_reader.packed_file import open_unpacked
 
-_HEADER = struct.Struct("<HHIQQQIHHHHHH")
-_SEGMENT = struct.Struct("<IIQQQQQQ")
 _NOTE = struct.Struct("<III")
 _ET_CORE = 4
-_EM_X86_64 = 62
+_EM_AARCH64 = 183
 _PT_LOAD, _PT_NOTE = 1, 4
 _PF_X = 1
 _PN_XNUM = 0xFFFF
-_SH_INFO = 44
-_NT_GNU_BUILD_ID = 3
 _LARGEST_NOTES = 1 << 28
 _MOST_SEGMENTS = 1 << 20
 _LARGEST_VDSO = 1 << 20
-_LARGEST_BUILD_ID = 64
 
 
 class CoreFileError(Exception):
@@ -98,18 +95,22 @@ class CoreFile:
         self.threads: list[tuple[N.ThreadStatus, dict[int, bytes] | None]] = []
         self.mapped_files: list[N.MappedFile] = []
         self.auxiliary_vector: dict[int, int] = {}
+        self.signature_mask: int | None = None
+        """The bits of a return address that its signature takes, where the core file tells (aarch64)."""
         self.pid = 0
         self.name = ""
         notes: list[tuple[int, int]] = []
         loads: list[_Segment] = []
-        for kind, flags, offset, address, _, file_size, memory_size, _ in self._program_headers():
-            if kind == _PT_NOTE:
-                notes.append((offset, file_size))
-            elif kind == _PT_LOAD and memory_size:
-                stored = max(0, min(file_size, memory_size, self._size - offset))
-                self.faults[CoreFault.MEMORY_CUT_SHORT] += stored < min(file_size, memory_size)
-                end = min(address + memory_size, 1 << 64)
-                loads.append(_Segment(address, end, offset, stored, file_size, bool(flags & _PF_X)))
+        for each in self._program_headers():
+            if each.kind == _PT_NOTE:
+                notes.append((each.offset, each.file_size))
+            elif each.kind == _PT_LOAD and each.memory_size:
+                whole = min(each.file_size, each.memory_size)
+                stored = max(0, min(whole, self._size - each.offset))
+                self.faults[CoreFault.MEMORY_CUT_SHORT] += stored < whole
+                end = min(each.address + each.memory_size, 1 << 8 * self.layout.word_size)
+                executable = bool(each.flags & _PF_X)
+                loads.append(_Segment(each.address, end, each.offset, stored, each.file_size, executable))
         for segment in sorted(loads, key=lambda each: each.start):
             if self._segments and segment.start < self._segments[-1].end:
                 self.faults[CoreFault.SEGMENTS_OVERLAP] += 1
@@ -122,8 +123,7 @@ class CoreFile:
                     self._note(kind, data)
                 except N.NoteError:
                     self.faults[CoreFault.BAD_NOTE] += 1
-        self.mapped_files.sort(key=lambda each: each.start)
-        self._file_starts = [each.start for each in self.mapped_files]
+        self.take_mapped_files(self.mapped_files)
         if not self.threads:
             raise CoreFileError(f"{self.path}: no thread's registers are in it{self._faults_text()}: dump it again")
         if not self.pid:
@@ -133,33 +133,50 @@ class CoreFile:
     def _faults_text(self) -> str:
         return "".join(f"; {fault.value}" for fault in +self.faults)
 
-    def _program_headers(self) -> Iterator[tuple[int, ...]]:
-        identification = self._at(0, 16)
-        if identification[:4] != b"\x7fELF":
+    def _program_headers(self) -> list[ProgramHeader]:
+        identification = self._at(0, IDENTIFICATION_SIZE)
+        if identification[:4] != ELF_MAGIC:
             raise CoreFileError(
                 f"{self.path}: not a core file (it begins with {identification[:4]!r}){self._faults_text()}"
             )
-        header = self._at(16, _HEADER.size)
-        if len(header) < _HEADER.size:
+        found = elf_class(identification[4]) if len(identification) == IDENTIFICATION_SIZE else elf_class(2)
+        if found is None:
+            raise CoreFileError(f"{self.path}: its header is damaged (ELF class {identification[4]})")
+        data = self._at(IDENTIFICATION_SIZE, found.header.size)
+        if len(data) < found.header.size:
             raise CoreFileError(f"{self.path}: ends inside its ELF header{self._faults_text()}: dump it again")
         if identification[5] != 1:
-            raise CoreFileError(f"{self.path}: of a big-endian machine; x86-64 core files can be read")
-        kind, machine, _, _, table, sections, _, _, entry_size, count, _, _, _ = _HEADER.unpack(header)
-        if kind != _ET_CORE:
+            raise CoreFileError(f"{self.path}: of a big-endian machine; core files of {supported()} can be read")
+        header = found.read_header(data)
+        if header.kind != _ET_CORE:
             raise CoreFileError(f"{self.path}: an ELF file, but no core file; name its program with -e PROGRAM")
-        if machine != _EM_X86_64 or identification[4] != 2:
-            raise CoreFileError(f"{self.path}: a core file for ELF machine {machine}; stacks are walked on x86-64 only")
-        if entry_size != _SEGMENT.size:
-            raise CoreFileError(f"{self.path}: its header is damaged (program headers of {entry_size} bytes)")
+        self._class, self.layout = found, self._layout(found, header.machine)
+        if header.entry_size != found.segment.size:
+            raise CoreFileError(f"{self.path}: its header is damaged (program headers of {header.entry_size} bytes)")
+        count = header.count
         if count == _PN_XNUM:
             # More do not fit the header; section 0 tells (gABI, "Extended section numbering").
-            first = self._at(sections + _SH_INFO, 4)
+            first = self._at(header.sections + found.first_section_info, 4)
             count = int.from_bytes(first, "little") if len(first) == 4 else _PN_XNUM
         if count > _MOST_SEGMENTS:
             raise CoreFileError(f"{self.path}: its header is damaged ({count} program headers)")
-        data = self._at(table, count * _SEGMENT.size)
-        self.faults[CoreFault.HEADERS_CUT_SHORT] += len(data) < count * _SEGMENT.size
-        return _SEGMENT.iter_unpack(data[: len(data) // _SEGMENT.size * _SEGMENT.size])
+        table = self._at(header.table, count * found.segment.size)
+        self.faults[CoreFault.HEADERS_CUT_SHORT] += len(table) < count * found.segment.size
+        return found.read_program_headers(table)
+
+    def _layout(self, found: ElfClass, machine: int) -> CoreLayout:
+        layout = layout_of(machine)
+        if layout is None:
+            raise CoreFileError(
+                f"{self.path}: a core file of {machine_name(machine)}; those of {supported()} can be read"
+            )
+        if layout.word_size != 4 * found.number:
+            bits = 32 * found.number
+            raise CoreFileError(
+                f"{self.path}: a core file of {layout.name} code with {bits}-bit addresses; there {supported()} with "
+                "addresses of their own size can be read"
+            )
+        return layout
 
     def _notes(self, offset: int, size: int) -> Iterator[tuple[int, bytes]]:
         """(type, contents) of the notes in a PT_NOTE; names are CORE and LINUX, whose types do not collide."""
@@ -178,17 +195,22 @@ class CoreFile:
         self.faults[CoreFault.NOTES_CUT_SHORT] += cut
 
     def _note(self, kind: int, data: bytes) -> None:
+        word_size = self.layout.word_size
         if kind == N.NT_PRSTATUS:
-            self.threads.append((N.read_status(data), None))
-        elif kind == N.NT_PRFPREG and self.threads:
-            # It follows its thread's NT_PRSTATUS.
-            self.threads[-1] = (self.threads[-1][0], N.read_vector_registers(data))
+            self.threads.append((N.read_status(data, self.layout), None))
+        elif kind in self.layout.vector_notes and self.threads:
+            # It follows its thread's NT_PRSTATUS; where there are several, they agree.
+            found = self.layout.vector_notes[kind](data)
+            thread, others = self.threads[-1]
+            self.threads[-1] = (thread, found | (others or {}))
         elif kind == N.NT_PRPSINFO:
-            self.pid, self.name = N.read_process(data)
+            self.pid, self.name = N.read_process(data, word_size)
         elif kind == N.NT_AUXV:
-            self.auxiliary_vector = N.read_auxiliary_vector(data)
+            self.auxiliary_vector = N.read_auxiliary_vector(data, word_size)
         elif kind == N.NT_FILE:
-            self.mapped_files = N.read_mapped_files(data)
+            self.mapped_files = N.read_mapped_files(data, word_size)
+        elif kind == N.NT_ARM_PAC_MASK and self.layout.machine == _EM_AARCH64:
+            self.signature_mask = N.read_signature_mask(data)
 
     def _at(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes of the file."""
@@ -198,6 +220,11 @@ class CoreFile:
         return os.pread(self._file.fileno(), min(size, self._size - offset), offset)
 
     # --- memory
+
+    def take_mapped_files(self, files: list[N.MappedFile]) -> None:
+        """Go by these files, which do not overlap; for a core file that has no NT_FILE."""
+        self.mapped_files = sorted(files, key=lambda each: each.start)
+        self._file_starts = [each.start for each in self.mapped_files]
 
     def _segment(self, address: int) -> _Segment | None:
         index = bisect_right(self._starts, address) - 1
@@ -260,11 +287,13 @@ class CoreFile:
                 tid=thread.tid,
                 places=(),
                 registers=thread.registers,
-                known=(1 << X86_64_REGISTER_COUNT) - 1,
+                known=(1 << len(thread.registers)) - 1,
                 read_memory=self.read,
                 read_vector_registers=None if vector_registers is None else lambda found=vector_registers: found,  # type: ignore[misc]
                 left_to_file=self.left_to_file,
                 signal=thread.signal if index == 0 else 0,
+                machine=self.layout.machine,
+                signature_mask=self.signature_mask,
             )
 
     def _mappings(self) -> Iterator[Mapping]:
@@ -301,33 +330,20 @@ class CoreFile:
 
     def _build_id(self, start: int) -> bytes | None:
         """The build-id of the ELF image whose header lies at `start`, as far as memory tells."""
-        header = self.read(start, 16 + _HEADER.size)
-        if len(header) < 16 + _HEADER.size or header[:4] != b"\x7fELF" or header[4:6] != b"\x02\x01":
+        expected = bytes((*ELF_MAGIC, self._class.number, 1))
+        header = self.read(start, IDENTIFICATION_SIZE + self._class.header.size)
+        if len(header) < IDENTIFICATION_SIZE + self._class.header.size or header[:6] != expected:
             return None
-        _, _, _, _, table, _, _, _, entry_size, count, _, _, _ = _HEADER.unpack_from(header, 16)
-        if entry_size != _SEGMENT.size or table > 1 << 32:
+        read = self._class.read_header(header[IDENTIFICATION_SIZE:])
+        if read.entry_size != self._class.segment.size or read.table > 1 << 32:
             return None
-        rows = self.read(start + table, count * _SEGMENT.size)
-        segments = list(_SEGMENT.iter_unpack(rows[: len(rows) // _SEGMENT.size * _SEGMENT.size]))
-        first = next((row[3] - row[2] for row in segments if row[0] == _PT_LOAD), 0)
-        for kind, _, _, address, _, file_size, _, _ in segments:
-            if kind != _PT_NOTE:
+        rows = self._class.read_program_headers(self.read(start + read.table, read.count * read.entry_size))
+        first = next((row.address - row.offset for row in rows if row.kind == _PT_LOAD), 0)
+        for row in rows:
+            if row.kind != _PT_NOTE:
                 continue
-            data = self.read((start + address - first) & 0xFFFF_FFFF_FFFF_FFFF, min(file_size, 1 << 16))
-            build_id = _build_id_in(data)
+            place = (start + row.address - first) & ((1 << 8 * self.layout.word_size) - 1)
+            build_id = build_id_in(self.read(place, min(row.file_size, 1 << 16)))
             if build_id is not None:
                 return build_id
         return None
-
-
-def _build_id_in(data: bytes) -> bytes | None:
-    at = 0
-    while at + _NOTE.size <= len(data):
-        name_size, content_size, kind = _NOTE.unpack_from(data, at)
-        content = at + _NOTE.size + (name_size + 3 & ~3)
-        if content + content_size > len(data):
-            return None
-        if kind == _NT_GNU_BUILD_ID and data[at + _NOTE.size : at + _NOTE.size + 4] == b"GNU\0":
-            return data[content : content + content_size] if 0 < content_size <= _LARGEST_BUILD_ID else None
-        at = content + content_size + 3 & ~3
-    return None

@@ -35,14 +35,18 @@ class CoreImages:
             if len(data) < mapping.end - mapping.start:
                 raise ElfError("[vdso]: the core file does not hold all of it; calls of it are not walked")
             return ElfImage.from_bytes(data, "[vdso]")
-        if self._given is not None and mapping.path == self._program:
-            return ElfImage.open(self._given)
         if self._given is not None and self._program is None and mapping.build_id is not None:
             # A damaged core file may not tell what was executed; a build-id does.
             given = ElfImage.open(self._given)
             if given.build_id == mapping.build_id:
                 return given
-        path = mapping.path.removesuffix(" (deleted)")
+        return self.file(mapping.path)
+
+    def file(self, mapped: str) -> ElfImage:
+        """The file that was mapped by this path. Raises ElfError and OSError."""
+        if self._given is not None and mapped == self._program:
+            return ElfImage.open(self._given)
+        path = mapped.removesuffix(" (deleted)")
         place = str(Path(self._sysroot, path.lstrip("/")))
         if not os.path.exists(place):
             raise FileNotFoundError(2, f"there is no such file; {REMEDY}", place)

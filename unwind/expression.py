@@ -15,6 +15,15 @@ from unwind.memory import READ, read_integer
 
 STACK_DEPTH = 64
 
+# What depends on the architecture, here for x86-64 (see `architecture.specialised_walk`).
+STATE_REGISTERS = 17
+"""Registers of a state, the program counter included."""
+ADDRESS_SIZE = 8
+wrap_address = wrap64
+"""Takes a sum to an address, or to what a register holds."""
+wrap_value = wrap64
+"""Takes a sum to a value of the generic type, as a signed integer."""
+
 # What an evaluation came to.
 EVALUATED = 0
 BAD_EXPRESSION = 1
@@ -41,9 +50,9 @@ def _operand_size(op: int) -> int:
         return 2
     if op == 0x0C or op == 0x0D:  # const4u/s
         return 4
-    if op == 0x03 or op == 0x0E or op == 0x0F:  # addr, const8u/s
+    if op == 0x0E or op == 0x0F:  # const8u/s
         return 8
-    return 0
+    return ADDRESS_SIZE if op == 0x03 else 0  # addr
 
 
 @hot_loop
@@ -59,7 +68,7 @@ def _logical_shift_right(value: int, count: int) -> int:
 def _shift_left(value: int, count: int) -> int:
     if count < 0 or count > 63:
         return 0
-    return wrap64(value << count)
+    return wrap_value(value << count)
 
 
 @hot_loop
@@ -84,7 +93,7 @@ def _unsigned_modulo(left: int, right: int) -> int:
 def _signed_quotient(left: int, right: int) -> int:
     """Division rounded towards zero (DW_OP_div)."""
     if right == -1:  # the one quotient that may not fit
-        return wrap64(-left)
+        return wrap_value(-left)
     quotient = left // right
     return quotient + 1 if quotient < 0 and quotient * right != left else quotient
 
@@ -97,15 +106,15 @@ def _binary(op: int, left: int, right: int) -> int:
     if op == 0x1B:
         return _signed_quotient(left, right)
     if op == 0x1C:
-        return wrap64(left - right)
+        return wrap_value(left - right)
     if op == 0x1D:
         return _unsigned_modulo(left, right)
     if op == 0x1E:
-        return wrap64(left * right)
+        return wrap_value(left * right)
     if op == 0x21:
         return left | right
     if op == 0x22:
-        return wrap64(left + right)
+        return wrap_value(left + right)
     if op == 0x24:
         return _shift_left(left, right)
     if op == 0x25:
@@ -163,9 +172,9 @@ def _rearrange(op: int, operand: int, stack: FlatArray, depth: int) -> int:
 @hot_loop
 def _unary(op: int, value: int) -> int:
     if op == 0x19:
-        return wrap64(abs(value))
+        return wrap_value(abs(value))
     if op == 0x1F:
-        return wrap64(-value)
+        return wrap_value(-value)
     return ~value
 
 
@@ -186,14 +195,14 @@ def evaluate(
 ) -> tuple[int, int]:
     """Run the expression `code[start:start + length]`; (EVALUATED, value) or (why not, address or register).
 
-    `registers` are 17 int64 in DWARF order, bit r of `known` says which hold a value. `initial` is pushed first
-    for register rules (the CFA, DWARF 5 §6.4.2). `stack` is int64 scratch of STACK_DEPTH entries.
+    `registers` are STATE_REGISTERS int64 in DWARF order, bit r of `known` says which hold a value. `initial` is pushed
+    first for register rules (the CFA, DWARF 5 §6.4.2). `stack` is int64 scratch of STACK_DEPTH entries.
     """
     at = start
     end = start + length
     depth = 0
     if has_initial:
-        stack[0] = initial
+        stack[0] = wrap_value(initial)
         depth = 1
     while at < end:
         op = code[at] + 0
@@ -207,31 +216,30 @@ def evaluate(
             stack[depth] = op - 0x30
             depth += 1
         elif op == 0x03 or 0x08 <= op <= 0x0F:
-            stack[depth] = operand
+            stack[depth] = wrap_value(operand)
             depth += 1
-        elif op == 0x10:  # constu
-            stack[depth], at = read_uleb(code, at, end)
-            depth += 1
-        elif op == 0x11:  # consts
-            stack[depth], at = read_sleb(code, at, end)
+        elif op == 0x10 or op == 0x11:  # constu, consts
+            operand, at = read_uleb(code, at, end) if op == 0x10 else read_sleb(code, at, end)
+            stack[depth] = wrap_value(operand)
             depth += 1
         elif 0x70 <= op <= 0x8F or op == 0x92:  # breg0-31, bregx
             register = op - 0x70
             if op == 0x92:
                 register, at = read_uleb(code, at, end)
             offset, at = read_sleb(code, at, end)
-            if register < 0 or register > 16 or (known >> register) & 1 == 0:
+            if register < 0 or register >= STATE_REGISTERS or (known >> register) & 1 == 0:
                 return REGISTER_UNKNOWN, register
-            stack[depth] = wrap64(registers[register] + offset)
+            stack[depth] = wrap_value(registers[register] + offset)
             depth += 1
         elif op == 0x06 or op == 0x94:  # deref, deref_size
-            size = operand if op == 0x94 else 8
-            if depth < 1 or size < 1 or size > 8:
+            size = operand if op == 0x94 else ADDRESS_SIZE
+            if depth < 1 or size < 1 or size > ADDRESS_SIZE:
                 return BAD_EXPRESSION, 0
-            status, value = read_integer(content, slices, first, last, stack[depth - 1], size)
+            address = wrap_address(stack[depth - 1])
+            status, value = read_integer(content, slices, first, last, address, size)
             if status != READ:
-                return MEMORY_MISSING, stack[depth - 1]
-            stack[depth - 1] = value
+                return MEMORY_MISSING, address
+            stack[depth - 1] = wrap_value(value)
         elif 0x12 <= op <= 0x17:
             depth = _rearrange(op, operand, stack, depth)
             if depth < 0:
@@ -249,7 +257,7 @@ def evaluate(
             addend, at = read_uleb(code, at, end)
             if depth < 1:
                 return BAD_EXPRESSION, 0
-            stack[depth - 1] = wrap64(stack[depth - 1] + addend)
+            stack[depth - 1] = wrap_value(stack[depth - 1] + addend)
         elif op == 0x2F or op == 0x28:  # skip, bra
             taken = True
             if op == 0x28:
@@ -267,4 +275,4 @@ def evaluate(
             return BAD_EXPRESSION, 0
     if depth < 1:
         return BAD_EXPRESSION, 0
-    return EVALUATED, stack[depth - 1] + 0
+    return EVALUATED, wrap_address(stack[depth - 1])

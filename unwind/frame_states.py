@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from relay_reader.capture import MemoryReader
+from relay_reader.capture import EM_X86_64, MemoryReader
+from unwind.architecture.frame_architecture import frame_architecture
 from unwind.arguments.frame_state import FrameState
 from unwind.dwarf.die import Die
 from unwind.stack_walker import WalkedFrame
@@ -19,7 +20,7 @@ class FrameStates:
     """The states of one stack, made when they are asked for.
 
     `names(index)` gives the symbol frames of frame `index`, `read` the thread's memory, `symbol` a name for a
-    run-time address, `vector_registers` those of the innermost frame.
+    run-time address, `vector_registers` those of the innermost frame, `machine` the ELF machine number of the code.
     """
 
     def __init__(
@@ -29,7 +30,9 @@ class FrameStates:
         read: MemoryReader,
         symbol: Callable[[int], str | None],
         vector_registers: Mapping[int, bytes],
+        machine: int = EM_X86_64,
     ) -> None:
+        self._architecture = frame_architecture(machine)
         self._frames = frames
         self._names = names
         self._read = read
@@ -61,6 +64,7 @@ class FrameStates:
                 symbol=self._symbol,
                 definition=lambda name: self._definition(index, name),
                 variable=lambda name: self._variable(index, name),
+                architecture=self._architecture,
             )
         return self._states[index]
 

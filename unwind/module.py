@@ -37,9 +37,15 @@ class Module:
     """One file that is mapped somewhere. `problem` says why `image` is None."""
 
     def __init__(
-        self, path: str, build_id: bytes | None, load: Callable[[], ElfImage], remedy: str = _LIVE_REMEDY
+        self,
+        path: str,
+        build_id: bytes | None,
+        load: Callable[[], ElfImage],
+        remedy: str = _LIVE_REMEDY,
+        machine: int = EM_X86_64,
     ) -> None:
         self.path = path
+        self._machine = machine
         self.image: ElfImage | None = None
         self.problem: str | None = None
         try:
@@ -71,12 +77,9 @@ class Module:
                 # Code without .eh_frame has its CFI in .debug_frame, which stripping moves to the debug file.
                 debug = find_debug_file(self.image).image
             table = table_for(self.image, debug)
-            if table.machine != EM_X86_64:
-                # The walk has x86-64's registers; another machine's rules would index others.
-                self.table_problem = (
-                    f"{self.path}: a file for ELF machine {table.machine}, and stacks are walked on x86-64 only; "
-                    "trace the 64-bit program"
-                )
+            if table.machine != self._machine:
+                # The walk has one machine's registers; another one's rules would index others.
+                self.table_problem = _wrong_machine(self.path, table.machine, self._machine)
                 return None
             return table
         except (ElfError, TableError) as error:
@@ -132,16 +135,27 @@ class Module:
         return best if best is not None else mapping.start - mapping.file_offset
 
 
+def _wrong_machine(path: str, found: int, wanted: int) -> str:
+    if wanted == EM_X86_64:
+        return f"{path}: a file for ELF machine {found}, and stacks are walked on x86-64 only; trace the 64-bit program"
+    return f"{path}: a file for ELF machine {found}, but code of machine {wanted} was running"
+
+
 class ModuleCatalog:
     """All modules of a capture, by path and build-id.
 
     `open_image` opens the files, those of this machine's processes by default; `remedy` tells what to do about a file
-    of another build. The modules are made as `kind`.
+    of another build. `machine` is the ELF machine number of the code that was running. The modules are made as `kind`.
     """
 
     def __init__(
-        self, open_image: OpenImage | None = None, remedy: str = _LIVE_REMEDY, kind: type[Module] = Module
+        self,
+        open_image: OpenImage | None = None,
+        remedy: str = _LIVE_REMEDY,
+        machine: int = EM_X86_64,
+        kind: type[Module] = Module,
     ) -> None:
+        self.machine = machine
         self._modules: dict[tuple[str, bytes | None], Module] = {}
         self._open_image = open_image or _open_live
         self._remedy = remedy
@@ -159,7 +173,9 @@ class ModuleCatalog:
             is_file = mapping.path.startswith("/") and not mapping.path.startswith("//")
             if not is_file and mapping.path != "[vdso]":
                 return None
-            module = self._kind(mapping.path, mapping.build_id, lambda: self._open_image(mapping, pid), self._remedy)
+            module = self._kind(
+                mapping.path, mapping.build_id, lambda: self._open_image(mapping, pid), self._remedy, self.machine
+            )
             self._modules[key] = module
         return module
 

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from cfi_tables.layout import StopReason
 from relay_reader.capture import ChainSource, ToldChain
+from unwind.architecture.frame_architecture import frame_architecture
 from unwind.stack_walker import WalkedStack
-
-_REGISTER_NAMES = (
-    "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp",
-    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "the return address",
-)  # fmt: skip
-
 
 LIVE_CUT_REMEDY = "use a larger --user-stack, or --backend ptrace, which sees it whole"
 LIVE_MEMORY_REMEDY = "(another stack?): --backend ptrace reads it live"
@@ -46,7 +41,11 @@ def stop_text(
                 "(assembly without .cfi directives, or built with -fno-asynchronous-unwind-tables)"
             )
         case StopReason.UNKNOWN_REGISTER:
-            name = _REGISTER_NAMES[stack.detail] if stack.detail < len(_REGISTER_NAMES) else str(stack.detail)
+            architecture = frame_architecture(stack.machine)
+            if stack.detail in (architecture.program_counter, architecture.cfi.return_column):
+                name = "the return address"
+            else:
+                name = architecture.register_name(stack.detail)
             return f"{where}: the rule for this frame needs {name}, which an inner frame did not preserve"
         case StopReason.BAD_CFA:
             return f"{where}: its call frame information leads to {stack.detail:#x}, not above the frame before"

@@ -18,10 +18,9 @@ from cfi_tables.lookup import find_rule, register_list
 from cfi_tables.scalars import read_i32
 from relay_reader.capture import ToldChain
 from unwind.address_space import AddressSpace
+from unwind.architecture.frame_architecture import frame_architecture
 from unwind.module import ModuleCatalog
 from unwind.stack_walker import WalkedFrame, WalkedStack
-
-_RETURN_ADDRESS = 16
 
 
 def told_stack(
@@ -34,7 +33,7 @@ def told_stack(
         frame, _ = _frame(pc, exact, space, catalog, pid)
         frames.append(frame)
         exact = frame.signal
-    return WalkedStack(frames, StopReason(stop), detail)
+    return WalkedStack(frames, StopReason(stop), detail, catalog.machine)
 
 
 def chain_stack(chain: ToldChain, space: AddressSpace, catalog: ModuleCatalog, pid: int) -> WalkedStack:
@@ -52,8 +51,9 @@ def chain_stack(chain: ToldChain, space: AddressSpace, catalog: ModuleCatalog, p
     if not outermost and frames and frames[-1].module is not None:
         outermost = frames[-1].module.is_entry_code(frames[-1].lookup_address)
     if outermost:
-        return WalkedStack(frames, StopReason.END_OF_STACK, 0)
-    return WalkedStack(frames, StopReason.TOO_DEEP if chain.cut else StopReason.NO_REGISTERS, 0)
+        return WalkedStack(frames, StopReason.END_OF_STACK, 0, catalog.machine)
+    stop = StopReason.TOO_DEEP if chain.cut else StopReason.NO_REGISTERS
+    return WalkedStack(frames, stop, 0, catalog.machine)
 
 
 def _frame(pc: int, exact: bool, space: AddressSpace, catalog: ModuleCatalog, pid: int) -> tuple[WalkedFrame, bool]:
@@ -71,5 +71,6 @@ def _frame(pc: int, exact: bool, space: AddressSpace, catalog: ModuleCatalog, pi
     entries = register_list(table, 0, rule)
     frame.signal = bool(table[entries + 1] & RULE_FLAG_SIGNAL_FRAME)
     rules = (read_i32(table, entries + 4 + 4 * index) for index in range(table[entries]))
-    undefined = any(each & 63 == _RETURN_ADDRESS and (each >> 6) & 7 == REGISTER_KIND_UNDEFINED for each in rules)
+    returns_by = frame_architecture(catalog.machine).cfi.return_column
+    undefined = any(each & 63 == returns_by and (each >> 6) & 7 == REGISTER_KIND_UNDEFINED for each in rules)
     return frame, undefined or table[rule] == CFA_KIND_END

@@ -149,6 +149,7 @@ class TraceBuilder:
             CapturedMemory(sample, modules).read,
             modules.symbol,
             _VectorRegisters(sample),
+            sample.machine,
         )
         frames = self._user_frames(stack, names, states, hit)
         made_at_run_time = self._name_jit_frames(stack, frames, sample.pid)

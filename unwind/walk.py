@@ -9,7 +9,7 @@ on demand can supply what was missing and go on, and a bounded output array can 
 
 from __future__ import annotations
 
-from cfi_tables.hot_loop import FlatArray, hot_loop, wrap64
+from cfi_tables.hot_loop import FlatArray, hot_loop
 from cfi_tables.layout import (
     CFA_KIND_DEREF,
     CFA_KIND_END,
@@ -42,30 +42,51 @@ from cfi_tables.layout import (
 )
 from cfi_tables.lookup import expression_pool, find_rule, register_list
 from cfi_tables.scalars import read_i16, read_i32, read_u16
-from unwind.expression import EVALUATED, MEMORY_MISSING, REGISTER_UNKNOWN, STACK_DEPTH, evaluate
+from unwind.expression import (
+    ADDRESS_SIZE,
+    EVALUATED,
+    MEMORY_MISSING,
+    REGISTER_UNKNOWN,
+    STACK_DEPTH,
+    evaluate,
+    wrap_address,
+)
 from unwind.memory import BEYOND_CUT, READ, read_integer
 
+# What depends on the architecture, here for x86-64: `architecture.specialised_walk` makes the walk of others.
 REGISTER_COUNT = 17
 FRAME_POINTER = 6
 STACK_POINTER = 7
 RETURN_ADDRESS = 16
+"""Where a frame's program counter stands among its registers."""
+RETURN_COLUMN = 16
+"""The register whose rule gives the return address; another one than RETURN_ADDRESS where calls put it there."""
+# rbx, rbp, r12-r15: preserved across calls (System V ABI AMD64 §3.2.1), so unchanged where no rule names them.
+CALLEE_SAVED = (1 << 3) | (1 << 6) | (0xF << 12)
+SIGNAL_FRAMES_ASIDE = 0
+"""1: what a signal frame's rules say is not enough, and the caller of the walk steps over it."""
 
-# Columns of the state array (int64), after the REGISTER_COUNT registers of the current frame.
-STATE_KNOWN = 17
+MOST_REGISTERS = 33
+"""No architecture's state has more."""
+
+# Columns of the state array (int64), after the registers of the current frame, of which there are REGISTER_COUNT.
+STATE_KNOWN = 33
 """Bit r: register r holds a value."""
-STATE_EXACT = 18
+STATE_EXACT = 34
 """1: the pc was interrupted and is looked up as it is; 0: it is a return address, looked up minus one."""
-STATE_PREVIOUS_CFA = 19
+STATE_PREVIOUS_CFA = 35
 """The CFA of the frame before; the next one must be above it, but where the stack is switched."""
-STATE_DETAIL = 20
+STATE_DETAIL = 36
 """What the stop reason speaks of: an address, or a register's number."""
-STATE_ON_DEMAND = 21
+STATE_ON_DEMAND = 37
 """1: stop at any missing memory, since the caller can supply it; 0: a register that cannot be read is unknown."""
-STATE_FRAMES = 22
+STATE_FRAMES = 38
 """Frames found since the walk began, over all resumptions."""
-STATE_CARRIED = 23
+STATE_CARRIED = 39
 """Bit r: no rule told what became of register r, so the value is an inner frame's; known only if no call changed it."""
-STATE_WIDTH = 24
+STATE_SIGNATURE = 40
+"""The bits of a return address that are no part of it, where RETURN_COLUMN is a register of its own."""
+STATE_WIDTH = 41
 
 NO_PREVIOUS_CFA = -(1 << 63)
 KERNEL_STACK_BITS = 14
@@ -97,10 +118,7 @@ FRAME_SIGNAL = 2
 """Flag: a signal frame, whose caller was interrupted."""
 FRAME_HAS_CFA = 4
 
-# rbx, rbp, r12-r15: preserved across calls (System V ABI AMD64 §3.2.1), so unchanged where no rule names them.
-CALLEE_SAVED = (1 << 3) | (1 << 6) | (0xF << 12)
-
-SCRATCH_WIDTH = STACK_DEPTH + REGISTER_COUNT + 1
+SCRATCH_WIDTH = STACK_DEPTH + MOST_REGISTERS + 1
 """Expression stack, then the registers of the caller and their carried mask."""
 
 _GO_ON = -1
@@ -130,7 +148,7 @@ def _memory_reason(status: int) -> int:
 @hot_loop
 def _expression_reason(content: FlatArray, slices: FlatArray, first: int, last: int, status: int, detail: int) -> int:
     if status == MEMORY_MISSING:
-        missing, _ = read_integer(content, slices, first, last, detail, 8)
+        missing, _ = read_integer(content, slices, first, last, detail, ADDRESS_SIZE)
         return _memory_reason(missing)
     return STOP_REASON_UNKNOWN_REGISTER if status == REGISTER_UNKNOWN else STOP_REASON_BAD_EXPRESSION
 
@@ -190,12 +208,12 @@ def _canonical_frame_address(
     if register >= REGISTER_COUNT or (state[STATE_KNOWN] >> register) & 1 == 0:
         return STOP_REASON_UNKNOWN_REGISTER, register
     if kind == CFA_KIND_REGISTER_OFFSET:
-        return _GO_ON, wrap64(state[register] + read_i32(arena, rule + RULE_CFA_VALUE))
-    address = wrap64(state[register] + read_i16(arena, rule + RULE_CFA_VALUE))
-    status, value = read_integer(content, slices, first, last, address, 8)
+        return _GO_ON, wrap_address(state[register] + read_i32(arena, rule + RULE_CFA_VALUE))
+    address = wrap_address(state[register] + read_i16(arena, rule + RULE_CFA_VALUE))
+    status, value = read_integer(content, slices, first, last, address, ADDRESS_SIZE)
     if status != READ:
         return _memory_reason(status), address
-    return _GO_ON, wrap64(value + read_i16(arena, rule + RULE_CFA_VALUE + 2))
+    return _GO_ON, wrap_address(value + read_i16(arena, rule + RULE_CFA_VALUE + 2))
 
 
 @hot_loop
@@ -219,7 +237,7 @@ def _recover(
     kind = (entry >> 6) & 7
     value = entry >> 9
     if kind == REGISTER_KIND_AT_CFA or kind == REGISTER_KIND_EXPRESSION:
-        address = wrap64(cfa + value)
+        address = wrap_address(cfa + value)
         if kind == REGISTER_KIND_EXPRESSION:
             at = expression_pool(arena, table) + value
             status, address = _run_expression(arena, at, state, content, slices, first, last, cfa, True, scratch)
@@ -234,12 +252,12 @@ def _recover(
             # In an epilogue, compilers do not say that a register was restored when it was popped: its slot lies
             # below the stack pointer already, and the register holds the caller's value.
             return _GO_ON, state[register] + 0
-        status, loaded = read_integer(content, slices, first, last, address, 8)
+        status, loaded = read_integer(content, slices, first, last, address, ADDRESS_SIZE)
         if status != READ:
             return _memory_reason(status), address
         return _GO_ON, loaded
     if kind == REGISTER_KIND_CFA_PLUS:
-        return _GO_ON, wrap64(cfa + value)
+        return _GO_ON, wrap_address(cfa + value)
     if kind == REGISTER_KIND_VAL_EXPRESSION:
         at = expression_pool(arena, table) + value
         status, result = _run_expression(arena, at, state, content, slices, first, last, cfa, True, scratch)
@@ -293,12 +311,18 @@ def _step_registers(
             known |= 1 << register
             continue
         missing = status == STOP_REASON_MEMORY_NOT_CAPTURED or status == STOP_REASON_STACK_CUT
-        if register == RETURN_ADDRESS or (missing and state[STATE_ON_DEMAND] == 1):
+        if register == RETURN_COLUMN or (missing and state[STATE_ON_DEMAND] == 1):
             if (entry >> 6) & 7 == REGISTER_KIND_UNDEFINED:
                 return STOP_REASON_END_OF_STACK, 0, 0
             return status, value, 0
         known &= ~(1 << register)
     caller[REGISTER_COUNT] = carried & ~(1 << STACK_POINTER)
+    if RETURN_COLUMN != RETURN_ADDRESS:
+        if (known >> RETURN_COLUMN) & 1 == 0:
+            return STOP_REASON_UNKNOWN_REGISTER, RETURN_COLUMN, 0
+        caller[RETURN_ADDRESS] = caller[RETURN_COLUMN] & ~state[STATE_SIGNATURE]
+        # The call has put its return address there: the register is the caller's no more.
+        known = (known | 1 << RETURN_ADDRESS) & ~(1 << RETURN_COLUMN)
     if (known >> RETURN_ADDRESS) & 1 == 0:
         return STOP_REASON_UNKNOWN_REGISTER, RETURN_ADDRESS, 0
     return _GO_ON, 0, known
@@ -367,7 +391,7 @@ def walk(
         # stack may be null by a call through a null pointer, which is a fact about the frame, not its end.
         if pc == 0 and state[STATE_FRAMES] > 0 and exact == 0:
             return STOP_REASON_END_OF_STACK, depth
-        mapping = find_mapping(mappings, first_mapping, last_mapping, pc if exact else wrap64(pc - 1))
+        mapping = find_mapping(mappings, first_mapping, last_mapping, pc if exact else wrap_address(pc - 1))
         if mapping < 0 and state[STATE_FRAMES] > 0:
             return STOP_REASON_NO_MAPPING, depth
         if depth >= last_frame:
@@ -391,6 +415,9 @@ def walk(
         signal = arena[register_list(arena, table, rule) + 1] & RULE_FLAG_SIGNAL_FRAME
         if signal:
             frames[depth * FRAME_WIDTH + FRAME_FLAGS] |= FRAME_SIGNAL
+        if signal and SIGNAL_FRAMES_ASIDE:
+            state[STATE_FRAMES] += 1
+            return STOP_REASON_NO_ROW, depth + 1
         if kind == CFA_KIND_OVERFLOW:
             state[STATE_FRAMES] += 1
             return STOP_REASON_OVERFLOW, depth + 1

@@ -125,7 +125,7 @@ class WarmTraces:
     """Makes traces of the samples of one process, whose executable `mappings` are given."""
 
     def __init__(self, open_image: OpenImage, remedy: str, mappings: list[Mapping], max_depth: int) -> None:
-        self._catalog = ModuleCatalog(open_image, remedy, WarmModule)
+        self._catalog = ModuleCatalog(open_image, remedy, kind=WarmModule)
         self._walker = StackWalker(self._catalog, max_depth)
         self._pointed = PointedMappings(mappings)
         self._space = AddressSpace()

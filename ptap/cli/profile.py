@@ -80,6 +80,7 @@ def command(
         from ptap.record_session import RecordSession
         from ptap.trace_point import parse_trace_point
         from ptap.trace_session import TraceOptions
+        from unwind.trace_builder import ArgumentFrames
 
         path = keep or str(Path(folder) / "profile.ptap")
         session = RecordSession(
@@ -100,7 +101,7 @@ def command(
         except KeyboardInterrupt:
             status = _INTERRUPTED  # a second Ctrl-C: the command is left to itself
         if session.started:
-            report = CaptureFileReport(path, ReportOptions(arguments=False))
+            report = CaptureFileReport(path, ReportOptions(arguments=ArgumentFrames.NONE))
             stream = open_output(output)
             try:
                 shown = open_report(form, stream, title=" ".join(target) if target else f"pid {pids[0]}")

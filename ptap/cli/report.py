@@ -15,6 +15,7 @@ from ptap.cli.trace_filter_options import filter_of, filter_options
 if TYPE_CHECKING:
     from ptap.capture_report import FileReport, ReportOptions
     from relay_reader.capture_kind import CaptureKind
+    from unwind.trace_builder import ArgumentFrames
 
 
 @click.command("report", short_help="Show the stacks of a capture file, perf.data, or a core file.")
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 @click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write to FILE, not to standard output.")
 @click.option(
     "--arguments",
-    type=click.Choice(["all", "none"]),
-    help="Show frames' arguments: all, but in perf.data none, if nothing else is said.",
+    type=click.Choice(["none", "probed", "all"]),
+    help="Frames whose arguments are shown: of capture files probed, of perf.data none, else all, if not told.",
 )
 @click.option("--locals", "locals_too", is_flag=True, help="Show the local variables of every frame, too.")
 @click.option("--source", is_flag=True, help="Show each frame's source line (text only).")
@@ -98,6 +99,7 @@ def command(
         from ptap.predicate.parse import parse_predicate
         from ptap.report.trace_filter import FilteredReport
         from relay_reader.capture_kind import CaptureKind, kind_of_file
+        from unwind.trace_builder import ArgumentFrames
 
         wanted = filter_of(filters)
         if isdir(path):
@@ -111,7 +113,7 @@ def command(
             program,
             sysroot,
             vmlinux,
-            arguments == "all" and form in ("text", "json"),
+            _arguments(arguments, kind) if form in ("text", "json") else ArgumentFrames.NONE,
             locals_too,
             max_depth,
             predicate,
@@ -132,6 +134,17 @@ def command(
                 click.echo(f"ptap: {line}", err=True)
             drop_unwritten(stream)
             session.close()
+
+
+def _arguments(wanted: str | None, kind: CaptureKind) -> ArgumentFrames:
+    """Whose arguments are shown; by default those that `kind` holds, at a cost that fits how many stacks it has."""
+    from relay_reader.capture_kind import CaptureKind
+    from unwind.trace_builder import ArgumentFrames
+
+    if wanted is not None:
+        return ArgumentFrames(wanted)
+    of_kind = {CaptureKind.CAPTURE: ArgumentFrames.PROBED, CaptureKind.PERF_DATA: ArgumentFrames.NONE}
+    return of_kind.get(kind, ArgumentFrames.ALL)
 
 
 def _open(kind: CaptureKind, path: str, options: ReportOptions, follow: bool) -> FileReport:

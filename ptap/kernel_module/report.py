@@ -31,13 +31,13 @@ class CaptureReport:
         sysroot: str = "/",
         when: Predicate | None = None,
         *,
-        arguments: bool = True,
+        arguments: ArgumentFrames = ArgumentFrames.ALL,
     ) -> None:
         """`vmlinux` is the traced kernel's; None for the one that the session was built with.
 
         Files of processes that the session does not name are looked for under `sysroot`. `when` tells which traces to
-        show, of those that the session's own predicate left. With `arguments` functions of programs show theirs, as
-        far as what was recorded of the stacks tells.
+        show, of those that the session's own predicate left. `arguments` are shown as far as what was recorded
+        of the stacks tells.
         """
         self._capture = ModuleCapture(Path(path))
         description = self._capture.description
@@ -93,11 +93,11 @@ class CaptureReport:
         return (Hit(self._probes[sample.places[0]], is_return=returned),)
 
 
-def _arguments_of(slices: str | None, wanted: bool) -> ArgumentFrames:
-    """Whose arguments are read: all frames' where the session has recorded frames for them."""
-    if not wanted:
-        return ArgumentFrames.NONE
-    return ArgumentFrames.ALL if slices == Slices.FRAMES.name else ArgumentFrames.PROBED
+def _arguments_of(slices: str | None, wanted: ArgumentFrames) -> ArgumentFrames:
+    """Whose arguments are read: of all that are wanted only where the session has recorded frames for them."""
+    if wanted is ArgumentFrames.ALL and slices != Slices.FRAMES.name:
+        return ArgumentFrames.PROBED
+    return wanted
 
 
 def module_file(described: dict[str, Any]) -> KernelModuleFile:

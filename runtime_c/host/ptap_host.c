@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-/* Columns of the state array, after the registers. */
-enum { KNOWN = 17, EXACT, PREVIOUS_CFA, DETAIL, ON_DEMAND, FRAMES, CARRIED };
+/* Columns of the state array, after the registers, for which it has room as in the widest architecture. */
+enum { KNOWN = 33, EXACT, PREVIOUS_CFA, DETAIL, ON_DEMAND, FRAMES, CARRIED };
 
 static struct ptap_mapping mappings[PTAP_HOST_MAPPINGS_MAXIMUM];
 static struct ptap_frame walked[PTAP_HOST_FRAMES_MAXIMUM];

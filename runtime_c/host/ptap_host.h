@@ -7,7 +7,7 @@
 
 /* Widths of the arrays' rows in int64 values, as in unwind/walk.py and unwind/memory.py. */
 enum {
-	PTAP_HOST_STATE_WIDTH = 24,
+	PTAP_HOST_STATE_WIDTH = 41,
 	PTAP_HOST_MAPPING_WIDTH = 4,
 	PTAP_HOST_FRAME_WIDTH = 6,
 	PTAP_HOST_SLICE_WIDTH = 4,

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("gdb_core_script.py")
-_GDB = ("gdb", "-nx", "-q", "-batch", "-iex", "set debuginfod enabled off")
+_OPTIONS = ("-nx", "-q", "-batch", "-iex", "set debuginfod enabled off")
+_GDB = ("gdb", *_OPTIONS)
+_PRINTERS = "/usr/share/gcc/python"
+"""Of libstdc++6."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,16 @@ def _environment(**more: str) -> dict[str, str]:
     return {**os.environ, "DEBUGINFOD_URLS": "", "LC_ALL": "C.UTF-8", "SHELL": "/bin/sh", **more}
 
 
-def values_in(core: Path, program: Path) -> dict[int, list[GdbFrame]]:
-    """Every thread's frames by its tid, innermost first."""
+def values_in(core: Path, program: Path, gdb: str = "gdb", sysroot: str = "") -> dict[int, list[GdbFrame]]:
+    """Every thread's frames by its tid, innermost first. `sysroot` has the shared objects of another machine."""
     answer = core.with_suffix(".values.json")
+    more = {"PTAP_CORE_VALUES": str(answer)}
+    if sysroot:
+        more["PTAP_CORE_PRINTERS"] = _PRINTERS
+    command = [gdb, *_OPTIONS, *(["-iex", f"set sysroot {sysroot}"] if sysroot else [])]
     run = subprocess.run(
-        [*_GDB, str(program), "-c", str(core), "-x", str(SCRIPT)],
-        env=_environment(PTAP_CORE_VALUES=str(answer)), capture_output=True, text=True, timeout=300,
+        [*command, str(program), "-c", str(core), "-x", str(SCRIPT)],
+        env=_environment(**more), capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert answer.exists(), run.stderr[-3000:]
     return {

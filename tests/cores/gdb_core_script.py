@@ -7,21 +7,30 @@ them). A variable that gdb cannot tell has None. Frames that gdb invents for tai
 
 import json
 import os
+import sys
 
 import gdb
 
 for setting in (
     "pagination off", "width 0", "confirm off", "print entry-values no", "print frame-arguments all",
-    "print pretty off", "backtrace past-main on", "print static-members off", "backtrace limit unlimited",
+    "print pretty off", "backtrace past-main on", "print static-members off", "backtrace limit 1000",
 ):  # fmt: skip
     gdb.execute("set " + setting)
+
+
+# gdb finds the printers of the C++ library by the path of its file on this machine, but not in another one's.
+if "PTAP_CORE_PRINTERS" in os.environ:
+    sys.path.insert(0, os.environ["PTAP_CORE_PRINTERS"])
+    from libstdcxx.v6.printers import register_libstdcxx_printers
+
+    register_libstdcxx_printers(None)
 
 
 def texts(symbol, frame):
     """(raw, pretty) of a variable; None for what gdb does not know."""
     try:
         value = symbol.value(frame)
-        if value.is_optimized_out:
+        if value.is_optimized_out or value.format_string(raw=True) == "<unavailable>":
             return None, None
     except (gdb.error, gdb.MemoryError, RuntimeError):
         return None, None

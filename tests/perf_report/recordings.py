@@ -13,6 +13,7 @@ from pathlib import Path
 from ptap.capture_report import ReportOptions
 from ptap.perf_report import PerfReport
 from unwind.trace import Trace
+from unwind.trace_builder import ArgumentFrames
 
 
 def perf_record(path: Path, command: Sequence[str | Path], *options: str, every: int = 20) -> Path:
@@ -39,7 +40,7 @@ class Reported:
 def report(path: Path, **options: object) -> Reported:
     """The report of the file at `path`, without values."""
     reported = Reported()
-    session = PerfReport(str(path), ReportOptions(**{"arguments": False, **options}))  # type: ignore[arg-type]
+    session = PerfReport(str(path), ReportOptions(**{"arguments": ArgumentFrames.NONE, **options}))  # type: ignore[arg-type]
     try:
         session.write(reported)
         reported.lines = session.closing_lines()

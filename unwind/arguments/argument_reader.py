@@ -23,8 +23,6 @@ from unwind.dwarf.enumeration import At, Op, Tag
 
 _DEEPEST = 8
 _MOST_ENTRIES = 1_000
-_RBP = 6
-_RSP = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +147,8 @@ def _is_in_own_frame(expression: bytes, parameter: Die, state: FrameState) -> bo
         return False
     operands = OperandReader(expression, parameter.unit)
     operation = operands.fixed(1)
-    if operation in (Op.BREG0 + _RBP, Op.BREG0 + _RSP):
+    architecture = state.architecture
+    if operation in (Op.BREG0 + architecture.frame_pointer, Op.BREG0 + architecture.cfi.stack_pointer):
         return True
     if operation != Op.FBREG:
         return False

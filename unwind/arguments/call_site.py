@@ -25,8 +25,6 @@ _PARAMETERS = (Tag.CALL_SITE_PARAMETER, Tag.GNU_CALL_SITE_PARAMETER)
 _SCOPES = (Tag.INLINED_SUBROUTINE, Tag.LEXICAL_BLOCK)
 _MOST_ENTRIES = 200_000
 _MOST_TAIL_CALLS = 1_000
-_CALLEE_SAVED = (1 << 3) | (1 << 6) | (0xF << 12)
-"""rbx, rbp, r12-r15 (System V ABI AMD64 §3.2.1)."""
 _JUMPED_HERE = "the call was for another function, which jumped here"
 
 UNKNOWN = "value at function entry is not known: "
@@ -254,7 +252,7 @@ def _state_at_jump(owner: Die, site: Die, entered: CallSite, state: FrameState) 
         raise _unknown("a tail call without an address")
     return FrameState(
         registers=entered.caller.registers,
-        known=entered.caller.known & _CALLEE_SAVED,
+        known=entered.caller.known & state.architecture.preserved_mask,
         cfa=state.cfa,
         pc=pc - 1,
         bias=state.bias,
@@ -265,6 +263,7 @@ def _state_at_jump(owner: Die, site: Die, entered: CallSite, state: FrameState) 
         symbol=state.symbol,
         definition=state.definition,
         entered_by=entered,
+        architecture=state.architecture,
     )
 
 

@@ -1,8 +1,8 @@
 """Values as they were when a function was entered (DW_OP_entry_value, DWARF 5 §2.5.1.7, and DW_OP_GNU_parameter_ref).
 
-A register that calls preserve had at entry what it has in the caller's frame; the stack pointer was one word below the
-CFA. What was in any other register is told by the caller's call site, if it is certain which call that was. Memory may
-have changed since, so what lay behind a pointer is known only where the call site tells that, too.
+A register that calls preserve had at entry what it has in the caller's frame; the stack pointer was below the CFA by
+what a call pushes. What was in any other register is told by the caller's call site, if it is certain which call that
+was. Memory may have changed since, so what lay behind a pointer is known only where the call site tells that, too.
 """
 
 from __future__ import annotations
@@ -12,20 +12,15 @@ from dataclasses import replace
 
 from unwind.arguments import call_site
 from unwind.arguments.frame_state import FrameState
-from unwind.arguments.machine import Budget, Machine, base_type_at, die_at
+from unwind.arguments.machine import Budget, Machine, base_type_at, die_at, generic_type
 from unwind.arguments.operand_reader import OperandReader
-from unwind.arguments.typed_value import BaseType, TypedValue
+from unwind.arguments.typed_value import BaseType, TypedValue, typed
 from unwind.arguments.unavailable import Reason, Unavailable, malformed
 from unwind.dwarf.die import Die, Unit
 from unwind.dwarf.enumeration import Op
 
 Evaluate = Callable[[bytes, FrameState, Unit, Budget], TypedValue]
 """Evaluates an expression to a value, not a location, at the cost of a budget. Raises Unavailable."""
-
-_RSP = 7
-_PRESERVED = (3, 6, 12, 13, 14, 15)
-"""rbx, rbp and r12-r15 (System V ABI AMD64, figure 3.4)."""
-_GENERAL_REGISTERS = 16
 
 
 def push_entry_value(machine: Machine, block: bytes, evaluate: Evaluate) -> None:
@@ -88,13 +83,14 @@ def _register_or_memory(block: bytes, unit: Unit) -> tuple[int, int | None, Base
 
 def _register_at_entry(machine: Machine, register: int, evaluate: Evaluate) -> TypedValue:
     state = machine.state
-    if register == _RSP and state.cfa is not None:
-        return TypedValue((state.cfa - 8) & 0xFFFF_FFFF_FFFF_FFFF)
-    if register in _PRESERVED:
+    architecture, word = state.architecture, generic_type(machine.unit)
+    if register == architecture.cfi.stack_pointer and state.cfa is not None:
+        return typed(state.cfa - architecture.call_pushes, word)
+    if register in architecture.preserved:
         caller = state.caller()
         if caller is None:
             raise Unavailable(Reason.ENTRY_VALUE, call_site.UNKNOWN + "the caller's frame is not known")
-        return TypedValue(caller.register(register))
+        return typed(caller.register(register), word)
     site = _call_site(machine, evaluate)
     parameter = call_site.parameter_for_register(site.die, register)
     return _passed(machine, site, call_site.passed_value(parameter), parameter, evaluate)
@@ -103,12 +99,12 @@ def _register_at_entry(machine: Machine, register: int, evaluate: Evaluate) -> T
 def _state_at_entry(machine: Machine, evaluate: Evaluate) -> FrameState:
     """The frame's state at its function's first instruction, as far as it is known."""
     registers, known = [0] * len(machine.state.registers), 0
-    for register in range(min(_GENERAL_REGISTERS, len(registers))):
+    for register in range(min(machine.state.architecture.program_counter, len(registers))):
         try:
             value = _register_at_entry(machine, register, evaluate)
         except Unavailable:
             continue
-        if value.type is None:
+        if value.type == generic_type(machine.unit):
             registers[register] = value.bits
             known |= 1 << register
     return replace(machine.state, registers=registers, known=known, carried=0, vector_registers={}, read=_changed)

@@ -26,7 +26,7 @@ from unwind.arguments.location import (
     UnknownLocation,
     ValueLocation,
 )
-from unwind.arguments.machine import Budget, Machine, base_type, die_at
+from unwind.arguments.machine import Budget, Machine, base_type, die_at, generic_type
 from unwind.arguments.operand_reader import OperandReader
 from unwind.arguments.typed_value import BaseType, TypedValue, sign_extended, typed
 from unwind.arguments.unavailable import (
@@ -37,6 +37,7 @@ from unwind.arguments.unavailable import (
     optimized_out,
     unsupported,
 )
+from unwind.arguments.x87_register import float_in_register, is_x87
 from unwind.dwarf.die import Die, Unit
 from unwind.dwarf.enumeration import At, Encoding, Op, Tag
 
@@ -115,7 +116,7 @@ def _place(machine: Machine) -> Location:
     top = machine.pop()
     if top.type is not None and top.type.is_float:
         raise malformed("a floating-point address")
-    return MemoryLocation(top.bits & 0xFFFF_FFFF_FFFF_FFFF)
+    return MemoryLocation(top.bits & machine.state.architecture.address_mask)
 
 
 def _step(machine: Machine, op: int) -> None:
@@ -194,7 +195,7 @@ def _frame_base(machine: Machine) -> int:
     place = _evaluate(expression, machine.state, function.unit, machine.budget)
     if isinstance(place, MemoryLocation):
         return place.address
-    return Contents(place, machine.state).bits(64)
+    return Contents(place, machine.state).bits(8 * machine.state.architecture.address_size)
 
 
 def _stack_operation(machine: Machine, op: int) -> bool:
@@ -289,7 +290,9 @@ def _memory(machine: Machine, op: int) -> bool:
 
 
 def _read(machine: Machine, size: int) -> int:
-    return int.from_bytes(machine.state.memory(machine.pop().bits & 0xFFFF_FFFF_FFFF_FFFF, size), "little")
+    return int.from_bytes(
+        machine.state.memory(machine.pop().bits & machine.state.architecture.address_mask, size), "little"
+    )
 
 
 def _typed(machine: Machine, op: int) -> bool:
@@ -301,6 +304,9 @@ def _typed(machine: Machine, op: int) -> bool:
     elif op in (Op.REGVAL_TYPE, Op.GNU_REGVAL_TYPE):
         register = reader.uleb128()
         type_ = base_type(machine)
+        if type_ is not None and type_.is_float and is_x87(machine.state, register):
+            machine.push(TypedValue(float_in_register(machine.state, register, type_.size), type_))
+            return True
         data = machine.state.register_bytes(register)
         size = type_.size if type_ else 8
         if size > len(data):
@@ -419,6 +425,6 @@ def _evaluate_value(
         return machine.pop()
     if isinstance(place, ValueLocation):
         data = place.data
-        type_ = None if len(data) == 8 else BaseType(len(data), Encoding.UNSIGNED)
+        type_ = None if len(data) == state.architecture.address_size else BaseType(len(data), Encoding.UNSIGNED)
         return TypedValue(int.from_bytes(data, "little"), type_)
-    return typed(Contents(place, state).bits(64))
+    return typed(Contents(place, state).bits(8 * state.architecture.address_size), generic_type(unit))

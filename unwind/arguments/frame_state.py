@@ -12,20 +12,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from relay_reader.capture import MemoryReader
+from unwind.architecture.frame_architecture import FrameArchitecture
+from unwind.architecture.x86_64 import FRAMES as X86_64_FRAMES
 from unwind.arguments.unavailable import Reason, Unavailable
 from unwind.dwarf.die import Die
 
 if TYPE_CHECKING:
     from unwind.arguments.call_site import CallSite
 
-# DWARF register numbers of x86-64 (System V ABI AMD64, figure 3.36).
-REGISTER_NAMES = (
-    "rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp",
-    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip",
-)  # fmt: skip
 _OPTIMIZATION = re.compile(r"(?<!\S)-O(\S*)")
-FIRST_VECTOR_REGISTER = 17
-VECTOR_REGISTER_COUNT = 16
 
 
 def _no_caller() -> FrameState | None:
@@ -61,7 +56,7 @@ class FrameState:
     """Registers, memory and surroundings of one physical (not inlined) frame."""
 
     registers: Sequence[int]
-    """X86_64_REGISTER_COUNT unsigned values in DWARF order, as they are in this frame."""
+    """Unsigned values in DWARF order, the program counter last, as they are in this frame."""
     known: int
     """Bit r set: `registers[r]` is recovered."""
     cfa: int | None
@@ -83,7 +78,7 @@ class FrameState:
     carried: int = 0
     """Bit r set: `registers[r]` is what an inner frame had, and no rule tells whether a call changed it."""
     vector_registers: Mapping[int, bytes] = field(default_factory=dict)
-    """16 bytes each of xmm0-xmm15 by DWARF number 17-32, as they were in the innermost frame."""
+    """Floating-point and vector registers by DWARF number, as they were in the innermost frame."""
     innermost: bool = True
     """False where a call lies between this frame and the innermost one: calls may change the vector registers."""
     in_prologue: Callable[[], bool] = _past_prologue
@@ -101,6 +96,8 @@ class FrameState:
     """False where only an address is known: there are no registers and no memory, and nothing was loaded anywhere."""
     variable: Callable[[str], int | None] = _no_variable
     """The run-time address of the data symbol of this (linkage) name; None when the module has not exactly one."""
+    architecture: FrameArchitecture = X86_64_FRAMES
+    """Whose registers these are."""
 
     @property
     def return_pc(self) -> int | None:
@@ -108,14 +105,14 @@ class FrameState:
         return None if self.interrupted else self.pc + 1
 
     def register(self, number: int) -> int:
-        """General register `number`, 64-bit unsigned. Raises Unavailable."""
+        """General register `number`, unsigned. Raises Unavailable."""
         self.needs_process()
         if not 0 <= number < len(self.registers):
             raise Unavailable(Reason.REGISTER, f"DWARF register {number} is not captured")
         if not self.known >> number & 1 and not (self.carried >> number & 1 and self._calls_keep_locations()):
-            name = REGISTER_NAMES[number] if number < len(REGISTER_NAMES) else f"DWARF register {number}"
+            name = self.architecture.register_name(number)
             raise Unavailable(Reason.REGISTER, f"register {name} is not recovered in this frame")
-        return self.registers[number] & 0xFFFF_FFFF_FFFF_FFFF
+        return self.registers[number] & self.architecture.address_mask
 
     def _calls_keep_locations(self) -> bool:
         """True where a location that names a call-clobbered register during a call says that it survives the call.
@@ -135,17 +132,17 @@ class FrameState:
         return bool(levels) and levels[-1] != "0"
 
     def register_bytes(self, number: int) -> bytes:
-        """A register's content, little-endian: 8 bytes, 16 of a vector register. Raises Unavailable."""
-        if FIRST_VECTOR_REGISTER <= number < FIRST_VECTOR_REGISTER + VECTOR_REGISTER_COUNT:
+        """A register's content, little-endian: of an address's or the vector register's size. Raises Unavailable."""
+        if number in self.architecture.vector_names:
             self.needs_process()
             content = self.vector_registers.get(number)
             if content is None:
                 raise Unavailable(Reason.VECTOR_REGISTER)
             if not self.innermost and not self._calls_keep_locations():
-                name = f"xmm{number - FIRST_VECTOR_REGISTER}"
+                name = self.architecture.register_name(number)
                 raise Unavailable(Reason.REGISTER, f"register {name} is not recovered in this frame")
             return content
-        return self.register(number).to_bytes(8, "little")
+        return self.register(number).to_bytes(self.architecture.address_size, "little")
 
     def memory(self, address: int, size: int) -> bytes:
         """Exactly `size` bytes at the run-time `address`. Raises Unavailable."""

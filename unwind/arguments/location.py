@@ -2,7 +2,7 @@
 
 `Location` is the result of `expression.evaluate`. `Contents` reads an object at a location bit by bit,
 whatever pieces it is made of, so that a struct that is half in registers and half optimized out shows what
-is known. Bits are numbered as x86-64 stores them: bit 0 is the least significant one of the first byte.
+is known. Bits are numbered as little-endian machines store them: bit 0 is the least significant one of the first byte.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _bits(location: Location, state: FrameState, offset: int, size: int) -> int:
         return 0
     if isinstance(location, MemoryLocation):
         first, last = offset // 8, (offset + size - 1) // 8
-        address = (location.address + first) & 0xFFFF_FFFF_FFFF_FFFF
+        address = (location.address + first) & state.architecture.address_mask
         return _slice(state.memory(address, last - first + 1), offset - 8 * first, size)
     if isinstance(location, RegisterLocation):
         return _slice(state.register_bytes(location.number), offset, size)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.location import Location, Piece
 from unwind.arguments.operand_reader import OperandReader
-from unwind.arguments.typed_value import BaseType, TypedValue, typed
+from unwind.arguments.typed_value import GENERIC_32, BaseType, TypedValue, typed
 from unwind.arguments.unavailable import malformed, unsupported
 from unwind.dwarf.die import Die, Unit
 from unwind.dwarf.enumeration import At, Encoding, Tag
@@ -46,7 +46,11 @@ class Machine:
         """Push a value; an integer is one of the generic type."""
         if len(self.stack) >= _MOST_STACK:
             raise malformed("an expression's stack grows without bound")
-        self.stack.append(typed(value) if isinstance(value, int) else value)
+        if isinstance(value, int):
+            value = typed(value, generic_type(self.unit))
+        elif value.type is None and self.unit.address_size == 4:
+            value = typed(value.bits, GENERIC_32)
+        self.stack.append(value)
 
     def pop(self) -> TypedValue:
         """Pop the top. Raises Unavailable when there is none."""
@@ -63,6 +67,11 @@ def die_at(unit: Unit, offset: int) -> Die:
     return die
 
 
+def generic_type(unit: Unit) -> BaseType | None:
+    """The generic type of a unit's expressions, which has the size of its addresses."""
+    return GENERIC_32 if unit.address_size == 4 else None
+
+
 def base_type(machine: Machine) -> BaseType | None:
     """The type that an operand names by its offset in the unit; 0 is the generic type. Raises Unavailable."""
     return base_type_at(machine.unit, machine.reader.uleb128())
@@ -71,7 +80,7 @@ def base_type(machine: Machine) -> BaseType | None:
 def base_type_at(unit: Unit, offset: int) -> BaseType | None:
     """The base type at an offset in its unit; 0 is the generic type. Raises Unavailable."""
     if not offset:
-        return None
+        return generic_type(unit)
     die = die_at(unit, unit.offset + offset)
     size, encoding = die.get(At.BYTE_SIZE), die.get(At.ENCODING)
     if (

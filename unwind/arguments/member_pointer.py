@@ -30,13 +30,19 @@ def member_pointer_value(declared: Die, type_: Die, bits: int, state: FrameState
         name = _data_member(owner, offset, 0) if owner is not None else None
         return f"&{name}" if name is not None else str(offset)
     function, adjustment = bits & ((1 << width) - 1), sign_extended(bits >> width, width)
-    if function == 0:
+    is_virtual = bool(function & 1)
+    if state.architecture.virtual_in_adjustment:
+        is_virtual, adjustment = bool(adjustment & 1), adjustment >> 1
+    elif is_virtual:
+        function -= 1
+    if function == 0 and not is_virtual:
         return "NULL"
-    if function & 1:
-        name = _virtual_function(owner, function >> 3, adjustment, 0) if owner is not None else None
+    if is_virtual:
+        slot = function // state.architecture.address_size
+        name = _virtual_function(owner, slot, adjustment, 0) if owner is not None else None
         if name is not None:
             return f"&virtual {name}"
-        text = f"&virtual table offset {function - 1}"
+        text = f"&virtual table offset {function}"
     else:
         symbol = state.symbol(function)
         text = f"({type_name(declared)}) {function:#x}" + (f" <{symbol}>" if symbol is not None else "")

@@ -7,6 +7,8 @@ xmm1.
 
 from __future__ import annotations
 
+from unwind.architecture.frame_architecture import is_x86_64
+from unwind.architecture.x86_64 import FIRST_VECTOR_REGISTER
 from unwind.arguments.argument_reader import Argument
 from unwind.arguments.entry_type import (
     CLASSES,
@@ -18,7 +20,7 @@ from unwind.arguments.entry_type import (
     stripped,
     type_of,
 )
-from unwind.arguments.frame_state import FIRST_VECTOR_REGISTER, FrameState
+from unwind.arguments.frame_state import FrameState
 from unwind.arguments.location import (
     Contents,
     Location,
@@ -57,6 +59,8 @@ def return_value(die: Die, state: FrameState) -> Argument:
 
 
 def _place(type_: Die | None, state: FrameState) -> Location:
+    if not is_x86_64(state.architecture):
+        raise unsupported(f"a return value on {state.architecture.cfi.name}")
     classes = _classify(type_)
     if classes is None:
         return MemoryLocation(state.register(_RAX))

@@ -21,11 +21,12 @@ from unwind.dwarf.die import Die
 from unwind.dwarf.enumeration import At, Encoding, Tag
 
 _QUAD_NAMES = ("_Float128", "__float128")
+_QUAD_SIZE = 16
 
 
-def base_value(declared: Die, bits: int, width: int) -> str:
+def base_value(declared: Die, bits: int, width: int, quad_long_double: bool = False) -> str:
     """A DW_TAG_base_type (`declared` may be a typedef of it) of `width` bits, which a bit-field makes
-    fewer.
+    fewer. `quad_long_double`: one of 16 bytes is of quadruple precision on this architecture.
     """
     type_ = stripped(declared)
     if type_ is None:
@@ -33,12 +34,14 @@ def base_value(declared: Die, bits: int, width: int) -> str:
     encoding = encoding_of(type_)
     size = size_of(type_)
     if encoding == Encoding.FLOAT:
-        quad = type_.get(At.NAME) in _QUAD_NAMES
+        quad = type_.get(At.NAME) in _QUAD_NAMES or (quad_long_double and size == _QUAD_SIZE)
         return floating_point.formatted(bits, size, floating_point.QUAD if quad else None)
     if encoding == Encoding.COMPLEX_FLOAT:
         half = 4 * size
-        real, imaginary = bits & ((1 << half) - 1), bits >> half
-        return f"{floating_point.formatted(real, size // 2)} + {floating_point.formatted(imaginary, size // 2)}i"
+        layout = floating_point.QUAD if quad_long_double and size == 2 * _QUAD_SIZE else None
+        parts = (bits & ((1 << half) - 1), bits >> half)
+        real, imaginary = (floating_point.formatted(part, size // 2, layout) for part in parts)
+        return f"{real} + {imaginary}i"
     signed = sign_extended(bits, width)
     if encoding == Encoding.BOOLEAN:
         return {0: "false", 1: "true"}.get(bits) or str(bits)

@@ -17,20 +17,39 @@ from unwind.arguments.unavailable import malformed
 from unwind.dwarf.die import Die
 from unwind.dwarf.enumeration import At, Encoding, Tag
 
-_POINTER = 8
 _DEEPEST = 24
 _DEEPEST_TREE = 128
 _MOST_SHOWN = ELEMENT_LIMIT + 1
 
 
-def _element(pointer: TypedObject, node: int, links: int, type_: Die) -> TypedObject:
-    """The element of a node: behind its links, at the alignment of its type."""
-    alignment = _alignment(type_, 0)
+def _element(pointer: TypedObject, node: int, links: int, type_: Die, member: bool = True) -> TypedObject:
+    """The element of a node: behind its links, at the alignment of its type.
+
+    `member`: at that of a member of this type. It is less on i386 for what has eight bytes (supplement 1.1, §2.1.1).
+    """
+    word = _word(pointer)
+    alignment = _alignment(type_, word, 0)
+    if not member and word == 4 and _is_wide(type_):
+        alignment = size_of(type_)
     return pointer.at(node + -(-links // alignment) * alignment, type_)
 
 
-def _alignment(type_: Die | None, depth: int) -> int:
-    """The alignment of a type on x86-64 (System V ABI AMD64 §3.1.2)."""
+def _word(value: TypedObject) -> int:
+    """Bytes of a pointer."""
+    return value.contents.state.architecture.address_size
+
+
+def _is_wide(type_: Die) -> bool:
+    """Whether it is a number of eight bytes itself, not a class that has one."""
+    bare = stripped(type_)
+    return bare is not None and bare.tag in (Tag.BASE_TYPE, Tag.ENUMERATION_TYPE) and size_of(bare) == 8
+
+
+def _alignment(type_: Die | None, word: int, depth: int) -> int:
+    """The alignment of a type as a member, where words have `word` bytes.
+
+    That of x86-64 (System V ABI AMD64 §3.1.2) and aarch64 (AAPCS64 §5.1); no more than a word on i386.
+    """
     bare = stripped(type_)
     if bare is None or depth > _DEEPEST:
         raise malformed("an element of type void")
@@ -38,18 +57,19 @@ def _alignment(type_: Die | None, depth: int) -> int:
     if isinstance(declared, int) and declared > 0:
         return declared
     if bare.tag == Tag.ARRAY_TYPE:
-        return _alignment(type_of(bare), depth + 1)
+        return _alignment(type_of(bare), word, depth + 1)
     if bare.tag in CLASSES:
         parts = [
-            _alignment(type_of(child), depth + 1)
+            _alignment(type_of(child), word, depth + 1)
             for child in bare.children()
             if child.tag in (Tag.MEMBER, Tag.INHERITANCE) and not is_static(child)
         ]
         return max([1, *parts])
     if bare.tag == Tag.PTR_TO_MEMBER_TYPE:
-        return _POINTER
+        return word
     size = size_of(bare)
-    return max(size // 2 if encoding_of(bare) == Encoding.COMPLEX_FLOAT else size, 1)
+    natural = max(size // 2 if encoding_of(bare) == Encoding.COMPLEX_FLOAT else size, 1)
+    return min(natural, 4) if word == 4 else natural
 
 
 def _list(name: str, value: TypedObject) -> Container:
@@ -59,14 +79,14 @@ def _list(name: str, value: TypedObject) -> Container:
         raise malformed("a list that is not in memory")
     type_ = value.template_argument(0)
     nodes = _chain(first, end)
-    elements = (_element(first, node, 2 * _POINTER, type_) for node in nodes)
+    elements = (_element(first, node, 2 * _word(first), type_) for node in nodes)
     return Container(f"empty {name}" if first.integer == end else name, numbered(elements))
 
 
 def _forward_list(name: str, value: TypedObject) -> Container:
     first = value.member("_M_impl", "_M_head", "_M_next")
     type_ = value.template_argument(0)
-    elements = (_element(first, node, _POINTER, type_) for node in _chain(first, 0))
+    elements = (_element(first, node, _word(first), type_) for node in _chain(first, 0))
     return Container(name if first.integer else f"empty {name}", numbered(elements))
 
 
@@ -77,7 +97,7 @@ def _chain(first: TypedObject, end: int) -> Iterator[int]:
         if node == end:
             return
         yield node
-        node = int.from_bytes(first.contents.state.memory(node, _POINTER), "little")
+        node = int.from_bytes(first.contents.state.memory(node, _word(first)), "little")
 
 
 def _map(name: str, value: TypedObject) -> Container:
@@ -142,7 +162,8 @@ def _hash_table(value: TypedObject) -> tuple[Iterator[TypedObject], int]:
     type_ = table.template_argument(1)
     first = table.member("_M_before_begin", "_M_nxt")
     count = checked(table.member("_M_element_count").integer)
-    return (_element(first, node, _POINTER, type_) for node in _chain(first, 0)), count
+    # Such a node's element is aligned as an object of its type (ext/aligned_buffer.h).
+    return (_element(first, node, _word(first), type_, member=False) for node in _chain(first, 0)), count
 
 
 NODE_CONTAINERS: dict[str, Callable[[str, TypedObject], Container]] = {

@@ -17,10 +17,9 @@ from unwind.arguments.unavailable import malformed, unsupported
 from unwind.dwarf.die import Die
 from unwind.dwarf.enumeration import At, Encoding, Tag
 
-_COPY_ON_WRITE_HEADER = 24
-"""Bytes of std::string::_Rep in front of the text: length, capacity, reference count (the ABI before GCC 5)."""
+_COPY_ON_WRITE_HEADER = 3
+"""Words of std::string::_Rep in front of the text: length, capacity, reference count (the ABI before GCC 5)."""
 _DEQUE_BUFFER = 512
-_WORD = 64
 
 
 def _string(name: str, value: TypedObject) -> Container:
@@ -29,7 +28,8 @@ def _string(name: str, value: TypedObject) -> Container:
         length = value.member("_M_string_length").integer
     else:
         state = value.contents.state
-        length = int.from_bytes(state.memory(pointer.integer - _COPY_ON_WRITE_HEADER, 8), "little")
+        word = state.architecture.address_size
+        length = int.from_bytes(state.memory(pointer.integer - _COPY_ON_WRITE_HEADER * word, word), "little")
     return _characters(pointer, length)
 
 
@@ -91,19 +91,20 @@ def _deque(name: str, value: TypedObject) -> Container:
     current = start.member("_M_cur")
     size = size_of(current.target_type)
     in_buffer = max(_DEQUE_BUFFER // size, 1) if size else 1
+    state = value.contents.state
+    word = state.architecture.address_size
     node, last_node = start.member("_M_node").integer, finish.member("_M_node").integer
     ahead = _distance(current.integer, start.member("_M_last").integer, size)
     behind = _distance(finish.member("_M_first").integer, finish.member("_M_cur").integer, size)
     if node == last_node:
         length = _distance(current.integer, finish.member("_M_cur").integer, size)
     else:
-        length = in_buffer * (_distance(node, last_node, 8) - 1) + ahead + behind
+        length = in_buffer * (_distance(node, last_node, word) - 1) + ahead + behind
 
     def elements() -> Iterator[TypedObject]:
-        state = value.contents.state
         yield from _run(current, current.integer, min(ahead, length), size)
         for at in range(max(length - ahead, 0)):
-            buffer = state.memory(node + 8 * (1 + at // in_buffer), 8)
+            buffer = state.memory(node + word * (1 + at // in_buffer), word)
             yield current.at(int.from_bytes(buffer, "little") + size * (at % in_buffer), current.target_type)
 
     return Container(counted(name, length), numbered(elements()), is_array=True)
@@ -154,21 +155,22 @@ def _bitset(name: str, value: TypedObject) -> Container:
     words = value.member("_M_w")
     size = size_of(words.type)
     element = type_of(words.type) if words.type.tag == Tag.ARRAY_TYPE else words.type
-    integer = _unsigned_integer(element)
+    in_word = words.contents.state.architecture.address_size
+    integer = _unsigned_integer(element, in_word)
 
     def ones() -> Iterator[Child]:
-        for at in range(0, size * 8, _WORD):
-            word = words.contents.bits(_WORD, at)
-            for bit in range(_WORD):
+        for at in range(0, size * 8, 8 * in_word):
+            word = words.contents.bits(8 * in_word, at)
+            for bit in range(8 * in_word):
                 if word >> bit & 1:
-                    one = Contents(ValueLocation((1).to_bytes(8, "little")), words.contents.state)
+                    one = Contents(ValueLocation((1).to_bytes(in_word, "little")), words.contents.state)
                     yield f"[{at + bit}]", TypedObject(integer, one)
 
     return Container(name, ones())
 
 
-def _unsigned_integer(type_: Die | None) -> Die:
-    if type_ is None or size_of(type_) != _WORD // 8:
+def _unsigned_integer(type_: Die | None, size: int) -> Die:
+    if type_ is None or size_of(type_) != size:
         raise unsupported("such a std::bitset")
     bare = stripped(type_)
     if bare is None or encoding_of(bare) != Encoding.UNSIGNED:

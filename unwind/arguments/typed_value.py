@@ -37,9 +37,13 @@ class BaseType:
         return self.encoding == Encoding.FLOAT
 
 
+GENERIC_32 = BaseType(4, 0)
+"""The generic type where addresses have 4 bytes; no base type has this encoding."""
+
+
 @dataclass(frozen=True, slots=True)
 class TypedValue:
-    """`bits` as an unsigned integer; `type` None is the generic type (8 bytes)."""
+    """`bits` as an unsigned integer; `type` None is the generic type of 8 bytes, GENERIC_32 that of 4."""
 
     bits: int
     type: BaseType | None = None
@@ -48,6 +52,11 @@ class TypedValue:
     def size(self) -> int:
         """Bytes."""
         return self.type.size if self.type else 8
+
+    @property
+    def is_generic(self) -> bool:
+        """Of the generic type."""
+        return self.type is None or self.type is GENERIC_32
 
     @property
     def unsigned(self) -> int:
@@ -62,7 +71,7 @@ class TypedValue:
     @property
     def integer(self) -> int:
         """The integer that the type says; the generic type is taken as signed, as gdb does."""
-        if self.type is None or self.type.encoding in _SIGNED:
+        if self.is_generic or (self.type is not None and self.type.encoding in _SIGNED):
             return self.signed
         return self.unsigned
 
@@ -127,7 +136,7 @@ def binary(op: int, first: TypedValue, second: TypedValue) -> TypedValue:
     if op == Op.DIV:
         return typed(_truncated_quotient(first.integer, second.integer), first.type)
     # Of the generic type, mod alone is unsigned (DWARF 5 §2.5.1.4).
-    a, b = (first.bits, second.bits) if first.type is None else (first.integer, second.integer)
+    a, b = (first.bits, second.bits) if first.is_generic else (first.integer, second.integer)
     return typed(a - b * _truncated_quotient(a, b), first.type)
 
 

@@ -65,7 +65,7 @@ def _reference(type_: Die, contents: Contents, printing: Printing, depth: int) -
         referred = _implicit_target(implicit, printing.state)
         text = _container(target, referred, printing, depth)
         return f"<synthetic pointer>: {printing.part(target, referred, depth)}" if text is None else text
-    address = contents.bits(64)
+    address = contents.bits(8 * contents.state.architecture.address_size)
     printing.known += 1
     referred = Contents(MemoryLocation(address), printing.state)
     # The printers that come with libstdc++ follow `&` but not `&&`.

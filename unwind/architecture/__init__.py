@@ -1,0 +1,1 @@
+"""Architectures whose stacks are walked and whose variables are read."""
