@@ -39,10 +39,8 @@ _FAULTS = {
     perf_scan.GUEST: RecordFault.GUEST,
     perf_scan.DEFERRED_CHAIN: RecordFault.DEFERRED_CHAIN,
 }
-_ENDS = {
-    perf_scan.SCAN_CUT_SHORT: FileFault.DATA_CUT_SHORT,
-    perf_scan.SCAN_BAD_SIZE: FileFault.BAD_RECORD_SIZE,
-}
+_LEFT_TO_STREAM = (perf_scan.SCAN_PACKED, perf_scan.SCAN_BAD_SIZE, perf_scan.SCAN_CUT_SHORT)
+"""Ends of a scan behind which `RecordStream` goes on: it unpacks, and finds where sound records begin again."""
 _SIGN = 1 << 63
 
 
@@ -89,11 +87,11 @@ class PerfColumns:
         What lies in the file of a chunk and of the one after it is kept mapped: the next one may be asked for while
         this one is worked on.
         """
-        rest = 0
+        rest, last = 0, b""
         if not self._file.is_pipe:
-            rest = yield from self._mapped_chunks()
+            rest, last = yield from self._mapped_chunks()
         if self._file.is_pipe or rest:
-            yield from self._streamed_chunks(self._file.record_stream(rest or None))
+            yield from self._streamed_chunks(self._file.record_stream(rest or None, last))
         left = list(self._losses.left_over())
         if left:
             nothing = np.zeros((0, ROW_WIDTH), dtype=np.int64)
@@ -105,21 +103,28 @@ class PerfColumns:
 
     # --- a file, scanned where it is mapped
 
-    def _mapped_chunks(self) -> Generator[PerfChunk, None, int]:
-        """The chunks of a file; returns where the first record lies that has to be unpacked, 0 without one."""
+    def _mapped_chunks(self) -> Generator[PerfChunk, None, tuple[int, bytes]]:
+        """The chunks of a file; returns where the first record lies that is packed or damaged, and the kernel's before.
+
+        0 and b"" without one.
+        """
         content, begin, end = self._file.data_section()
         data = np.frombuffer(content, dtype=np.uint8)
         self._control[perf_scan.CONTROL_AT], self._control[perf_scan.CONTROL_END] = begin, end
         given_back = begin - begin % mmap.PAGESIZE
-        state = perf_scan.SCAN_MORE
+        state, last = perf_scan.SCAN_MORE, b""
         while state == perf_scan.SCAN_MORE:
             unused = self._first_used()
             state, found = self._scan(data)
             for at in self._notes[: int(self._control[perf_scan.CONTROL_NOTES])].tolist():
                 record = _record_at(content, at)
                 self._file.apply_user_record(RECORD_HEADER.unpack_from(record)[0], record)
-            self._count_end(state, end)
-            ended = state not in (perf_scan.SCAN_MORE, perf_scan.SCAN_PACKED)
+            if state == perf_scan.SCAN_CUT_SHORT and self._control[perf_scan.CONTROL_AT] == end:
+                # What follows a record is longer than the file: there is nothing that a stream could go on with.
+                self._file.faults[FileFault.DATA_CUT_SHORT] += 1
+                state = perf_scan.SCAN_DONE
+            ended = state not in (perf_scan.SCAN_MORE, *_LEFT_TO_STREAM)
+            last = self._order.last_found(content, found) or last
             ordered = self._order.add(found, self._marks, ended)
             if len(ordered):
                 yield self._chunk(data, ordered)
@@ -129,18 +134,13 @@ class PerfColumns:
                     content.madvise(mmap.MADV_DONTNEED, given_back, stop - given_back)
                     given_back = stop
         self._order.copy_waiting(data)
-        return int(self._control[perf_scan.CONTROL_AT]) if state == perf_scan.SCAN_PACKED else 0
+        return (int(self._control[perf_scan.CONTROL_AT]), last) if state in _LEFT_TO_STREAM else (0, b"")
 
     def _first_used(self) -> int:
         """Where the first record lies that is yet to be given out."""
         scanned = int(self._control[perf_scan.CONTROL_AT])
         waiting = self._order.waiting
         return min(scanned, int(waiting[:, ROW_AT].min())) if len(waiting) else scanned
-
-    def _count_end(self, state: int, end: int) -> None:
-        if state in _ENDS:
-            self._file.faults[_ENDS[state]] += 1
-            self._file.unread = end - int(self._control[perf_scan.CONTROL_AT])
 
     # --- records that come one by one
 
@@ -248,6 +248,10 @@ class _RoundColumns:
             grown[: self._count] = self.waiting
             self._rows = grown
         return self._rows[self._count : self._count + _CHUNK_ROWS].reshape(-1)
+
+    def last_found(self, content: mmap.mmap, found: int) -> bytes:
+        """The last record of the rows that were `found` in the room, before they are added; b"" without any."""
+        return _record_at(content, int(self._rows[self._count + found - 1, ROW_AT])) if found else b""
 
     def add(self, found: int, marks: Int64s, ended: bool) -> Int64s:
         """Take the rows that were `found` in the room; gives those whose turn has come, in order.

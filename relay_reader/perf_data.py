@@ -71,7 +71,7 @@ class PerfData:
         self.unknown_kinds: Counter[int] = Counter()
         """Records of types that are not known."""
         self.unread = 0
-        """Bytes at the end of the data that were not read, where `faults` says why."""
+        """Bytes of the data that were not read, where `faults` says why."""
         self.features = PerfFeatures()
         self.perf_events: list[PerfEvent] = []
         """The events; a sample's `places` are indices in this."""
@@ -241,13 +241,20 @@ class PerfData:
             self.faults[FileFault.LATE_RECORD] += order.late
         self.unread = stream.unread
 
-    def record_stream(self, at: int | None = None) -> RecordStream:
-        """The records one by one; of a file those from byte `at` on, or all. Of a pipe there is one such stream."""
+    def record_stream(self, at: int | None = None, last: bytes = b"") -> RecordStream:
+        """The records one by one; of a file those from byte `at` on, or all. Of a pipe there is one such stream.
+
+        `last` is the kernel's record before.
+        """
         if self.is_pipe or self._data_size is None:
-            return RecordStream(self._file, None, self.faults)
+            return RecordStream(self._file, None, self.faults, self._decoder, last)
         begin = self._data_at if at is None else at
         self._file.seek(begin)
-        return RecordStream(self._file, self._data_at + self._data_size - begin, self.faults)
+        return RecordStream(self._file, self._data_at + self._data_size - begin, self.faults, self._decoder, last)
+
+    def _decoder(self) -> RecordDecoder | None:
+        """A decoder of the events that are known by now."""
+        return self.new_decoder(None) if self.perf_events else None
 
     def new_decoder(self, before: RecordDecoder | None) -> RecordDecoder:
         """A decoder of the events that are known by now. Raises PerfDataError when there are none."""

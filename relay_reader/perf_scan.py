@@ -25,6 +25,7 @@ from relay_reader.perf_record_stream import (
     FIRST_USER_RECORD,
     HEADER_ATTR,
     HEADER_TRACING_DATA,
+    KIND_LIMIT,
 )
 from relay_reader.perf_side_band import MISC_CPUMODE, MISC_KERNEL
 
@@ -379,7 +380,7 @@ def scan_records(
         kind = read_u32(data, at)
         size = read_u16(data, at + 6)
         # The kernel's records are whole words; of perf's own some are not.
-        if size < _HEADER or (size & 7 != 0 and kind < FIRST_USER_RECORD):
+        if size < _HEADER or (size & 7 != 0 and kind < FIRST_USER_RECORD) or kind == 0 or kind >= KIND_LIMIT:
             state = SCAN_BAD_SIZE
             break
         if at + size > end:

@@ -50,6 +50,7 @@ class Outcome:
         self.events: list[Event] = []
         self.faults: Counter[object] = Counter()
         self.lines: list[str] = []
+        self.unread = 0
         try:
             file = PerfData(path)
         except PerfDataError as error:
@@ -63,6 +64,7 @@ class Outcome:
             file.close()
         self.faults = Counter(file.faults)
         self.lines = file.shortcomings()
+        self.unread = file.unread
 
 
 def forms() -> list[tuple[str, bytes, int]]:
@@ -131,7 +133,7 @@ def test_words_of_impossible_values(form: tuple[str, bytes, int], tmp_path: Path
 
 
 def test_flipped_bits(form: tuple[str, bytes, int], tmp_path: Path) -> None:
-    _, whole, begin = form
+    _, whole, _ = form
     chosen = random.Random(DAMAGE_SEED)
     for _ in range(300):
         damaged = bytearray(whole)
@@ -139,18 +141,57 @@ def test_flipped_bits(form: tuple[str, bytes, int], tmp_path: Path) -> None:
             damaged[chosen.randrange(len(whole))] ^= 1 << chosen.randrange(8)
         found = Outcome(tmp_path / "flipped.data", bytes(damaged))
         assert found.refused is None or "flipped.data" in found.refused
-    # The records before the damage are not touched by it.
-    for number in range(0, len(MADE.records), 3):
-        at = begin + sum(map(len, MADE.records[:number]))
+
+
+@pytest.mark.parametrize("size", [0, 4, 7, 0xFFFC, 0xFFFF])
+def test_a_size_that_cannot_be_costs_its_record_and_no_other(
+    form: tuple[str, bytes, int], tmp_path: Path, size: int
+) -> None:
+    name, whole, begin = form
+    at = begin
+    for number, each in enumerate(MADE.records):
         damaged = bytearray(whole)
-        damaged[at + 6] ^= 4  # a size that is no multiple of a word
-        found = Outcome(tmp_path / "flipped.data", bytes(damaged))
-        expected = events_of(tmp_path / "part.data", MADE.records[:number], form[0])
-        if MADE.records[number] == FINISHED_ROUND:
-            continue
-        assert found.events == expected
-        assert found.faults == {FileFault.BAD_RECORD_SIZE: 1}
-        assert any("impossible size" in line for line in found.lines)
+        struct.pack_into("<H", damaged, at + 6, size)
+        found = Outcome(tmp_path / "size.data", bytes(damaged))
+        assert found.events == events_of(
+            tmp_path / "part.data", [*MADE.records[:number], *MADE.records[number + 1 :]], name
+        )
+        # Nothing follows the last one that would tell its end from one that was cut off.
+        fault = FileFault.BAD_RECORD_SIZE if number < len(MADE.records) - 1 or size < 8 else FileFault.DATA_CUT_SHORT
+        assert found.faults == {fault: 1}
+        assert found.unread == len(each)
+        assert fault.value in "".join(found.lines)
+        at += len(each)
+
+
+def test_foreign_bytes_between_records_cost_nothing_else(form: tuple[str, bytes, int], tmp_path: Path) -> None:
+    """Among them records that are whole, but do not go on to the next ones: such as may lie in a copied stack."""
+    name, _, _ = form
+    records = b"".join(MADE.records)
+    chance = random.Random(DAMAGE_SEED)
+    torn = bytes(8) + 40 * (records + bytes(4) + b"\x09\0\0\0")
+    foreign = [bytes(4096), b"\xff" * 8 + chance.randbytes(3 << 20), bytes(8) + records + bytes(16), torn]
+    expected = Outcome(tmp_path / "whole.data", MADE.in_file() if name == "file" else MADE.in_pipe()).events
+    for each in foreign:
+        for place in (0, 1, 9, len(MADE.records) - 1):
+            made = PerfDataFile(MADE.events, [*MADE.records[:place], each, *MADE.records[place:]], MADE.features)
+            found = Outcome(tmp_path / "more.data", made.in_file() if name == "file" else made.in_pipe())
+            assert found.events == expected
+            assert found.faults == {FileFault.BAD_RECORD_SIZE: 1} and found.unread == len(each)
+
+
+def test_records_that_name_no_event_are_found_in_a_longer_chain(tmp_path: Path) -> None:
+    unnamed = struct.pack("<QIIQ", 0x1010, 5, 5, 7)
+    made = PerfDataFile([writer.Event([], writer.IP | writer.TID | writer.TIME)])
+    made.records = [writer.record(9, unnamed) for _ in range(12)]
+    expected = Outcome(tmp_path / "whole.data", made.in_file()).events
+    assert len(expected) == 12
+    for behind, kept in ((8, 12), (7, 5)):
+        made.records.insert(12 - behind, bytes(24))
+        found = Outcome(tmp_path / "more.data", made.in_file())
+        assert found.events == expected[:kept] and found.faults == {FileFault.BAD_RECORD_SIZE: 1}
+        assert found.unread == 24 + 32 * (12 - kept)
+        del made.records[12 - behind]
 
 
 def test_random_bytes_behind_a_sound_beginning(form: tuple[str, bytes, int], tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -261,3 +263,52 @@ def test_names_and_build_ids_are_those_of_perf(record: Callable[..., Path]) -> N
         features.os_release,
         features.architecture,
     )
+
+
+def sample_places(content: bytes, begin: int, end: int) -> list[tuple[int, int]]:
+    """(begin, end) of the samples of a file whose records follow each other, by their headers alone."""
+    found = []
+    while begin < end:
+        kind, _, size = struct.unpack_from("<IHH", content, begin)
+        if kind == 9:
+            found.append((begin, begin + size))
+        begin += size
+    return found
+
+
+@pytest.fixture(scope="module")
+def one_ring(record: Callable[..., Path]) -> Path:
+    """A recording of one CPU, whose records come in the order of their times."""
+    cpu = str(min(os.sched_getaffinity(0)))
+    options = ("--call-graph", "dwarf,8192", "-e", "cpu-clock", "-F", "997", "--", "taskset", "-c", cpu)
+    return record("pinned.data", *options)
+
+
+@pytest.mark.parametrize("filling", [b"\0", b"\xff"], ids=["zeros", "ones"])
+def test_samples_around_an_overwritten_block_are_those_of_the_whole(
+    one_ring: Path, tmp_path: Path, filling: bytes
+) -> None:
+    """The room for a stack that is smaller holds older records of the ring, whole ones: they are not told twice."""
+    content = one_ring.read_bytes()
+    data_at, data_size = struct.unpack_from("<QQ", content, 40)
+    places = sample_places(content, data_at, data_at + data_size)
+    with_times = {hit.time_ns: hit for hit in read_perf_data(one_ring) if isinstance(hit, Sample)}
+    times = [next(time for time in with_times if struct.pack("<Q", time) in content[at : at + 48]) for at, _ in places]
+    assert len(set(times)) == len(times) == len(with_times)
+    # Behind the last one enough follow to be sure of them; before the process was moved there was another ring.
+    sorted_from = next(number for number in range(len(times)) if times[number:] == sorted(times[number:]))
+    last = max(number for number, (at, _) in enumerate(places) if at + 20000 <= places[-20][0])
+    assert sorted_from + 1 < last
+    for number in (sorted_from + 1, (sorted_from + 1 + last) // 2, last):
+        begin = places[number][0]
+        for size in (8, 24, 4096, 20000):
+            stop = begin + size
+            damaged = tmp_path / "damaged.data"
+            damaged.write_bytes(content[:begin] + filling * size + content[stop:])
+            file = PerfData(damaged)
+            found = [event for event in file.events() if isinstance(event, Sample)]
+            file.close()
+            untouched = {time for time, (at, end) in zip(times, places, strict=True) if end <= begin or at >= stop}
+            assert {hit.time_ns: hit for hit in found} == {time: with_times[time] for time in untouched}
+            assert len(found) == len(untouched)
+            assert file.faults[FileFault.BAD_RECORD_SIZE] == 1 and file.unread >= size

@@ -233,10 +233,12 @@ def test_damaged_words_give_the_same(beginning: bytes, tmp_path: Path) -> None:
     path = tmp_path / "damaged.data"
     path.write_bytes(beginning)
     file = PerfData(path)
-    sample = next(chunk for chunk in PerfColumns(file).chunks() if len(chunk.samples)).samples[3]
+    chunk = next(chunk for chunk in PerfColumns(file).chunks() if len(chunk.samples))
     file.close()
-    first = int(sample[perf_scan.ROW_AT])
-    stack = int(sample[perf_scan.ROW_STACK])
+    sample = chunk.samples[3]
+    at = int(sample[perf_scan.ROW_AT])
+    first = beginning.index(chunk.data[at : at + 128].tobytes())  # the chunk may hold a copy
+    stack = first + int(sample[perf_scan.ROW_STACK]) - at
     places = [
         *range(first, stack + 16, 8),
         stack + int(sample[perf_scan.ROW_STACK_BYTES]),
