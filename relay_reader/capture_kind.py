@@ -1,12 +1,15 @@
 """Which kind of capture a file is, by its first bytes: the one door for all that read captures.
 
-Owns the list of magic numbers and nothing of the formats behind them; imports nothing, as every command asks it first.
+Owns the list of magic numbers and nothing of the formats behind them; imports next to nothing, as every command asks it
+first.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from os import PathLike
+from os import PathLike, fspath
+
+from relay_reader.perf_folder import header_path
 
 MODULE_CAPTURE_MAGIC = b"ptap kernel capture 1\n"
 PERF_DATA_MAGIC = b"PERFILE2"
@@ -52,6 +55,6 @@ def kind_of(begin: bytes) -> CaptureKind:
 
 
 def kind_of_file(path: str | PathLike[str]) -> CaptureKind:
-    """The kind of the file at `path`. Raises OSError."""
-    with open(path, "rb") as file:
+    """The kind of the file at `path`, or of the folder that `perf record --threads` makes. Raises OSError."""
+    with open(header_path(fspath(path)), "rb") as file:
         return kind_of(file.read(LONGEST_MAGIC))

@@ -61,8 +61,10 @@ class PerfChunk:
 def fits_columns(file: PerfData) -> bool:
     """Whether all stacks of a file are to be walked, as far as its events are known; of a pipe they come with the data.
 
-    Other stacks the kernel has found itself (--call-graph fp, lbr).
+    Other stacks the kernel has found itself (--call-graph fp, lbr). Of a folder several files are merged.
     """
+    if file.is_folder:
+        return False
     layouts = [event.layout for event in file.perf_events]
     found = any(each.has_call_stack or each.sample_type & SAMPLE_CALLCHAIN for each in layouts if not each.has_stack)
     return not found

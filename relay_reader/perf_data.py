@@ -1,4 +1,4 @@
-"""Reading of perf.data into the Capture model: files, and what `perf record -o -` writes into a pipe.
+"""Reading of perf.data into the Capture model: files, folders, and what `perf record -o -` writes into a pipe.
 
 Owns the container (tools/perf/Documentation/perf.data-file-format.txt in the Linux tree): the header, the events'
 attributes with their ids, and where the records and the feature sections lie. Records are cut out by
@@ -10,6 +10,7 @@ Times are those of the clock that perf used: `perf record -k CLOCK_MONOTONIC` fo
 
 from __future__ import annotations
 
+import heapq
 import mmap
 import struct
 import sys
@@ -17,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from os import PathLike
+from os.path import isdir
 from typing import BinaryIO
 
 from relay_reader.capture import Event, MappingAdded, RecordsLost
@@ -24,6 +26,7 @@ from relay_reader.capture_kind import PERF_DATA_MAGIC, PERF_DATA_OTHER_MAGICS
 from relay_reader.mapping_build_id import with_build_id
 from relay_reader.perf_attr import ATTR_MINIMUM, PerfEvent, read_attr
 from relay_reader.perf_feature import FeatureError, PerfFeatures, feature_bits
+from relay_reader.perf_folder import header_path, thread_files
 from relay_reader.perf_record import EventLayout, RecordDecoder, RecordFault
 from relay_reader.perf_record_stream import (
     EVENT_UPDATE,
@@ -49,6 +52,8 @@ _LARGEST_SECTION = 1 << 28
 _EVENT_UPDATE = struct.Struct("<QQ")
 _UPDATE_OF_NAME = 2
 _STANDARD_INPUT = "-"
+_MOST_WAITING = 1 << 28
+"""Bytes of records that wait for their turn, in all files."""
 _OUR_MACHINES = ("", "x86_64", "i686", "i386")
 
 
@@ -82,9 +87,14 @@ class PerfData:
         self._mapped: mmap.mmap | None = None
         if self.path == _STANDARD_INPUT and sys.stdin is None:  # closed by the caller (`<&-`)
             raise PerfDataError("standard input is closed: pipe what perf records into it, or name its file")
-        self._file: BinaryIO = sys.stdin.buffer if self.path == _STANDARD_INPUT else open(path, "rb")  # noqa: SIM115
+        self._thread_files: list[BinaryIO] = []
+        self._file: BinaryIO = (
+            sys.stdin.buffer if self.path == _STANDARD_INPUT else open(header_path(self.path), "rb")  # noqa: SIM115
+        )
         try:
             self._open()
+            if isdir(self.path):
+                self._open_folder()
         except BaseException:
             self.close()
             raise
@@ -104,6 +114,11 @@ class PerfData:
         self._data_size: int | None = None
         if not self.is_pipe:
             self._read_header(begin)
+
+    def _open_folder(self) -> None:
+        found, missing = thread_files(self.path)
+        self._thread_files += [open(each, "rb") for each in found]  # noqa: SIM115
+        self.faults.update({FileFault.THREAD_FILE_MISSING: len(missing)} if missing else {})
 
     # --- the header of a file
 
@@ -165,6 +180,11 @@ class PerfData:
                 self.faults[FileFault.FEATURE_DAMAGED] += 1
         self._name_events()
 
+    @property
+    def is_folder(self) -> bool:
+        """The records are those of several files, merged by time."""
+        return bool(self._thread_files)
+
     def data_section(self) -> tuple[mmap.mmap, int, int]:
         """(the whole file, where its records begin, where they end), of a file whose records are not packed.
 
@@ -215,11 +235,19 @@ class PerfData:
 
     def events(self) -> Iterator[Event]:
         """All events in time order; once only, as a pipe is read once. Raises PerfDataError."""
-        stream = self.record_stream()
-        order = RoundOrder()
+        losses = Losses()
+        limit = _MOST_WAITING // (1 + len(self._thread_files))
+        every = [self._events_of(self.record_stream(), RoundOrder(limit), losses)]
+        for file in self._thread_files:
+            stream = RecordStream(file, None, self.faults, self._decoder)
+            every.append(self._events_of(stream, RoundOrder(limit), losses))
+        yield from every[0] if len(every) == 1 else heapq.merge(*every, key=lambda event: event.time_ns)
+        yield from losses.left_over()
+
+    def _events_of(self, stream: RecordStream, order: RoundOrder, losses: Losses) -> Iterator[Event]:
+        """The events of one file's records."""
         decoder: RecordDecoder | None = None
         known = -1
-        losses = Losses()
         for record in stream:
             kind = RECORD_HEADER.unpack_from(record)[0]
             if kind == FINISHED_ROUND:
@@ -236,10 +264,9 @@ class PerfData:
         if decoder is not None:
             yield from self.decoded(decoder, order.rest(), losses)
             self.take_counts(decoder)
-        yield from losses.left_over()
         if order.late:
             self.faults[FileFault.LATE_RECORD] += order.late
-        self.unread = stream.unread
+        self.unread += stream.unread
 
     def record_stream(self, at: int | None = None, last: bytes = b"") -> RecordStream:
         """The records one by one; of a file those from byte `at` on, or all. Of a pipe there is one such stream.
@@ -337,6 +364,8 @@ class PerfData:
         if self._mapped is not None:
             with suppress(BufferError):  # arrays over it unmap it with the last of them
                 self._mapped.close()
+        for file in self._thread_files:
+            file.close()
         if sys.stdin is None or self._file is not sys.stdin.buffer:
             self._file.close()
 

@@ -70,6 +70,7 @@ class FileFault(Enum):
     BAD_RECORD_SIZE = "a record has an impossible size or type: what is between it and the next sound ones is not read"
     BAD_COMPRESSION = "compressed records are damaged: what is in them and in those behind them is not read"
     COMPRESSED_END = "the compressed records end inside a record"
+    THREAD_FILE_MISSING = "a file with the records of one of perf's threads is missing in the folder"
     FEATURE_DAMAGED = "a feature section is damaged"
     LATE_RECORD = "a record came long after later ones: the mappings of its time may have been others"
 

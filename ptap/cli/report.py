@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from os.path import basename, isdir
+from os.path import basename, isdir, isfile, join
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -80,10 +80,10 @@ def command(
     """Show the stack of every thread in a core file, the one that crashed first, or those that a capture holds.
 
     FILE is a capture file (see `ptap record`), what `perf record` wrote (- for standard input, from `perf record -o
-    -`), a capture of the kernel module (see `ptap module build`), or an ELF core file, written by the kernel, gdb's
-    gcore or systemd-coredump; a core file may be packed by gzip, zstd, xz or lz4. Files that were mapped are found at
-    their old places, or by -e and --sysroot; one of another build-id is refused. Values come from the memory in the
-    file, and from those files for what is not written at run time.
+    -`; with --threads a folder), a capture of the kernel module (see `ptap module build`), or an ELF core file, written
+    by the kernel, gdb's gcore or systemd-coredump; a core file may be packed by gzip, zstd, xz or lz4. Files that were
+    mapped are found at their old places, or by -e and --sysroot; one of another build-id is refused. Values come from
+    the memory in the file, and from those files for what is not written at run time.
 
     \b
     Examples:
@@ -102,8 +102,8 @@ def command(
         from unwind.trace_builder import ArgumentFrames
 
         wanted = filter_of(filters)
-        if isdir(path):
-            raise Failure(f"{path}: a folder, as `perf record --threads` makes one: record without --threads")
+        if isdir(path) and not isfile(join(path, "data")):
+            raise Failure(f"{path}: a folder, and none that `perf record --threads` has made: it has no file `data`")
         predicate = parse_predicate(when) if when is not None else None
         # Only perf.data is written into pipes.
         kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)

@@ -171,7 +171,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, content: bytes, told: str) 
     assert told in done.stderr.decode()
 
 
-def test_a_folder_is_no_recording(tmp_path: Path) -> None:
+def test_a_folder_without_records_is_no_recording(tmp_path: Path) -> None:
     done = ptap(tmp_path)
     assert done.returncode == 2
     assert "--threads" in done.stderr.decode()

@@ -16,10 +16,13 @@ from relay_reader.capture import (
     MappingAdded,
     ProcessExeced,
     ProcessForked,
+    RecordsLost,
     Sample,
     ThreadExited,
     ThreadNamed,
 )
+from relay_reader.capture_kind import CaptureKind, kind_of_file
+from relay_reader.perf_columns import fits_columns
 from relay_reader.perf_data import FileFault, PerfData, read_perf_data
 from unwind.address_space import AddressSpaces
 
@@ -263,6 +266,51 @@ def test_names_and_build_ids_are_those_of_perf(record: Callable[..., Path]) -> N
         features.os_release,
         features.architecture,
     )
+
+
+@pytest.fixture(scope="module")
+def folder(record: Callable[..., Path]) -> Path:
+    return record("folder", "--threads", "-g", "-e", "cpu-clock", "-F", "997")
+
+
+def test_a_folder_of_threads_is_read_in_the_order_of_time(folder: Path) -> None:
+    assert folder.is_dir() and kind_of_file(folder) is CaptureKind.PERF_DATA
+    file = PerfData(folder)
+    events = list(file.events())
+    file.close()
+    found = [event for event in events if isinstance(event, Sample)]
+    assert found and sorted((hit.pid, hit.tid, hit.time_ns) for hit in found) == sorted(script_samples(folder))
+    times = [event.time_ns for event in events if not isinstance(event, RecordsLost)]
+    assert times == sorted(times)
+    assert not fits_columns(file), "columns are of one file"
+    assert set(file.faults) <= MACHINES_OWN
+
+
+def test_packed_records_of_threads_are_those_of_perf_script(record: Callable[..., Path]) -> None:
+    folder = record("packed_folder", "--threads", "-z", "-e", "cpu-clock", "-F", "997")
+    found = [event for event in read_perf_data(folder) if isinstance(event, Sample)]
+    assert found and sorted((hit.pid, hit.tid, hit.time_ns) for hit in found) == sorted(script_samples(folder))
+
+
+def test_what_a_damaged_folder_has_is_read(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    largest = max(copy.glob("data.*"), key=lambda each: each.stat().st_size)
+    whole = [event for event in read_perf_data(copy) if isinstance(event, Sample)]
+    with largest.open("ab") as file:
+        file.write(b"\x09\0\0\0")
+    cut = PerfData(copy)
+    assert [event for event in cut.events() if isinstance(event, Sample)] == whole
+    cut.close()
+    assert cut.faults[FileFault.DATA_CUT_SHORT] == 1 and cut.unread == 4
+    # Of the last one none could tell that it was there.
+    largest.rename(copy / "data.0")
+    (copy / "data.999").write_bytes(b"")
+    missing = PerfData(copy)
+    assert [event for event in missing.events() if isinstance(event, Sample)]
+    missing.close()
+    assert missing.faults[FileFault.THREAD_FILE_MISSING] == 1000 - len(list(copy.glob("data.*")))
+    assert any("missing" in line for line in missing.shortcomings())
 
 
 def sample_places(content: bytes, begin: int, end: int) -> list[tuple[int, int]]:
