@@ -17,6 +17,7 @@ from relay_reader.record_layout import HitFlag
 from unwind.address_space import AddressSpaces
 from unwind.capture_file_images import REMEDY, CaptureFileImages
 from unwind.dwarf.die import Die
+from unwind.kept_jit_names import KeptJitNames, kept_map_name
 from unwind.kernel.kept_kernel import KeptKernel
 from unwind.kernel.recorded_kernel import RecordedKernel
 from unwind.module import ModuleCatalog
@@ -89,6 +90,7 @@ class _SourceReport:
             memory_remedy=_MEMORY_REMEDY,
             cut_remedy=_CUT_REMEDY,
             kernel_names=self._kernel_names(),
+            made_code=KeptJitNames(options.sysroot if self._is_own_machine() else None, self._kept_map),
         )
         if kernel and vmlinux:
             build_id = kernel.get("build_id")
@@ -109,11 +111,24 @@ class _SourceReport:
         self._report.write((event,), _HostReport(report, self._host, self._wall_offset) if self._host else report)
 
     def _kept(self, build_id: bytes) -> bytes:
-        """What the capture has kept of a file, as far as it was read or lies behind the last event."""
-        name = f"file {build_id.hex()}"
+        """What the capture has kept of a file."""
+        return self._blob(f"file {build_id.hex()}") or b""
+
+    def _kept_map(self, pid: int) -> bytes | None:
+        """The names that the capture has kept of the code that a process has made."""
+        return self._blob(kept_map_name(pid))
+
+    def _blob(self, name: str) -> bytes | None:
+        """What the capture has kept, as far as it was read or lies behind the last event."""
         if (self._source, name) not in self._file.blobs and self._file.ends is None:
             self._file.read_blobs()
-        return self._file.blobs.get((self._source, name), b"")
+        return self._file.blobs.get((self._source, name))
+
+    def _is_own_machine(self) -> bool:
+        """Whether the files below the sysroot are those of the machine of the recording, as far as that is known."""
+        machine = self.facts.machine
+        is_running = bool(machine.boot_id) and machine.boot_id == this_machine().boot_id
+        return is_running or self._options.sysroot.rstrip("/") != ""
 
     def _kernel_names(self) -> KeptKernel:
         """What names the kernel's addresses."""

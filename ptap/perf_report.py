@@ -8,6 +8,7 @@ from ptap.capture_report import EventReport, ReportOptions
 from ptap.report.output import Report
 from relay_reader.capture import Event, MappingAdded, Sample
 from relay_reader.perf_data import PerfData
+from unwind.kept_jit_names import KeptJitNames
 from unwind.kernel.recorded_kernel import RecordedKernel
 from unwind.module import ModuleCatalog
 from unwind.recorded_images import REMEDY, RecordedImages
@@ -35,6 +36,7 @@ class PerfReport:
             memory_remedy=_MEMORY_REMEDY,
             cut_remedy=_CUT_REMEDY,
             kernel_names=self._kernel,
+            made_code=KeptJitNames(options.sysroot),
         )
         self._report = EventReport(builder, options.when, hits=self._hits)
 

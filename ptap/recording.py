@@ -1,7 +1,8 @@
 """What a recording adds to the events of a live capture before they go into a capture file.
 
 A file is read when the processes are gone, perhaps on another machine, so whatever only they could tell is asked for
-now: the build-ids of mapped files, the vdso, and the stack of a thread that stands still for the capture.
+now: the build-ids of mapped files, the vdso, the names of code that was made, and the stack of a thread that stands
+still for the capture.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import os
 from dataclasses import replace
 
 from cfi_tables.elf_image import ElfError, ElfImage
-from relay_reader.capture import Event, Mapping, MappingAdded, Sample, StackSlice
+from relay_reader.capture import Event, Mapping, MappingAdded, ProcessExeced, Sample, StackSlice, ThreadExited
 from relay_reader.capture_file.writer import LARGEST_BLOB, CaptureWriter
+from unwind.jit_names import JitNames
 from unwind.kept_file import kept_part
+from unwind.kept_jit_names import kept_map_name
 from unwind.kernel.kept_kernel import RunningKernelLists
+from unwind.late_mapping import LateMappings
 from unwind.vdso import read_vdso
 
 _RSP = 7
@@ -38,21 +42,38 @@ class Recorder:
         """By path, device, inode and time of change."""
         self._images: set[bytes] = set()
         self._kernel = RunningKernelLists()
+        self._pids: set[int] = set()
+        self._made_code = JitNames()
+        self._late_mappings = LateMappings()
+        self._maps: dict[int, int] = {}
+        """Process -> bytes of its map that were written."""
 
     def record(self, event: Event) -> None:
         """Write one event. Raises CaptureWriteError."""
         if isinstance(event, MappingAdded):
             event = replace(event, mapping=self._identified(event.mapping, event.pid))
+        elif isinstance(event, ThreadExited):
+            if event.tid == event.pid and event.pid in self._pids:
+                self._keep_map(event.pid)  # behind its last sample, and while its folders are there
+                self._late_mappings.forget(event.pid)
+        elif isinstance(event, ProcessExeced):
+            self._late_mappings.forget(event.pid)
         elif isinstance(event, Sample):
+            self._pids.add(event.pid)
             if event.kernel_chain and self._kernel.need(event.kernel_chain):
                 self._tell_kernel()
             if event.read_memory is not None:
+                for mapping in self._late_mappings.new_ones(event.pid):
+                    self._writer.add(MappingAdded(event.time_ns, event.pid, mapping))
                 event = replace(event, slices=self._stack(event), read_memory=None, left_to_file=None)
         self._writer.add(event)
 
     def finish(self) -> None:
         """Write what is still to be told of what was recorded. Raises CaptureWriteError."""
         self._tell_kernel()
+        for pid in sorted(self._pids):
+            self._keep_map(pid)
+        self.problems += self._made_code.problems
         if self._portable:
             for build_id, places in self._files.items():
                 self._keep(build_id, places)
@@ -72,6 +93,17 @@ class Recorder:
             except (ElfError, OSError) as error:
                 why = str(error)
         self.problems.append(f"{places[-1]}: not kept for other machines: {why}")
+
+    def _keep_map(self, pid: int) -> None:
+        """Write the names of the code that a process has made, as far as they are new."""
+        content = self._made_code.content(pid)
+        if content is None or self._maps.get(pid) == len(content):  # it only grows
+            return
+        self._maps[pid] = len(content)
+        if len(content) > LARGEST_BLOB:
+            self.problems.append(f"the names of code that process {pid} has made are not kept: {len(content)} bytes")
+        else:
+            self._writer.add_blob(kept_map_name(pid), content)
 
     def _tell_kernel(self) -> None:
         for name, content in self._kernel.take():

@@ -22,7 +22,7 @@ from unwind.arguments.return_value import return_value
 from unwind.captured_memory import CapturedMemory, ModuleMemory
 from unwind.dwarf.die import Die
 from unwind.frame_states import FrameStates
-from unwind.jit_names import JitNames
+from unwind.jit_names import JitNames, MadeCodeNames
 from unwind.kallsyms import Kallsyms
 from unwind.kernel.kernel_chain import KernelChain, KernelNames
 from unwind.kernel.kernel_walk import KernelModuleFile, KernelWalker
@@ -63,7 +63,7 @@ class TraceBuilder:
     of processes that have ended; without it they are live, and asked for what the capture does not tell.
     `memory_remedy` is what to do where memory is missing, `cut_remedy` where the copy of a stack is too small.
     `kernel_names` names chains of a kernel; without it they are of the one that runs here. `names_made_code`: with a
-    catalog, too, the processes are asked for the names of code that they have made.
+    catalog, too, the processes are asked for the names of code that they have made; `made_code` has them otherwise.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class TraceBuilder:
         cut_remedy: str = LIVE_CUT_REMEDY,
         kernel_names: KernelNames | None = None,
         names_made_code: bool = False,
+        made_code: MadeCodeNames | None = None,
     ) -> None:
         self.spaces = AddressSpaces()
         self.catalog = catalog or ModuleCatalog()
@@ -88,8 +89,8 @@ class TraceBuilder:
         self._kernel: KernelWalker | None = None
         self._system_map: Kallsyms | None = None
         self._live = catalog is None
-        self._names_made_code = self._live or names_made_code
-        self.jit_names = JitNames()
+        self._names_made_code = self._live or names_made_code or made_code is not None
+        self.jit_names: MadeCodeNames = made_code or JitNames()
         self._locals_too = locals_too
         self._memory_remedy = memory_remedy
         self._cut_remedy = cut_remedy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 from ptap_run import Ptap
 
+from relay_reader.capture import Sample
+from relay_reader.capture_file.reader import CaptureFile
 from unwind.jit_names import JitNames
 
 PROBE = 'process("{}").function("probed")'
@@ -73,6 +76,24 @@ def test_the_map_of_somebody_else_is_not_believed(ptap: Ptap, backend: str, gene
     assert run.functions() == ["probed", None]
     path = f"/tmp/perf-{run.traces[0]['pid']}.map"
     assert f"{path} belongs to user 65534" in run.stderr and "not used" in run.stderr
+
+
+def test_a_recording_keeps_the_names(ptap: Ptap, backend: str, generated_code: Path, tmp_path: Path) -> None:
+    """So that they are there when the map is not, as on another machine."""
+    path, probe = tmp_path / "a.ptap", PROBE.format(generated_code)
+    recorded = ptap.run("record", "-o", str(path), "--backend", backend, probe, "--", str(generated_code))
+    (pid,) = {event.pid for _, event in CaptureFile(str(path)).events() if isinstance(event, Sample)}
+    kept = Path(f"/tmp/perf-{pid}.map")
+    kept.unlink()
+    # Of another process that has the number now.
+    kept.write_text("0 ffffffffffffffff another\n")
+    run = ptap.run("report", str(path), "--format", "json")
+    (trace,) = [json.loads(line) for line in run.lines]
+    assert [frame["function"] for frame in trace["frames"]] == ["probed", "generated_inner"], recorded.stderr
+    assert trace["frames"][1]["module"] == str(kept)
+    merged = tmp_path / "merged.ptap"
+    ptap.run("merge", "-o", str(merged), str(path))
+    assert ptap.run("report", str(merged), "--format", "json").lines == run.lines
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes namespaces without more ado")
