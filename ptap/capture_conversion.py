@@ -89,8 +89,11 @@ def _convert_module_capture(path: str, output: str) -> list[str]:
         when=description.get("when"),
         kernel={name: description.get(name) for name in _KERNEL_FACTS},
     )
-    _write(output, capture.events(), lambda: facts, capture.spaces.images, list)
-    return []
+    try:
+        _write(output, capture.events(), lambda: facts, capture.spaces.images, lambda: capture.problems)
+        return capture.problems
+    finally:
+        capture.close()
 
 
 def _write(

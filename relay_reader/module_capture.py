@@ -1,11 +1,13 @@
 """Records of the kernel module → the events of the Capture model: from a capture file, or as they come.
 
-Data comes from the bytes of a file that the program on the traced machine has written (`ptap_target.collector`), or
-from the files of the running module. What is damaged is an error; what was dropped is an event.
+Data comes from a file that the program on the traced machine has written (`ptap_target.collector`), or from the files
+of the running module. What is damaged is an error where it comes from the module, and counted in a file; what was
+dropped, or is missing, is an event.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
 import struct
 from collections import deque
@@ -20,18 +22,13 @@ from relay_reader import record_layout as layout
 from relay_reader.capture import Event, KernelSectionPlaced, RecordsLost, ThreadNamed
 from relay_reader.capture_kind import MODULE_CAPTURE_MAGIC
 from relay_reader.hit_record import Hit, HitRecordError, read_hit
+from relay_reader.module_records import RecordIndex, record_fault
 from relay_reader.told_spaces import ToldSpaces
 
 MAGIC = MODULE_CAPTURE_MAGIC
+_MOST_LINES = 8
 _BEGIN = struct.Struct("<IIHH")
 """What a RECORD_HEAD begins with: magic, length, version, kind."""
-_LEAST = {
-    layout.RECORD_KIND_HIT: layout.HIT_SIZE,
-    layout.RECORD_KIND_FINISHED: layout.FINISHED_SIZE,
-    layout.RECORD_KIND_SPACE: layout.SPACE_TOLD_SIZE,
-    layout.RECORD_KIND_MODULE_SECTION: layout.SECTION_PLACED_SIZE,
-}
-"""Kind of record -> the bytes that it has at the least."""
 
 
 class ModuleCaptureError(Exception):
@@ -70,9 +67,16 @@ class RecordStream:
     def decode(self, record: bytes) -> Iterator[Event]:
         """What one whole record tells: losses and the thread's name come before the hit. Raises ModuleCaptureError."""
         whole = memoryview(record)
-        kind, _ = self._head(whole, 0)
+        fault = record_fault(whole, 0, len(whole))
+        if fault is not None:
+            raise ModuleCaptureError(f"{self._path}: a record {fault}")
+        kind = _BEGIN.unpack_from(whole)[3]
         if kind == layout.RECORD_KIND_HIT:
-            yield from self._told(self._hit(whole, 0))
+            try:
+                hit = read_hit(whole)
+            except HitRecordError:
+                raise ModuleCaptureError(f"{self._path}: the parts of a record do not fill it") from None
+            yield from self._told(hit)
         elif kind == layout.RECORD_KIND_MODULE_SECTION:
             yield self._section(whole)
         elif kind == layout.RECORD_KIND_FINISHED:
@@ -103,73 +107,129 @@ class RecordStream:
         self.accounts.append(CpuAccount(*counts))
         return int(head["time_ns"])
 
-    def _add_space(self, record: memoryview, at: int) -> None:
-        head = np.frombuffer(record, dtype=layout.SPACE_TOLD_DTYPE, count=1)[0]
-        try:
-            self.spaces.add(int(head["time_ns"]), int(head["pid"]), bytes(record[layout.SPACE_TOLD_SIZE :]))
-        except ValueError as error:
-            raise ModuleCaptureError(f"{self._path}: the record at byte {at} is damaged: {error}") from None
-
-    def _head(self, records: memoryview, at: int) -> tuple[int, int]:
-        """(kind, length) of the record that begins there, which is whole and as long as its kind has to be."""
-        if len(records) - at < layout.RECORD_HEAD_SIZE:
-            raise ModuleCaptureError(f"{self._path}: the record at byte {at} is cut off")
-        magic, length, version, kind = _BEGIN.unpack_from(records, at)
-        sound = magic == layout.RECORD_MAGIC and version == layout.RECORD_VERSION
-        least = _LEAST.get(kind, layout.RECORD_HEAD_SIZE)
-        if not sound or not least <= length <= len(records) - at or length % 8:
-            raise ModuleCaptureError(f"{self._path}: the record at byte {at} is damaged, or of another version of ptap")
-        return kind, length
-
-    def _hit(self, record: memoryview, at: int) -> Hit:
-        """One whole HIT record, which lies at byte `at`."""
-        try:
-            return read_hit(record)
-        except HitRecordError:
-            raise ModuleCaptureError(f"{self._path}: the parts of the record at byte {at} do not fill it") from None
-
     def _section(self, record: memoryview) -> KernelSectionPlaced:
         head = np.frombuffer(record, dtype=layout.SECTION_PLACED_DTYPE, count=1)[0]
         return KernelSectionPlaced(*(int(head[name]) for name in ("time_ns", "module", "section", "address")))
 
 
 class ModuleCapture(RecordStream):
-    """One capture file, decoded. Raises ModuleCaptureError and OSError."""
+    """One capture file: its index is read at once, its hits by pieces. Raises ModuleCaptureError and OSError.
+
+    Of a damaged file, or one whose writer was killed, what is whole is given; `problems` says what is not.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        content = path.read_bytes()
-        end = content.find(b"\n", len(MAGIC))
-        if not content.startswith(MAGIC) or end < 0:
-            raise ModuleCaptureError(f"{path}: no capture of the kernel module")
-        self.description: dict[str, Any] = json.loads(content[len(MAGIC) : end])
-        """The session's."""
-        self._hits: list[Hit] = []
-        self._sections: list[KernelSectionPlaced] = []
-        self._read(memoryview(content)[end + 1 :])
+        self._file = open(path, "rb")  # noqa: SIM115
+        try:
+            self._open()
+        except BaseException:
+            self._file.close()
+            raise
 
-    def _read(self, records: memoryview) -> None:
-        at = 0
-        while at < len(records):
-            kind, length = self._head(records, at)
-            record = records[at : at + length]
-            if kind == layout.RECORD_KIND_HIT:
-                self._hits.append(self._hit(record, at))
-            elif kind == layout.RECORD_KIND_MODULE_SECTION:
-                self._sections.append(self._section(record))
-            elif kind == layout.RECORD_KIND_FINISHED:
-                self._finish(record)
-            elif kind == layout.RECORD_KIND_SPACE:
-                self._add_space(record, at)
-            at += length
+    def _open(self) -> None:
+        if self._file.read(len(MAGIC)) != MAGIC:
+            raise ModuleCaptureError(f"{self._path}: no capture of the kernel module")
+        line = self._file.readline()
+        if not line.endswith(b"\n"):
+            raise ModuleCaptureError(f"{self._path}: no capture of the kernel module: it ends before its records")
+        self.description: dict[str, Any] = json.loads(line)
+        """The session's."""
+        self._index = RecordIndex(self._file, self._file.tell())
+        self._damaged: set[int] = set()
+        """Places of records whose parts do not fit."""
+        self._sections: list[KernelSectionPlaced] = []
+        for at in self._index.others:
+            self._take_other(self._index.record(at), at)
+        if self._index.damage and not self._index.cpus and not self._index.others:
+            raise ModuleCaptureError(f"{self._path}: {self._index.damage[0]}")
+
+    def _take_other(self, record: memoryview, at: int) -> None:
+        kind = _BEGIN.unpack_from(record)[3]
+        if kind == layout.RECORD_KIND_MODULE_SECTION:
+            self._sections.append(self._section(record))
+        elif kind == layout.RECORD_KIND_FINISHED:
+            self._finish(record)
+        elif kind == layout.RECORD_KIND_SPACE:
+            head = np.frombuffer(record, dtype=layout.SPACE_TOLD_DTYPE, count=1)[0]
+            content = bytes(record[layout.SPACE_TOLD_SIZE :])
+            try:
+                self.spaces.add(int(head["time_ns"]), int(head["pid"]), content)
+            except ValueError as error:
+                self._index.damage.append(f"the record at byte {at} is damaged: {error}")
+        else:
+            self._index.damage.append(f"the record at byte {at} is of a kind that is not known: {kind}")
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read, a line each for the first places; of hits once `events` has ended."""
+        lines = [f"{self._path}: {each}" for each in self._index.damage[:_MOST_LINES]]
+        more = len(self._index.damage) - len(lines)
+        if more > 0:
+            lines.append(f"{self._path}: and {more} more places that are damaged")
+        if self._damaged:
+            lines.append(f"{self._path}: the parts of {len(self._damaged)} records do not fill them: hits are missing")
+        return lines
 
     def events(self) -> Iterator[Event]:
-        """Every hit in time order; names of threads and losses come before the hit that tells of them."""
+        """Every hit in time order; names of threads and losses come before the hit that tells of them.
+
+        A loss that the module does not tell of, a gap in the numbers of a CPU's hits, comes there, too.
+        """
         self._dropped, self._names = {}, {}
         sections = deque(sorted(self._sections, key=lambda each: each.time_ns))
-        for each in sorted(self._hits, key=lambda each: (each.sample.time_ns, each.sequence)):
-            while sections and sections[0].time_ns <= each.sample.time_ns:
+        gaps = {cpu: _NumberGaps(self._is_gapless(cpu)) for cpu in self._index.cpus}
+        merged = heapq.merge(
+            *(self._hits_of(cpu, gaps[cpu]) for cpu in self._index.cpus),
+            key=lambda each: (each[0].sample.time_ns, each[0].sequence),
+        )
+        for hit, gap in merged:
+            while sections and sections[0].time_ns <= hit.sample.time_ns:
                 yield sections.popleft()
-            yield from self._told(each)
+            if gap:
+                yield RecordsLost(hit.sample.time_ns, hit.sample.cpu, gap)
+            yield from self._told(hit)
         for account in self.accounts:
             yield from self._lost(account.cpu, account.dropped, 0)
+            counted = gaps[account.cpu].counted if account.cpu in gaps else 0
+            kept = account.hits - account.others - account.unwanted - account.dropped
+            if kept > counted:
+                yield RecordsLost(0, account.cpu, kept - counted)
+
+    def _is_gapless(self, cpu: int) -> bool:
+        """Whether all hits of a CPU that were not dropped have a record: those that the session refused have none."""
+        known = [each.unwanted for each in self.accounts if each.cpu == cpu]
+        return self.description.get("when") is None if not known else known[0] == 0
+
+    def _hits_of(self, cpu: int, gaps: _NumberGaps) -> Iterator[tuple[Hit, int]]:
+        """Each hit of a CPU, and how many are missing before it."""
+        for at, record in self._index.hits(cpu):
+            try:
+                hit = read_hit(record)
+            except HitRecordError:
+                self._damaged.add(at)
+                continue
+            yield hit, gaps.before(hit)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class _NumberGaps:
+    """Looks for gaps in the numbers of one CPU's hits. `counted` is how many hits there are so far, with the gaps."""
+
+    def __init__(self, gapless: bool) -> None:
+        """With `gapless` only what was dropped or got lost is missing."""
+        self.counted = 0
+        self._gapless = gapless
+
+    def before(self, hit: Hit) -> int:
+        """How many hits are missing between the one before and this one, the dropped ones not among them."""
+        self.counted += 1
+        # Its number counts the hits with and those without a record.
+        gap = hit.sequence - hit.dropped - self.counted if self._gapless else 0
+        if gap <= 0:
+            return 0
+        self.counted += gap
+        return gap

@@ -78,6 +78,7 @@ class CaptureReport:
             self.account.problems.append(
                 f"{missed} hits were left out by the kernel itself: they came while another probe was handled"
             )
+        self.account.problems += self._capture.problems
         if not self._capture.accounts:
             self.account.problems.append("the capture ends before its run did: hits at its end are missing")
 
@@ -86,7 +87,8 @@ class CaptureReport:
         return list(self.account.lines(True))
 
     def close(self) -> None:
-        """Nothing is open: the file was read at the beginning."""
+        """Close the file."""
+        self._capture.close()
 
     def _hits(self, sample: Sample) -> tuple[Hit]:
         returned = bool(sample.user_stack and sample.user_stack.flags & HitFlag.RETURN_PROBE)

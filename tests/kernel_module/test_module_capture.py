@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from kernel_module.packed_record import hit_record
 
 from ptap.capture_conversion import convert
 from ptap_target.collector import CAPTURE_MAGIC
-from relay_reader import record_layout, record_schema
+from relay_reader import module_records, record_layout, record_schema
 from relay_reader.capture import RecordsLost, Sample, StackSlice, ThreadNamed
 from relay_reader.capture_file.reader import CaptureFile
 from relay_reader.module_capture import MAGIC, CpuAccount, ModuleCapture, ModuleCaptureError
@@ -73,7 +72,7 @@ def test_hits_come_in_time_order_and_losses_where_they_were(tmp_path):
 
 
 def test_a_capture_file_holds_the_same_events(tmp_path):
-    records = _hit(30, 0, 5, 3) + _hit(50, 0, 6, 3) + _hit(20, 1, 1, 0) + _finished(cpu=0, hits=9, dropped=6)
+    records = _hit(30, 0, 4, 3) + _hit(50, 0, 5, 3) + _hit(20, 1, 1, 0) + _finished(cpu=0, hits=8, dropped=6)
     expected = list(_capture(tmp_path, records).events())
     assert convert(str(tmp_path / "capture"), str(tmp_path / "a.ptap")) == []
     file = CaptureFile(str(tmp_path / "a.ptap"))
@@ -82,29 +81,80 @@ def test_a_capture_file_holds_the_same_events(tmp_path):
     assert file.ends is not None and (file.ends[0].samples, file.ends[0].lost) == (3, 6)
 
 
-def test_a_capture_that_is_cut_off_anywhere_is_an_error_or_has_fewer_hits(tmp_path):
-    records = _hit(1, 0, 1, 0) + _hit(2, 0, 2, 0)
-    for size in range(len(records)):
-        if size % (len(records) // 2) == 0:
-            assert len([e for e in _capture(tmp_path, records[:size]).events() if isinstance(e, Sample)]) == (size > 0)
-            continue
-        with pytest.raises(ModuleCaptureError, match="record at byte"):
+def _of(kind: type, capture: ModuleCapture) -> list:
+    return [event for event in capture.events() if isinstance(event, kind)]
+
+
+def test_a_gap_in_a_cpus_numbers_is_counted_where_it_was(tmp_path):
+    """Hits 3 and 4 of CPU 0 and the last one of CPU 1 are in no record, and were not dropped."""
+    records = _hit(10, 0, 1, 0) + _hit(20, 0, 2, 0) + _hit(15, 1, 1, 0) + _hit(50, 0, 6, 1) + _hit(55, 1, 2, 0)
+    records += _finished(cpu=0, hits=6, dropped=1) + _finished(cpu=1, hits=3)
+    told = [event for event in _capture(tmp_path, records).events() if not isinstance(event, ThreadNamed)]
+    assert [each if isinstance(each, RecordsLost) else each.time_ns for each in told] == [
+        10, 15, 20, RecordsLost(50, 0, 2), RecordsLost(50, 0, 1), 50, 55, RecordsLost(0, 1, 1),
+    ]  # fmt: skip
+    # Where the session has refused hits, the numbers do not tell which ones are missing.
+    records += _finished(cpu=0, hits=6, dropped=1, unwanted=2)
+    records = records.replace(_finished(cpu=0, hits=6, dropped=1), b"")
+    assert _of(RecordsLost, _capture(tmp_path, records)) == [RecordsLost(50, 0, 1), RecordsLost(0, 1, 1)]
+
+
+def test_a_capture_that_was_cut_off_anywhere_has_the_hits_before(tmp_path):
+    """As its writer leaves it that was killed, or whose disk was full."""
+    each = len(_hit(1, 0, 1, 0))
+    records = b"".join(_hit(number, 0, number, 0) for number in (1, 2, 3))
+    for size in range(each, len(records)):
+        capture = _capture(tmp_path, records[:size])
+        assert [sample.time_ns for sample in _of(Sample, capture)] == [1, 2, 3][: size // each]
+        whole = size % each == 0
+        assert len(capture.problems) == (not whole) and all("cut off" in line for line in capture.problems)
+    for size in range(1, each):
+        with pytest.raises(ModuleCaptureError, match="cut off"):
             _capture(tmp_path, records[:size])
 
 
-@settings(deadline=None)
-@given(st.integers(0, len(_hit(1, 0, 1, 0)) - 1), st.integers(0, 255))
-def test_damage_is_an_error_or_other_values(tmp_path_factory, place, value):
-    records = bytearray(_hit(1, 0, 1, 0))
-    records[place] = value
-    path = tmp_path_factory.mktemp("damaged") / "capture"
-    path.write_bytes(CAPTURE_MAGIC + json.dumps(_DESCRIPTION).encode() + b"\n" + records)
-    try:
-        capture = ModuleCapture(path)
-    except ModuleCaptureError as error:
-        assert "record at byte 0" in str(error)
-    else:
-        assert len([event for event in capture.events() if isinstance(event, Sample)]) <= 1
+@pytest.mark.parametrize("foreign", [bytes(8), b"PTRR" * 40, b"\xff" * (3 << 20), b"damaged "])
+def test_what_is_no_record_is_passed_over(tmp_path, foreign):
+    hits = [_hit(number, 0, number, 0) for number in (1, 2, 3)]
+    capture = _capture(tmp_path, hits[0] + foreign + hits[1] + hits[2] + foreign)
+    assert [sample.time_ns for sample in _of(Sample, capture)] == [1, 2, 3] and _of(RecordsLost, capture) == []
+    assert len(capture.problems) == 2 and all(f"{len(foreign)} bytes" in line for line in capture.problems)
+
+
+def test_any_damaged_byte_costs_its_record_and_no_other(tmp_path):
+    hits = [_hit(number, 0, number, 0) for number in (1, 2, 3)]
+    for place in range(len(hits[1])):
+        record = bytearray(hits[1])
+        record[place] ^= 0x41
+        capture = _capture(tmp_path, hits[0] + bytes(record) + hits[2])
+        events = [event for event in capture.events() if isinstance(event, Sample | RecordsLost)]
+        times = {event.time_ns for event in events if isinstance(event, Sample)}
+        assert {1, 3} <= times
+        if len([event for event in events if isinstance(event, Sample)]) == 2:
+            assert capture.problems and RecordsLost(3, 0, 1) in events
+
+
+def test_hits_are_read_a_piece_of_each_cpu_at_a_time(tmp_path, monkeypatch):
+    """Two CPUs whose hits come in turns of forty: what waits is a piece of each, whatever the file's size."""
+    each = len(_hit(1, 0, 1, 0))
+    records = b"".join(
+        _hit(80 * turn + 2 * number + cpu, cpu, 40 * turn + number + 1, 0)
+        for turn in range(4)
+        for cpu in (0, 1)
+        for number in range(40)
+    )
+    monkeypatch.setattr(module_records, "_PIECE", 5 * each)
+    read: list[int] = []
+    monkeypatch.setattr(os, "pread", lambda fd, count, at, real=os.pread: read.append(count) or real(fd, count, at))
+    capture = _capture(tmp_path, records)
+    assert max(read) == 5 * each
+    read.clear()
+    events = (event for event in capture.events() if isinstance(event, Sample))
+    times = []
+    for number, event in enumerate(events, 1):
+        times.append(event.time_ns)
+        assert sum(read) <= (number + 2 * 5 + 2) * each
+    assert times == list(range(320)) and sum(read) == len(records)
 
 
 def test_another_file_is_refused(tmp_path):
