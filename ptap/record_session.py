@@ -144,7 +144,9 @@ class RecordSession(TraceSession):
         """What was missing, and the counts last."""
         lines = list(self.account.lines(False))
         counts = lines[-1].replace(", 0 traces", "")
-        lines[-1] = f"{counts}; {self._path}: {self._recorded} recorded, {self.bytes_written} bytes"
+        # Of a full disk the last chunk is not in the file.
+        recorded = self._writer.samples_written if self._writer is not None else 0
+        lines[-1] = f"{counts}; {self._path}: {recorded} recorded, {self.bytes_written} bytes"
         return lines
 
 

@@ -48,6 +48,9 @@ class CaptureWriter:
         self._ends = [SourceEnd() for _ in sources]
         self._lock = threading.RLock()
         self._first_added = 0.0
+        self.samples_written = 0
+        """Samples that are in the file; those of the last chunk still wait to be."""
+        self._waiting_samples = 0
         self._failure: CaptureWriteError | None = None
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
@@ -101,6 +104,7 @@ class CaptureWriter:
                 self._ends[source].lost += event.count
             elif isinstance(event, Sample):
                 self._ends[source].samples += 1
+                self._waiting_samples += 1
             if self._encoder.size >= FULL_CHUNK:
                 self.flush()
 
@@ -120,6 +124,8 @@ class CaptureWriter:
                 return
             times = encoder.times or (0, 0)
             self._write(ChunkKind.EVENTS, encoder.parts(), encoder.count, times)
+            self.samples_written += self._waiting_samples
+            self._waiting_samples = 0
 
     def close(self, ends: Sequence[SourceEnd] = ()) -> None:
         """Write the rest and the end. `ends` is what the recordings came to, by source."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import shutil
 import signal
 import subprocess
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -233,6 +235,23 @@ def test_a_recording_that_cannot_be_written_starts_nothing(ptap, ticker, backend
     run = ptap.run("record", "-o", str(tmp_path / "nowhere" / "a.ptap"), *words)
     assert run.status == 2 and "nowhere/a.ptap: No such file or directory" in run.stderr
     assert not (tmp_path / "started").exists()
+
+
+@_BY_PTRACE
+def test_a_full_disk_ends_the_recording_and_not_the_program(ptap, ticker, backend, tmp_path):
+    """A limit on the size of files stands for the disk. What the counts tell is what is in the file."""
+    path = tmp_path / "full.ptap"
+    record(ptap, path, ticker, "0", "0", backend=backend)
+    room = path.stat().st_size + 500  # for much less than four hundred hits
+    command = [*PTAP, "record", "-o", path, "--backend", backend, *PROBES, "--", ticker, "0", "200"]
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (room, room))
+    run = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    assert run.returncode == 2 and "what was recorded until then is in it" in run.stderr
+    assert "sum 39800" in run.stdout, "the program has run to its end"
+    file = CaptureFile(str(path))
+    samples = [event for _, event in file.events() if isinstance(event, Sample)]
+    assert f"full.ptap: {len(samples)} recorded, {path.stat().st_size} bytes" in run.stderr
+    assert not file.faults and len(samples) < 400
 
 
 @_BY_PTRACE
