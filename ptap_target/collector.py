@@ -11,8 +11,8 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO
 
 from ptap_target.kernel_module import KernelModule
 from ptap_target.module_sections import placements
@@ -25,10 +25,46 @@ _READ_BYTES = 1 << 20
 _IDLE_S = 0.02
 
 
+class CaptureOutput:
+    """The capture file at `path`. From the first write that fails on nothing is written; the run goes on without."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError."""
+        self._path = path
+        # Not buffered: what was written is there when this process is killed.
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115
+        self._failure: OSError | None = None
+        self._lost = 0
+
+    def write(self, content: bytes) -> None:
+        """Write all of `content`, as far as there is room."""
+        left = memoryview(content)
+        try:
+            while left and self._failure is None:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._failure = error
+        self._lost += len(left)
+
+    @property
+    def problems(self) -> list[str]:
+        """Why there is no more in the file."""
+        if self._failure is None:
+            return []
+        why = self._failure.strerror
+        return [f"{self._path}: {why}: what was recorded until then is in it, and {self._lost} bytes more were lost"]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
 class Collector:
     """One run of a session; with `only` the command's processes are recorded and no others."""
 
-    def __init__(self, session: SessionFolder, module: KernelModule, output: BinaryIO, *, only: bool = False) -> None:
+    def __init__(
+        self, session: SessionFolder, module: KernelModule, output: CaptureOutput, *, only: bool = False
+    ) -> None:
         self._only = only
         self._module = module
         self._session = session
@@ -112,6 +148,7 @@ def run_session(
 ) -> tuple[int, list[str]]:
     """Run the session of `folder` into the capture file `output`: the command's status, the module's last words.
 
+    The status is 2 where the command has none of its own and the file could not be written to its end.
     `only`: record hits of the command's processes and of no others. Raises SessionError, and unloads the module
     in any case.
     """
@@ -120,7 +157,7 @@ def run_session(
         raise SessionError("--only records the processes of a command: give it behind `--`")
     session.check_kernel()
     session.check_programs()
-    with KernelModule(session.module) as module, open(output, "wb") as file:
+    with KernelModule(session.module) as module, closing(CaptureOutput(output)) as file:
         collector = Collector(session, module, file, only=only)
         status = collector.run(command, duration)
-        return status, module.status() + collector.problems
+        return status or (2 if file.problems else 0), module.status() + collector.problems + file.problems

@@ -353,6 +353,12 @@ class PerfData:
         for fault, count in self.faults.items():
             where = f" ({self.unread} bytes)" if self.unread and fault is FileFault.BAD_RECORD_SIZE else ""
             lines.append(f"{self.path}: {fault.value}{where}" + (f" ({count} times)" if count > 1 else ""))
+        traces = self.passed_over["AUXTRACE"]
+        if traces:
+            lines.append(
+                f"{self.path}: {traces} pieces of a trace that the hardware wrote (AUX area) are not decoded: "
+                "`perf script --itrace` reads them"
+            )
         if self.unknown_kinds:
             kinds = ", ".join(f"{count} of type {kind}" for kind, count in sorted(self.unknown_kinds.items())[:8])
             more = ", …" if len(self.unknown_kinds) > 8 else ""
