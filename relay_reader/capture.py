@@ -18,6 +18,7 @@ from typing import TypeAlias
 # return address column, which holds rip (System V ABI AMD64, figure 3.36).
 X86_64_REGISTER_COUNT = 17
 EM_X86_64 = 62
+EM_386 = 3
 
 
 @dataclass(frozen=True, slots=True)

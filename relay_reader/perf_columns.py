@@ -36,6 +36,7 @@ _FAULTS = {
     perf_scan.TRUNCATED: RecordFault.TRUNCATED,
     perf_scan.UNKNOWN_EVENT: RecordFault.UNKNOWN_EVENT,
     perf_scan.COMPAT_REGISTERS: RecordFault.COMPAT_REGISTERS,
+    perf_scan.UNKNOWN_REGISTERS: RecordFault.UNKNOWN_REGISTERS,
     perf_scan.GUEST: RecordFault.GUEST,
     perf_scan.DEFERRED_CHAIN: RecordFault.DEFERRED_CHAIN,
 }

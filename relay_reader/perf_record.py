@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from operator import itemgetter
 
-from relay_reader.capture import X86_64_REGISTER_COUNT, ChainSource, Event, Sample, StackSlice, ToldChain
+from relay_reader.capture import EM_386, X86_64_REGISTER_COUNT, ChainSource, Event, Sample, StackSlice, ToldChain
 from relay_reader.perf_chain import branch_chain, frame_pointer_chain, recorded_chain
 from relay_reader.perf_side_band import MISC_CPUMODE, MISC_KERNEL, PASSED_OVER, SIDE_BAND, Buffer, RecordTrailer
 
@@ -57,6 +57,7 @@ _MISC_USER = 2
 _MISC_GUEST_KERNEL = 4
 _MISC_GUEST_USER = 5
 
+_REGS_ABI_32 = 1
 _REGS_ABI_64 = 2
 
 # enum perf_event_x86_regs → DWARF number (System V ABI AMD64, figure 3.36; 16 is the return address).
@@ -67,6 +68,11 @@ STACK_POINTER_REGISTER = 1 << 7
 """attr.sample_regs_user that asks for rsp alone."""
 _RSP = 7
 _RIP = 16
+# The same for a 32-bit process (System V ABI i386, table 2.14; 8 is the return address).
+_I386_NUMBER = {0: 0, 2: 1, 3: 2, 1: 3, 7: 4, 6: 5, 4: 6, 5: 7, 8: 8}
+_I386_REGISTER_COUNT = 9
+_ESP = 4
+_I386_MASK = (1 << 32) - 1
 
 _HEADER = struct.Struct("<IHH")
 _U32 = struct.Struct("<I")
@@ -81,6 +87,8 @@ class RecordFault(Enum):
     DEFERRED_CHAIN = "the user's part of a call chain was recorded later, which is not read (--call-graph fp,defer)"
     GUEST = "a sample of a virtual machine's guest: its addresses are not named"
     COMPAT_REGISTERS = "a 32-bit process: its registers are not those of x86-64"
+    """Only where samples stay columns, which are of one architecture (`perf_scan`)."""
+    UNKNOWN_REGISTERS = "registers of no known kind of process"
 
 
 class EventLayout:
@@ -193,6 +201,12 @@ class EventLayout:
             *(where.get(register, len(asked)) for register in range(X86_64_REGISTER_COUNT))
         )
         self.has_registers = bool(self.sample_type & SAMPLE_REGS_USER)
+        narrow = {_I386_NUMBER[number]: at for at, number in enumerate(asked) if number in _I386_NUMBER}
+        self.i386_known = sum(1 << register for register in narrow)
+        """What `known` is for a 32-bit process, whose registers lie at the same places."""
+        self.i386_pick: Callable[[tuple[int, ...]], tuple[int, ...]] = itemgetter(
+            *(narrow.get(register, len(asked)) for register in range(_I386_REGISTER_COUNT))
+        )
 
     def sample_time(self, record: Buffer) -> int:
         """Nanoseconds of a sample record; 0 when it carries none."""
@@ -403,14 +417,19 @@ class RecordDecoder:
                 sample.registers, sample.known = (0,) * _RIP + (pc,), 1 << _RIP
             return sample
         (abi,) = _U64.unpack_from(record, at)
+        stack_pointer = _RSP
         if abi == _REGS_ABI_64:
             sample.registers = layout.pick((*layout.registers.unpack_from(record, at + 8), 0))
             sample.known = layout.known
+        elif abi == _REGS_ABI_32:
+            values = layout.i386_pick((*layout.registers.unpack_from(record, at + 8), 0))
+            sample.registers = tuple(value & _I386_MASK for value in values)
+            sample.known, sample.machine, stack_pointer = layout.i386_known, EM_386, _ESP
         elif abi:
-            self.faults[RecordFault.COMPAT_REGISTERS] += 1
+            self.faults[RecordFault.UNKNOWN_REGISTERS] += 1
         registers, known = sample.registers, sample.known
-        if layout.has_stack and known >> _RSP & 1:
-            stack = _stack(record, layout.after_registers(record, at), registers[_RSP], compacted)
+        if layout.has_stack and known >> stack_pointer & 1:
+            stack = _stack(record, layout.after_registers(record, at), registers[stack_pointer], compacted)
             if stack is not None:
                 sample.slices.append(stack)
         return sample

@@ -68,8 +68,10 @@ SOUND = 0
 TRUNCATED = 1
 UNKNOWN_EVENT = 2
 COMPAT_REGISTERS = 4
+"""Registers of a 32-bit process, which objects have and columns have not."""
 GUEST = 8
 DEFERRED_CHAIN = 16
+UNKNOWN_REGISTERS = 32
 NO_SAMPLE = TRUNCATED | UNKNOWN_EVENT
 """What of these leaves no sample; the others leave one without user registers, or without a part of its chain."""
 
@@ -137,6 +139,7 @@ _MISC_GUEST_KERNEL = 4
 _MISC_GUEST_USER = 5
 _STACK_POINTER_BIT = 1 << 7
 _RETURN_ADDRESS_BIT = 1 << 16
+_ABI_32 = 1
 _ABI_64 = 2
 
 # enum perf_callchain_context
@@ -324,7 +327,9 @@ def _sample(
     abi = read_i64(data, at + position)
     position += 8
     if abi != _ABI_64:
-        return faults if abi == 0 else faults | COMPAT_REGISTERS
+        if abi == _ABI_32:
+            return faults | COMPAT_REGISTERS
+        return faults if abi == 0 else faults | UNKNOWN_REGISTERS
     if position + 8 * count > size:
         return faults | TRUNCATED
     known = item(layouts, base + LAYOUT_KNOWN)

@@ -160,10 +160,19 @@ class ModuleCatalog:
         self._open_image = open_image or _open_live
         self._remedy = remedy
         self._kind = kind
+        self._others: dict[int, ModuleCatalog] = {}
+
+    def of_machine(self, machine: int) -> ModuleCatalog:
+        """The catalog for code of that machine in the same capture: a 32-bit process has other files than the rest."""
+        if machine == self.machine:
+            return self
+        if machine not in self._others:
+            self._others[machine] = ModuleCatalog(self._open_image, self._remedy, machine, self._kind)
+        return self._others[machine]
 
     def opened(self) -> list[Module]:
         """The modules that were asked for so far."""
-        return list(self._modules.values())
+        return [*self._modules.values(), *(module for each in self._others.values() for module in each.opened())]
 
     def module_for(self, mapping: Mapping, pid: int) -> Module | None:
         """The module that `mapping` of process `pid` maps; None for anonymous and special memory."""

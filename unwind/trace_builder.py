@@ -83,7 +83,8 @@ class TraceBuilder:
         self.catalog = catalog or ModuleCatalog()
         self.frames_without_lines: Counter[Module] = Counter()
         """Frames named without debug information, by module: what a user could mend."""
-        self._walker = StackWalker(self.catalog, max_depth)
+        self._walkers: dict[int, StackWalker] = {}
+        """By the ELF machine number of the code: 32-bit processes run beside others."""
         self._argument_frames = argument_frames
         self._max_depth = max_depth
         self._kernel: KernelWalker | None = None
@@ -143,7 +144,7 @@ class TraceBuilder:
         if _ends_at_entry_point(stack):
             stack.stop = StopReason.END_OF_STACK
         names = [self._names(frame, hit if index == 0 else None) for index, frame in enumerate(stack.frames)]
-        modules = self._module_memory(sample.pid)
+        modules = self._module_memory(sample.pid, sample.machine)
         states = FrameStates(
             stack.frames,
             lambda index: names[index],
@@ -213,13 +214,17 @@ class TraceBuilder:
         if sample.kernel_chain and not sample.known and not sample.guest and not len(space):
             # A thread of the kernel itself, or an idle processor: no program, no user's part.
             return WalkedStack([], StopReason.END_OF_STACK, 0)
-        stack = self._walker.walk(sample, space)
+        walker = self._walkers.get(sample.machine)
+        if walker is None:
+            walker = StackWalker(self.catalog.of_machine(sample.machine), self._max_depth)
+            self._walkers[sample.machine] = walker
+        stack = walker.walk(sample, space)
         while self._live and stack.stop is StopReason.NO_MAPPING and sample.read_memory is not None:
             mapping = executable_mapping(sample.pid, stack.detail)
             if mapping is None or space.find(stack.detail) is not None:
                 break
             space.add(mapping)
-            stack = self._walker.walk(sample, space)
+            stack = walker.walk(sample, space)
         return stack
 
     def _names(self, frame: WalkedFrame, hit: Hit | None) -> list[SymbolFrame]:
@@ -328,11 +333,11 @@ class TraceBuilder:
         """Why kernel frames have no names or no lines, once one was seen."""
         return self._chain.all_problems() if self._chain is not None else []
 
-    def _module_memory(self, pid: int) -> ModuleMemory:
+    def _module_memory(self, pid: int, machine: int) -> ModuleMemory:
         space = self.spaces.of(pid)
         memory = self._memory.get(pid)
         if memory is None or memory.space is not space or memory.version != space.version:
-            memory = self._memory[pid] = ModuleMemory(space, self.catalog, pid)
+            memory = self._memory[pid] = ModuleMemory(space, self.catalog.of_machine(machine), pid)
         return memory
 
 

@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from perf_data_writer import (
+from perf_report.perf_data_writer import (
     BASE,
     CALLCHAIN,
     CONTEXT_USER,
@@ -20,7 +20,7 @@ from perf_data_writer import (
     record,
     sample,
 )
-from recordings import functions, report
+from perf_report.recordings import functions, report
 
 CODE = 0x7F0000001000
 PID = 4711

@@ -334,3 +334,12 @@ def test_kinds_of_captures(begin: bytes, kind: CaptureKind, tmp_path: Path) -> N
     path = tmp_path / "file"
     path.write_bytes(begin)
     assert kind_of_file(path) is kind
+
+
+def test_hardware_traces_are_said_not_to_be_decoded(read: Read) -> None:
+    trace = struct.pack("<QQQIII4x", 64, 0, 0, 0, 5, 0)
+    made = PerfDataFile(records=[writer.record(71, trace, 0) + b"\x9f" * 64, writer.sample(5, 9, 0x10)])
+    found = read(made)
+    assert len(found.samples()) == 1 and not found.file.faults
+    (line,) = found.file.shortcomings()
+    assert "1 pieces of a trace that the hardware wrote" in line and "perf script" in line

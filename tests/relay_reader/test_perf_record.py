@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from relay_reader import perf_record, perf_side_band
-from relay_reader.capture import MappingAdded, RecordsLost, Sample
+from relay_reader.capture import EM_386, MappingAdded, RecordsLost, Sample
 from relay_reader.perf_record import EventLayout, RecordDecoder, RecordFault, compact_sample
 
 BASE = (
@@ -67,12 +67,22 @@ def test_a_sample_without_user_context() -> None:
     assert (event.registers, event.known, event.slices) == ((), 0, [])
 
 
-def test_registers_of_a_32_bit_process_are_not_given_as_64_bit_ones() -> None:
+def test_registers_of_a_32_bit_process_are_those_of_i386() -> None:
     reader = decoder()
     event = reader.decode(sample(8, abi=1))
     assert isinstance(event, Sample)
-    assert event.registers == ()
-    assert reader.faults == {RecordFault.COMPAT_REGISTERS: 1}
+    # DWARF's order is ax cx dx bx sp bp si di ip.
+    assert (event.machine, event.registers) == (EM_386, (100, 102, 103, 101, 107, 106, 104, 105, 108))
+    assert event.known == 0x1FF and event.slices[0].address == 107
+    assert not reader.faults
+
+
+def test_registers_of_no_known_kind_are_not_given() -> None:
+    reader = decoder()
+    event = reader.decode(sample(8, abi=3))
+    assert isinstance(event, Sample)
+    assert (event.registers, event.slices) == ((), [])
+    assert reader.faults == {RecordFault.UNKNOWN_REGISTERS: 1}
 
 
 def test_every_cut_of_a_record_is_a_counted_fault() -> None:
