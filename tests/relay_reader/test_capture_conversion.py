@@ -8,8 +8,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
-import perf_data_writer as perf
 import pytest
+from perf_report import perf_data_writer as perf
 
 from cfi_tables.elf_image import ElfImage
 from ptap.capture_conversion import ConversionError, convert
