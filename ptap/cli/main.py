@@ -27,6 +27,7 @@ _COMMANDS = {
     "merge": "ptap.cli.merge",
     "split": "ptap.cli.split",
     "stack": "ptap.cli.stack",
+    "serve": "ptap.cli.serve",
 }
 _OWN_OPTIONS = {"--help", "-h", "--version"}
 
