@@ -97,7 +97,6 @@ class Application:
                 Rule("/source/v1", endpoint=self._source, methods=["POST"]),
             ],
             redirect_defaults=False,
-            merge_slashes=False,
         )  # fmt: skip
 
     def profiler_url(self, number: int) -> str:
@@ -108,7 +107,6 @@ class Application:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request (PEP 3333)."""
         request = Request(environ)
-        request.max_content_length = self._limits.request_bytes
         try:
             response = self._answer(request)
         except HTTPException as error:
@@ -212,14 +210,31 @@ class Application:
     # --- symbols and sources
 
     def _symbolicate(self, request: Request) -> Response:
-        jobs = read_jobs(_body(request), self._limits)
+        jobs = read_jobs(self._body(request), self._limits)
         answer = Symbolication(jobs, self._modules, self._limits).answer
         return Response(self._done(answer), content_type="application/json")
 
     def _source(self, request: Request) -> Response:
-        asked = read_source_request(_body(request))
+        asked = read_source_request(self._body(request))
         limit, sysroot = self._limits.source_bytes, self._options.sysroot
         return _json(self._done(lambda: source_answer(asked, self._modules, sysroot, limit)))
+
+    def _body(self, request: Request) -> Any:
+        """The JSON in a request's body. Raises RequestTimeout, RequestEntityTooLarge, BadRequest."""
+        limit = self._limits.request_bytes
+        too_large = RequestEntityTooLarge(f"the request has more than {limit} bytes")
+        request.max_content_length = limit + 1  # of a body whose length is not told, no more is read
+        try:
+            body = request.get_data(cache=False)
+        except RequestEntityTooLarge:
+            raise too_large from None
+        except (BadRequest, OSError):
+            if request.environ[LATE].is_set():
+                raise RequestTimeout("the request did not arrive in time") from None
+            raise BadRequest("the request ends before its end") from None
+        if len(body) > limit:
+            raise too_large
+        return read_json(body)
 
     def _all_facts(self) -> Iterator[tuple[str, CaptureFacts]]:
         for file in self._served:
@@ -231,19 +246,6 @@ class Application:
             return self._work.result(job, self._limits.answer_seconds, key)
         except Unfinished:
             raise ServiceUnavailable("it takes a while; ask again", retry_after=_RETRY_SECONDS) from None
-
-
-def _body(request: Request) -> Any:
-    """The JSON in a request's body. Raises RequestTimeout, RequestEntityTooLarge, BadRequest."""
-    try:
-        body = request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        raise RequestEntityTooLarge(f"the request has more than {request.max_content_length} bytes") from None
-    except (BadRequest, OSError):
-        if request.environ[LATE].is_set():
-            raise RequestTimeout("the request did not arrive in time") from None
-        raise BadRequest("the request ends before its end") from None
-    return read_json(body)
 
 
 def _preflight(request: Request) -> Response:

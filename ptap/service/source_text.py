@@ -89,14 +89,17 @@ def read_source(named: str, sysroot: str, limit: int) -> str:
         if os.path.islink(real):
             raise Forbidden("the file is a symbolic link, which is not followed") from None
         raise NotFound(f"the source file cannot be read: {error.strerror}") from None
-    with open(descriptor, "rb") as file:
-        return _text_of(file, limit)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise Forbidden("what is there is no file")
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
+    return _text_of(content, limit)
 
 
-def _text_of(file: Any, limit: int) -> str:
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        raise Forbidden("what is there is no file")
-    content: bytes = file.read(limit + 1)
+def _text_of(content: bytes, limit: int) -> str:
     if len(content) > limit:
         raise RequestEntityTooLarge(f"the source file has more than {limit} bytes")
     if b"\0" in content:

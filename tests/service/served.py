@@ -14,13 +14,14 @@ from typing import Any
 
 from ptap.capture_report import ReportOptions
 from ptap.profile.firefox import breakpad_id
-from ptap.service.application import Application
+from ptap.service.application import PROFILER, Application
 from ptap.service.limits import Limits
 from ptap.service.loopback_server import LoopbackServer, listen
 from ptap.service.served_files import served_files
 from unwind.trace_builder import ArgumentFrames
 
 TOKEN = "0123456789abcdef"
+_DEFAULT_LIMITS = Limits()
 
 
 @dataclass(slots=True)
@@ -63,12 +64,14 @@ class Served:
 
 
 @contextmanager
-def serving(*paths: Path, limits: Limits = Limits(), sysroot: str = "/") -> Iterator[Served]:  # noqa: B008
+def serving(
+    *paths: Path, limits: Limits = _DEFAULT_LIMITS, sysroot: str = "/", profiler: str = PROFILER
+) -> Iterator[Served]:
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     options = ReportOptions(sysroot=sysroot, arguments=ArgumentFrames.NONE)
     files = served_files(map(str, paths))
-    application = Application(files, options, limits, TOKEN, f"http://127.0.0.1:{port}")
+    application = Application(files, options, limits, TOKEN, f"http://127.0.0.1:{port}", profiler)
     server = LoopbackServer(listening, application, limits)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
