@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ptap.file_report import open_file_report
 from ptap.profile.profile_report import ProfileReport
+from ptap.report.trace_filter import FilteredReport, TraceFilter
 from relay_reader.capture_kind import kind_of_file
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class MadeReports:
             session = open_file_report(kind_of_file(state.path), state.path, self._options)
             try:
                 report = ProfileReport(lambda _: None)
-                session.write(report)
+                session.write(FilteredReport(report, TraceFilter()))
                 self._told[state.path] = session.closing_lines()
             finally:
                 session.close()
