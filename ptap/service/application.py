@@ -210,17 +210,21 @@ class Application:
     # --- symbols and sources
 
     def _symbolicate(self, request: Request) -> Response:
-        jobs = read_jobs(self._body(request), self._limits)
-        answer = Symbolication(jobs, self._modules, self._limits).answer
+        body = self._body(request)
+
+        def answer() -> bytes:
+            jobs = read_jobs(read_json(body), self._limits)
+            return Symbolication(jobs, self._modules, self._limits).answer()
+
         return Response(self._done(answer), content_type="application/json")
 
     def _source(self, request: Request) -> Response:
-        asked = read_source_request(self._body(request))
+        asked = read_source_request(read_json(self._body(request)))
         limit, sysroot = self._limits.source_bytes, self._options.sysroot
         return _json(self._done(lambda: source_answer(asked, self._modules, sysroot, limit)))
 
-    def _body(self, request: Request) -> Any:
-        """The JSON in a request's body. Raises RequestTimeout, RequestEntityTooLarge, BadRequest."""
+    def _body(self, request: Request) -> bytes:
+        """A request's body. Raises RequestTimeout, RequestEntityTooLarge, BadRequest."""
         limit = self._limits.request_bytes
         too_large = RequestEntityTooLarge(f"the request has more than {limit} bytes")
         request.max_content_length = limit + 1  # of a body whose length is not told, no more is read
@@ -234,7 +238,7 @@ class Application:
             raise BadRequest("the request ends before its end") from None
         if len(body) > limit:
             raise too_large
-        return read_json(body)
+        return body
 
     def _all_facts(self) -> Iterator[tuple[str, CaptureFacts]]:
         for file in self._served:

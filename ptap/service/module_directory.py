@@ -14,17 +14,23 @@ from typing import TYPE_CHECKING
 
 from cfi_tables.debug_file import DEBUG_DIRECTORIES
 from cfi_tables.elf_image import PT_LOAD, ElfError
+from cfi_tables.table_check import TableError
 from ptap.profile.firefox import breakpad_id
 from ptap.profile.json_text import json_text
 from relay_reader.capture import Mapping
 from relay_reader.capture_file.reader import CaptureFile, CaptureFileError
 from relay_reader.capture_kind import CaptureKind
 from unwind.capture_file_images import CaptureFileImages
+from unwind.symbolize.symbol_index import SymbolIndexError
 from unwind.symbolize.symbolizer import Symbolizer
 
 if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
     from ptap.service.capture_facts import CaptureFacts, MappedFile
+
+
+SYMBOL_ERRORS = (ElfError, SymbolIndexError, TableError)
+"""What the symbols of a damaged module raise when they are asked."""
 
 
 class UnknownModule(Exception):

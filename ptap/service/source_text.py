@@ -18,7 +18,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, NotFound, RequestEntityTo
 
 from ptap.profile.json_text import json_text
 from ptap.service.json_request import member
-from ptap.service.module_directory import UnknownModule
+from ptap.service.module_directory import SYMBOL_ERRORS, UnknownModule
 
 if TYPE_CHECKING:
     from ptap.service.module_directory import ModuleDirectory, ServedModule
@@ -53,10 +53,10 @@ def read_source_request(request: Any) -> SourceRequest:
 def source_answer(asked: SourceRequest, directory: ModuleDirectory, sysroot: str, limit: int) -> dict[str, Any]:
     """The answer, with the file's text. Raises NotFound, Forbidden, RequestEntityTooLarge."""
     try:
-        module = directory.find(asked.debug_name, asked.debug_id)
-    except UnknownModule as unknown:
-        raise NotFound(json_text(str(unknown))) from None
-    named = next((each for each in _named_files(module, asked.offset) if json_text(each) == asked.file), None)
+        files = _named_files(directory.find(asked.debug_name, asked.debug_id), asked.offset)
+    except (UnknownModule, *SYMBOL_ERRORS) as error:
+        raise NotFound(json_text(str(error))) from None
+    named = next((each for each in files if json_text(each) == asked.file), None)
     if named is None:
         raise Forbidden("the debugging information of the module names no such file")
     text = read_source(named, sysroot, limit)

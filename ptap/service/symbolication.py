@@ -17,10 +17,9 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from ptap.profile.json_text import json_text
 from ptap.service.json_request import kind_name, member
-from ptap.service.module_directory import UnknownModule
+from ptap.service.module_directory import SYMBOL_ERRORS, UnknownModule
 from ptap.service.work_queue import Unfinished
 from unwind.symbolize.function_name import readable_name
-from unwind.symbolize.symbol_index import SymbolIndexError
 
 if TYPE_CHECKING:
     from ptap.service.limits import Limits
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 _NO_MODULE = -1
 """Index of a frame that lies in none of the modules."""
 _ADDRESSES = 1 << 64
+_BATCH = 8192
+"""Addresses that are looked up between two looks at the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,25 +96,27 @@ class Symbolication:
         self._deadline = time.monotonic() + limits.answer_seconds
         self._known: dict[tuple[tuple[str, str], int], str] = {}
         """The text of each frame but its number, by module and offset."""
+        self._known_size = 0
         self._errors: dict[tuple[str, str], str] = {}
         """Why a module has no symbols."""
 
     def answer(self) -> bytes:
         """The answer as JSON. Raises RequestEntityTooLarge, Unfinished."""
         for module, offsets in self._asked().items():
-            if time.monotonic() > self._deadline:
-                raise Unfinished
             self._look_up(module, sorted(offsets))
         parts: list[str] = []
         size = 0
         for part in self._texts():
             size += len(part)  # ASCII
-            if size > self._limits.answer_bytes:
-                raise RequestEntityTooLarge(
-                    f"the answer has more than {self._limits.answer_bytes} bytes: ask for fewer addresses at once"
-                )
+            self._check_size(size)
             parts.append(part)
         return "".join(parts).encode("ascii")
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limits.answer_bytes:
+            raise RequestEntityTooLarge(
+                f"the answer has more than {self._limits.answer_bytes} bytes: ask for fewer addresses at once"
+            )
 
     def _asked(self) -> dict[tuple[str, str], set[int]]:
         asked: dict[tuple[str, str], set[int]] = {}
@@ -128,9 +131,15 @@ class Symbolication:
         try:
             served = self._directory.find(*module)
             inside = [each for each in offsets if each + served.base < _ADDRESSES]
-            for offset, text in zip(inside, _frame_texts(served, module[0], inside), strict=True):
-                self._known[module, offset] = text
-        except (UnknownModule, SymbolIndexError) as error:
+            for begin in range(0, len(inside), _BATCH):
+                if time.monotonic() > self._deadline:
+                    raise Unfinished
+                batch = inside[begin : begin + _BATCH]
+                for offset, text in zip(batch, _frame_texts(served, module[0], batch), strict=True):
+                    self._known[module, offset] = text
+                    self._known_size += len(text)
+                self._check_size(self._known_size)
+        except (UnknownModule, *SYMBOL_ERRORS) as error:
             self._errors[module] = str(error)
 
     def _texts(self) -> Iterator[str]:

@@ -23,13 +23,19 @@ __attribute__((noinline)) int sum(const int *items, int count) {
     all += gross(items[i]);
   return all;
 }
+__attribute__((cold, noinline)) void refuse(int item) { total = total - item; }
+__attribute__((noinline)) int checked(int item) {
+  if (item > 1000000)
+    refuse(item), total = total * gross(item);
+  return item;
+}
 template <typename T> __attribute__((noinline)) T twice(T value) { total = total + value; return value + gross(value); }
 }
 int main(int count, char **) {
   int items[64] = {count, 2, 3};
   for (int i = 0; i < 200000; i++) {
     items[i % 64] += shop::sum(items, 64) & 7;
-    shop::total = shop::total + shop::twice(items[5]);
+    shop::total = shop::total + shop::twice(items[5]) + shop::checked(i);
   }
   return 0;
 }

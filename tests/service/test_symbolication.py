@@ -59,6 +59,21 @@ def test_frames_are_those_of_llvm_symbolizer(shop, name, require_tool):
     assert len(begins) == len(FUNCTIONS) and max(depths) >= 3
 
 
+def test_cold_parts_count_from_their_own_begin(shop):
+    """What the compiler has moved away from a function is still of it, and as far from it as its own symbol tells."""
+    program = shop / "shop"
+    lines = subprocess.run(["nm", "-S", str(program)], capture_output=True, text=True, check=True).stdout.splitlines()
+    ((begin, size),) = [
+        (int(line[:16], 16), int(line[17:33], 16)) for line in lines if line.endswith("_ZN4shop7checkedEi.cold")
+    ]
+    job = {"memoryMap": [module_of(program)], "stacks": [[[0, each] for each in range(begin, begin + size)]]}
+    with serving(program) as served:
+        (stack,) = served.post("/symbolicate/v5", job).json["results"][0]["stacks"]
+    assert [(each["function"], each["function_offset"]) for each in stack] == [
+        ("shop::checked(int)", f"{offset:#x}") for offset in range(size)
+    ]
+
+
 def test_what_is_not_known_is_told(shop):
     program = module_of(shop / "shop")
     unknown = ["libgone.so", "0" * 33]
