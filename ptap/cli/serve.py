@@ -9,6 +9,14 @@ from ptap.cli.failure import Failure, told_to_the_user
 _PROFILER = "https://profiler.firefox.com"
 
 
+def _web_address(_: click.Context, __: click.Parameter, value: str) -> str:
+    from urllib.parse import urlsplit
+
+    if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc:
+        raise click.BadParameter(f"{value!r} is no address of a web site, such as {_PROFILER}")
+    return value
+
+
 @click.command("serve", short_help="Show captures in a browser, and serve symbols to the Firefox Profiler.")
 @click.argument("paths", nargs=-1, type=click.Path(exists=True), metavar="[FILE]...")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="[default: one that is free]")
@@ -31,7 +39,12 @@ _PROFILER = "https://profiler.firefox.com"
     help="The kernel of the captures, where it is not at its old place.",
 )
 @click.option(
-    "--profiler", default=_PROFILER, metavar="URL", show_default=True, help="The Firefox Profiler that may ask."
+    *("--profiler",),
+    callback=_web_address,
+    default=_PROFILER,
+    metavar="URL",
+    show_default=True,
+    help="The Firefox Profiler that may ask for symbols and sources.",
 )
 def command(
     paths: tuple[str, ...], port: int, host: str, open_browser: bool, sysroot: str, vmlinux: str | None, profiler: str

@@ -83,8 +83,7 @@ class Application:
         self._reports = MadeReports(options, limits.kept_report_bytes)
         self._modules = ModuleDirectory(self._all_facts, options.sysroot, limits.open_modules)
         self._work = WorkQueue()
-        port = urlsplit(origin).port
-        self._hosts = {urlsplit(origin).netloc, f"localhost:{port}"}
+        self._hosts = _host_headers(origin)
         self.url = f"{origin}/{token}"
         self._map = Map(
             [
@@ -119,6 +118,7 @@ class Application:
         return response(environ, start_response)
 
     def _answer(self, request: Request) -> Response:
+        _check_arrival(request)  # a head that was cut off looks like a whole one
         if request.headers.get("Host") not in self._hosts:
             raise MisdirectedRequest("the Host header names another server")
         _, token, *rest = request.path.split("/", 2)
@@ -233,8 +233,7 @@ class Application:
         except RequestEntityTooLarge:
             raise too_large from None
         except (BadRequest, OSError):
-            if request.environ[LATE].is_set():
-                raise RequestTimeout("the request did not arrive in time") from None
+            _check_arrival(request)
             raise BadRequest("the request ends before its end") from None
         if len(body) > limit:
             raise too_large
@@ -250,6 +249,19 @@ class Application:
             return self._work.result(job, self._limits.answer_seconds, key)
         except Unfinished:
             raise ServiceUnavailable("it takes a while; ask again", retry_after=_RETRY_SECONDS) from None
+
+
+def _host_headers(origin: str) -> set[str]:
+    """What `Host` says of whoever means this server; browsers leave out the port that is HTTP's own."""
+    place = urlsplit(origin)
+    hosts = {place.netloc, f"localhost:{place.port}"}
+    return hosts | {each.removesuffix(":80") for each in hosts}
+
+
+def _check_arrival(request: Request) -> None:
+    """Raises RequestTimeout for a request that was cut off because it did not arrive in time."""
+    if request.environ[LATE].is_set():
+        raise RequestTimeout("the request did not arrive in time")
 
 
 def _preflight(request: Request) -> Response:

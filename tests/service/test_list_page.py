@@ -27,10 +27,11 @@ def browser(require_tool):
     driver.quit()
 
 
-def wait_until_ready(browser) -> None:
+def wait_until_ready(browser, title: str) -> None:
     from selenium.webdriver.support.wait import WebDriverWait
 
-    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script("return document.body.dataset.ready"))
+    ready = "return document.title === arguments[0] && document.body.dataset.ready"
+    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(ready, title))
     severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert [entry for entry in severe if "favicon.ico" not in entry["message"]] == []
 
@@ -45,7 +46,7 @@ def test_the_page_lists_and_opens(browser, recording, shop, tmp_path):
         own = f"http://127.0.0.1:{served.port}/{TOKEN}"
         facts = served.get("/file/0/facts.json").json
         browser.get(f"{own}/")
-        wait_until_ready(browser)
+        wait_until_ready(browser, "ptap serve")
         articles = browser.find_elements("tag name", "article")
         assert [each.find_element("tag name", "h2").text for each in articles] == [strange.name, damaged.name, "shop"]
         assert browser.execute_script("return document.querySelectorAll('main b').length") == 0
@@ -64,12 +65,11 @@ def test_the_page_lists_and_opens(browser, recording, shop, tmp_path):
         assert articles[1].find_elements("css selector", ".problems li")
         assert "program or library" in articles[2].text and not articles[2].find_elements("tag name", "a")
         links["Flame graph"].click()
-        wait_until_ready(browser)
-        assert browser.title == strange.name
+        wait_until_ready(browser, strange.name)
         assert f"{samples} samples" in browser.find_element("id", "facts").text
         assert browser.execute_script("return page.boxes.length") > 1
-        browser.back()
-        wait_until_ready(browser)
+        browser.get(f"{own}/")
+        wait_until_ready(browser, "ptap serve")
         assert "hits" in browser.find_element("css selector", "article .faint:last-child").text
 
 

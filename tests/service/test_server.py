@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from urllib.parse import unquote
 
 import pytest
@@ -27,9 +28,9 @@ FORMS = ("report.html", "firefox.json", "speedscope.json", "profile.pb.gz")
 
 
 def rest_of(connection: socket.socket) -> bytes:
-    """What is sent until the end."""
+    """What is sent until the end, which is abrupt where the server has not read all that was sent."""
     received = b""
-    with connection:
+    with connection, suppress(ConnectionResetError):
         while part := connection.recv(1 << 16):
             received += part
     return received
@@ -121,9 +122,7 @@ def test_a_request_has_a_largest_size(shop):
         chunks = b"200\r\n" + b" " * 512 + b"\r\n"
         chunked = rest_of(served.raw(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + 4 * chunks + b"0\r\n\r\n"))
         assert chunked.startswith(b"HTTP/1.1 413 ")
-        endless = served.raw(f"{head}X: ".encode() + b"x" * (1 << 17))
-        assert endless.recv(1 << 16).startswith(b"HTTP/1.1 431 ")
-        endless.close()
+        assert rest_of(served.raw(f"{head}X: ".encode() + b"x" * (1 << 17))).startswith(b"HTTP/1.1 431 ")
         short = served.raw(f"{head}Content-Length: 100\r\n\r\n{{".encode())
         short.shutdown(socket.SHUT_WR)
         assert rest_of(short).startswith(b"HTTP/1.1 400 ")
@@ -134,11 +133,11 @@ def test_a_slow_request_ends(shop):
     with serving(shop / "shop", limits=Limits(arrival_seconds=2)) as served:
         head = f"POST /{TOKEN}/symbolicate/v5 HTTP/1.1\r\nHost: localhost:{served.port}\r\n"
         body = served.raw(f"{head}Content-Length: 1000000\r\n\r\n{{".encode())
-        silent, cut = served.raw(b""), served.raw(head.encode())
+        silent, cut = served.raw(b""), served.raw(head.replace("POST", "GET").encode())
         while not select.select([body], [], [], 0.05)[0]:
             body.sendall(b" ")
         assert rest_of(body).startswith(b"HTTP/1.1 408 ")
-        assert rest_of(silent) == b"" and b" 200 " not in rest_of(cut)
+        assert rest_of(silent) == b"" and rest_of(cut).startswith(b"HTTP/1.1 408 ")
         assert served.get("/files.json").status == 200
 
 
@@ -152,7 +151,7 @@ def test_connections_at_once_are_bounded(shop):
             assert b" 421 " in rest_of(connection)
         # Their threads end a moment after their connections do.
         request = f"GET /{TOKEN}/list.js HTTP/1.0\r\nHost: localhost:{served.port}\r\n\r\n".encode()
-        while (answer := rest_of(served.raw(request))).startswith(b"HTTP/1.1 503 "):
+        while not (answer := rest_of(served.raw(request))) or answer.startswith(b"HTTP/1.1 503 "):
             pass
         assert answer.startswith(b"HTTP/1.1 200 ")
 
@@ -173,7 +172,7 @@ def test_whoever_waits_too_long_may_ask_again(recording, monkeypatch):
     with serving(recording, limits=Limits(answer_seconds=0.2)) as served:
         answer = served.get("/file/0/report.html")
         assert answer.status == 503 and answer.headers["Retry-After"] == answer.headers["Refresh"]
-        assert begun.is_set() and served.post("/symbolicate/v5", {"jobs": []}).status == 503
+        assert begun.wait(60) and served.post("/symbolicate/v5", {"jobs": []}).status == 503
         assert served.get("/files.json").status == 200, "what needs no work is there meanwhile"
         go_on.set()
         while (answer := served.get("/file/0/report.html")).status == 503:
@@ -314,8 +313,13 @@ def test_the_command(recording, shop):
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [(("--host", "0.0.0.0"), "other machines"), (("no such",), "does not exist"), ((__file__,), "no known kind")],
-    ids=["host", "gone", "kind"],
+    [
+        (("--host", "0.0.0.0"), "other machines"),
+        (("--profiler", "localhost:4242"), "no address of a web site"),
+        (("no such",), "does not exist"),
+        ((__file__,), "no known kind"),
+    ],
+    ids=["host", "profiler", "gone", "kind"],
 )
 def test_what_cannot_be_served_is_told(options, told):
     run = subprocess.run([sys.executable, "-m", "ptap", "serve", *options], capture_output=True, text=True, check=False)
