@@ -12,7 +12,7 @@ import json
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from werkzeug.exceptions import (
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from ptap.service.capture_facts import CaptureFacts
     from ptap.service.limits import Limits
     from ptap.service.served_files import ServedFile
+
+_T = TypeVar("_T")
 
 PROFILER = "https://profiler.firefox.com"
 _METHODS = "GET, HEAD, POST, OPTIONS"
@@ -167,7 +169,7 @@ class Application:
 
     def _facts(self, _: Request, number: int) -> Response:
         file = self._file(number)
-        facts = file.known_facts() or self._done(file.facts, key=("facts", number))
+        facts = file.known_facts() or self._done(file.facts, ("facts", number))
         return _json(
             {
                 "kind": facts.kind,
@@ -195,7 +197,7 @@ class Application:
                     return self._reports.make(state, form)
 
             try:
-                made = self._done(make, key=(state, name))
+                made = self._done(make, (state, name), self._limits.report_seconds)
             except Failure as failure:
                 raise UnprocessableEntity(json_text(failure.message)) from None
         response = Response(made, content_type=form.media_type)
@@ -243,10 +245,10 @@ class Application:
         for file in self._served:
             yield file.path, file.facts()
 
-    def _done(self, job: Callable[[], Any], key: object = None) -> Any:
+    def _done(self, job: Callable[[], _T], key: object = None, seconds: float | None = None) -> _T:
         """What a job comes to, in time. Raises ServiceUnavailable, and what the job raises."""
         try:
-            return self._work.result(job, self._limits.answer_seconds, key)
+            return self._work.result(job, self._limits.answer_seconds if seconds is None else seconds, key)
         except Unfinished:
             raise ServiceUnavailable("it takes a while; ask again", retry_after=_RETRY_SECONDS) from None
 

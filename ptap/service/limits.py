@@ -14,7 +14,9 @@ class Limits:
     stall_seconds: float = 120
     """Until whoever asked has taken a part of the answer."""
     answer_seconds: float = 60
-    """Until an answer is given. The work goes on, and the next one who asks has it."""
+    """Until symbols, sources or facts are given."""
+    report_seconds: float = 240
+    """Until a report is given, less than browsers wait; it goes on being made, and the next one who asks has it."""
     request_bytes: int = 8 << 20
     connections: int = 32
     """At once; more are told to come back."""

@@ -33,21 +33,21 @@ class Form(NamedTuple):
 def _html(profile: StackProfile, stream: io.BytesIO, title: str) -> None:
     from ptap.profile.html import write_html
 
-    with _text(stream) as text:
+    with _Utf8(stream) as text:
         write_html(profile, text, title=title)
 
 
 def _firefox(profile: StackProfile, stream: io.BytesIO, title: str) -> None:
     from ptap.profile.firefox import write_firefox
 
-    with _text(stream) as text:
+    with _Utf8(stream) as text:
         write_firefox(profile, text, product=title)
 
 
 def _speedscope(profile: StackProfile, stream: io.BytesIO, _: str) -> None:
     from ptap.profile.speedscope import write_speedscope
 
-    with _text(stream) as text:
+    with _Utf8(stream) as text:
         write_speedscope(profile, text)
 
 
@@ -57,7 +57,7 @@ def _pprof(profile: StackProfile, stream: io.BytesIO, _: str) -> None:
     write_pprof(profile, stream)
 
 
-class _text(io.TextIOWrapper):
+class _Utf8(io.TextIOWrapper):
     """UTF-8 over bytes that stay open."""
 
     def __init__(self, stream: io.BytesIO) -> None:

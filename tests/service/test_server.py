@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import pytest
 from service.served import TOKEN, module_of, serving
 
+from ptap.capture_conversion import convert
 from ptap.profile.pprof_schema import profile_message
 from ptap.service.limits import Limits
 from ptap.service.loopback_server import AddressError, listen
@@ -169,7 +170,7 @@ def test_whoever_waits_too_long_may_ask_again(recording, monkeypatch):
         return make(self, *of)
 
     monkeypatch.setattr(MadeReports, "make", slowly)
-    with serving(recording, limits=Limits(answer_seconds=0.2)) as served:
+    with serving(recording, limits=Limits(answer_seconds=0.2, report_seconds=0.2)) as served:
         answer = served.get("/file/0/report.html")
         assert answer.status == 503 and answer.headers["Retry-After"] == answer.headers["Refresh"]
         assert begun.wait(60) and served.post("/symbolicate/v5", {"jobs": []}).status == 503
@@ -229,6 +230,19 @@ def test_every_form_of_a_report(recording):
     assert f"{samples} samples, weight ".encode() in answers["report.html"].body
     assert "connect-src" not in answers["report.html"].headers["Content-Security-Policy"]
     assert any(f"{samples} hits" in line for line in after["told"])
+
+
+def test_capture_files_are_served(recording, tmp_path):
+    """What was recorded, whether it ended in order, and the same stacks as those of the file that it was made of."""
+    convert(str(recording), str(tmp_path / "whole.ptap"))
+    whole = (tmp_path / "whole.ptap").read_bytes()
+    (tmp_path / "cut.ptap").write_bytes(whole[: len(whole) * 2 // 3])
+    with serving(recording, tmp_path) as served:
+        wanted, cut, facts = (served.get(f"/file/{number}/facts.json").json for number in range(3))
+        assert facts["kind"] == "capture file" and facts["counts"] == wanted["counts"] and not facts["problems"]
+        assert cut["problems"]
+        stacks = [served.get(f"/file/{number}/speedscope.json").json["profiles"] for number in (0, 2)]
+        assert [each["weights"] for each in stacks[0]] == [each["weights"] for each in stacks[1]]
 
 
 def test_reports_are_kept_up_to_a_limit_and_follow_the_file(recording, tmp_path, monkeypatch):

@@ -9,7 +9,13 @@ import pytest
 from service.served import module_of, serving
 from symbolize.symbolization_tools import llvm_frames
 
+from cfi_tables.elf_image import ElfImage
+from ptap.profile.firefox import breakpad_id
 from ptap.service.limits import Limits
+from relay_reader.capture import Mapping, MappingAdded
+from relay_reader.capture_file.facts import SourceFacts
+from relay_reader.capture_file.writer import CaptureWriter
+from unwind.kept_file import kept_part
 
 FUNCTIONS = ("main", "shop::sum(int const*, int)", "int shop::twice<int>(int)")
 
@@ -107,6 +113,35 @@ def test_modules_of_a_profile_are_known(recording):
         stacks = [[[index, 0x1000] for index in range(len(libraries))]]
         (result,) = served.post("/symbolicate/v5", {"memoryMap": libraries, "stacks": stacks}).json["results"]
     assert result["found_modules"] == {"/".join(each): True for each in libraries}
+
+
+def test_what_a_capture_has_kept_of_a_program_gives_names(shop, tmp_path):
+    """The program itself is gone: its symbols are in the capture, its lines are not."""
+    image = ElfImage.open(shop / "shop")
+    kept = kept_part(image)
+    assert image.build_id is not None and kept is not None
+    writer = CaptureWriter(str(tmp_path / "kept.ptap"), [SourceFacts()])
+    writer.add(MappingAdded(0, 1, Mapping(0x1000, 0x9000, 0, str(tmp_path / "shop"), b"\x01" + image.build_id[1:])))
+    writer.add(MappingAdded(0, 1, Mapping(0x11000, 0x19000, 0, str(tmp_path / "gone"), b"\x02" + image.build_id[1:])))
+    writer.add_blob(f"file {(bytes([1]) + image.build_id[1:]).hex()}", with_build_id(kept, image.build_id, 1))
+    writer.close()
+    address = addresses_of(shop / "shop")[0]
+    modules = [["shop", breakpad_id((bytes([number]) + image.build_id[1:]).hex())] for number in (1, 2)]
+    with serving(tmp_path / "kept.ptap") as served:
+        (result,) = served.post(
+            "/symbolicate/v5", {"memoryMap": modules, "stacks": [[[0, address], [1, address]]]}
+        ).json["results"]
+    assert list(result["found_modules"].values()) == [True, False]
+    frame = result["stacks"][0][0]
+    assert frame["function"] in FUNCTIONS and frame["function_offset"] == "0x0" and "file" not in frame
+    (error,) = result["module_errors"].values()
+    assert "there is no such file" in error[0]["message"]
+
+
+def with_build_id(content: bytes, before: bytes, first: int) -> bytes:
+    """An ELF file's bytes with another build-id, so that the program itself is not found by it."""
+    assert content.count(before) == 1
+    return content.replace(before, bytes([first]) + before[1:])
 
 
 JOB = {"memoryMap": [["shop", "A"]], "stacks": [[[0, 1]]]}
