@@ -19,7 +19,13 @@ def _web_address(_: click.Context, __: click.Parameter, value: str) -> str:
 
 @click.command("serve", short_help="Show captures in a browser, and serve symbols to the Firefox Profiler.")
 @click.argument("paths", nargs=-1, type=click.Path(exists=True), metavar="[FILE]...")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="[default: one that is free]")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="PORT",
+    help="The port to listen on.  [default: one that is free]",
+)
 @click.option(
     "--host", default="127.0.0.1", metavar="ADDRESS", show_default=True, help="An address of this machine's loopback."
 )

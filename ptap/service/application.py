@@ -173,7 +173,7 @@ class Application:
         return _json(
             {
                 "kind": facts.kind,
-                "forms": list(FORMS) if facts.is_capture else [],
+                "forms": list(FORMS) if facts.is_capture and facts.counts else [],
                 "counts": facts.counts,
                 "modules": len(facts.modules),
                 "problems": [json_text(each) for each in facts.problems],

@@ -284,7 +284,8 @@ def test_damage_is_told(recording, tmp_path):
     other.write_bytes(b"\x8fptap\r\n\x1a" + b"\xff" * 100)
     with serving(damaged, other, recording.parent / "shop") as served:
         for number in range(2):
-            assert served.get(f"/file/{number}/facts.json").json["problems"]
+            facts = served.get(f"/file/{number}/facts.json").json
+            assert facts["problems"] and not facts["forms"]
         answer = served.get("/file/0/report.html")
         assert answer.status == 422 and "damaged.data" in answer.json["error"]
         assert served.get("/file/2/report.html").status == 422
