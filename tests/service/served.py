@@ -21,7 +21,17 @@ from ptap.service.served_files import served_files
 from unwind.trace_builder import ArgumentFrames
 
 TOKEN = "0123456789abcdef"
-_DEFAULT_LIMITS = Limits()
+_PATIENCE = 500
+"""Seconds: no test fails because the machine is slow."""
+
+
+def limits(**changes: float) -> Limits:
+    """Limits of which a test wants to see some."""
+    patient = {"arrival_seconds": _PATIENCE, "answer_seconds": _PATIENCE, "report_seconds": _PATIENCE}
+    return Limits(**{**patient, **changes})  # type: ignore[arg-type]
+
+
+_DEFAULT_LIMITS = limits()
 
 
 @dataclass(slots=True)
@@ -42,7 +52,7 @@ class Served:
 
     def ask(self, method: str, path: str, body: bytes | None = None, *, token: str | None = TOKEN, **headers: str):
         """The answer; `path` stands behind the token, underscores in the names of headers for hyphens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PATIENCE)
         whole = f"/{token}{path}" if token is not None else path
         connection.request(method, whole, body, {name.replace("_", "-"): text for name, text in headers.items()})
         response = connection.getresponse()
@@ -58,7 +68,7 @@ class Served:
 
     def raw(self, data: bytes) -> socket.socket:
         """A connection on which `data` was sent, or as much of it as the server wanted."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=_PATIENCE)
         with suppress(ConnectionError):
             connection.sendall(data)
         return connection

@@ -31,7 +31,7 @@ def wait_until_ready(browser, title: str) -> None:
     from selenium.webdriver.support.wait import WebDriverWait
 
     ready = "return document.title === arguments[0] && document.body.dataset.ready"
-    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(ready, title))
+    WebDriverWait(browser, 300).until(lambda driver: driver.execute_script(ready, title))
     severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert [entry for entry in severe if "favicon.ico" not in entry["message"]] == []
 

@@ -17,11 +17,12 @@ from contextlib import suppress
 from urllib.parse import unquote
 
 import pytest
-from service.served import TOKEN, module_of, serving
+from click.testing import CliRunner
+from service.served import TOKEN, limits, module_of, serving
 
 from ptap.capture_conversion import convert
+from ptap.cli.serve import command
 from ptap.profile.pprof_schema import profile_message
-from ptap.service.limits import Limits
 from ptap.service.loopback_server import AddressError, listen
 from ptap.service.work_queue import Unfinished, WorkQueue
 
@@ -112,7 +113,7 @@ def test_methods_and_paths(shop):
 
 
 def test_a_request_has_a_largest_size(shop):
-    with serving(shop / "shop", limits=Limits(request_bytes=1000)) as served:
+    with serving(shop / "shop", limits=limits(request_bytes=1000)) as served:
         body = b'{"jobs": []}'
         assert served.ask("POST", "/symbolicate/v5", body + b" " * (1000 - len(body))).status == 200
         answer = served.ask("POST", "/symbolicate/v5", body + b" " * (1001 - len(body)))
@@ -131,7 +132,7 @@ def test_a_request_has_a_largest_size(shop):
 
 def test_a_slow_request_ends(shop):
     """A head that never ends, a body of which a byte comes now and then, and nothing at all, all at once."""
-    with serving(shop / "shop", limits=Limits(arrival_seconds=2)) as served:
+    with serving(shop / "shop", limits=limits(arrival_seconds=3)) as served:
         head = f"POST /{TOKEN}/symbolicate/v5 HTTP/1.1\r\nHost: localhost:{served.port}\r\n"
         body = served.raw(f"{head}Content-Length: 1000000\r\n\r\n{{".encode())
         silent, cut = served.raw(b""), served.raw(head.replace("POST", "GET").encode())
@@ -143,7 +144,7 @@ def test_a_slow_request_ends(shop):
 
 
 def test_connections_at_once_are_bounded(shop):
-    with serving(shop / "shop", limits=Limits(connections=2)) as served:
+    with serving(shop / "shop", limits=limits(connections=2)) as served:
         idle = [served.raw(b"GET ") for _ in range(2)]
         refused = served.raw(b"")
         assert rest_of(refused).startswith(b"HTTP/1.1 503 ")
@@ -170,10 +171,10 @@ def test_whoever_waits_too_long_may_ask_again(recording, monkeypatch):
         return make(self, *of)
 
     monkeypatch.setattr(MadeReports, "make", slowly)
-    with serving(recording, limits=Limits(answer_seconds=0.2, report_seconds=0.2)) as served:
+    with serving(recording, limits=limits(answer_seconds=0.2, report_seconds=0.2)) as served:
         answer = served.get("/file/0/report.html")
         assert answer.status == 503 and answer.headers["Retry-After"] == answer.headers["Refresh"]
-        assert begun.wait(60) and served.post("/symbolicate/v5", {"jobs": []}).status == 503
+        assert begun.wait(300) and served.post("/symbolicate/v5", {"jobs": []}).status == 503
         assert served.get("/files.json").status == 200, "what needs no work is there meanwhile"
         go_on.set()
         while (answer := served.get("/file/0/report.html")).status == 503:
@@ -197,7 +198,7 @@ def test_jobs_with_one_key_are_one_job():
         with pytest.raises(Unfinished):
             work.result(job, 0.01)  # given up before its turn
     go_on.set()
-    assert work.result(job, 60, key="same") in (1, 2)
+    assert work.result(job, 300, key="same") in (1, 2)
     with pytest.raises(ZeroDivisionError):
         work.result(lambda: 1 // 0, 60)
 
@@ -272,7 +273,7 @@ def test_reports_are_kept_up_to_a_limit_and_follow_the_file(recording, tmp_path,
         assert "No such file" in served.get("/files.json").json[0]["problem"]
         assert "No such file" in served.get("/file/0/facts.json").json["problems"][0]
     written.clear()
-    with serving(recording, limits=Limits(kept_report_bytes=len(first))) as served:
+    with serving(recording, limits=limits(kept_report_bytes=len(first))) as served:
         for form in ("speedscope.json", "profile.pb.gz", "speedscope.json"):
             assert served.get(f"/file/0/{form}").status == 200
     assert len(written) == 2, "the second form had taken the place of the first"
@@ -306,8 +307,8 @@ def test_of_a_folder_its_captures_are_served(recording, tmp_path):
 
 def test_the_command(recording, shop):
     """It prints a link for each capture, the page's address, and ends at Ctrl-C."""
-    command = [sys.executable, "-m", "ptap", "serve", str(recording), str(shop / "shop")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = [sys.executable, "-m", "ptap", "serve", str(recording), str(shop / "shop")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None and process.stderr is not None
         (page,) = re.findall(r"2 files at (http://127\.0\.0\.1:\d+/[0-9a-f]{48}/) until", process.stderr.readline())
@@ -318,7 +319,7 @@ def test_the_command(recording, shop):
         assert unquote(server) + "/" == page and unquote(profile) == f"{page}file/0/firefox.json"
         from urllib.request import urlopen
 
-        with urlopen(unquote(profile), timeout=60) as answer:
+        with urlopen(unquote(profile), timeout=300) as answer:
             assert json.load(answer)["meta"]["preprocessedProfileVersion"]
     finally:
         process.send_signal(signal.SIGINT)
@@ -337,8 +338,8 @@ def test_the_command(recording, shop):
     ids=["host", "profiler", "gone", "kind"],
 )
 def test_what_cannot_be_served_is_told(options, told):
-    run = subprocess.run([sys.executable, "-m", "ptap", "serve", *options], capture_output=True, text=True, check=False)
-    assert run.returncode == 2 and told in run.stderr and "Traceback" not in run.stderr
+    run = CliRunner().invoke(command, options)
+    assert run.exit_code == 2 and told in run.output
 
 
 def test_a_port_that_is_taken_is_told():

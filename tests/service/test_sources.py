@@ -9,9 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from service.served import module_of, serving
-
-from ptap.service.limits import Limits
+from service.served import limits, module_of, serving
 
 SECRET = "nobody is to read this\n"
 
@@ -93,7 +91,7 @@ def own_shop(tmp_path, require_tool):
 
 def test_what_a_name_leads_to_has_to_be_a_file_of_text(own_shop):
     program, source = own_shop / "own", own_shop / "linked" / "own.c"
-    with serving(program, limits=Limits(source_bytes=4096)) as served:
+    with serving(program, limits=limits(source_bytes=4096)) as served:
         # Folders may be links, as the home directories of some machines are.
         assert served.post("/source/v1", asked(program, source)).json["source"] == source.read_text()
         source.write_bytes("café\r\n".encode("latin-1"))

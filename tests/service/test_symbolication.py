@@ -6,12 +6,11 @@ import json
 import subprocess
 
 import pytest
-from service.served import module_of, serving
+from service.served import limits, module_of, serving
 from symbolize.symbolization_tools import llvm_frames
 
 from cfi_tables.elf_image import ElfImage
 from ptap.profile.firefox import breakpad_id
-from ptap.service.limits import Limits
 from relay_reader.capture import Mapping, MappingAdded
 from relay_reader.capture_file.facts import SourceFacts
 from relay_reader.capture_file.writer import CaptureWriter
@@ -185,7 +184,7 @@ def test_work_in_one_request_has_limits(shop):
     program = shop / "shop"
     job = {"memoryMap": [module_of(program)], "stacks": [[[0, each] for each in addresses_of(program)]]}
     count = len(job["stacks"][0])
-    with serving(program, limits=Limits(addresses=count - 1)) as served:
+    with serving(program, limits=limits(addresses=count - 1)) as served:
         answer = served.post("/symbolicate/v5", {"jobs": [job]})
         assert answer.status == 413 and f"{count} addresses" in answer.json["error"]
         assert served.post("/symbolicate/v5", {"jobs": [{**job, "stacks": [job["stacks"][0][1:]]}]}).status == 200
@@ -194,12 +193,12 @@ def test_work_in_one_request_has_limits(shop):
             {**job, "stacks": [job["stacks"][0][count // 2 :]]},
         ]
         assert served.post("/symbolicate/v5", {"jobs": halves}).status == 413
-    with serving(program, limits=Limits(modules=3)) as served:
+    with serving(program, limits=limits(modules=3)) as served:
         assert served.post("/symbolicate/v5", {**job, "memoryMap": job["memoryMap"] * 4}).status == 413
     with serving(program) as served:
         size = len(served.post("/symbolicate/v5", job).body)
     for limit, status in ((size, 200), (size - 1, 413)):
-        with serving(program, limits=Limits(answer_bytes=limit)) as served:
+        with serving(program, limits=limits(answer_bytes=limit)) as served:
             assert served.post("/symbolicate/v5", job).status == status
 
 
