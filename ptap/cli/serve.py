@@ -57,9 +57,9 @@ def command(
 ) -> None:
     """List captures on a web page of this machine, with their flame graphs and downloads, until Ctrl-C.
 
-    FILE is what `ptap report` reads, a folder with captures in it (the current one, if none is named), or a program or
-    library. Nothing else is read but the programs and libraries that these name, with their debugging information, and
-    the source files that it names.
+    FILE is what `ptap report` reads, a folder with captures in it (the current one, if none is named), a profile that
+    another tool has written for the Firefox Profiler, or a program or library. Nothing else is read but the programs
+    and libraries that these name, with their debugging information, and the source files that it names.
 
     For each capture a link is printed that opens it in the Firefox Profiler, which gets its symbols (/symbolicate/v5)
     and sources (/source/v1) from here. The address has a token in it: who does not know it gets nothing.
@@ -68,6 +68,7 @@ def command(
     Examples:
       ptap serve trace.ptap perf.data
       ptap serve --open
+      ptap serve samply.json.gz
       ptap serve --port 3000 ./server      (symbols of a program, for any profile of it)
     """
     with told_to_the_user():
@@ -75,17 +76,16 @@ def command(
 
         from ptap.capture_report import ReportOptions
         from ptap.service.application import Application
-        from ptap.service.capture_facts import is_program
+        from ptap.service.capture_facts import Content, content_of
         from ptap.service.limits import Limits
         from ptap.service.loopback_server import AddressError, LoopbackServer, listen
         from ptap.service.served_files import served_files
-        from relay_reader.capture_kind import CaptureKind, kind_of_file
         from unwind.trace_builder import ArgumentFrames
 
         served = served_files(paths or (".",))
         for file in served:
-            if kind_of_file(file.path) is CaptureKind.UNKNOWN:
-                raise Failure(f"{file.path}: a {CaptureKind.UNKNOWN.value}; give captures, programs or libraries")
+            if content_of(file.path) is Content.NOTHING:
+                raise Failure(f"{file.path}: a file of no known kind; give captures, profiles, programs or libraries")
         try:
             listening = listen(host, port)
         except AddressError as error:
@@ -97,7 +97,7 @@ def command(
         application = Application(served, options, limits, secrets.token_hex(24), origin, profiler)
         server = LoopbackServer(listening, application, limits)
         for number, file in enumerate(served):
-            if not is_program(file.path):
+            if content_of(file.path) is not Content.SYMBOLS:
                 click.echo(application.profiler_url(number))
         count = f"{len(served)} file" + ("" if len(served) == 1 else "s")
         click.echo(f"ptap: {count} at {application.url}/ until Ctrl-C", err=True)

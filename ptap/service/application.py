@@ -32,9 +32,11 @@ from werkzeug.wrappers import Request, Response
 
 from ptap.cli.failure import Failure, told_to_the_user
 from ptap.profile.json_text import json_text
+from ptap.service.capture_facts import Content, content_of
+from ptap.service.firefox_profile import ProfileError, read_profile
 from ptap.service.json_request import read_json
 from ptap.service.loopback_server import LATE
-from ptap.service.made_reports import FORMS, MadeReports
+from ptap.service.made_reports import AS_IT_IS, FORMS, MadeReports
 from ptap.service.module_directory import ModuleDirectory
 from ptap.service.source_text import read_source_request, source_answer
 from ptap.service.symbolication import Symbolication, read_jobs
@@ -173,7 +175,7 @@ class Application:
         return _json(
             {
                 "kind": facts.kind,
-                "forms": list(FORMS) if facts.is_capture and facts.counts else [],
+                "forms": _forms(facts.content),
                 "counts": facts.counts,
                 "modules": len(facts.modules),
                 "problems": [json_text(each) for each in facts.problems],
@@ -194,12 +196,14 @@ class Application:
 
             def make() -> bytes:
                 with told_to_the_user():
+                    if name == AS_IT_IS and content_of(file.path) is Content.PROFILE:
+                        return read_profile(file.path)
                     return self._reports.make(state, form)
 
             try:
                 made = self._done(make, (state, name), self._limits.report_seconds)
-            except Failure as failure:
-                raise UnprocessableEntity(json_text(failure.message)) from None
+            except (Failure, ProfileError) as error:
+                raise UnprocessableEntity(json_text(str(error))) from None
         response = Response(made, content_type=form.media_type)
         response.headers["Content-Security-Policy"] = _REPORT_POLICY
         return response
@@ -251,6 +255,12 @@ class Application:
             return self._work.result(job, self._limits.answer_seconds if seconds is None else seconds, key)
         except Unfinished:
             raise ServiceUnavailable("it takes a while; ask again", retry_after=_RETRY_SECONDS) from None
+
+
+def _forms(content: Content) -> list[str]:
+    if content is Content.PROFILE:
+        return [AS_IT_IS]
+    return list(FORMS) if content is Content.STACKS else []
 
 
 def _host_headers(origin: str) -> set[str]:

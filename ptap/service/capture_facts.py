@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from cfi_tables.elf_image import ElfImage
 from ptap.capture_summary import CaptureSummary, EventCounts
 from ptap.cli.failure import Failure, told_to_the_user
+from ptap.service.firefox_profile import ProfileError, is_firefox_profile, libraries, read_profile
+from ptap.service.mapped_file import MappedFile
 from relay_reader.capture_kind import CaptureKind, kind_of_file
 
 if TYPE_CHECKING:
@@ -18,14 +21,20 @@ _CORE_FILE = 4
 """ET_CORE (elf.h)."""
 _HEAD = 18
 """Bytes of an ELF file up to its type's end."""
-_PROGRAM = "program or library"
+_BIG_ENDIAN = 2
+"""ELFDATA2MSB."""
 
 
-class MappedFile(NamedTuple):
-    """A program or library that ran."""
+class Content(Enum):
+    """What can be had of a served file."""
 
-    path: str
-    build_id: bytes | None
+    STACKS = "stacks"
+    """Reports, in all forms."""
+    PROFILE = "profile"
+    """Itself, as the Firefox Profiler opens it."""
+    SYMBOLS = "symbols"
+    """Nothing but symbols and sources: it is a program or library."""
+    NOTHING = "nothing"
 
 
 @dataclass(slots=True)
@@ -33,8 +42,7 @@ class CaptureFacts:
     """Of one file; with `problems` alone where it could not be read."""
 
     kind: str = CaptureKind.UNKNOWN.value
-    is_capture: bool = True
-    """False for a program or library, which has symbols and no stacks."""
+    content: Content = Content.NOTHING
     counts: dict[str, Any] = field(default_factory=dict)
     """samples, lost, processes, threads, span_ns; empty where they are not known."""
     problems: list[str] = field(default_factory=list)
@@ -42,12 +50,16 @@ class CaptureFacts:
     """In the order in which they were mapped."""
 
 
-def is_program(path: str) -> bool:
-    """Whether the file at `path` is a program or library, and no core file. Raises OSError."""
+def content_of(path: str) -> Content:
+    """What can be had of the file at `path`, by its first bytes. Raises OSError."""
     with open(path, "rb") as file:
         head = file.read(_HEAD)
-    order: Literal["big", "little"] = "big" if head[5:6] == b"\2" else "little"
-    return head.startswith(b"\x7fELF") and len(head) == _HEAD and int.from_bytes(head[16:], order) != _CORE_FILE
+    if head.startswith(b"\x7fELF") and len(head) == _HEAD:
+        order: Literal["big", "little"] = "big" if head[5] == _BIG_ENDIAN else "little"
+        return Content.STACKS if int.from_bytes(head[16:], order) == _CORE_FILE else Content.SYMBOLS
+    if is_firefox_profile(path):
+        return Content.PROFILE
+    return Content.NOTHING if kind_of_file(path) is CaptureKind.UNKNOWN else Content.STACKS
 
 
 def read_facts(path: str) -> CaptureFacts:
@@ -56,24 +68,31 @@ def read_facts(path: str) -> CaptureFacts:
     try:
         with told_to_the_user():
             _read(path, facts)
-    except Failure as failure:
-        facts.problems.append(failure.message)
+    except (Failure, ProfileError) as error:
+        facts.content = Content.NOTHING
+        facts.problems.append(str(error))
     return facts
 
 
 def _read(path: str, facts: CaptureFacts) -> None:
     kind = kind_of_file(path)
     facts.kind = kind.value
-    if kind is CaptureKind.CAPTURE:
+    facts.content = content_of(path)
+    if facts.content is Content.SYMBOLS:
+        facts.kind = "program or library"
+        facts.modules[MappedFile(str(Path(path).absolute()), ElfImage.open(path).build_id)] = None
+    elif facts.content is Content.PROFILE:
+        facts.kind = "profile for the Firefox Profiler"
+        facts.modules = dict.fromkeys(libraries(path, read_profile(path)))
+    elif kind is CaptureKind.CAPTURE:
         _read_capture_file(path, facts)
     elif kind is CaptureKind.PERF_DATA:
         _read_perf_data(path, facts)
     elif kind is CaptureKind.MODULE:
         _read_module_capture(path, facts)
     elif kind is CaptureKind.CORE:
-        _read_elf(path, facts)
+        _read_core_file(path, facts)
     else:
-        facts.is_capture = False
         facts.problems.append(f"{path}: neither a capture, perf.data, a core file, nor a program or library")
 
 
@@ -117,11 +136,7 @@ def _read_module_capture(path: str, facts: CaptureFacts) -> None:
     _add_modules(facts, ({"path": each["path"], "build_id": build_id} for build_id, each in files.items()))
 
 
-def _read_elf(path: str, facts: CaptureFacts) -> None:
-    if is_program(path):
-        facts.kind, facts.is_capture = _PROGRAM, False
-        facts.modules[MappedFile(str(Path(path).absolute()), ElfImage.open(path).build_id)] = None
-        return
+def _read_core_file(path: str, facts: CaptureFacts) -> None:
     from relay_reader.core_file import CoreFile
 
     core = CoreFile(path)

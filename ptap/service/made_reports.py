@@ -67,11 +67,14 @@ class _Utf8(io.TextIOWrapper):
         self.detach()
 
 
+AS_IT_IS = "firefox.json"
+"""The form that a profile for the Firefox Profiler has itself."""
+
 FORMS = {
     form.name: form
     for form in (
         Form("report.html", "text/html; charset=utf-8", _html),
-        Form("firefox.json", "application/json", _firefox),
+        Form(AS_IT_IS, "application/json", _firefox),
         Form("speedscope.json", "application/json", _speedscope),
         Form("profile.pb.gz", "application/gzip", _pprof),
     )

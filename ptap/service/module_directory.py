@@ -26,7 +26,8 @@ from unwind.symbolize.symbolizer import Symbolizer
 
 if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
-    from ptap.service.capture_facts import CaptureFacts, MappedFile
+    from ptap.service.capture_facts import CaptureFacts
+    from ptap.service.mapped_file import MappedFile
 
 
 SYMBOL_ERRORS = (ElfError, SymbolIndexError, TableError)

@@ -23,8 +23,10 @@ from service.served import TOKEN, limits, module_of, serving
 from ptap.capture_conversion import convert
 from ptap.cli.serve import command
 from ptap.profile.pprof_schema import profile_message
+from ptap.service.capture_facts import Content, content_of
 from ptap.service.loopback_server import AddressError, listen
 from ptap.service.work_queue import Unfinished, WorkQueue
+from relay_reader.capture_kind import CAPTURE_FILE_MAGIC, MODULE_CAPTURE_MAGIC, PERF_DATA_MAGIC
 
 FORMS = ("report.html", "firefox.json", "speedscope.json", "profile.pb.gz")
 
@@ -294,6 +296,29 @@ def test_damage_is_told(recording, tmp_path):
             served.post("/symbolicate/v5", {"memoryMap": [module_of(recording.parent / "shop")], "stacks": []}).status
             == 200
         )
+
+
+@pytest.mark.parametrize(
+    ("begin", "content"),
+    [
+        (CAPTURE_FILE_MAGIC, Content.STACKS),
+        (MODULE_CAPTURE_MAGIC, Content.STACKS),
+        (PERF_DATA_MAGIC, Content.STACKS),
+        (b"\x7fELF\2\1" + bytes(10) + b"\4\0", Content.STACKS),
+        (b"\x7fELF\2\2" + bytes(10) + b"\0\4", Content.STACKS),
+        (b"\x7fELF\2\1" + bytes(10) + b"\3\0", Content.SYMBOLS),
+        (b"\x28\xb5\x2f\xfd", Content.STACKS),
+        (gzip.compress(b"\x7fELF"), Content.STACKS),
+        (gzip.compress(b' {"meta": {}}'), Content.PROFILE),
+        (b'\n{"meta": {}}', Content.PROFILE),
+        (b"\x1f\x8b", Content.STACKS),  # what is wrong with it a look at all of it tells
+        (b"text", Content.NOTHING),
+        (b"", Content.NOTHING),
+    ],
+)
+def test_the_first_bytes_tell_what_can_be_had(tmp_path, begin, content):
+    (tmp_path / "file").write_bytes(begin)
+    assert content_of(str(tmp_path / "file")) is content
 
 
 def test_of_a_folder_its_captures_are_served(recording, tmp_path):

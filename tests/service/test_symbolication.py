@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 
@@ -112,6 +113,37 @@ def test_modules_of_a_profile_are_known(recording):
         stacks = [[[index, 0x1000] for index in range(len(libraries))]]
         (result,) = served.post("/symbolicate/v5", {"memoryMap": libraries, "stacks": stacks}).json["results"]
     assert result["found_modules"] == {"/".join(each): True for each in libraries}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_profile_without_names_gets_them(shop, tmp_path, packed):
+    """As other tools write it: addresses, and libraries with the build-id. It is given on as it is."""
+    program, base = shop / "fixed", loaded_at(shop / "fixed")
+    name, identity = module_of(program)
+    build_id = ElfImage.open(program).build_id
+    assert build_id is not None
+    library = {"name": name, "path": str(program), "debugName": name, "breakpadId": identity, "codeId": build_id.hex()}
+    content = json.dumps({"meta": {"symbolicated": False}, "libs": [library, {"path": 5}], "threads": []}).encode()
+    path = tmp_path / "profile.json.gz"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    job = {"memoryMap": [[name, identity]], "stacks": [[[0, each - base] for each in addresses_of(program)]]}
+    with serving(path) as served:
+        facts = served.get("/file/0/facts.json").json
+        assert (facts["forms"], facts["modules"], facts["problems"]) == (["firefox.json"], 1, [])
+        assert served.get("/file/0/firefox.json").body == content
+        assert served.get("/file/0/report.html").status == 422
+        (stack,) = served.post("/symbolicate/v5", job).json["results"][0]["stacks"]
+    assert {each["function"] for each in stack} == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b'{"meta": {}, "libs": 1}', b'{"a":' * 10_000])
+def test_json_that_is_no_profile_is_told(tmp_path, content):
+    (tmp_path / "other.json").write_bytes(content)
+    (tmp_path / "cut.json.gz").write_bytes(gzip.compress(content * 100)[:-4])
+    with serving(tmp_path / "other.json", tmp_path / "cut.json.gz") as served:
+        for number in range(2):
+            facts = served.get(f"/file/{number}/facts.json").json
+            assert facts["problems"] and not facts["forms"]
 
 
 def test_what_a_capture_has_kept_of_a_program_gives_names(shop, tmp_path):
