@@ -85,7 +85,8 @@ class Application:
         self._token = token
         self._profiler = profiler.rstrip("/")
         self._reports = MadeReports(options, limits.kept_report_bytes)
-        self._modules = ModuleDirectory(self._all_facts, options.sysroot, limits.open_modules)
+        named = tuple(file.path for file in served)
+        self._modules = ModuleDirectory(self._all_facts, named, options.sysroot, limits.open_modules)
         self._work = WorkQueue()
         self._hosts = _host_headers(origin)
         self.url = f"{origin}/{token}"

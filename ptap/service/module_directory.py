@@ -74,15 +74,19 @@ def _are_same(some: list[CaptureFacts], others: list[CaptureFacts]) -> bool:
 class ModuleDirectory:
     """Modules of what `files` gives: paths of served files with their facts. At most `limit` are open at once.
 
-    `sysroot` is where the files of the machine that was traced lie.
+    `sysroot` is where the files of the machine that was traced lie, but for those `named` by the user.
     """
 
     def __init__(
-        self, files: Callable[[], Iterable[tuple[str, CaptureFacts]]], sysroot: str = "/", limit: int = 64
+        self,
+        files: Callable[[], Iterable[tuple[str, CaptureFacts]]],
+        named: tuple[str, ...] = (),
+        sysroot: str = "/",
+        limit: int = 64,
     ) -> None:
         self._files = files
         self._limit = limit
-        self._images = CaptureFileImages({}, self._kept_part, sysroot)
+        self._images = CaptureFileImages({}, self._kept_part, sysroot, as_they_are=named)
         own = tuple(str(Path(sysroot, each.lstrip("/"))) for each in DEBUG_DIRECTORIES)
         self._directories = tuple(dict.fromkeys([*own, *DEBUG_DIRECTORIES]))
         self._open: OrderedDict[MappedFile, ServedModule] = OrderedDict()
