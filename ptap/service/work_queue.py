@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -32,9 +32,9 @@ class WorkQueue:
         future: Future[_T] = self._submit(key, job)
         try:
             return future.result(seconds)
-        except (TimeoutError, CancelledError):
-            if future.done() and not future.cancelled():  # the job's own
-                raise
+        except TimeoutError:
+            if future.done():  # at the last moment, or it is the job's own error
+                return future.result()
             if key is None:
                 future.cancel()
             raise Unfinished from None

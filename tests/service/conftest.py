@@ -33,7 +33,7 @@ template <typename T> __attribute__((noinline)) T twice(T value) { total = total
 }
 int main(int count, char **) {
   int items[64] = {count, 2, 3};
-  for (int i = 0; i < 200000; i++) {
+  for (int i = 0; i < 1000000; i++) {
     items[i % 64] += shop::sum(items, 64) & 7;
     shop::total = shop::total + shop::twice(items[5]) + shop::checked(i);
   }
