@@ -308,13 +308,14 @@ def test_damage_is_told(recording, tmp_path):
         (b"\x7fELF\2\2" + bytes(10) + b"\0\4", Content.STACKS),
         (b"\x7fELF\2\1" + bytes(10) + b"\3\0", Content.SYMBOLS),
         (b"\x28\xb5\x2f\xfd", Content.STACKS),
-        (gzip.compress(b"\x7fELF"), Content.STACKS),
-        (gzip.compress(b' {"meta": {}}'), Content.PROFILE),
+        (gzip.compress(b"\x7fELF", mtime=0), Content.STACKS),
+        (gzip.compress(b' {"meta": {}}', mtime=0), Content.PROFILE),
         (b'\n{"meta": {}}', Content.PROFILE),
         (b"\x1f\x8b", Content.STACKS),  # what is wrong with it a look at all of it tells
         (b"text", Content.NOTHING),
         (b"", Content.NOTHING),
     ],
+    ids=range(13),
 )
 def test_the_first_bytes_tell_what_can_be_had(tmp_path, begin, content):
     (tmp_path / "file").write_bytes(begin)

@@ -136,7 +136,7 @@ def test_a_profile_without_names_gets_them(shop, tmp_path, packed):
     assert {each["function"] for each in stack} == set(FUNCTIONS)
 
 
-@pytest.mark.parametrize("content", [b"{", b"{}", b'{"meta": {}, "libs": 1}', b'{"a":' * 10_000])
+@pytest.mark.parametrize("content", [b"{", b"{}", b'{"meta": {}, "libs": 1}', b'{"a":' * 10_000], ids=range(4))
 def test_json_that_is_no_profile_is_told(tmp_path, content):
     (tmp_path / "other.json").write_bytes(content)
     (tmp_path / "cut.json.gz").write_bytes(gzip.compress(content * 100)[:-4])
@@ -205,6 +205,7 @@ JOB = {"memoryMap": [["shop", "A"]], "stacks": [[[0, 1]]]}
         (json.dumps({**JOB, "stacks": [[[0, -1]]]}).encode(), "offset -1"),
         (json.dumps({**JOB, "stacks": [[[0, 1 << 64]]]}).encode(), "no address"),
     ],
+    ids=range(23),
 )
 def test_what_is_no_request_is_refused(shop, body, told):
     with serving(shop / "shop") as served:
