@@ -42,13 +42,19 @@ def test_the_page_lists_and_opens(browser, recording, shop, tmp_path):
     shutil.copy(recording, strange)
     damaged = tmp_path / "damaged.data"
     damaged.write_bytes(b"PERFILE2" + b"\0" * 8)
-    with serving(strange, damaged, shop / "shop") as served:
+    (tmp_path / "other.json").write_text('{"meta": {}, "libs": []}')
+    with serving(strange, damaged, shop / "shop", tmp_path / "other.json") as served:
         own = f"http://127.0.0.1:{served.port}/{TOKEN}"
         facts = served.get("/file/0/facts.json").json
         browser.get(f"{own}/")
         wait_until_ready(browser, "ptap serve")
         articles = browser.find_elements("tag name", "article")
-        assert [each.find_element("tag name", "h2").text for each in articles] == [strange.name, damaged.name, "shop"]
+        assert [each.find_element("tag name", "h2").text for each in articles] == [
+            strange.name,
+            damaged.name,
+            "shop",
+            "other.json",
+        ]
         assert browser.execute_script("return document.querySelectorAll('main b').length") == 0
         samples = facts["counts"]["samples"]
         assert "perf.data file" in articles[0].text and f"{samples} samples" in articles[0].text
@@ -64,6 +70,10 @@ def test_the_page_lists_and_opens(browser, recording, shop, tmp_path):
         assert quote(f"{own}/file/0/firefox.json", safe="") in links["Firefox Profiler"].get_attribute("href")
         assert articles[1].find_elements("css selector", ".problems li")
         assert "program or library" in articles[2].text and not articles[2].find_elements("tag name", "a")
+        assert [each.text for each in articles[3].find_elements("tag name", "a")] == [
+            "Firefox Profiler",
+            "Firefox Profiler's JSON",
+        ]
         links["Flame graph"].click()
         wait_until_ready(browser, strange.name)
         assert f"{samples} samples" in browser.find_element("id", "facts").text

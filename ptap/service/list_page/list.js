@@ -61,9 +61,10 @@ function links(forms, number, file) {
   const name = file.path.split("/").pop();
   for (const form of forms) {
     const path = `file/${number}/${form}`;
-    const isPage = form === "report.html";
-    nav.append(link(LABELS[form], path, isPage ? {} : { download: `${name}.${form}` }));
-    if (isPage) nav.append(link("Firefox Profiler", file.profiler, { rel: "noreferrer noopener", target: "_blank" }));
+    if (form === "firefox.json") {
+      nav.append(link("Firefox Profiler", file.profiler, { rel: "noreferrer noopener", target: "_blank" }));
+    }
+    nav.append(link(LABELS[form], path, form === "report.html" ? {} : { download: `${name}.${form}` }));
   }
   return nav;
 }
