@@ -1,0 +1,69 @@
+"""How `ptap top` shows a session: tables one after the other, or a view that the user leaves; then what is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+from ptap.report.output import OutputError
+from ptap.top.plain_text import write_functions
+from ptap.top.sliding_profile import Scope
+from ptap.top.table_lines import Order
+
+if TYPE_CHECKING:
+    from ptap.top.session import TopSession
+    from ptap.top.sliding_profile import SlidingProfile
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOptions:
+    """What was asked for on the command line."""
+
+    delay: float
+    """Seconds between two looks."""
+    order: Order
+    rows: int
+    """Functions in a printed table."""
+    iterations: int | None = None
+    """Tables to print; None: until the end."""
+
+
+def collect(session: TopSession, profile: SlidingProfile) -> None:
+    """Add up what is new, up to the present of the session."""
+    for trace in session.take():
+        profile.add(trace)
+    profile.advance(session.now_ns)
+
+
+def print_tables(session: TopSession, profile: SlidingProfile, stream: TextIO, options: ShowOptions) -> None:
+    """Print a table of the window after each delay. Raises OutputError, BrokenPipeError."""
+    printed = 0
+    while not session.ended.is_set() and (options.iterations is None or printed < options.iterations):
+        session.ended.wait(options.delay)
+        collect(session, profile)
+        _print(session, profile, Scope.WINDOW, stream, options)
+        printed += 1
+
+
+def show_view(session: TopSession, profile: SlidingProfile, options: ShowOptions) -> None:
+    """Show the view until the user leaves it, or a signal asks for an end."""
+    from ptap.top.view import TopView
+
+    view = TopView(session, profile, options.delay)
+    view.selection.order = options.order
+    view.run()
+
+
+def print_result(session: TopSession, profile: SlidingProfile, stream: TextIO, options: ShowOptions) -> None:
+    """Print the functions since the start, when the session is finished. Raises OutputError, BrokenPipeError."""
+    collect(session, profile)
+    _print(session, profile, Scope.START, stream, options)
+
+
+def _print(session: TopSession, profile: SlidingProfile, scope: Scope, stream: TextIO, options: ShowOptions) -> None:
+    try:
+        write_functions(stream, profile, scope, session.state(), options.order, options.rows)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"tables cannot be written: {error.strerror}") from error
