@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.segment import Segment
+from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
@@ -13,20 +15,20 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from ptap.top.table_lines import Matcher, TableLine
+from ptap.top.table_lines import Colour, Matcher, TableLine
+
+_CHOSEN = Style(reverse=True, bold=True)
+"""Whatever colours a terminal has, that can be read."""
 
 
 class RowList(ScrollView, can_focus=True):
     """Shows lines; the chosen one stays the one about the same subject when the lines are changed."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {
-        "row-list--user", "row-list--kernel", "row-list--mark", "row-list--chosen", "row-list--found",
-    }  # fmt: skip
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"row-list--kernel", "row-list--mark", "row-list--found"}
     DEFAULT_CSS = """
-    RowList { overflow: auto auto; }
+    RowList { height: 1fr; overflow: auto auto; }
     RowList > .row-list--kernel { color: ansi_yellow; }
     RowList > .row-list--mark { color: ansi_bright_black; }
-    RowList > .row-list--chosen { background: $accent 40%; text-style: bold; }
     RowList > .row-list--found { background: ansi_cyan; color: ansi_black; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -36,7 +38,7 @@ class RowList(ScrollView, can_focus=True):
         Binding("pagedown", "page(1)", "Page down", show=False),
         Binding("home,g", "move_to(0)", "First", show=False),
         Binding("end,G", "move_to(-1)", "Last", show=False),
-        Binding("enter", "choose", "Open"),
+        Binding("enter", "choose", "Open", show=False),
     ]
 
     class Chosen(Message):
@@ -88,14 +90,17 @@ class RowList(ScrollView, can_focus=True):
         if at >= len(self.lines):
             return Strip.blank(width, self.rich_style)
         line = self.lines[at]
-        style = self.rich_style + self.get_component_rich_style(f"row-list--{line.colour.value}", partial=True)
+        style = self.rich_style
+        if line.colour is not Colour.USER:
+            style += self.get_component_rich_style(f"row-list--{line.colour.value}", partial=True)
         if at == self.cursor:
-            style += self.get_component_rich_style("row-list--chosen", partial=True)
-        text = Text(line.text, style=style, end="")
+            style += _CHOSEN
+        text = Text(line.text, end="")
         if self._sought:
             found = self.get_component_rich_style("row-list--found", partial=True)
             text.highlight_words([self._sought], found, case_sensitive=self._sought != self._sought.lower())
-        return Strip(text.render(self.app.console)).crop_extend(left, left + width, style)
+        segments = Segment.apply_style(text.render(self.app.console), style)
+        return Strip(segments).crop_extend(left, left + width, style)
 
     def on_click(self, event: events.Click) -> None:
         """Choose the line there; once more, and it is opened."""

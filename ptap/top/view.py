@@ -21,6 +21,8 @@ from ptap.top.status_lines import SamplingState, status_lines
 from ptap.top.table_lines import Order, matcher
 from unwind.trace import Trace
 
+_THEME = "ansi-dark"
+
 
 class TraceSource(Protocol):
     """Where traces come from: a session, or a test."""
@@ -68,27 +70,27 @@ class TopView(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = """
     #status { height: 3; text-style: bold; }
-    #title { height: 1; background: $surface; text-style: reverse; }
-    #prompt { dock: bottom; height: 1; border: none; padding: 0; display: none; }
+    #title { height: 1; text-style: underline; }
+    #prompt { height: 1; display: none; }
     #prompt.asked { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "quit", "Quit"),
-        Binding("ctrl+c", "quit", show=False, priority=True),
         Binding("question_mark,h,f1", "help", "Help", key_display="?"),
         Binding("f", "table('FUNCTIONS')", "Functions"),
         Binding("s", "table('STACKS')", "Stacks"),
         Binding("t", "table('THREADS')", "Threads"),
         Binding("tab", "next_table", show=False, priority=True),
-        Binding("w", "scope", "Window/start"),
-        Binding("o", "order", "Self/total"),
-        Binding("slash", "ask('/')", "Search", key_display="/"),
+        Binding("w", "scope", "Time"),
+        Binding("o", "order", "Sort"),
+        Binding("slash", "ask('/')", "Find", key_display="/"),
         Binding("ampersand", "ask('&')", "Only", key_display="&"),
         Binding("n", "again(1)", show=False),
         Binding("N", "again(-1)", show=False),
         Binding("p,space", "pause", "Pause"),
-        Binding("r", "reset", "Reset"),
+        Binding("r", "reset", "Reset", show=False),
         Binding("escape", "widen", "Back", show=False),
+        Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
     ]
 
     def __init__(self, source: TraceSource, profile: SlidingProfile, delay: float) -> None:
@@ -115,7 +117,9 @@ class TopView(App[None]):
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Begin to show."""
+        """Begin to show, in the terminal's own colours."""
+        if _THEME in self.available_themes:
+            self.theme = _THEME
         self._rows.focus()
         self.refresh_samples()
         self.set_interval(self._delay, self.refresh_samples)
