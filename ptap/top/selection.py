@@ -54,18 +54,18 @@ class Selection:
 
     def lines(self, profile: SlidingProfile, frequency: int) -> list[TableLine]:
         """The table."""
-        tally = profile.tally(self.scope, self.thread)
-        wanted = matcher(self.words)
-        if self.table is Table.STACKS:
-            within = [functions_with(profile, wanted)] if self.words else []
-            if self.function is not None:
-                within.append(frozenset((self.function,)))
-            return stack_lines(profile, tally, within=within, opened=self.opened)
         if self.table is Table.THREADS:
             lines = thread_lines(profile, self.scope, frequency)
-        else:
-            lines = function_lines(profile, tally, self.order)
-        return [line for line in lines if wanted(line.text)] if self.words else lines
+            wanted = matcher(self.words)
+            return [line for line in lines if wanted(line.text)]
+        tally = profile.tally(self.scope, self.thread)
+        named = functions_with(profile, matcher(self.words)) if self.words else None
+        if self.table is Table.FUNCTIONS:
+            return function_lines(profile, tally, self.order, only=named)
+        within = [named] if named is not None else []
+        if self.function is not None:
+            within.append(frozenset((self.function,)))
+        return stack_lines(profile, tally, within=within, opened=self.opened)
 
     def description(self, profile: SlidingProfile) -> str:
         """What was chosen, beyond the time, in words."""

@@ -61,8 +61,13 @@ def matcher(words: str) -> Matcher:
 FUNCTION_TITLE = f"{'self':>7} {'total':>7} {'samples':>8}    function"
 
 
-def function_lines(profile: SlidingProfile, tally: Tally, order: Order) -> list[TableLine]:
-    """A line a function: its own and its total share, its own weight, where it runs, its name and its module."""
+def function_lines(
+    profile: SlidingProfile, tally: Tally, order: Order, only: frozenset[int] | None = None
+) -> list[TableLine]:
+    """A line a function: its own and its total share, its own weight, where it runs, its name and its module.
+
+    `only` are the functions that are shown; None for all.
+    """
     own, total, functions = tally.own, tally.total, profile.functions
 
     def weights(function: int) -> tuple[int, int, str]:
@@ -70,7 +75,7 @@ def function_lines(profile: SlidingProfile, tally: Tally, order: Order) -> list[
         return -pair[order is Order.TOTAL], -pair[order is Order.OWN], functions[function].name
 
     lines = []
-    for number in sorted(total, key=weights):
+    for number in sorted(total if only is None else total.keys() & only, key=weights):
         function, itself = functions[number], own.get(number, 0)
         shares = f"{share(itself, tally.weight):>7} {share(total[number], tally.weight):>7} {itself:>8}"
         lines.append(TableLine(number, f"{shares}  {_letter(function)} {function_text(function)}", colour_of(function)))

@@ -104,8 +104,10 @@ class TopView(App[None]):
         self._sought = ""
         self._asked = ""
         """What the prompt is for: `/` or `&`."""
-        self._narrowed = ""
-        """The words before the prompt."""
+        self._before: tuple[str, int] = "", 0
+        """The words, and the chosen line, before the prompt."""
+        self._shown: object = None
+        """Whose lines were shown last: of others the first is chosen."""
         self._rows = RowList()
 
     def compose(self) -> ComposeResult:
@@ -142,6 +144,9 @@ class TopView(App[None]):
             f"{target}  {selection.description(profile)}{paused}\n{counts}\n{threads}"
         )
         self.query_one("#title", Static).update(selection.table.value)
+        shown = (selection.table, selection.thread, selection.function)
+        if shown != self._shown:
+            self._shown, self._rows.cursor = shown, 0
         self._rows.show(selection.lines(profile, state.frequency))
 
     def action_help(self) -> None:
@@ -184,8 +189,11 @@ class TopView(App[None]):
     def action_widen(self) -> None:
         """Take back the prompt, the search, or the last narrowing."""
         if self._asked:
-            self.selection.words = self._narrowed
+            self.selection.words = self._before[0]
             self._close_prompt()
+            self._rows.forget_sought()
+            self._rows.action_move_to(self._before[1])
+            self._sought = ""
         elif self._sought:
             self._sought = ""
             self._rows.forget_sought()
@@ -195,7 +203,7 @@ class TopView(App[None]):
 
     def action_ask(self, what: str) -> None:
         """Have words typed, to search for or to narrow down to."""
-        self._asked, self._narrowed = what, self.selection.words
+        self._asked, self._before = what, (self.selection.words, self._rows.cursor)
         prompt = self.query_one("#prompt", Input)
         prompt.value, prompt.placeholder = "", "search for" if what == "/" else "only lines with (none: all)"
         prompt.add_class("asked")
@@ -208,7 +216,7 @@ class TopView(App[None]):
             self._show()
         elif self._asked and event.value:
             self._sought = event.value
-            self._seek(self._rows.cursor, 1)
+            self._seek(self._before[1], 1)
 
     def on_input_submitted(self) -> None:
         """Keep what was typed."""
