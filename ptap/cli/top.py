@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ptap.top.session import TopSession
 
 _INTERRUPTED = 130
-_LONGEST_LAG_S = 5.0
+_LAG_S = 5.0
 _MAXIMUM_DEPTH = 1000
 """Frames of a stack: a recursion that goes deeper would take all the time there is to watch it."""
 
@@ -56,6 +56,13 @@ _MAXIMUM_DEPTH = 1000
 @click.option("--rows", type=click.IntRange(min=1), metavar="N", default=20, show_default=True,
               help="Functions in a printed table.")  # fmt: skip
 @click.option(
+    "--max-lag",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Skip samples that are older than this when their turn comes, and count them.  "
+    f"[default: {_LAG_S:g}; never with --batch]",
+)
+@click.option(
     "--user-stack",
     type=click.IntRange(8, 65_528),
     metavar="BYTES",
@@ -75,6 +82,7 @@ def command(
     batch: bool,
     iterations: int | None,
     rows: int,
+    max_lag: float | None,
     user_stack: int,
 ) -> None:
     """Watch a command (behind --) or running processes (-p), with their children and threads.
@@ -116,7 +124,7 @@ def command(
             lambda text, detail: None if detail else _say(text),
             title=" ".join(target) if target else "pid " + ", ".join(map(str, pids)),
             frequency=frequency,
-            longest_lag_s=None if batch else _LONGEST_LAG_S,
+            longest_lag_s=max_lag if max_lag is not None or batch else _LAG_S,
         )
         options = ShowOptions(delay, Order(sort), rows, iterations)
         status = _run(session, options, window, batch=batch, keeps_output=bool(target) and not batch)

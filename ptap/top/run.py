@@ -28,19 +28,11 @@ class ShowOptions:
     """Tables to print; None: until the end."""
 
 
-def collect(session: TopSession, profile: SlidingProfile) -> None:
-    """Add up what is new, up to the present of the session."""
-    for trace in session.take():
-        profile.add(trace)
-    profile.advance(session.now_ns)
-
-
 def print_tables(session: TopSession, profile: SlidingProfile, stream: TextIO, options: ShowOptions) -> None:
     """Print a table of the window after each delay. Raises OutputError, BrokenPipeError."""
     printed = 0
     while not session.ended.is_set() and (options.iterations is None or printed < options.iterations):
         session.ended.wait(options.delay)
-        collect(session, profile)
         _print(session, profile, Scope.WINDOW, stream, options)
         printed += 1
 
@@ -56,13 +48,17 @@ def show_view(session: TopSession, profile: SlidingProfile, options: ShowOptions
 
 def print_result(session: TopSession, profile: SlidingProfile, stream: TextIO, options: ShowOptions) -> None:
     """Print the functions since the start, when the session is finished. Raises OutputError, BrokenPipeError."""
-    collect(session, profile)
     _print(session, profile, Scope.START, stream, options)
 
 
 def _print(session: TopSession, profile: SlidingProfile, scope: Scope, stream: TextIO, options: ShowOptions) -> None:
+    """Add up what is new, and print a table."""
+    state = session.state()
+    for trace in session.take():
+        profile.add(trace)
+    profile.advance(session.now_ns)
     try:
-        write_functions(stream, profile, scope, session.state(), options.order, options.rows)
+        write_functions(stream, profile, scope, state, options.order, options.rows)
     except BrokenPipeError:
         raise
     except OSError as error:

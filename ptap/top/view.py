@@ -99,6 +99,7 @@ class TopView(App[None]):
         self.selection = Selection()
         self._source = source
         self._delay = delay
+        self._state = source.state()
         self._frozen: SlidingProfile | None = None
         """What is shown while the screen stands still."""
         self._sought = ""
@@ -128,6 +129,7 @@ class TopView(App[None]):
 
     def refresh_samples(self) -> None:
         """Take what is new, and show it unless the screen stands still."""
+        self._state = self._source.state()  # first: when it says that the end has come, all traces are there
         for trace in self._source.take():
             self.profile.add(trace)
         self.profile.advance(self._source.now_ns)
@@ -137,7 +139,7 @@ class TopView(App[None]):
 
     def _show(self) -> None:
         profile, selection = self._frozen or self.profile, self.selection
-        state = self._source.state()
+        state = self._state
         target, counts, threads = status_lines(profile, selection.scope, state)
         paused = "  PAUSED (p goes on)" if self._frozen is not None else ""
         self.query_one("#status", Static).update(
