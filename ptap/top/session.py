@@ -23,6 +23,8 @@ from ptap.trace_session import TraceOptions, TraceSession
 from relay_reader.capture import Event, Sample
 from unwind.trace import Trace
 
+_IDLE_NS = 2_000_000_000
+
 
 class TopSession(TraceSession):
     """A run over `points` on `target`. `begin`, then `take` as often as wanted, then `finish`."""
@@ -54,6 +56,8 @@ class TopSession(TraceSession):
         self._skipped = 0
         self._longest_lag_ns = None if longest_lag_s is None else round(longest_lag_s * 1e9)
         self._lag_ns = 0
+        self._busy = False
+        self._idle_since_ns = 0
         self._end_ns: int | None = None
         self._leaving = False
         self._traces: deque[Trace] = deque()
@@ -82,13 +86,13 @@ class TopSession(TraceSession):
     @property
     def now_ns(self) -> int:
         """The time that the capture has come to: the present, less what it is behind."""
-        return self._end_ns if self._end_ns is not None else time.monotonic_ns() - self._lag_ns
+        return self._end_ns if self._end_ns is not None else time.monotonic_ns() - self._behind_ns()
 
     def state(self) -> SamplingState:
         """How it goes."""
         return SamplingState(
             *(self._title, self._frequency, self.account.lost, self._skipped),
-            lag_s=self._lag_ns / 1e9,
+            lag_s=self._behind_ns() / 1e9,
             ended=self.ended.is_set(),
         )
 
@@ -127,15 +131,27 @@ class TopSession(TraceSession):
             self._follow(self._capture, self)
         except BaseException as error:
             self._failure = error
+            self.interrupted = True  # it is told when the screen is free again
         finally:
             self._end_ns = self.now_ns
             self.ended.set()
 
+    def _behind_ns(self) -> int:
+        """How old the last sample was when its turn came; nothing once none has come for a while."""
+        idle = not self._busy and time.monotonic_ns() - self._idle_since_ns > _IDLE_NS
+        return 0 if idle else self._lag_ns
+
     def _take(self, event: Event, report: Report) -> bool:
-        if isinstance(event, Sample):
-            self._lag_ns = max(time.monotonic_ns() - event.time_ns, 0)
-            if self._longest_lag_ns is not None and self._lag_ns > self._longest_lag_ns:
+        self._busy = True
+        try:
+            if isinstance(event, Sample) and self._is_too_old(event):
                 self.account.hits += 1
                 self._skipped += 1
                 return self._leaving
-        return super()._take(event, report) or self._leaving
+            return super()._take(event, report) or self._leaving
+        finally:
+            self._busy, self._idle_since_ns = False, time.monotonic_ns()
+
+    def _is_too_old(self, sample: Sample) -> bool:
+        self._lag_ns = max(time.monotonic_ns() - sample.time_ns, 0)
+        return self._longest_lag_ns is not None and self._lag_ns > self._longest_lag_ns

@@ -22,6 +22,7 @@ from ptap.top.table_lines import Order, matcher
 from unwind.trace import Trace
 
 _THEME = "ansi-dark"
+_END_DELAY_S = 0.2
 
 
 class TraceSource(Protocol):
@@ -126,6 +127,7 @@ class TopView(App[None]):
         self._rows.focus()
         self.refresh_samples()
         self.set_interval(self._delay, self.refresh_samples)
+        self.set_interval(_END_DELAY_S, self.end_if_asked)
 
     def refresh_samples(self) -> None:
         """Take what is new, and show it unless the screen stands still."""
@@ -134,6 +136,9 @@ class TopView(App[None]):
             self.profile.add(trace)
         self.profile.advance(self._source.now_ns)
         self._show()
+
+    def end_if_asked(self) -> None:
+        """End when something else than a key asks for it."""
         if self._source.interrupted:
             self.exit()
 

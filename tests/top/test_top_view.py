@@ -221,7 +221,7 @@ def test_it_ends_by_a_key_and_when_it_is_asked_to():
         view.refresh_samples()
         assert view.is_running and "(ended)" in text_of(view, "#status")  # the end of the target is not ours
         feed.interrupted = True
-        view.refresh_samples()
+        view.end_if_asked()
         await pilot.pause()
         assert not view.is_running
 
