@@ -17,13 +17,17 @@ from contextlib import suppress
 from ptap.backend.live_capture import Target
 from ptap.report.output import Report
 from ptap.stop_signals import StopSignals
+from ptap.top.hastening import Hastening
 from ptap.top.status_lines import SamplingState
 from ptap.trace_point import TracePoint
 from ptap.trace_session import TraceOptions, TraceSession
 from relay_reader.capture import Event, Sample
+from unwind.quick_walk import QuickTraceBuilder
 from unwind.trace import Trace
 
 _IDLE_NS = 2_000_000_000
+"""Without a sample for so long, there is none that waits."""
+_SLOW_NS = 1_000_000_000
 
 
 class TopSession(TraceSession):
@@ -45,6 +49,8 @@ class TopSession(TraceSession):
         Samples older than `longest_lag_s` when their turn comes are counted, not walked; None: all are walked.
         """
         super().__init__(points, target, options, tell)
+        quick = self._builder = QuickTraceBuilder(options.max_depth)
+        self._hastening = Hastening(quick)
         self.ended = threading.Event()
         """No more traces will come than those that are there."""
         self.interrupted = False
@@ -73,6 +79,7 @@ class TopSession(TraceSession):
             self._capture.close()
             raise
         self.started = True
+        self._hastening.begin()
         self._thread.start()
 
     def take(self) -> list[Trace]:
@@ -112,6 +119,7 @@ class TopSession(TraceSession):
                 self._capture.stop()
             self._thread.join()
         finally:
+            self._hastening.end()
             self._capture.close()
             self._finish_account()
         if self._failure is not None:
@@ -154,4 +162,6 @@ class TopSession(TraceSession):
 
     def _is_too_old(self, sample: Sample) -> bool:
         self._lag_ns = max(time.monotonic_ns() - sample.time_ns, 0)
+        if self._lag_ns > _SLOW_NS:
+            self._hastening.ask()
         return self._longest_lag_ns is not None and self._lag_ns > self._longest_lag_ns
