@@ -111,11 +111,12 @@ class TopSession(TraceSession):
     def finish(self, signals: StopSignals, *, leave: bool) -> int:
         """Wait for the end, give the account, and the exit status for the shell. Raises what ended the thread.
 
-        With `leave` the capture is over now, and the command is asked to end as Ctrl-C asks.
+        With `leave` the capture is over now, and the command is asked to end as Ctrl-C asks. Samples that still wait
+        are walked first where all are to be, else counted as skipped.
         """
         try:
             if leave:
-                self._leaving = True
+                self._leaving = self._longest_lag_ns is not None
                 self._capture.stop()
             self._thread.join()
         finally:
@@ -155,8 +156,8 @@ class TopSession(TraceSession):
             if isinstance(event, Sample) and self._is_too_old(event):
                 self.account.hits += 1
                 self._skipped += 1
-                return self._leaving
-            return super()._take(event, report) or self._leaving
+                return False
+            return super()._take(event, report)
         finally:
             self._busy, self._idle_since_ns = False, time.monotonic_ns()
 
@@ -164,4 +165,4 @@ class TopSession(TraceSession):
         self._lag_ns = max(time.monotonic_ns() - sample.time_ns, 0)
         if self._lag_ns > _SLOW_NS:
             self._hastening.ask()
-        return self._longest_lag_ns is not None and self._lag_ns > self._longest_lag_ns
+        return self._leaving or (self._longest_lag_ns is not None and self._lag_ns > self._longest_lag_ns)

@@ -47,7 +47,7 @@ def status_lines(profile: SlidingProfile, scope: Scope, state: SamplingState) ->
     rate = f" ({tally.samples / seconds:.0f} a second)" if seconds > 0 else ""
     counts = f"{tally.samples} samples{rate}, {state.lost} lost"
     if state.skipped:
-        counts += f", {state.skipped} skipped (this machine is too slow for so many)"
+        counts += f", {state.skipped} skipped (their turn came too late)"
     if tally.cut:
         counts += f", {share(tally.cut, tally.weight)} cut short"
     if state.lag_s > _NOTABLE_LAG_S and not state.ended:
