@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from ptap.report.output import OutputError
 from ptap.top.plain_text import write_functions
-from ptap.top.sliding_profile import Scope
+from ptap.top.sliding_profile import LONGEST_WAIT_S, Scope
 from ptap.top.table_lines import Order
 
 if TYPE_CHECKING:
@@ -32,9 +33,16 @@ def print_tables(session: TopSession, profile: SlidingProfile, stream: TextIO, o
     """Print a table of the window after each delay. Raises OutputError, BrokenPipeError."""
     printed = 0
     while not session.ended.is_set() and (options.iterations is None or printed < options.iterations):
-        session.ended.wait(options.delay)
+        _collect_for(options.delay, session, profile)
         _print(session, profile, Scope.WINDOW, stream, options)
         printed += 1
+
+
+def _collect_for(seconds: float, session: TopSession, profile: SlidingProfile) -> None:
+    """Add up what comes for so long, or until nothing more does: traces that wait take more memory than their sums."""
+    begin = time.monotonic()
+    while (left := begin + seconds - time.monotonic()) > 0 and not session.ended.wait(min(left, LONGEST_WAIT_S)):
+        profile.take(session)
 
 
 def show_view(session: TopSession, profile: SlidingProfile, options: ShowOptions) -> None:
@@ -54,9 +62,7 @@ def print_result(session: TopSession, profile: SlidingProfile, stream: TextIO, o
 def _print(session: TopSession, profile: SlidingProfile, scope: Scope, stream: TextIO, options: ShowOptions) -> None:
     """Add up what is new, and print a table."""
     state = session.state()
-    for trace in session.take():
-        profile.add(trace)
-    profile.advance(session.now_ns)
+    profile.take(session)
     try:
         write_functions(stream, profile, scope, state, options.order, options.rows)
     except BrokenPipeError:

@@ -153,7 +153,7 @@ class TopSession(TraceSession):
     def _take(self, event: Event, report: Report) -> bool:
         self._busy = True
         try:
-            if isinstance(event, Sample) and self._is_too_old(event):
+            if isinstance(event, Sample) and self._comes_too_late(event):
                 self.account.hits += 1
                 self._skipped += 1
                 return False
@@ -161,7 +161,8 @@ class TopSession(TraceSession):
         finally:
             self._busy, self._idle_since_ns = False, time.monotonic_ns()
 
-    def _is_too_old(self, sample: Sample) -> bool:
+    def _comes_too_late(self, sample: Sample) -> bool:
+        """Note how old the sample is now that its turn has come; whether it is to be skipped."""
         self._lag_ns = max(time.monotonic_ns() - sample.time_ns, 0)
         if self._lag_ns > _SLOW_NS:
             self._hastening.ask()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cfi_tables.layout import StopReason
 from ptap.profile.stack_profile import Function, Thread, end_mark, function_of_frame
@@ -15,6 +15,21 @@ from ptap.top.tally import Stack, Tally
 
 if TYPE_CHECKING:
     from unwind.trace import Trace, TraceFrame
+
+
+LONGEST_WAIT_S = 1.0
+"""How long traces may wait at their source until they are added up, whatever is shown of them."""
+
+
+class TraceSource(Protocol):
+    """Where traces come from: a session, or a test."""
+
+    @property
+    def now_ns(self) -> int:
+        """The present of the traces' times."""
+
+    def take(self) -> list[Trace]:
+        """The traces that are new since this was last called."""
 
 
 class Scope(Enum):
@@ -50,6 +65,12 @@ class SlidingProfile:
         if trace.time_ns > self.now_ns - self.window_ns:
             self._change(Scope.WINDOW, thread, stack, trace.weight)
             self._recent.append((trace.time_ns, thread, stack, trace.weight))
+
+    def take(self, source: TraceSource) -> None:
+        """Add the traces that are new, and advance to the present of their source."""
+        for trace in source.take():
+            self.add(trace)
+        self.advance(source.now_ns)
 
     def advance(self, now_ns: int) -> None:
         """Tell the present: what is older than the window leaves it."""

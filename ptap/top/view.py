@@ -5,7 +5,6 @@ All that is shown is made by the model (`sliding_profile`, `selection`, `status_
 
 from __future__ import annotations
 
-import threading
 from typing import ClassVar, Protocol
 
 from textual.app import App, ComposeResult
@@ -16,29 +15,19 @@ from textual.widgets import Footer, Input, Static
 from ptap.top.help_text import HELP
 from ptap.top.row_list import RowList
 from ptap.top.selection import Selection, Table
-from ptap.top.sliding_profile import Scope, SlidingProfile
+from ptap.top.sliding_profile import LONGEST_WAIT_S, Scope, SlidingProfile, TraceSource
 from ptap.top.status_lines import SamplingState, status_lines
 from ptap.top.table_lines import Order, matcher
-from unwind.trace import Trace
 
 _THEME = "ansi-dark"
 _END_DELAY_S = 0.2
 
 
-class TraceSource(Protocol):
-    """Where traces come from: a session, or a test."""
+class SampledSource(TraceSource, Protocol):
+    """Where traces come from, which tells more of itself, too."""
 
-    ended: threading.Event
-    """No more will come."""
     interrupted: bool
     """The view is to end."""
-
-    @property
-    def now_ns(self) -> int:
-        """The present of the traces' times."""
-
-    def take(self) -> list[Trace]:
-        """The traces that are new."""
 
     def state(self) -> SamplingState:
         """How the sampling goes."""
@@ -94,7 +83,7 @@ class TopView(App[None]):
         Binding("ctrl+c", "quit", show=False, priority=True),
     ]
 
-    def __init__(self, source: TraceSource, profile: SlidingProfile, delay: float) -> None:
+    def __init__(self, source: SampledSource, profile: SlidingProfile, delay: float) -> None:
         super().__init__()
         self.profile = profile
         self.selection = Selection()
@@ -127,14 +116,13 @@ class TopView(App[None]):
         self._rows.focus()
         self.refresh_samples()
         self.set_interval(self._delay, self.refresh_samples)
+        self.set_interval(LONGEST_WAIT_S, lambda: self.profile.take(self._source))
         self.set_interval(_END_DELAY_S, self.end_if_asked)
 
     def refresh_samples(self) -> None:
         """Take what is new, and show it unless the screen stands still."""
         self._state = self._source.state()  # first: when it says that the end has come, all traces are there
-        for trace in self._source.take():
-            self.profile.add(trace)
-        self.profile.advance(self._source.now_ns)
+        self.profile.take(self._source)
         self._show()
 
     def end_if_asked(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 
-from stack_profile.made_traces import frame, trace
+from stack_profile.made_traces import frame, strange_traces, trace
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
@@ -181,6 +181,19 @@ def test_kernel_and_user_have_colours_of_their_own():
         assert kernel.color != user.color
 
     drive(two_threads(), steps)
+
+
+def test_any_name_can_be_shown():
+    feed = Feed()
+    feed.waiting = list(strange_traces())
+
+    async def steps(view: TopView, pilot: Pilot[None]) -> None:
+        for key in ("f", "s", "t"):
+            await pilot.press(key)
+            assert view._rows.lines and all(view._rows.render_line(at) for at in range(len(view._rows.lines)))
+            assert not any(character in line.text for line in view._rows.lines for character in "\n\x1b")
+
+    drive(feed, steps)
 
 
 def test_help_opens_and_any_key_closes_it():

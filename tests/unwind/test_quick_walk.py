@@ -24,7 +24,7 @@ def traces(path: Path, builder: TraceBuilder) -> list[Trace]:
 
 def test_quick_traces_are_those_of_the_trace_builder(record: Callable[..., Path]):
     """Some stacks are cut by the dump's size, others by a limit of frames; kernel frames are above them."""
-    path = record("quick.data", "-e", "cpu-clock", "-F", "999", "--call-graph", "dwarf,2048")
+    path = record("quick.data", "-e", "cpu-clock", "-F", "499", "--call-graph", "dwarf,2048")
     for depth in (10_000, 3):
         plain, quick = TraceBuilder(depth, ArgumentFrames.NONE), QuickTraceBuilder(depth)
         quick.hasten()
@@ -36,7 +36,7 @@ def test_quick_traces_are_those_of_the_trace_builder(record: Callable[..., Path]
 
 
 def test_it_is_quick_only_once_it_was_hastened(record: Callable[..., Path], monkeypatch):
-    path = record("slow.data", "-e", "cpu-clock:u", "-F", "500", "--call-graph", "dwarf,2048")
+    path = record("slow.data", "-e", "cpu-clock:u", "-F", "199", "--call-graph", "dwarf,2048")
     walked = []
     monkeypatch.setattr("unwind.quick_walk.QuickWalker.walk", lambda *_: walked.append(1))
     builder = QuickTraceBuilder(100)
