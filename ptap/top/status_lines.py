@@ -41,9 +41,11 @@ def scope_text(profile: SlidingProfile, scope: Scope) -> str:
 
 
 def status_lines(profile: SlidingProfile, scope: Scope, state: SamplingState) -> list[str]:
-    """Three lines: the target, the counts, the threads."""
+    """Three lines: what is sampled, the counts, the threads."""
     tally, seconds = profile.tally(scope), profile.seconds(scope)
-    target = f"{printable(state.target)}  {state.frequency} Hz  {scope_text(profile, scope)}"
+    ended = "  (ended)" if state.ended else ""
+    # The target last: it may be long, and what a narrow screen has no room for is its end.
+    head = f"{state.frequency} Hz  {scope_text(profile, scope)}{ended}  {printable(state.target)}"
     rate = f" ({tally.samples / seconds:.0f} a second)" if seconds > 0 else ""
     counts = f"{tally.samples} samples{rate}, {state.lost} lost"
     if state.skipped:
@@ -61,7 +63,7 @@ def status_lines(profile: SlidingProfile, scope: Scope, state: SamplingState) ->
     more = f" … {len(found) - len(shown)} more" if len(found) > len(shown) else ""
     whole = processor_share(tally.weight, state.frequency, seconds) or "0%"
     return [
-        target + ("  (ended)" if state.ended else ""),
+        head,
         counts,
         f"CPU {whole}" + (": " + ", ".join(threads) + more if threads else ""),
     ]

@@ -59,7 +59,7 @@ class TopView(App[None]):
 
     ENABLE_COMMAND_PALETTE = False
     CSS = """
-    #status { height: 3; text-style: bold; }
+    #status { height: 3; text-style: bold; text-wrap: nowrap; text-overflow: ellipsis; }
     #title { height: 1; text-style: underline; }
     #prompt { height: 1; display: none; }
     #prompt.asked { display: block; }
@@ -133,10 +133,10 @@ class TopView(App[None]):
     def _show(self) -> None:
         profile, selection = self._frozen or self.profile, self.selection
         state = self._state
-        target, counts, threads = status_lines(profile, selection.scope, state)
+        head, counts, threads = status_lines(profile, selection.scope, state)
         paused = "  PAUSED (p goes on)" if self._frozen is not None else ""
         self.query_one("#status", Static).update(
-            f"{target}  {selection.description(profile)}{paused}\n{counts}\n{threads}"
+            f"{selection.description(profile)}{paused}  {head}\n{counts}\n{threads}"
         )
         self.query_one("#title", Static).update(selection.table.value)
         shown = (selection.table, selection.thread, selection.function)

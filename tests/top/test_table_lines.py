@@ -132,8 +132,8 @@ def test_threads_are_narrowed_down_too(profile):
 
 def test_the_status_tells_counts_rates_and_losses(profile):
     state = SamplingState("./prog\x1b[2J", 10, lost=7, skipped=2, lag_s=3.2)
-    target, counts, threads = status_lines(profile, Scope.WINDOW, state)
-    assert target == "./prog\\x1b[2J  10 Hz  last 5 s"
+    head, counts, threads = status_lines(profile, Scope.WINDOW, state)
+    assert head == "10 Hz  last 5 s  ./prog\\x1b[2J"
     assert counts == "10 samples (5 a second), 7 lost, 2 skipped (their turn came too late), 3 s behind"
     assert threads == "CPU 50.0%: 30.0% prog 10, 20.0% reader 20"
-    assert status_lines(profile, Scope.START, state)[0].endswith("since the start, 2 s")
+    assert status_lines(profile, Scope.START, state)[0] == "10 Hz  since the start, 2 s  ./prog\\x1b[2J"

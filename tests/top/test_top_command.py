@@ -94,7 +94,7 @@ def test_a_running_process_goes_on():
     with subprocess.Popen(["sleep", "1000"]) as sleeping:
         try:
             run = top("--batch", "-n", "1", "-d", "0.1", "-p", str(sleeping.pid))
-            assert run.returncode == 0 and f"pid {sleeping.pid} " in run.stdout, run.stderr
+            assert run.returncode == 0 and f"pid {sleeping.pid}\n" in run.stdout, run.stderr
             assert sleeping.poll() is None
         finally:
             sleeping.kill()

@@ -29,13 +29,14 @@ class Feed:
         self.now_ns = 0
         self.waiting: list[Trace] = []
         self.lost = 0
+        self.target = "./prog"
 
     def take(self) -> list[Trace]:
         taken, self.waiting = self.waiting, []
         return taken
 
     def state(self) -> SamplingState:
-        return SamplingState("./prog", 10, self.lost, ended=self.ended.is_set())
+        return SamplingState(self.target, 10, self.lost, ended=self.ended.is_set())
 
     def sample(self, count: int, *names: str, tid: int = 10) -> None:
         """So many samples of a stack, innermost function first, at the present."""
@@ -222,6 +223,18 @@ def test_many_lines_scroll_to_the_chosen_one():
         await pilot.press("home")
         await pilot.pause()
         assert rows(view)[0][4] == "function000"
+
+    drive(feed, steps)
+
+
+def test_a_long_command_leaves_room_for_the_counts():
+    feed = two_threads()
+    feed.target = "./prog " * 100
+
+    async def steps(view: TopView, pilot: Pilot[None]) -> None:
+        lines = ["".join(part.text for part in strip) for strip in view.screen._compositor.render_strips()[:3]]
+        assert lines[0].startswith("functions by self  10 Hz  last 5 s  ./prog ./prog")
+        assert lines[1].startswith("10 samples") and lines[2].startswith("CPU ")
 
     drive(feed, steps)
 
