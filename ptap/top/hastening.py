@@ -5,9 +5,11 @@ It takes seconds, once for all later runs; here it would take them from the walk
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from unwind.quick_walk import is_made
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from unwind.quick_walk import QuickTraceBuilder
 
 _MAKE = "import sys; from unwind.quick_walk import make; sys.exit(not make())"
+
+_LEAST_PRIORITY = 19
 
 
 class Hastening:
@@ -50,6 +54,8 @@ class Hastening:
         if not is_made():
             nothing = subprocess.DEVNULL
             self._maker = subprocess.Popen([sys.executable, "-c", _MAKE], stdin=nothing, stdout=nothing, stderr=nothing)
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, self._maker.pid, _LEAST_PRIORITY)  # what is watched comes first
             if self._ending:
                 self._maker.kill()
             if self._maker.wait():
