@@ -17,7 +17,13 @@ from ptap.report.short_text import printable
 
 @click.command("info", short_help="Say what a capture file is of and holds.")
 @click.argument("path", type=click.Path(exists=True, dir_okay=False), metavar="FILE")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    *("--format", "form"),
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json is one object.",
+)
 def command(path: str, form: str) -> None:
     """Say what the capture FILE is of and holds: machine, command, probes, counts, losses, files, size by part.
 

@@ -10,7 +10,12 @@ from ptap.cli.module_files import files_of, module_options
 
 @click.group("module", short_help="Make sessions of the kernel module.")
 def command() -> None:
-    """Probes in a kernel by a module of its own, made on one machine and run on another."""
+    """Probes in a kernel by a module of its own, made on one machine and run on another.
+
+    \b
+    Example:
+      ptap module build --kernel-headers DIR --vmlinux VMLINUX -o reads 'kernel.function("vfs_read")'
+    """
 
 
 @command.command("build", short_help="Write a session for another machine.")

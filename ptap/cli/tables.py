@@ -104,7 +104,12 @@ def build(elf: tuple[str, ...], output: str) -> None:
 @command.command("stats", short_help="Print a table's sizes and counts.")
 @click.argument("elf", metavar="ELF")
 def stats(elf: str) -> None:
-    """Print the size of each part of ELF's table, its rows by kind, and its size against the sections it replaces."""
+    """Print the size of each part of ELF's table, its rows by kind, and its size against the sections it replaces.
+
+    \b
+    Example:
+      ptap tables stats libc.so.6
+    """
     with told_to_the_user():
         from cfi_tables.statistics import table_statistics
 
@@ -176,6 +181,10 @@ def diff(first: str, second: str) -> None:
     """Print the address ranges in which A and B say different things; each is an ELF file or a table from `build`.
 
     The exit status is 1 when they differ.
+
+    \b
+    Example:
+      ptap tables diff prog.old prog
     """
     with told_to_the_user():
         from cfi_tables.table_difference import table_differences
