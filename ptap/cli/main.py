@@ -30,7 +30,7 @@ _COMMANDS = {
     "stack": "ptap.cli.stack",
     "completion": "ptap.cli.completion",
 }
-_SECTIONS = {
+SECTIONS = {
     "Running programs": ("trace", "profile", "top", "stack", "record", "list"),
     "What was recorded": ("report", "serve", "info", "merge", "split"),
     "Addresses and unwind tables": ("symbolize", "tables", "cache"),
@@ -72,8 +72,8 @@ class _Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands by what they are for, in the order in which a user comes to need them."""
-        named = {name for names in _SECTIONS.values() for name in names}
-        for title, names in (_SECTIONS | {"More": tuple(_COMMANDS.keys() - named)}).items():
+        named = {name for names in SECTIONS.values() for name in names}
+        for title, names in (SECTIONS | {"More": tuple(_COMMANDS.keys() - named)}).items():
             chosen = [(name, self.get_command(ctx, name)) for name in names if name in _COMMANDS]
             rows = [(name, command.get_short_help_str(80)) for name, command in chosen if command is not None]
             if rows:
