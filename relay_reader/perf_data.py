@@ -11,6 +11,7 @@ Times are those of the clock that perf used: `perf record -k CLOCK_MONOTONIC` fo
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import sys
 from collections import Counter
@@ -324,6 +325,17 @@ class PerfData:
             more = ", …" if len(self.unknown_kinds) > 8 else ""
             lines.append(f"{self.path}: records of types that are not known were passed over: {kinds}{more}")
         return lines
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the file; None for a pipe."""
+        return None if self.is_pipe else self._size
+
+    def bytes_read(self) -> int:
+        """How far `events` has read the file, for any thread to ask; 0 for a pipe."""
+        with suppress(OSError, ValueError):  # no file, or closed
+            return os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
+        return 0
 
     def close(self) -> None:
         """Close the file."""

@@ -12,6 +12,7 @@ import click
 
 from ptap.cli.failure import told_to_the_user
 from ptap.cli.output_stream import open_output
+from ptap.cli.progress_bars import progress_shown
 from ptap.report.short_text import printable
 
 
@@ -33,7 +34,7 @@ def command(path: str, form: str) -> None:
     Example:
       ptap info trace.ptap
     """
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown():
         from ptap.capture_summary import CaptureSummary
 
         told = CaptureSummary(path).object()

@@ -6,6 +6,7 @@ import click
 
 from ptap.cli.failure import told_to_the_user
 from ptap.cli.module_files import files_of, module_options
+from ptap.cli.progress_bars import progress_shown
 
 
 @click.group("module", short_help="Make sessions of the kernel module.")
@@ -85,7 +86,7 @@ def build(
       depth() > N, kernel_depth(), user_depth(), pid(), tid(), comm() == "NAME"
     What the probe cannot decide is recorded, and decided by `ptap report`.
     """
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown():
         from pathlib import Path
 
         from cfi_tables.image_file import open_image

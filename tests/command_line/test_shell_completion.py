@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line.terminal import PATIENCE_S, shell
 
 from ptap.shell_completion.candidate import MOST, few
 from ptap.shell_completion.function_names import function_names
 from relay_reader.capture_kind import CAPTURE_FILE_MAGIC, PERF_DATA_MAGIC
 
 RequireTool = Callable[[str, str], str]
-_PATIENCE_S = 60.0
 
 
 def completed(shell: str, words: list[str], cwd: Path | None = None, behind: list[str] | None = None) -> list[str]:
@@ -94,7 +91,7 @@ def test_processes_by_number_and_by_name(program: Path, tmp_path: Path) -> None:
 
 
 def _until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + _PATIENCE_S
+    end = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -149,42 +146,11 @@ def test_of_very_many_names_the_common_beginning_is_kept() -> None:
 # --- real shells
 
 
-class _Terminal:
-    """A shell at a terminal. What it has written is in `shown`."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.shown = b""
-
-    def type(self, keys: str, expected: str) -> None:
-        """Type `keys`; wait until `expected` is shown behind what was shown before."""
-        begin = len(self.shown)
-        os.write(self._descriptor, keys.encode())
-        end = time.monotonic() + _PATIENCE_S
-        while expected.encode() not in self.shown[begin:]:
-            assert time.monotonic() < end, self.shown
-            if select.select([self._descriptor], [], [], 1.0)[0]:
-                self.shown += os.read(self._descriptor, 65536)
-
-
-@contextmanager
-def _shell(words: list[str], environment: dict[str, str], cwd: Path) -> Iterator[_Terminal]:
-    pid, descriptor = pty.fork()
-    if pid == 0:
-        os.chdir(cwd)
-        os.execvpe(words[0], words, environment)
-    try:
-        yield _Terminal(descriptor)
-    finally:
-        os.close(descriptor)  # which hangs the shell up
-        os.waitpid(pid, 0)
-
-
 def test_bash_completes_at_a_terminal(
     program: Path, ptap_in_path: dict[str, str], require_tool: RequireTool
 ) -> None:  # fmt: skip
     words = [require_tool("bash", "bash"), "--norc", "--noprofile", "-i"]
-    with _shell(words, {**ptap_in_path, "PS1": "$ "}, program.parent) as terminal:
+    with shell(words, {**ptap_in_path, "PS1": "$ "}, program.parent) as terminal:
         terminal.type('eval "$(ptap completion bash)"; complete -p ptap\n', "-F _ptap_completion ptap\r\n")
         terminal.type("ptap mer\t", "ptap merge ")
         terminal.type('\x15ptap list \'process("./sorts").function("unl\t', "unlike_others\")' ")
@@ -197,7 +163,7 @@ def test_zsh_completes_at_a_terminal(
     program: Path, ptap_in_path: dict[str, str], tmp_path: Path, require_tool: RequireTool
 ) -> None:
     words = [require_tool("zsh", "zsh"), "-f", "-i"]
-    with _shell(words, {**ptap_in_path, "TERM": "xterm"}, program.parent) as terminal:
+    with shell(words, {**ptap_in_path, "TERM": "xterm"}, program.parent) as terminal:
         load = (
             f'autoload -U compinit; compinit -u -d {tmp_path}/dump; eval "$(ptap completion zsh)"; echo READY$((1+1))'
         )
