@@ -23,7 +23,8 @@ class Bars:
         """Without `interleaved`, tasks that are so are not shown."""
         self._interleaved = interleaved
         self._tasks: list[Task] = []
-        self._lock = threading.Lock()
+        # Reading that was left unfinished ends whenever its generator is collected, perhaps while this is held.
+        self._lock = threading.RLock()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._drawn: Progress | None = None

@@ -122,7 +122,7 @@ class CaptureFile:
         name = os.path.basename(self.path)
         with (
             open(self.path, "rb") as file,
-            progress(f"reading {name}", os.fstat(file.fileno()).st_size, interleaved=True) as task,
+            progress(f"reading {name}", None if follow else os.path.getsize(self.path), interleaved=True) as task,
         ):
             self._check_head(file, follow)
             while True:

@@ -48,7 +48,7 @@ def all_commands() -> Iterator[tuple[list[str], click.Command]]:
     """Every command and subcommand, with the words that name it."""
     top = main.command()
     yield [], top
-    with click.Context(top) as context:
+    with click.Context(top, **top.context_settings) as context:
         yield from _commands_of(top, [], context)
 
 

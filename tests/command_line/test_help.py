@@ -66,7 +66,7 @@ def _parse(arguments: list[str], target: tuple[str, ...] | None) -> None:
     command: click.Command | None = main.command()
     context = None
     while isinstance(command, click.Group):
-        context = click.Context(command, context, obj=target)
+        context = click.Context(command, context, obj=target, **command.context_settings)
         name, *arguments = arguments
         command = command.get_command(context, name)
     assert command is not None
