@@ -12,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 
 from cfi_tables.elf_image import ElfError
-from cfi_tables.progress import followed
 from relay_reader.capture import Event, MappingAdded
 from relay_reader.capture_file.facts import MachineFacts, ProbeFacts, SourceEnd, SourceFacts
 from relay_reader.capture_file.writer import CaptureWriter
@@ -62,7 +61,7 @@ def _convert_perf_data(path: str, output: str) -> list[str]:
         )
 
     def with_vdso() -> Iterator[Event]:
-        for event in followed(perf.events(), f"reading {Path(path).name}", perf.size, measure=perf.bytes_read):
+        for event in perf.followed(perf.events()):
             if isinstance(event, MappingAdded):
                 kernel.apply(event)
                 if event.mapping.path == "[vdso]":

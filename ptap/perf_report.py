@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from os.path import basename
 
-from cfi_tables.progress import followed
 from ptap.capture_report import EventReport, ReportOptions
 from ptap.report.output import Report
 from relay_reader.capture import Event, MappingAdded, Sample
@@ -45,17 +43,10 @@ class PerfReport:
         self._report.write(self._events(), report)
 
     def _events(self) -> Iterator[Event]:
-        for event in self._followed(self._perf.events()):
+        for event in self._perf.followed(self._perf.events()):
             if isinstance(event, MappingAdded):
                 self._kernel.release = self._perf.features.os_release  # in a pipe it comes with the records
             yield event
-
-    def _followed(self, events: Iterator[Event]) -> Iterator[Event]:
-        """The events, with progress: by where the file is read, or by samples where that is a pipe."""
-        size = self._perf.size
-        if size is None:
-            return followed(events, "reading perf.data", None, "samples", measure=lambda: self._report.account.hits)
-        return followed(events, f"reading {basename(self._perf.path)}", size, measure=self._perf.bytes_read)
 
     def _hits(self, sample: Sample) -> Sequence[Hit | None]:
         """The event that the sample is of."""

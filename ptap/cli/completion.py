@@ -33,9 +33,10 @@ def complete(commands: click.Command, instruction: str) -> int:
 
     from click.shell_completion import shell_complete
 
-    from ptap.shell_completion.shells import VARIABLE, register
+    from ptap.cli.main import COMPLETION_VARIABLE
+    from ptap.shell_completion.shells import register
 
     # Nobody waits for a server with a finger on the key.
     os.environ.pop("DEBUGINFOD_URLS", None)
     register()
-    return shell_complete(commands, {}, "ptap", VARIABLE, instruction)
+    return shell_complete(commands, {}, "ptap", COMPLETION_VARIABLE, instruction)

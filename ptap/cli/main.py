@@ -31,16 +31,17 @@ _COMMANDS = {
     "stack": "ptap.cli.stack",
     "completion": "ptap.cli.completion",
 }
-SECTIONS = {
+_SECTIONS = {
     "Running programs": ("trace", "profile", "top", "stack", "record", "list"),
     "What was recorded": ("report", "serve", "info", "merge", "split"),
     "Addresses and unwind tables": ("symbolize", "tables", "cache"),
     "The kernel module on other machines": ("module", "run"),
     "This machine": ("doctor", "completion"),
 }
-"""The commands as `ptap --help` shows them; one that is in none of these comes last."""
 _OUTPUT_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OWN_OPTIONS = {"--help", "-h", "--version"}
+COMPLETION_VARIABLE = "_PTAP_COMPLETE"
+"""In the environment of a `ptap` that is to answer a shell, not to run."""
 
 
 class _Commands(click.Group):
@@ -74,14 +75,12 @@ class _Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands by what they are for, in the order in which a user comes to need them."""
-        named = {name for names in SECTIONS.values() for name in names}
-        for title, names in (SECTIONS | {"More": tuple(_COMMANDS.keys() - named)}).items():
-            chosen = [(name, self.get_command(ctx, name)) for name in names if name in _COMMANDS]
-            rows = [(name, command.get_short_help_str(80)) for name, command in chosen if command is not None]
-            if rows:
-                width = max(map(len, _COMMANDS))
-                with formatter.section(title):
-                    formatter.write_dl([(f"{name:<{width}}", told) for name, told in rows])
+        width = max(map(len, _COMMANDS))
+        for title, names in sections().items():
+            chosen = [(name, self.get_command(ctx, name)) for name in names]
+            rows = [(f"{name:<{width}}", each.get_short_help_str(80)) for name, each in chosen if each is not None]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -120,6 +119,14 @@ def command() -> click.Group:
     return _ptap
 
 
+def sections() -> dict[str, list[str]]:
+    """The names of the commands by what they are for; those that no section has come last."""
+    placed = {name for names in _SECTIONS.values() for name in names}
+    found = {title: [name for name in names if name in _COMMANDS] for title, names in _SECTIONS.items()}
+    found["More"] = [name for name in _COMMANDS if name not in placed]
+    return {title: names for title, names in found.items() if names}
+
+
 def arguments_with_command(arguments: list[str]) -> tuple[list[str], tuple[str, ...] | None]:
     """Split at the first `--`, and put `trace` in front where options or a probe come first.
 
@@ -146,7 +153,7 @@ def _like_probe(word: str) -> bool:
 
 def main() -> None:
     """Run the command line of this process and exit with its status."""
-    instruction = os.environ.get("_PTAP_COMPLETE")
+    instruction = os.environ.get(COMPLETION_VARIABLE)
     if instruction is not None:
         from ptap.cli.completion import complete
 

@@ -21,10 +21,8 @@ from click.shell_completion import (
     split_arg_string,
 )
 
+from ptap.cli.main import COMPLETION_VARIABLE, arguments_with_command
 from ptap.shell_completion.parameter_values import PART, Line
-
-VARIABLE = "_PTAP_COMPLETE"
-"""In the environment of a `ptap` that is to complete, not to run."""
 
 # A script's answers are lines of TYPE,VALUE: bash and fish; zsh: the lines TYPE, VALUE, help.
 _BASH = r"""%(complete_func)s() {
@@ -107,8 +105,6 @@ class _Shell(ShellComplete):
 
         Behind `--` the words begin with it; the traced program, wherever it stands, is in the context's object.
         """
-        from ptap.cli.main import arguments_with_command
-
         written, behind = self.words()
         self._raw = written[-1] if written else ""
         *before, incomplete = [_unquoted(each) for each in written] or [""]
@@ -192,7 +188,7 @@ def _unquoted(word: str) -> str:
 
 def script(shell: str) -> str:
     """What `shell` (a name of SHELLS) has to run once. A line at the top says what it is."""
-    made = SHELLS[shell](click.Command("ptap"), {}, "ptap", VARIABLE).source()
+    made = SHELLS[shell](click.Command("ptap"), {}, "ptap", COMPLETION_VARIABLE).source()
     first, newline, rest = made.partition("\n")
     note = f"# Completion of ptap's command line in {shell}, by `ptap completion {shell}`."
     return f"{first}\n{note}\n{rest}" if first.startswith("#compdef") else f"{note}\n{first}{newline}{rest}"
