@@ -41,7 +41,7 @@ def ptap_in_path(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     root = Path(main.__file__).resolve().parents[2]
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{root}" exec "{sys.executable}" -m ptap "$@"\n')
     script.chmod(0o755)
-    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "TERM": "dumb"}
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "TERM": "dumb", "INPUTRC": "/dev/null"}
 
 
 def all_commands() -> Iterator[tuple[list[str], click.Command]]:

@@ -77,14 +77,15 @@ def test_what_stands_behind_two_dashes_is_for_the_shell() -> None:
 
 
 def test_processes_by_number_and_by_name(program: Path, tmp_path: Path) -> None:
-    named = tmp_path / "uniquelynamed"
+    name = f"its{os.getpid()}name"[:15]  # other runs of this test may go on at the same time
+    named = tmp_path / name
     named.write_bytes(Path("/bin/sleep").read_bytes())
     named.chmod(0o755)
     with subprocess.Popen([named, "300"]) as process:
         try:
-            _until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "uniquelynamed\n")
-            assert completed("bash", ["stack", "uniquelyn"]) == [f"plain,{process.pid}"]
-            assert f"plain,{process.pid}\tuniquelynamed" in completed("fish", ["stack", str(process.pid)])
+            _until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == f"{name}\n")
+            assert completed("bash", ["stack", name[:-2]]) == [f"plain,{process.pid}"]
+            assert f"plain,{process.pid}\t{name}" in completed("fish", ["stack", str(process.pid)])
             assert f"plain,{process.pid}" in completed("bash", ["stack", str(process.pid), "-t", ""])
         finally:
             process.kill()
