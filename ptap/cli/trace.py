@@ -21,7 +21,7 @@ _INTERRUPTED = 130
 @click.option(
     "--when",
     metavar="PREDICATE",
-    help='Show only stacks of which this holds: caller("NAME"), depth() > 40, … (see below).',
+    help='Show only stacks of which this holds: caller("NAME"), depth() > 40, … (see above).',
 )
 @click.option(
     *("--pid", "-p", "pids"),

@@ -23,7 +23,7 @@ _EXIT_STATUS = (
     ("130", "It was interrupted (Ctrl-C)."),
     (
         "others",
-        "`trace`, `record`, `profile` and `run` end as the command does that they run: 128+N after signal N.",
+        "`trace`, `record`, `profile`, `top` and `run` end as the command does that they run: 128+N after signal N.",
     ),
 )
 _ENVIRONMENT = (
