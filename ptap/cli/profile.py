@@ -14,7 +14,8 @@ from ptap.cli.output_stream import drop_unwritten, open_output
 from ptap.cli.report_format import FORMATS, finish, open_report
 
 _INTERRUPTED = 130
-_SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded", ".json": "firefox"}
+_SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded", ".json": "firefox",
+             ".parquet": "parquet", ".arrow": "arrow"}  # fmt: skip
 """Of the report's file; a json is what the Firefox Profiler opens."""
 
 

@@ -9,7 +9,7 @@ import click
 
 from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
-from ptap.cli.report_format import finish, format_option, open_report
+from ptap.cli.report_format import WITH_VALUES, finish, format_option, open_report
 from ptap.cli.trace_filter_options import filter_of, filter_options
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def command(
             program,
             sysroot,
             vmlinux,
-            _arguments(arguments, kind) if form in ("text", "json") else ArgumentFrames.NONE,
+            _arguments(arguments, kind) if form in WITH_VALUES else ArgumentFrames.NONE,
             locals_too,
             max_depth,
             predicate,
