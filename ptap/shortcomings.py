@@ -16,7 +16,7 @@ def shortcomings(builder: TraceBuilder) -> list[str]:
     """What was missing or damaged for the traces that `builder` made, the most missed first."""
     problems: list[str] = []
     for module, frames in builder.frames_without_lines.most_common():
-        text = _missing_lines(module, frames, builder.stacks_without_lines[module])
+        text = _missing_lines(module, frames, builder.stacks_without_lines.get(module))
         if text is not None:
             problems.append(text)
     for module in builder.catalog.opened():
@@ -25,21 +25,25 @@ def shortcomings(builder: TraceBuilder) -> list[str]:
     return problems + builder.kernel_problems
 
 
-def _missing_lines(module: Module, frames: int, stacks: int) -> str | None:
+def _missing_lines(module: Module, frames: int, stacks: int | None) -> str | None:
     """One line on a module whose frames have no lines, None when nothing would give them."""
     if module.symbols is None:
         if module.problem is None:
             return None
-        return f"{counted(frames, 'frame')} in {counted(stacks, 'stack')} without names: {module.problem}"
+        return f"{_frames(frames, stacks)} without names: {module.problem}"
     missing = module.symbols.missing
     return None if missing is None else missing_lines(module.path, frames, stacks, missing)
 
 
-def missing_lines(path: str, frames: int, stacks: int, missing: MissingDebug) -> str:
+def missing_lines(path: str, frames: int, stacks: int | None, missing: MissingDebug) -> str:
     """The line on a module without debugging information, in which so many frames of so many stacks lie."""
     build_id = f", build-id {missing.build_id}" if missing.build_id else ", no build-id"
-    counts = f"{counted(frames, 'frame')} in {counted(stacks, 'stack')}"
-    return f"no line information for {path} ({counts}{build_id}): {missing.remedy}"
+    return f"no line information for {path} ({_frames(frames, stacks)}{build_id}): {missing.remedy}"
+
+
+def _frames(frames: int, stacks: int | None) -> str:
+    """How much it is; None for stacks that nobody counted."""
+    return counted(frames, "frame") + ("" if stacks is None else f" in {counted(stacks, 'stack')}")
 
 
 def _damage(module: Module) -> list[str]:

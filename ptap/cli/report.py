@@ -6,6 +6,7 @@ from os.path import basename, isdir
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
@@ -58,10 +59,21 @@ if TYPE_CHECKING:
     help="Show at most N frames of a stack (calls inlined in them do not count).",
 )
 @click.option("--when", metavar="PREDICATE", help="Show only stacks of which this holds (see `ptap trace --help`).")
+@click.option(
+    *("--diff", "before"),
+    type=click.Path(),
+    metavar="BEFORE",
+    help="Compare FILE with this one, function by function and call by call: top (as without --format), lines, tree, "
+    "callers, folded, json, html.",
+)
+@click.option("--absolute", is_flag=True, help="With --diff: compare weights, not shares of each whole.")
 @click.option("--follow", is_flag=True, help="Go on as the capture file grows, until its recording ends.")
 @filter_options
+@click.pass_context
 @click.option("--verbose", "-v", is_flag=True, help="Addresses, modules, and whole names, values and reasons.")
 def command(
+    context: click.Context,
+    /,
     path: str,
     program: str | None,
     sysroot: str,
@@ -73,6 +85,8 @@ def command(
     source: bool,
     max_depth: int,
     when: str | None,
+    before: str | None,
+    absolute: bool,
     follow: bool,
     verbose: bool,
     **filters: Any,
@@ -92,34 +106,44 @@ def command(
       ptap report core.1234.zst -e ./server --locals
       ptap report core --format json | jq .frames[0]
       perf record --call-graph dwarf -o - ./prog | ptap report -
+      ptap report --diff before.data after.data --format html -o difference.html
       ptap report reads.capture --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
     """
     with told_to_the_user():
         from ptap.capture_report import ReportOptions
         from ptap.predicate.parse import parse_predicate
         from ptap.report.trace_filter import FilteredReport
-        from relay_reader.capture_kind import CaptureKind, kind_of_file
+        from relay_reader.capture_kind import CaptureKind
         from unwind.trace_builder import ArgumentFrames
 
         wanted = filter_of(filters)
-        if isdir(path):
-            raise Failure(f"{path}: a folder, as `perf record --threads` makes one: record without --threads")
         predicate = parse_predicate(when) if when is not None else None
-        # Only perf.data is written into pipes.
-        kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
+
+        def opened(file: str, kind: CaptureKind, frames: ArgumentFrames) -> FileReport:
+            options = ReportOptions(program, sysroot, vmlinux, frames, locals_too, max_depth, predicate, verbose)
+            return _open(kind, file, options, follow)
+
+        if before is not None:
+            if follow or path == before == "-":
+                raise Failure("--diff compares two files that are whole: neither --follow nor standard input twice")
+            from ptap.cli.report_diff import write_difference
+
+            told = context.get_parameter_source("form") is not ParameterSource.DEFAULT
+            write_difference(
+                form if told else "top",
+                (before, path),
+                lambda file: opened(file, _kind_of(file), ArgumentFrames.NONE),
+                wanted,
+                output,
+                absolute=absolute,
+            )
+            return
+        if absolute:
+            raise Failure("--absolute is for --diff BEFORE AFTER")
+        kind = _kind_of(path)
         if follow and kind is not CaptureKind.CAPTURE:
             raise Failure(f"{path}: a {kind.value} is not followed; only a capture file is (see `ptap record`)")
-        options = ReportOptions(
-            program,
-            sysroot,
-            vmlinux,
-            _arguments(arguments, kind) if form in WITH_VALUES else ArgumentFrames.NONE,
-            locals_too,
-            max_depth,
-            predicate,
-            verbose,
-        )
-        session = _open(kind, path, options, follow)
+        session = opened(path, kind, _arguments(arguments, kind) if form in WITH_VALUES else ArgumentFrames.NONE)
         stream = open_output(output)
         try:
             times = kind is not CaptureKind.CORE
@@ -134,6 +158,16 @@ def command(
                 click.echo(f"ptap: {line}", err=True)
             drop_unwritten(stream)
             session.close()
+
+
+def _kind_of(path: str) -> CaptureKind:
+    """Of what kind a file is. Raises Failure and OSError."""
+    from relay_reader.capture_kind import CaptureKind, kind_of_file
+
+    if isdir(path):
+        raise Failure(f"{path}: a folder, as `perf record --threads` makes one: record without --threads")
+    # Only perf.data is written into pipes.
+    return CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
 
 
 def _arguments(wanted: str | None, kind: CaptureKind) -> ArgumentFrames:

@@ -14,6 +14,7 @@ import click
 from ptap.cli.failure import Failure
 
 if TYPE_CHECKING:
+    from ptap.profile.profile_diff import ProfileDiff
     from ptap.profile.stack_profile import StackProfile
     from ptap.report.output import Report
 
@@ -58,6 +59,40 @@ def open_report(
     from ptap.profile.profile_report import ProfileReport
 
     return ProfileReport(_encoder(form, stream, title))
+
+
+DIFFERENCE_FORMATS = ("top", "lines", "tree", "callers", "folded", "json", "html")
+"""Those that show two profiles side by side."""
+
+
+def refuse_difference(form: str) -> None:
+    """Raise Failure for a form that holds one profile only."""
+    if form not in DIFFERENCE_FORMATS:
+        own = "; write one of each file, and give them to `go tool pprof -diff_base`" if form == "pprof" else ""
+        raise Failure(f"--format {form} holds one profile: --diff has {', '.join(DIFFERENCE_FORMATS)}{own}")
+
+
+def difference_writer(form: str, stream: TextIO, title: str) -> Callable[[ProfileDiff], None]:
+    """The writer of two profiles in that form."""
+    if form in ("top", "lines"):
+        from ptap.profile.difference_table import write_difference_table
+
+        return partial(write_difference_table, stream=stream, lines=form == "lines")
+    if form in ("tree", "callers"):
+        from ptap.profile.difference_tree import write_difference_tree
+
+        return partial(write_difference_tree, stream=stream, callers=form == "callers")
+    if form == "folded":
+        from ptap.profile.difference_folded import write_difference_folded
+
+        return partial(write_difference_folded, stream=stream)
+    if form == "json":
+        from ptap.profile.difference_table import write_difference_json
+
+        return partial(write_difference_json, stream=stream)
+    from ptap.profile.html import write_difference_html
+
+    return partial(write_difference_html, stream=stream, title=title)
 
 
 def finish(report: Report) -> None:

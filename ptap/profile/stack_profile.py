@@ -94,6 +94,13 @@ class StackProfile:
         """Of all samples."""
         return sum(sample.weight for sample in self.samples)
 
+    def stack_weights(self) -> dict[int, int]:
+        """The weight of each stack that was sampled."""
+        weights: dict[int, int] = {}
+        for sample in self.samples:
+            weights[sample.stack] = weights.get(sample.stack, 0) + sample.weight
+        return weights
+
     def add(self, trace: Trace) -> None:
         """Add one trace. A stack that was cut short hangs below a call that says so, never below a true root."""
         stack = ROOT

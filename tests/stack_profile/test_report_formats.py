@@ -91,6 +91,47 @@ def test_what_is_left_out_is_told(recording, traces):
     assert ";outer;" not in hidden and ";main;inner " in hidden
 
 
+def test_a_recording_does_not_differ_from_itself(recording, traces):
+    run = report(recording, "--diff", str(recording), "--format", "json")
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    whole = {"samples": len(traces), "weight": sum(each["weight"] for each in traces)}
+    assert found["before"] == found["after"] == whole
+    totals: Counter[str] = Counter()
+    for each in traces:
+        totals.update(dict.fromkeys({f["function"] for f in each["frames"] if f["function"]}, each["weight"]))
+    rows = {row["function"]: row for row in found["functions"]}
+    assert totals and {name: rows[name]["total"] for name in totals} == {
+        name: {"before": weight, "after": weight, "change": 0} for name, weight in totals.items()
+    }
+    table = report(recording, "--diff", str(recording)).stdout  # top, if nothing is said
+    assert table == report(recording, "--diff", str(recording), "--format", "top").stdout and "self before" in table
+    folded = report(recording, "--diff", str(recording), "--format", "folded").stdout.splitlines()
+    assert all(line.rsplit(" ", 2)[1] == line.rsplit(" ", 1)[1] for line in folded) and folded
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--diff", "x", "--format", "pprof"), "go tool pprof -diff_base"),
+        (("--diff", "x", "--format", "text"), "--diff has top"),
+        (("--diff", "x", "--format", "parquet"), "--diff has top"),
+        (("--diff", "x", "--follow"), "--follow"),
+        (
+            (
+                "--diff",
+                "no such file",
+            ),
+            "no such file",
+        ),
+        (("--absolute",), "--diff BEFORE AFTER"),
+    ],
+)
+def test_differences_that_cannot_be(recording, options, why):
+    run = report(recording, *options)
+    assert run.returncode == 2 and why in run.stderr and "Traceback" not in run.stderr and not run.stdout
+
+
 class Kept:
     def __init__(self) -> None:
         self.traces: list[Trace] = []
