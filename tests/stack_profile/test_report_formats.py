@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,30 @@ def test_folded_stacks_are_those_of_json(recording, traces):
     folded = dict(line.rsplit(" ", 1) for line in report(recording, "--format", "folded").stdout.splitlines())
     assert {stack: int(weight) for stack, weight in folded.items()} == stacks(traces)
     assert any(stack.endswith("main;outer;inner") for stack in folded)
+
+
+def within_main(stacks: Iterable[tuple[list[str], int]]) -> Counter[str]:
+    """From main inwards, of those stacks that it is in; outside of it perf's names differ from those of DWARF."""
+    counts: Counter[str] = Counter()
+    for names, weight in stacks:
+        if "main" in names:
+            counts[";".join(names[names.index("main") :])] += weight
+    return counts
+
+
+def test_folded_counts_are_perfs(recording, traces, require_tool):
+    """Of a program that is linked and compiled in the plainest way, which perf walks right, too."""
+    fields = ["-F", "period,event,ip,sym", "--no-inline", "-i", str(recording)]
+    script = [require_tool("perf", "linux-perf"), "script", *fields]
+    samples = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip().split("\n\n")
+    perfs = []
+    for head, *frames in (sample.splitlines() for sample in samples):
+        perfs.append(([line.split()[1] for line in reversed(frames)], int(head.split()[0])))
+    assert len(perfs) == len(traces), "every sample that was taken is in the report"
+    assert sum(weight for _, weight in perfs) == sum(each["weight"] for each in traces)
+    folded = (line.rsplit(" ", 1) for line in report(recording, "--format", "folded").stdout.splitlines())
+    ours = within_main((stack.split(";"), int(weight)) for stack, weight in folded)
+    assert ours == within_main(perfs) and ours
 
 
 def test_every_form_has_every_sample(recording, traces, tmp_path):
