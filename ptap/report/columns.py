@@ -2,7 +2,7 @@
 
 One row a trace, its frames a list in the row, innermost first. The columns are the fields of the JSON (see
 `json_lines`), with their names; what is not known is null. Rows are written a batch at a time, so that memory holds
-one batch and each string that differs once. Formats: parquet.apache.org/docs/file-format, "IPC File Format" of
+one batch, and for Arrow each string that differs. Formats: parquet.apache.org/docs/file-format, "IPC File Format" of
 arrow.apache.org/docs/format/Columnar.html.
 """
 
@@ -69,6 +69,8 @@ class ColumnReport:
 
     def __init__(self, stream: BinaryIO, container: str) -> None:
         self._open = partial(_writer, stream, container)
+        self._strings_go_on = container == "arrow"
+        """A file of Arrow's has one dictionary a column, which only grows; Parquet's has one in each batch."""
         self._writer: Any = None
         self._batch = _Batch(_Names())
 
@@ -87,7 +89,7 @@ class ColumnReport:
         if self._writer is None:  # which writes the file's head
             self._writer = self._open()
         self._writer.write_batch(self._batch.record_batch())
-        self._batch = _Batch(self._batch.names)
+        self._batch = _Batch(self._batch.names if self._strings_go_on else _Names())
 
 
 def _writer(stream: BinaryIO, container: str) -> Any:
@@ -95,7 +97,7 @@ def _writer(stream: BinaryIO, container: str) -> Any:
         from pyarrow.parquet import ParquetWriter
 
         return ParquetWriter(stream, SCHEMA, compression="zstd")
-    # Each batch's dictionaries continue those before it, of which only what is new is written.
+    # Of a dictionary only what is new is written with a batch.
     options = pa.ipc.IpcWriteOptions(compression="zstd", emit_dictionary_deltas=True)
     return pa.ipc.new_file(stream, SCHEMA, options=options)
 
