@@ -14,7 +14,6 @@ from ptap.cli.report_format import WITH_VALUES, finish, format_option, open_repo
 from ptap.cli.trace_filter_options import filter_of, filter_options
 
 if TYPE_CHECKING:
-    from ptap.capture_report import FileReport, ReportOptions
     from relay_reader.capture_kind import CaptureKind
     from unwind.trace_builder import ArgumentFrames
 
@@ -109,41 +108,46 @@ def command(
       ptap report --diff before.data after.data --format html -o difference.html
       ptap report reads.capture --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
     """
+    if before is not None:
+        if follow or path == before == "-":
+            raise Failure("--diff compares two files that are whole: neither --follow nor standard input twice")
+        from ptap.cli.report_diff import compare, difference_options
+
+        if context.get_parameter_source("form") is ParameterSource.DEFAULT:
+            form = "top"
+        with told_to_the_user():
+            options = difference_options(program, sysroot, vmlinux, max_depth, when)
+            compare(before, path, options, filter_of(filters), form=form, output=output, absolute=absolute)
+        return
+    if absolute:
+        raise Failure("--absolute is for --diff BEFORE AFTER")
     with told_to_the_user():
         from ptap.capture_report import ReportOptions
+        from ptap.file_report import open_file_report
         from ptap.predicate.parse import parse_predicate
         from ptap.report.trace_filter import FilteredReport
-        from relay_reader.capture_kind import CaptureKind
+        from relay_reader.capture_kind import CaptureKind, kind_of_file
         from unwind.trace_builder import ArgumentFrames
 
         wanted = filter_of(filters)
+        if isdir(path):
+            raise Failure(f"{path}: a folder, as `perf record --threads` makes one: record without --threads")
         predicate = parse_predicate(when) if when is not None else None
-
-        def opened(file: str, kind: CaptureKind, frames: ArgumentFrames) -> FileReport:
-            options = ReportOptions(program, sysroot, vmlinux, frames, locals_too, max_depth, predicate, verbose)
-            return _open(kind, file, options, follow)
-
-        if before is not None:
-            if follow or path == before == "-":
-                raise Failure("--diff compares two files that are whole: neither --follow nor standard input twice")
-            from ptap.cli.report_diff import write_difference
-
-            told = context.get_parameter_source("form") is not ParameterSource.DEFAULT
-            write_difference(
-                form if told else "top",
-                (before, path),
-                lambda file: opened(file, _kind_of(file), ArgumentFrames.NONE),
-                wanted,
-                output,
-                absolute=absolute,
-            )
-            return
-        if absolute:
-            raise Failure("--absolute is for --diff BEFORE AFTER")
-        kind = _kind_of(path)
+        # Only perf.data is written into pipes.
+        kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
         if follow and kind is not CaptureKind.CAPTURE:
             raise Failure(f"{path}: a {kind.value} is not followed; only a capture file is (see `ptap record`)")
-        session = opened(path, kind, _arguments(arguments, kind) if form in WITH_VALUES else ArgumentFrames.NONE)
+        options = ReportOptions(
+            program,
+            sysroot,
+            vmlinux,
+            _arguments(arguments, kind) if form in WITH_VALUES else ArgumentFrames.NONE,
+            locals_too,
+            max_depth,
+            predicate,
+            verbose,
+        )
+        session = open_file_report(kind, path, options, follow=follow)
         stream = open_output(output)
         try:
             times = kind is not CaptureKind.CORE
@@ -160,16 +164,6 @@ def command(
             session.close()
 
 
-def _kind_of(path: str) -> CaptureKind:
-    """Of what kind a file is. Raises Failure and OSError."""
-    from relay_reader.capture_kind import CaptureKind, kind_of_file
-
-    if isdir(path):
-        raise Failure(f"{path}: a folder, as `perf record --threads` makes one: record without --threads")
-    # Only perf.data is written into pipes.
-    return CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
-
-
 def _arguments(wanted: str | None, kind: CaptureKind) -> ArgumentFrames:
     """Whose arguments are shown; by default those that `kind` holds, at a cost that fits how many stacks it has."""
     from relay_reader.capture_kind import CaptureKind
@@ -179,23 +173,3 @@ def _arguments(wanted: str | None, kind: CaptureKind) -> ArgumentFrames:
         return ArgumentFrames(wanted)
     of_kind = {CaptureKind.CAPTURE: ArgumentFrames.PROBED, CaptureKind.PERF_DATA: ArgumentFrames.NONE}
     return of_kind.get(kind, ArgumentFrames.ALL)
-
-
-def _open(kind: CaptureKind, path: str, options: ReportOptions, follow: bool) -> FileReport:
-    from relay_reader.capture_kind import CaptureKind
-
-    if kind is CaptureKind.MODULE:
-        from ptap.kernel_module.report import CaptureReport
-
-        return CaptureReport(path, options.vmlinux, options.sysroot, options.when, arguments=options.arguments)
-    if kind is CaptureKind.CAPTURE:
-        from ptap.capture_file_report import CaptureFileReport
-
-        return CaptureFileReport(path, options, follow=follow)
-    if kind is CaptureKind.PERF_DATA:
-        from ptap.perf_report import PerfReport
-
-        return PerfReport(path, options)
-    from ptap.core_report import CoreReport
-
-    return CoreReport(path, options)

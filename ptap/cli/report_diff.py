@@ -11,32 +11,37 @@ from ptap.cli.output_stream import drop_unwritten, open_output
 from ptap.cli.report_format import difference_writer, refuse_difference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ptap.capture_report import FileReport
+    from ptap.capture_report import ReportOptions
     from ptap.profile.stack_profile import StackProfile
     from ptap.report.trace_filter import TraceFilter
 
 
-def write_difference(
-    form: str,
-    files: tuple[str, str],
-    open_file: Callable[[str], FileReport],
-    wanted: TraceFilter,
-    output: str | None,
-    *,
+def difference_options(
+    program: str | None, sysroot: str, vmlinux: str | None, max_depth: int, when: str | None
+) -> ReportOptions:
+    """How both files are read. Raises PredicateSyntaxError."""
+    from ptap.capture_report import ReportOptions
+    from ptap.predicate.parse import parse_predicate
+    from unwind.trace_builder import ArgumentFrames
+
+    predicate = parse_predicate(when) if when is not None else None
+    return ReportOptions(program, sysroot, vmlinux, ArgumentFrames.NONE, False, max_depth, predicate)
+
+
+def compare(
+    before: str, after: str, options: ReportOptions, wanted: TraceFilter, *, form: str, output: str | None,
     absolute: bool,
-) -> None:
-    """Write what has changed from the first of `files` to the second. Raises Failure, OutputError, BrokenPipeError."""
+) -> None:  # fmt: skip
+    """Write what has changed from one file to the other. Raises Failure, OutputError, BrokenPipeError."""
     from ptap.profile.profile_diff import ProfileDiff
     from ptap.report.output import OutputError
 
     refuse_difference(form)
-    before, after = (_profile(path, open_file(path), wanted) for path in files)
+    profiles = [_profile(path, options, wanted) for path in (before, after)]
     stream = open_output(output)
-    title = " → ".join(basename(path) for path in files)
+    title = f"{basename(before)} → {basename(after)}"
     try:
-        difference_writer(form, stream, title)(ProfileDiff(before, after, absolute))
+        difference_writer(form, stream, title)(ProfileDiff(*profiles, absolute))
         stream.flush()
     except BrokenPipeError:
         raise
@@ -46,11 +51,15 @@ def write_difference(
         drop_unwritten(stream)
 
 
-def _profile(path: str, session: FileReport, wanted: TraceFilter) -> StackProfile:
+def _profile(path: str, options: ReportOptions, wanted: TraceFilter) -> StackProfile:
     """All stacks of a file that are wanted; what is to be said of it is said."""
+    from ptap.file_report import open_file_report
     from ptap.profile.profile_report import ProfileReport
     from ptap.report.trace_filter import FilteredReport
+    from relay_reader.capture_kind import CaptureKind, kind_of_file
 
+    # Only perf.data is written into pipes.
+    session = open_file_report(CaptureKind.PERF_DATA if path == "-" else kind_of_file(path), path, options)
     report = ProfileReport(lambda _: None)
     filtered = FilteredReport(report, wanted)
     try:
