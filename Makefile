@@ -31,9 +31,9 @@ test: setup
 	@scripts/debian-packages --optional g++=g++ clang=clang ld.lld=lld gdb=gdb readelf=binutils libc6-dev libc6-dbg \
 		python3.11=python3.11 python3.11-dbg llvm-symbolizer-14=llvm-14 perf=linux-perf setpriv=util-linux \
 		aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu libc6-dev-arm64-cross libc6-i386 libc6-dev-i386 lib32stdc++-12-dev \
-		gdb-multiarch=gdb-multiarch objcopy=binutils rustc=rustc \
+		gdb-multiarch=gdb-multiarch objcopy=binutils rustc=rustc npm=npm \
 		qemu-aarch64=qemu-user aarch64-linux-gnu-g++=g++-aarch64-linux-gnu g++-12 \
-		libclang-rt-14-dev libelf1 libpython3.11 libllvm14 libssl3 dwz=dwz debuginfod=debuginfod golang-go node=nodejs npm=npm \
+		libclang-rt-14-dev libelf1 libpython3.11 libllvm14 libssl3 dwz=dwz debuginfod=debuginfod golang-go node=nodejs \
 		make=make tclsh=tcl chromium=chromium chromedriver=chromium-driver git=git sqlite3=sqlite3 xz=xz-utils unshare=util-linux
 	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/kernel
 

@@ -37,11 +37,11 @@ def compare(
     from ptap.report.output import OutputError
 
     refuse_difference(form)
-    profiles = [_profile(path, options, wanted) for path in (before, after)]
+    old, new = _profile(before, options, wanted), _profile(after, options, wanted)
     stream = open_output(output)
     title = f"{basename(before)} → {basename(after)}"
     try:
-        difference_writer(form, stream, title)(ProfileDiff(*profiles, absolute))
+        difference_writer(form, stream, title)(ProfileDiff(old, new, absolute))
         stream.flush()
     except BrokenPipeError:
         raise

@@ -94,13 +94,6 @@ class StackProfile:
         """Of all samples."""
         return sum(sample.weight for sample in self.samples)
 
-    def stack_weights(self) -> dict[int, int]:
-        """The weight of each stack that was sampled."""
-        weights: dict[int, int] = {}
-        for sample in self.samples:
-            weights[sample.stack] = weights.get(sample.stack, 0) + sample.weight
-        return weights
-
     def add(self, trace: Trace) -> None:
         """Add one trace. A stack that was cut short hangs below a call that says so, never below a true root."""
         stack = ROOT
@@ -113,6 +106,13 @@ class StackProfile:
             stack = self._child(stack, self._frame_call(frame))
         thread = _index(self.threads, self._thread_index, Thread(trace.pid, trace.tid, trace.comm))
         self.samples.append(StackSample(stack, thread, trace.time_ns, trace.cpu, trace.weight, trace.probe))
+
+    def stack_weights(self) -> dict[int, int]:
+        """The weight of each stack that was sampled."""
+        weights: dict[int, int] = {}
+        for sample in self.samples:
+            weights[sample.stack] = weights.get(sample.stack, 0) + sample.weight
+        return weights
 
     def path(self, stack: int) -> Iterator[int]:
         """The calls from the innermost outwards, as indices of stacks."""
