@@ -53,6 +53,7 @@ SCHEMA = pa.schema(
         ("tid", pa.int64()),
         ("comm", _NAME),
         ("weight", pa.int64()),
+        ("weight_unit", _NAME),
         ("stop", _NAME),
         ("frames", pa.list_(_FRAME)),
         ("returned", _ARGUMENT),
@@ -174,6 +175,7 @@ class _Batch:
             "tid": _integers([each.tid for each in traces]),
             "comm": names.array("comm", (each.comm for each in traces)),
             "weight": _integers([each.weight for each in traces]),
+            "weight_unit": names.array("weight_unit", (each.weight_unit or None for each in traces)),
             "stop": names.array("stop", (each.stop.name.lower() for each in traces)),
             "frames": pa.ListArray.from_arrays(pa.array(self._ends, pa.int32()), frames, type=pa.list_(_FRAME)),
             "returned": pa.array(

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ptap.report.columns import ColumnReport
 from ptap.report.json_lines import JsonReport
 from unwind.arguments.argument_reader import Argument
 from unwind.arguments.local_reader import Local
-from unwind.trace import Trace
+from unwind.trace import Trace, TraceFrame
 
 FORMS = ("parquet", "arrow")
 
@@ -33,6 +34,7 @@ def traces_with_values() -> list[Trace]:
     return [
         trace([frame("f", arguments=[known, unknown], locals=[local], offset=4, column=2), frame("main", locals=[])]),
         trace([frame("f")], returned=known, undecided=True, chain="fp", signal="SIGSEGV", host="one", probe="p"),
+        trace([frame("f")], weight=1 << 40, weight_unit="ns"),
     ]
 
 
@@ -90,6 +92,15 @@ def json_of(traces: Iterable[Trace]) -> list[dict[str, Any]]:
 def test_rows_are_what_the_json_says(tmp_path, form, kind):
     rows = rows_of(form, written(form, TRACES[kind](), tmp_path / f"traces.{form}"))
     assert [as_json(row) for row in rows] == json_of(TRACES[kind]())
+
+
+def test_every_field_is_a_column():
+    """But for those that are for people, or for the making of a text."""
+    frames = columns.SCHEMA.field("frames").type.value_type
+    assert {each.name for each in fields(Trace)} - {"stop_text"} == set(columns.SCHEMA.names)
+    assert {each.name for each in fields(TraceFrame)} - {"signal"} == {
+        frames.field(at).name for at in range(frames.num_fields)
+    }
 
 
 @pytest.mark.parametrize("form", FORMS)
