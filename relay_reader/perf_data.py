@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import heapq
 import mmap
+import os
 import struct
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from os import PathLike
-from os.path import isdir
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
+from cfi_tables.progress import followed
 from relay_reader.capture import Event, MappingAdded, RecordsLost
 from relay_reader.capture_kind import PERF_DATA_MAGIC, PERF_DATA_OTHER_MAGICS
 from relay_reader.mapping_build_id import with_build_id
@@ -51,6 +52,7 @@ _PIPE_HEADER = struct.Struct("<8sQ")
 _LARGEST_SECTION = 1 << 28
 _EVENT_UPDATE = struct.Struct("<QQ")
 _UPDATE_OF_NAME = 2
+_Item = TypeVar("_Item")
 _STANDARD_INPUT = "-"
 _MOST_WAITING = 1 << 28
 """Bytes of records that wait for their turn, in all files."""
@@ -93,7 +95,7 @@ class PerfData:
         )
         try:
             self._open()
-            if isdir(self.path):
+            if os.path.isdir(self.path):
                 self._open_folder()
         except BaseException:
             self.close()
@@ -364,6 +366,21 @@ class PerfData:
             more = ", …" if len(self.unknown_kinds) > 8 else ""
             lines.append(f"{self.path}: records of types that are not known were passed over: {kinds}{more}")
         return lines
+
+    def followed(self, items: Iterable[_Item], scanned: Callable[[], int] | None = None) -> Iterator[_Item]:
+        """`items`, which come as the file is read, with progress: by where it is read, or up to where it is `scanned`.
+
+        Of a pipe nobody knows how far it is, of a folder only of one file.
+        """
+        name = "standard input" if self.path == _STANDARD_INPUT else os.path.basename(self.path)
+        size = None if self.is_pipe or self.is_folder else self._size
+        return followed(items, f"reading {name}", size, measure=scanned or self._place)
+
+    def _place(self) -> int:
+        """Where the file is read, for any thread to ask; 0 for a pipe."""
+        with suppress(OSError, ValueError):  # no file, or closed
+            return os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
+        return 0
 
     def close(self) -> None:
         """Close the file."""

@@ -16,7 +16,6 @@ from ptap.perf_report import PerfReport
 from unwind.trace import Trace
 from unwind.trace_builder import ArgumentFrames
 
-
 _PERF_TRIES = 3
 """perf 6.1 is ended by its own stack protector once in some hundred recordings on a busy machine."""
 
