@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import struct
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,13 +21,11 @@ from relay_reader import record_layout as layout
 from relay_reader.capture import Event, KernelSectionPlaced, RecordsLost, ThreadNamed
 from relay_reader.capture_kind import MODULE_CAPTURE_MAGIC
 from relay_reader.hit_record import Hit, HitRecordError, read_hit
-from relay_reader.module_records import RecordIndex, record_fault
+from relay_reader.module_records import RecordIndex, record_fault, record_kind
 from relay_reader.told_spaces import ToldSpaces
 
 MAGIC = MODULE_CAPTURE_MAGIC
 _MOST_LINES = 8
-_BEGIN = struct.Struct("<IIHH")
-"""What a RECORD_HEAD begins with: magic, length, version, kind."""
 
 
 class ModuleCaptureError(Exception):
@@ -70,7 +67,7 @@ class RecordStream:
         fault = record_fault(whole, 0, len(whole))
         if fault is not None:
             raise ModuleCaptureError(f"{self._path}: a record {fault}")
-        kind = _BEGIN.unpack_from(whole)[3]
+        kind = record_kind(whole)
         if kind == layout.RECORD_KIND_HIT:
             try:
                 hit = read_hit(whole)
@@ -145,7 +142,7 @@ class ModuleCapture(RecordStream):
             raise ModuleCaptureError(f"{self._path}: {self._index.damage[0]}")
 
     def _take_other(self, record: memoryview, at: int) -> None:
-        kind = _BEGIN.unpack_from(record)[3]
+        kind = record_kind(record)
         if kind == layout.RECORD_KIND_MODULE_SECTION:
             self._sections.append(self._section(record))
         elif kind == layout.RECORD_KIND_FINISHED:

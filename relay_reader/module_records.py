@@ -42,6 +42,11 @@ def record_fault(content: bytes | memoryview, at: int, room: int) -> str | None:
     return "is cut off" if length > room else None
 
 
+def record_kind(record: bytes | memoryview) -> int:
+    """The kind of a whole record."""
+    return int(_BEGIN.unpack_from(record)[3])
+
+
 @dataclass(slots=True)
 class _Run:
     """Hits of one CPU that follow each other."""
