@@ -120,7 +120,7 @@ class RecordSession(TraceSession):
                 offset = each.die.offset if each.die is not None else None
                 found.append(ProbeFacts(each.probe, is_return, each.place.path, each.address, build_id, offset))
             else:
-                found.append(ProbeFacts(hit.probe, hit.is_return))
+                found.append(ProbeFacts(hit.probe, hit.is_return, weight_unit=hit.weight_unit))
         return found
 
     def _kernel_facts(self) -> dict[str, object] | None:

@@ -14,6 +14,12 @@ def _perf_available() -> str | None:
     return available()
 
 
+def _sampling_available() -> str | None:
+    from ptap.backend.perf_events.availability import sampling_available
+
+    return sampling_available()
+
+
 def _ptrace_available() -> str | None:
     from ptap.backend.ptrace.launch import available
 
@@ -39,21 +45,23 @@ KERNEL_BACK_ENDS: dict[str, Callable[[], str | None]] = {"module": _module_avail
 """Those for functions of the kernel, in the order of preference."""
 
 
-def choose_back_end(asked: str, needs_perf: str | None) -> tuple[str, str | None]:
+def choose_back_end(asked: str, needs_perf: str | None, *, only_samples: bool = False) -> tuple[str, str | None]:
     """The back end to use, and why a better one is not (for -v).
 
-    `needs_perf` names a probe that only perf events can serve. Raises CaptureError with the remedy.
+    `needs_perf` names a probe that only perf events can serve. With `only_samples` no probe is set: less is needed for
+    that. Raises CaptureError with the remedy.
     """
+    perf_available = _sampling_available if only_samples else _perf_available
     if needs_perf is not None and asked == "ptrace":
         raise CaptureError(f"{needs_perf}: ptrace sees no kernel events; leave --backend ptrace out")
     if asked != "auto":
-        reason = BACK_ENDS[asked]()
+        reason = perf_available() if asked == "perf" else BACK_ENDS[asked]()
         if reason is not None:
             raise CaptureError(f"--backend {asked}: {reason}")
         return asked, None
     reasons: list[str] = []
     if needs_perf is not None:
-        reason = BACK_ENDS["perf"]()
+        reason = perf_available()
         if reason is not None:
             # What it says of ptrace does not help here.
             raise CaptureError(f"{needs_perf} needs perf events: " + reason.partition(", or use --backend ptrace")[0])

@@ -36,10 +36,11 @@ class ProbePlace:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is traced: a command to start, or running processes."""
+    """What is traced: a command to start, or running processes, or all that runs (with a command: as long as it)."""
 
     command: tuple[str, ...] = ()
     pids: tuple[int, ...] = ()
+    everything: bool = False
 
 
 @dataclass(frozen=True, slots=True)

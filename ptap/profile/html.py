@@ -64,7 +64,7 @@ class _Encoder:
             by_thread.setdefault(sample.thread, []).append(sample)
         threads = [self._thread(number, samples) for number, samples in by_thread.items()]
         cut = sum(s.weight for s in profile.samples if self._is_cut(s.stack))
-        facts = f"{len(profile.samples)} samples, weight {profile.weight}" + (f", {cut} cut short" if cut else "")
+        facts = profile.facts + (f", {cut} cut short" if cut else "")
         functions = [self._function(*key, shown) for key, shown in self._shown.items()]
         data = {"facts": facts, "functions": functions, "threads": threads}
         # `</script>` and `<!--` would end the element or change how it is read (HTML, "Restrictions for contents of

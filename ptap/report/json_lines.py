@@ -27,7 +27,8 @@ def trace_object(trace: Trace) -> dict[str, Any]:
 
     `returned` is there for return probes only, `undecided` (true) where --when could not be decided, `signal` for the
     thread that a signal ended, `chain` ("fp" or "lbr") where the user's frames are by the word of the recording, `host`
-    where a capture is of several machines, a frame's `locals` where they were asked for.
+    where a capture is of several machines, `weight_unit` ("ns") where the weight is a time, a frame's `locals` where
+    they were asked for.
     """
     result: dict[str, Any] = {
         "probe": trace.probe,
@@ -50,6 +51,8 @@ def trace_object(trace: Trace) -> dict[str, Any]:
         result["signal"] = trace.signal
     if trace.host is not None:
         result["host"] = trace.host
+    if trace.weight_unit:
+        result["weight_unit"] = trace.weight_unit
     return result
 
 

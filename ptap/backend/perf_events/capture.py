@@ -30,10 +30,11 @@ from ptap.backend.perf_events.event_plan import (
     place_events,
     side_band_event,
 )
-from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, SamplingEvent
+from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, OffCpuEvent, SamplingEvent
 from ptap.backend.perf_events.kprobe_events import KprobeEvents
+from ptap.backend.perf_events.off_cpu import RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE, OffCpuTimes
 from ptap.backend.perf_events.probe_definitions import remove_stale_events
-from ptap.backend.perf_events.process_state import present_state, thread_ids
+from ptap.backend.perf_events.process_state import present_state, running_processes, sleeping_threads, thread_ids
 from ptap.backend.perf_events.ring_buffer import RingBuffer, perf_refusal, ring_size
 from ptap.backend.perf_events.ring_reader import RecordRing, RingReader
 from ptap.backend.perf_events.tracefs import TraceFilesystem
@@ -46,12 +47,13 @@ _KIND_AND_IDENTIFIER = struct.Struct("<I4xQ")
 _RSP = 7
 _RIP = 16
 _ENOTSUPP = 524
+_EVERY_THREAD = -1
 # The drain thread must get its turn while the consumer computes; Python's 5 ms would fill a ring.
 _SWITCH_INTERVAL_S = 0.0002
 
 
 class PerfCapture:
-    """Hits of `places`, and of `extra` events, in a command or in running processes, through perf events.
+    """Hits of `places`, and of `extra` events, in a command, in running processes or everywhere, through perf events.
 
     `Sample.places` has the indices of all places at that address and kind; the k-th extra event's samples
     have (len(places) + k,). A hit's stack is copied up to `limits.user_stack` bytes, at most 65,528. Kernel
@@ -69,7 +71,7 @@ class PerfCapture:
         limits: CaptureLimits,
         extra: Sequence[ExtraEvent] = (),
     ) -> None:
-        if bool(target.command) == bool(target.pids):
+        if bool(target.command or target.everything) == bool(target.pids):
             raise CaptureError("nothing to trace: give a command or the pids of running processes, not both")
         self.child_pid: int | None = None
         self.exit_status: int | None = None
@@ -99,6 +101,11 @@ class PerfCapture:
         self._reader: RingReader | None = None
         self._decoder: RecordDecoder | None = None
         self._trampolines = ReturnTrampolines()
+        waits = {
+            event.wait: number for number, event in enumerate(extra, len(places)) if isinstance(event, OffCpuEvent)
+        }
+        self._off_cpu = OffCpuTimes(waits) if waits else None
+        self._ended_ns = 0
         self._untold = 0
         self._stop_asked = False
         self._closed = False
@@ -132,19 +139,19 @@ class PerfCapture:
         cpus = _online_cpus()
         size = ring_size(len(cpus), self._user_stack, self._waiting_hits)
         self._rings = [RingBuffer(cpu, size) for cpu in cpus]
-        self._open_threads(planned)
+        if self._target.everything:
+            self._open_on(_EVERY_THREAD, planned)
+        else:
+            self._open_threads(planned)
         self._decoder = RecordDecoder(self._layouts)
         # Those first: what perf tells of a process was written before the process did what they tell.
         rings = [*self._more_rings(), *self._rings]
-        self._reader = RingReader(rings, self._layouts, self._alive_fds, self._disarm)
-        if self._command is None:
-            began = time.monotonic_ns()
-            # Changes are reported first, then the present state is read: nothing falls between.
-            for fd in self._side_band_fds:
-                event_attr.enable(fd)
-            self._initial = list(present_state(self._target.pids, began))
-            for fd in self._fds:
-                event_attr.enable(fd)
+        self._reader = RingReader(
+            *(rings, self._layouts, self._alive_fds, self._disarm),
+            ended=self._command_ended() if self._target.everything else None,
+        )
+        if not self._on_exec:
+            self._enable()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._reader.start()
         if self._command is not None:
@@ -156,6 +163,34 @@ class PerfCapture:
         if self._stop_asked:
             self._reader.stop()
 
+    @property
+    def _on_exec(self) -> bool:
+        """Whether events begin by themselves when the command does."""
+        return self._command is not None and not self._target.everything
+
+    def _enable(self) -> None:
+        """Begin, with what runs already."""
+        began = time.monotonic_ns()
+        # Changes are reported first, then the present state is read: nothing falls between.
+        for fd in self._side_band_fds:
+            event_attr.enable(fd)
+        pids = running_processes() if self._target.everything else self._target.pids
+        self._initial = list(present_state(pids, began))
+        for fd in self._fds:
+            event_attr.enable(fd)
+        if self._off_cpu is not None and not self._target.everything:
+            # Of those that wake up before they are looked at here, their own records tell.
+            for pid in pids:
+                for tid in sleeping_threads(pid):
+                    self._off_cpu.found_asleep(pid, tid, time.monotonic_ns())
+
+    def _command_ended(self) -> int:
+        """A descriptor that is readable when the command has ended; -1 without a command."""
+        if self._command is None:
+            return -1
+        self._keeper_fds.append(os.pidfd_open(self._command.pid))
+        return self._keeper_fds[-1]
+
     def _prepare(self) -> None:
         """What comes before the target is followed, which its command has not begun to run; for such a capture, too."""
 
@@ -164,10 +199,10 @@ class PerfCapture:
         return ()
 
     def _plan(self) -> list[PlannedEvent]:
-        on_exec = self._command is not None
-        planned = [side_band_event(enable_on_exec=on_exec)]
+        on_exec = self._on_exec
+        planned = [side_band_event(switches=self._off_cpu is not None, enable_on_exec=on_exec)]
         in_kernel = any(isinstance(event, KernelProbeEvent) for event in self._extra)
-        if self._places or not all(isinstance(event, SamplingEvent) for event in self._extra):
+        if self._places or not all(isinstance(event, (SamplingEvent, OffCpuEvent)) for event in self._extra):
             self._tracefs = TraceFilesystem()
         if self._tracefs is not None and (self._places or in_kernel):
             with suppress(OSError):
@@ -236,6 +271,8 @@ class PerfCapture:
         unprobeable = (errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP, errno.EIO, errno.EILSEQ)
         if event.role is Role.SIDE_BAND or error.errno not in unprobeable:
             raise CaptureError(perf_refusal(error)) from error
+        if event.attr.frequency:
+            raise CaptureError(_frequency_refusal(event.attr.frequency, error)) from error
         what = "this instruction cannot be probed" if error.errno == _ENOTSUPP else os.strerror(error.errno or 0)
         self.refused[event.name] = what
         if all(one.role is Role.SIDE_BAND or one.name in self.refused for one in planned):
@@ -260,6 +297,8 @@ class PerfCapture:
     def _end(self) -> Iterator[Event]:
         """What can be told when there are no more records."""
         assert self._decoder is not None
+        if self._off_cpu is not None:
+            yield from self._off_cpu.finish(self._ended_ns)
         unreadable = sum(ring.unreadable for ring in self._rings) + sum(self._decoder.faults.values())
         unreadable += self._untold
         if unreadable:
@@ -269,10 +308,14 @@ class PerfCapture:
     def _event(self, record: bytes, cpu: int) -> Event | None:
         assert self._decoder is not None
         kind, identifier = _KIND_AND_IDENTIFIER.unpack_from(record)
+        if kind in (RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE):
+            return self._off_cpu.switched(record) if self._off_cpu is not None else None
         event = self._decoder.decode(record, compacted=kind == RECORD_SAMPLE)
         if kind != RECORD_SAMPLE:
             if event is not None:
                 self._trampolines.observe(event)
+                if self._off_cpu is not None:
+                    self._off_cpu.observe(event)
             if isinstance(event, ProcessForked) and event.parent_tid in self._root_of:
                 self._root_of.setdefault(event.tid, self._root_of[event.parent_tid])
             return event
@@ -284,7 +327,7 @@ class PerfCapture:
         role = planned.role
         if role is Role.RETURN_HIT:
             self._trampolines.leave(event.tid, event.registers[_RSP] if event.registers else 0)
-        elif role is not Role.HIT and event.slices:
+        elif role in (Role.ENTRY_HIT, Role.ENTRY_SLOT) and event.slices:
             slot = event.slices[0]
             self._trampolines.enter(event.pid, event.tid, slot.address, int.from_bytes(slot.data[:8], "little"))
             if role is Role.ENTRY_SLOT:
@@ -292,6 +335,11 @@ class PerfCapture:
         elif role is Role.ENTRY_SLOT:
             return None
         self._trampolines.restore(event)
+        if self._off_cpu is not None:
+            if role is Role.SWITCH_OUT:
+                self._off_cpu.left(event)
+                return None
+            self._off_cpu.ran(event.tid)
         return event
 
     def _tell_places(self, planned: PlannedEvent, sample: Sample, record: bytes) -> bool:
@@ -355,9 +403,12 @@ class PerfCapture:
             lines += [f"not probed: {name}: {why}" for name, why in self._kernel_probes.refused.items()]
         if self.left_defined:
             lines.append(f"{len(self.left_defined)} probe events could not be removed; the next run tries again")
+        if self._off_cpu is not None and self._off_cpu.unended:
+            lines.append(f"{self._off_cpu.unended} times off the processor are left out: their ends were lost")
         return lines
 
     def _disarm(self) -> None:
+        self._ended_ns = time.monotonic_ns()
         for fd in self._fds:
             with suppress(OSError):
                 event_attr.disable(fd)
@@ -377,6 +428,19 @@ def _online_cpus() -> list[int]:
         first, _, last = part.partition("-")
         cpus += range(int(first), int(last or first) + 1)
     return cpus
+
+
+def _frequency_refusal(frequency: int, error: OSError) -> str:
+    try:
+        limit = int(Path("/proc/sys/kernel/perf_event_max_sample_rate").read_text())
+    except (OSError, ValueError):
+        limit = 0
+    if 0 < limit < frequency:
+        return (
+            f"{frequency} samples a second are more than kernel.perf_event_max_sample_rate, {limit}, allows: ask for "
+            f"fewer, or `sysctl kernel.perf_event_max_sample_rate={frequency}` as root"
+        )
+    return perf_refusal(error)
 
 
 def _raise_descriptor_limit() -> None:

@@ -183,7 +183,8 @@ def perf_refusal(error: OSError) -> str:
         except OSError:
             value = "unknown"
         return (
-            f"{call} (kernel.perf_event_paranoid is {value}): run as root or with CAP_PERFMON, or in a container "
+            f"{call} (kernel.perf_event_paranoid is {value}): run as root or with CAP_PERFMON, set it to -1 "
+            "(`sysctl kernel.perf_event_paranoid=-1` as root), or in a container "
             "with `--cap-add PERFMON --cap-add SYS_ADMIN` and a seccomp profile that lets perf_event_open "
             "through; --backend ptrace needs none of it"
         )

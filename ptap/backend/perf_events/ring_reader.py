@@ -66,9 +66,10 @@ class RecordRing(Protocol):
 class RingReader:
     """Drains `rings` until `stop` or until all `alive_fds` report that their threads and descendants ended.
 
-    `alive_fds` are events of the target; the kernel reports POLLHUP on one when its thread and all that
-    inherited from it have ended. `disarm` is called when the capture stops, before the last round, so that this
-    round sees all.
+    `alive_fds` are events of the target; the kernel reports POLLHUP on one when its thread and all that inherited from
+    it have ended. Where `ended` is given, what is traced has no end of its own: then it is a descriptor that is
+    readable at the end, or -1 where only `stop` ends it. `disarm` is called when the capture stops, before the last
+    round, so that this round sees all.
     """
 
     def __init__(
@@ -77,10 +78,12 @@ class RingReader:
         layouts: Mapping[int, EventLayout],
         alive_fds: Sequence[int],
         disarm: Callable[[], None],
+        ended: int | None = None,
     ) -> None:
         self._rings = rings
         self._layouts = layouts
         self._alive = set(alive_fds)
+        self._ended = ended
         self._disarm = disarm
         self._pending: list[TimedRecord] = []
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
@@ -161,11 +164,16 @@ class RingReader:
                 poll.register(ring.fd, select.POLLIN)
         for fd in self._alive:
             poll.register(fd, 0)
+        if self._ended is not None:
+            self._alive = {self._ended}
+            if self._ended >= 0:
+                poll.register(self._ended, select.POLLIN)
         quiet_rounds = 0
         while self._alive and not self._stopping:
             wait = _IDLE_WAIT_MS if quiet_rounds > _IDLE_AFTER_ROUNDS else _BUSY_WAIT_MS
             for fd, state in poll.poll(wait):
-                if fd in self._alive and state & (select.POLLHUP | select.POLLERR):
+                # Events are not asked for POLLIN.
+                if fd in self._alive and state & (select.POLLHUP | select.POLLERR | select.POLLIN):
                     poll.unregister(fd)
                     self._alive.discard(fd)
             quiet_rounds = 0 if self._round() else quiet_rounds + 1
