@@ -175,9 +175,12 @@ class TraceSession:
             self._back_end,
             self._target,
             [each.place for each in self._resolved],
-            CaptureLimits(self._options.user_stack, self._waiting_hits),
+            self._limits(),
             [event for _, event in extra],
         )
+
+    def _limits(self) -> CaptureLimits:
+        return CaptureLimits(self._options.user_stack, self._waiting_hits)
 
     def _without_module(self, error: Exception) -> None:
         """Go on with perf events, which was left open what to use."""

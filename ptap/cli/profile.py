@@ -114,10 +114,11 @@ def command(
             TraceOptions(back_end=backend, duration=duration, user_stack=user_stack, off_cpu=off_cpu),
             lambda text, detail: None if detail else _say(text),
             path,
+            postponed=True,
         )
 
         def progress(seconds: float) -> str:
-            hits, lost = session.account.hits, session.account.lost
+            hits, lost = session.progress
             return f"{hits} samples in {seconds:.0f} s, {hits / seconds:.0f} a second, {lost} lost"
 
         try:

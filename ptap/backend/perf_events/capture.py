@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ptap.backend.live_capture import CaptureError, CaptureLimits, ProbePlace, Target
+from ptap.backend.live_capture import CaptureError, CaptureLimits, Postponement, ProbePlace, Target
 from ptap.backend.perf_events import event_attr
 from ptap.backend.perf_events.command_start import HeldCommand
 from ptap.backend.perf_events.event_plan import (
@@ -35,11 +35,12 @@ from ptap.backend.perf_events.kprobe_events import KprobeEvents
 from ptap.backend.perf_events.off_cpu import RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE, OffCpuTimes
 from ptap.backend.perf_events.probe_definitions import remove_stale_events
 from ptap.backend.perf_events.process_state import present_state, running_processes, sleeping_threads, thread_ids
-from ptap.backend.perf_events.ring_buffer import RingBuffer, perf_refusal, ring_size
+from ptap.backend.perf_events.record_spool import RecordSpool
+from ptap.backend.perf_events.ring_buffer import RingBuffer, TimedRecord, perf_refusal, ring_size
 from ptap.backend.perf_events.ring_reader import RecordRing, RingReader
 from ptap.backend.perf_events.tracefs import TraceFilesystem
 from ptap.backend.perf_events.uprobe_events import UprobeEvents
-from relay_reader.capture import Event, ProcessForked, RecordsLost, Sample
+from relay_reader.capture import Event, MappingAdded, ProcessForked, RecordsLost, Sample
 from relay_reader.perf_record import RECORD_SAMPLE, EventLayout, RecordDecoder
 from relay_reader.return_trampoline import ReturnTrampolines
 
@@ -48,6 +49,8 @@ _RSP = 7
 _RIP = 16
 _ENOTSUPP = 524
 _EVERY_THREAD = -1
+_PAUSE_MS = 100
+"""Where nobody waits for the events: each look at the rings costs some tenth of a millisecond."""
 # The drain thread must get its turn while the consumer computes; Python's 5 ms would fill a ring.
 _SWITCH_INTERVAL_S = 0.0002
 
@@ -84,6 +87,8 @@ class PerfCapture:
         self._extra = tuple(extra)
         self._user_stack = clamp_user_stack(limits.user_stack)
         self._waiting_hits = limits.waiting_hits
+        self._postponement = limits.postponement
+        self._spool = RecordSpool() if limits.postponement is not None else None
         self._tracefs: TraceFilesystem | None = None
         self._probes: UprobeEvents | None = None
         self._kernel_probes: KprobeEvents | None = None
@@ -149,6 +154,7 @@ class PerfCapture:
         self._reader = RingReader(
             *(rings, self._layouts, self._alive_fds, self._disarm),
             ended=self._command_ended() if self._target.everything else None,
+            pause_ms=_PAUSE_MS if self._postponement is not None else None,
         )
         if not self._on_exec:
             self._enable()
@@ -284,7 +290,8 @@ class PerfCapture:
         for event in self._initial:
             self._trampolines.observe(event)
             yield event
-        for item in self._reader.records():
+        records = self._reader.records() if self._postponement is None else self._kept_records(self._postponement)
+        for item in records:
             if isinstance(item, RecordsLost):
                 self._trampolines.observe(item)
                 yield item
@@ -293,6 +300,26 @@ class PerfCapture:
             if event_or_none is not None:
                 yield event_or_none
         yield from self._end()
+
+    def _kept_records(self, postponement: Postponement) -> Iterator[TimedRecord | RecordsLost]:
+        """All records, when there are no more; of those that cannot wait is told as they come."""
+        assert self._reader is not None and self._spool is not None
+        decoder, spool = RecordDecoder(self._layouts), self._spool
+        while (batch := self._reader.next_batch()) is not None:
+            for item in batch:
+                event: Event | None = None
+                if isinstance(item, RecordsLost):
+                    event = item
+                elif (kind := item[2][0]) == RECORD_SAMPLE:
+                    postponement.samples += 1
+                elif kind not in (RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE):
+                    event = decoder.decode(item[2])
+                if isinstance(event, MappingAdded):
+                    postponement.mapped(event)
+                elif isinstance(event, RecordsLost):
+                    postponement.lost += event.count
+            spool.add(batch)
+        yield from spool.records()
 
     def _end(self) -> Iterator[Event]:
         """What can be told when there are no more records."""
