@@ -68,7 +68,7 @@ def _result(runs: dict[str, list[_Run]], sizes: Sequence[int]) -> Result:
         )
     remarks.append(f"perf.data is {sizes[0]:,} bytes, the capture of ptap {sizes[1]:,}")
     about = (
-        f"A job of {_CALLS:,} calls, 42 frames deep, sampled {_FREQUENCY} times a second with its whole stack (ptap) or "
+        f"A job of {_CALLS:,} calls, 42 frames deep, sampled {_FREQUENCY} times a second with all its stack (ptap) or "
         "8 KiB of it (perf). The job tells its own run time and CPU time and, from /proc, the CPU time that its "
         "parent, the recorder, takes from its first to its last call. Reports are made afterwards and are not in it."
     )
