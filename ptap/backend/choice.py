@@ -63,8 +63,7 @@ def choose_back_end(asked: str, needs_perf: str | None, *, only_samples: bool = 
     if needs_perf is not None:
         reason = perf_available()
         if reason is not None:
-            # What it says of ptrace does not help here.
-            raise CaptureError(f"{needs_perf} needs perf events: " + reason.partition(", or use --backend ptrace")[0])
+            raise CaptureError(f"{needs_perf} needs perf events: {_without_ptrace(reason)}")
         return "perf", None
     for name, available in BACK_ENDS.items():
         reason = available()
@@ -84,19 +83,19 @@ def choose_kernel_back_end(asked: str, point: str) -> tuple[str, str | None]:
     if asked != "auto":
         reason = KERNEL_BACK_ENDS[asked]()
         if reason is not None:
-            raise CaptureError(f"--backend {asked}: {_for_kernel(reason)}")
+            raise CaptureError(f"--backend {asked}: {_without_ptrace(reason)}")
         return asked, None
     reasons: list[str] = []
     for name, available in KERNEL_BACK_ENDS.items():
         reason = available()
         if reason is None:
             return name, "; ".join(reasons) or None
-        reasons.append(f"{name}: {_for_kernel(reason)}")
+        reasons.append(f"{name}: {_without_ptrace(reason)}")
     raise CaptureError(f"{point}: no back end for kernel probes works here: " + "; ".join(reasons))
 
 
-def _for_kernel(reason: str) -> str:
-    """What perf events say of ptrace does not help in the kernel."""
+def _without_ptrace(reason: str) -> str:
+    """What perf events say of ptrace does not help where that sees nothing: in the kernel, and of its events."""
     for words in (", or use --backend ptrace", "; --backend ptrace needs none of it", "; use --backend ptrace"):
         reason = reason.partition(words)[0]
     return reason

@@ -208,6 +208,28 @@ def test_a_frequency_that_the_kernel_does_not_allow():
         capture.start()
 
 
+def test_who_may_not_sample_is_told_what_allows_it():
+    """By the one who would be root but has no capability."""
+    command = [sys.executable, "-m", "ptap", "profile", "-a", "-o", os.devnull, "--", "true"]
+    run = subprocess.run(["setpriv", "--bounding-set=-all", *command], capture_output=True, text=True, check=False)
+    paranoid = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text())
+    if paranoid >= 1:
+        assert run.returncode == 2 and f"kernel.perf_event_paranoid is {paranoid}" in run.stderr
+        assert "sysctl kernel.perf_event_paranoid=-1" in run.stderr and "ptrace" not in run.stderr
+    else:
+        assert run.returncode == 0, run.stderr
+
+
+def test_sleepers_of_the_whole_machine_are_counted():
+    times = OffCpuTimes({wait: number for number, wait in enumerate(Wait)})
+    times.found_asleep(7, 3, 50)
+    times.found_asleep(8, 4, 50)
+    back = times.switched(_switch(3, 90))
+    assert back is not None and back.weight == 40 and back.places == (list(Wait).index(Wait.ASLEEP_BEFORE),)
+    assert not list(times.finish(200, unseen=False))
+    assert times.shortcomings() == ["1 threads are left out that slept all the time"]
+
+
 def _sample(tid: int, time: int) -> Sample:
     return Sample(time, 0, 7, tid, (), (), 0)
 
@@ -229,7 +251,7 @@ def test_a_wait_ends_with_the_next_switch_of_its_thread(kind):
     assert first is not None and second is not None
     assert (first.weight, first.places) == (300, (reasons.index(Wait.BLOCKED),))
     assert (second.weight, second.places) == (40, (reasons.index(Wait.PREEMPTED),))
-    assert times.switched(_switch(1, 500, 0, kind)) is None and not list(times.finish(600))
+    assert times.switched(_switch(1, 500, 0, kind)) is None and not list(times.finish(600, unseen=True))
 
 
 def test_waits_whose_records_were_lost_are_counted():
@@ -247,10 +269,10 @@ def test_threads_that_end_wait_for_nothing():
         times.observe(ThreadExited(100, 7, tid))
     times.left(_sample(2, 101))
     times.left(_sample(0, 102))  # an idle processor
-    assert not list(times.finish(200))
+    assert not list(times.finish(200, unseen=True))
     times.observe(ProcessForked(300, 7, 7, 2, 1))  # the number is given again
     times.left(_sample(2, 301))
-    (last,) = times.finish(400)
+    (last,) = times.finish(400, unseen=True)
     assert last.weight == 99 and last.places == (list(Wait).index(Wait.BLOCKED_UNTIL_END),)
 
 

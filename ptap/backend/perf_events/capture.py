@@ -36,7 +36,7 @@ from ptap.backend.perf_events.off_cpu import RECORD_SWITCH, RECORD_SWITCH_CPU_WI
 from ptap.backend.perf_events.probe_definitions import remove_stale_events
 from ptap.backend.perf_events.process_state import present_state, running_processes, sleeping_threads, thread_ids
 from ptap.backend.perf_events.record_spool import RecordSpool
-from ptap.backend.perf_events.ring_buffer import RingBuffer, TimedRecord, perf_refusal, ring_size
+from ptap.backend.perf_events.ring_buffer import RingBuffer, TimedRecord, frequency_refusal, perf_refusal, ring_size
 from ptap.backend.perf_events.ring_reader import RecordRing, RingReader
 from ptap.backend.perf_events.tracefs import TraceFilesystem
 from ptap.backend.perf_events.uprobe_events import UprobeEvents
@@ -184,7 +184,7 @@ class PerfCapture:
         self._initial = list(present_state(pids, began))
         for fd in self._fds:
             event_attr.enable(fd)
-        if self._off_cpu is not None and not self._target.everything:
+        if self._off_cpu is not None:
             # Of those that wake up before they are looked at here, their own records tell.
             for pid in pids:
                 for tid in sleeping_threads(pid):
@@ -278,7 +278,7 @@ class PerfCapture:
         if event.role is Role.SIDE_BAND or error.errno not in unprobeable:
             raise CaptureError(perf_refusal(error)) from error
         if event.attr.frequency:
-            raise CaptureError(_frequency_refusal(event.attr.frequency, error)) from error
+            raise CaptureError(frequency_refusal(event.attr.frequency, error)) from error
         what = "this instruction cannot be probed" if error.errno == _ENOTSUPP else os.strerror(error.errno or 0)
         self.refused[event.name] = what
         if all(one.role is Role.SIDE_BAND or one.name in self.refused for one in planned):
@@ -325,7 +325,7 @@ class PerfCapture:
         """What can be told when there are no more records."""
         assert self._decoder is not None
         if self._off_cpu is not None:
-            yield from self._off_cpu.finish(self._ended_ns)
+            yield from self._off_cpu.finish(self._ended_ns, unseen=not self._target.everything)
         unreadable = sum(ring.unreadable for ring in self._rings) + sum(self._decoder.faults.values())
         unreadable += self._untold
         if unreadable:
@@ -430,8 +430,13 @@ class PerfCapture:
             lines += [f"not probed: {name}: {why}" for name, why in self._kernel_probes.refused.items()]
         if self.left_defined:
             lines.append(f"{len(self.left_defined)} probe events could not be removed; the next run tries again")
-        if self._off_cpu is not None and self._off_cpu.unended:
-            lines.append(f"{self._off_cpu.unended} times off the processor are left out: their ends were lost")
+        if self._off_cpu is not None:
+            lines += self._off_cpu.shortcomings()
+        throttled = self._decoder.passed_over["THROTTLE"] if self._decoder is not None else 0
+        if throttled:
+            lines.append(
+                f"the kernel held sampling back {throttled} times: samples are missing; ask for fewer a second"
+            )
         return lines
 
     def _disarm(self) -> None:
@@ -455,19 +460,6 @@ def _online_cpus() -> list[int]:
         first, _, last = part.partition("-")
         cpus += range(int(first), int(last or first) + 1)
     return cpus
-
-
-def _frequency_refusal(frequency: int, error: OSError) -> str:
-    try:
-        limit = int(Path("/proc/sys/kernel/perf_event_max_sample_rate").read_text())
-    except (OSError, ValueError):
-        limit = 0
-    if 0 < limit < frequency:
-        return (
-            f"{frequency} samples a second are more than kernel.perf_event_max_sample_rate, {limit}, allows: ask for "
-            f"fewer, or `sysctl kernel.perf_event_max_sample_rate={frequency}` as root"
-        )
-    return perf_refusal(error)
 
 
 def _raise_descriptor_limit() -> None:

@@ -42,6 +42,8 @@ class OffCpuTimes:
         self._gone: set[int] = set()
         self.unended = 0
         """Waits of which the end was lost: they are in no sample."""
+        self.unseen = 0
+        """Threads that slept all the time and are in no sample."""
 
     def found_asleep(self, pid: int, tid: int, time_ns: int) -> None:
         """A thread sleeps, as the capture begins."""
@@ -85,13 +87,25 @@ class OffCpuTimes:
         elif isinstance(event, ProcessForked):
             self._gone.discard(event.tid)
 
-    def finish(self, time_ns: int) -> Iterator[Sample]:
-        """The waits that lasted until the capture ended."""
+    def finish(self, time_ns: int, *, unseen: bool) -> Iterator[Sample]:
+        """The waits that lasted until the capture ended; with `unseen` those of threads, too, that slept throughout."""
         for sample, wait in self._away.values():
             yield self._weighed(sample, _UNTIL_END[wait], time_ns)
+        self._away.clear()
+        if not unseen:
+            self.unseen = len(self._asleep)
+            return
         for tid in list(self._asleep):
             yield self._unseen(tid, time_ns, Wait.ASLEEP_THROUGHOUT)
-        self._away.clear()
+
+    def shortcomings(self) -> list[str]:
+        """What is not in the samples, as lines for the user."""
+        lines = []
+        if self.unended:
+            lines.append(f"{self.unended} times off the processor are left out: their ends were lost")
+        if self.unseen:
+            lines.append(f"{self.unseen} threads are left out that slept all the time")
+        return lines
 
     def _weighed(self, sample: Sample, wait: Wait, until_ns: int) -> Sample:
         sample.weight = max(until_ns - sample.time_ns, 0)

@@ -69,8 +69,7 @@ class RingReader:
     `alive_fds` are events of the target; the kernel reports POLLHUP on one when its thread and all that inherited from
     it have ended. Where `ended` is given, what is traced has no end of its own: then it is a descriptor that is
     readable at the end, or -1 where only `stop` ends it. With `pause_ms` that long is waited for more records, unless a
-    ring fills. `disarm` is called when the capture stops, before the last
-    round, so that this round sees all.
+    ring fills. `disarm` is called when the capture stops, before the last round, so that this round sees all.
     """
 
     def __init__(
