@@ -49,10 +49,12 @@ def run(bench: Bench) -> Result:
 
 def _result(runs: dict[str, list[_Run]], sizes: Sequence[int]) -> Result:
     def figure(name: str, part: str) -> float:
-        return median(sum(getattr(each, word) for word in part.split("+")) for each in runs[name])
+        figures = [sum(getattr(each, word) for word in part.split("+")) for each in runs[name]]
+        # Other load of the machine makes run times longer, and leaves CPU times about as they are.
+        return min(figures) if part == "wall" else median(figures)
 
     comparisons = [
-        Comparison("run time of the job", figure("ptap", "wall"), figure("perf", "wall"), "s", False),
+        Comparison("run time of the job", figure("ptap", "wall"), figure("perf", "wall"), "s", False, "the shortest"),
         Comparison("its CPU time", figure("ptap", "own"), figure("perf", "own"), "s", False),
         Comparison(
             *("its CPU time and the recorder's", figure("ptap", "own+recorder"), figure("perf", "own+recorder")),

@@ -20,7 +20,7 @@ from stack_profile import waiting_program
 from ptap.backend.live_capture import CaptureError, CaptureLimits, Target
 from ptap.backend.perf_events.capture import PerfCapture
 from ptap.backend.perf_events.extra_event import SamplingEvent, Wait
-from ptap.backend.perf_events.off_cpu import RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE, OffCpuTimes
+from ptap.backend.perf_events.off_cpu import RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE, OffCpuTimes, SwitchTracepoint
 from ptap.backend.perf_events.process_state import sleeping_threads, thread_ids
 from ptap.capture_file_report import CaptureFileReport
 from ptap.capture_report import ReportOptions
@@ -84,6 +84,39 @@ def test_the_time_of_waits_is_their_weight(naps):
         assert any(frame["space"] == "kernel" for frame in trace["frames"])
     whole = sum(trace["weight"] for trace in traces)
     assert 0.3 * (napped + worked) < whole < 1.3 * (napped + worked) + 100_000_000
+
+
+def test_a_wait_that_no_signal_ends(program, tmp_path):
+    """The tracepoint tells; five times, as each may be over before the parent comes to wait."""
+    events = waiting_program.record(tmp_path / "lend.ptap", Target((str(program), "lend", "5")), off_cpu=True)
+    places = [event.places[0] for event in events if isinstance(event, Sample)]
+    assert 1 + list(Wait).index(Wait.UNINTERRUPTIBLE) in places and 1 + list(Wait).index(Wait.BLOCKED) in places
+
+
+def test_waits_on_a_kernel_without_tracepoints(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(SwitchTracepoint, "of", lambda _: None)
+    events = waiting_program.record(tmp_path / "naps.ptap", Target((str(program), "nap", "5", "0")), off_cpu=True)
+    blocked = 1 + list(Wait).index(Wait.BLOCKED)
+    waits = [event for event in events if isinstance(event, Sample) and event.places == (blocked,)]
+    long = [wait for wait in waits if wait.weight > _NAP_NS / 2]
+    assert len(long) >= 4 and all(wait.kernel_chain and wait.slices for wait in long)
+
+
+@pytest.mark.parametrize(
+    ("state", "wait"),
+    [
+        (0, Wait.PREEMPTED),
+        (1, Wait.BLOCKED),
+        (2, Wait.UNINTERRUPTIBLE),
+        (4, Wait.BLOCKED),
+        (0x80, Wait.BLOCKED),
+        (0x100, Wait.PREEMPTED),
+    ],
+)
+def test_the_states_of_sched_switch(state, wait):
+    tracepoint = SwitchTracepoint(1, 32, 8)
+    raw = bytes(32) + state.to_bytes(8, "little")
+    assert tracepoint.state(raw + bytes(24)) is wait and tracepoint.state(raw[:-1]) is None
 
 
 def test_every_form_shows_times(naps):
@@ -187,14 +220,16 @@ def test_an_interrupt_gives_the_report(program, tmp_path):
     page = tmp_path / "page.folded"
     command = [sys.executable, "-m", "ptap", "profile", "-F", "499", "-o", page, "--"]
     run = subprocess.Popen(
-        [*command, "sh", "-c", '"$0" spin 0.4; echo spun; "$0" spin 1000', program],
+        [*command, program, "endless", "0.4"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    assert run.stdout is not None
-    while run.stdout.readline() not in ("spun\n", ""):
-        pass
-    os.killpg(run.pid, signal.SIGINT)
-    _, told = run.communicate()
+    try:
+        assert run.stdout is not None and run.stdout.readline() == "spun\n"
+        os.killpg(run.pid, signal.SIGINT)
+        _, told = run.communicate(timeout=300)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode == 128 + signal.SIGINT, told
     weights = [line.rsplit(" ", 1) for line in page.read_text().splitlines()]
     assert sum(int(weight) for stack, weight in weights if ";main;spin" in stack) > 50

@@ -47,6 +47,15 @@ static __attribute__((noinline)) void nap(void) {
 static __attribute__((noinline)) void nap_often(int times) { for (int i = 0; i < times; i++) nap(); sum++; }
 static __attribute__((noinline)) void wait_forever(void) { for (;;) pause(); }
 
+/* A parent waits for what its child does before exec or exit, and no signal ends that. */
+static __attribute__((noinline)) void lend(int times) {
+    for (int i = 0; i < times; i++) {
+        if (!vfork()) { nap(); _exit(0); }
+        wait(NULL);
+    }
+    sum++;
+}
+
 static void *sleeper(void *go) {
     wait_for(go);
     wait_forever();
@@ -54,7 +63,7 @@ static void *sleeper(void *go) {
 }
 static void *from_the_start(void *ignored) { wait_forever(); return ignored; }
 
-/* nap TIMES SECONDS; spin SECONDS [GO DONE]; family GO PROGRAM SECONDS; threads GO */
+/* nap TIMES SECONDS; lend TIMES; spin SECONDS [GO DONE]; endless SECONDS; family GO PROGRAM SECONDS; threads GO */
 int main(int count, char **arguments) {
     pthread_t thread;
     if (count > 3 && !strcmp(arguments[1], "nap")) {
@@ -63,12 +72,19 @@ int main(int count, char **arguments) {
         middle = now();
         spin(atof(arguments[3]));
         printf("%lld %lld\n", middle - begin, now() - middle);
+    } else if (count > 2 && !strcmp(arguments[1], "lend")) {
+        lend(atoi(arguments[2]));
     } else if (count > 2 && !strcmp(arguments[1], "spin")) {
         if (count > 3) wait_for(arguments[3]);
         puts("began");
         fflush(stdout);
         spin(atof(arguments[2]));
         if (count > 4) touch(arguments[4]);
+    } else if (count > 2 && !strcmp(arguments[1], "endless")) {
+        spin(atof(arguments[2]));
+        puts("spun");
+        fflush(stdout);
+        for (;;) spin(1);
     } else if (count > 4 && !strcmp(arguments[1], "family")) {
         wait_for(arguments[2]);
         if (!fork()) execl(arguments[3], "later", "spin", arguments[4], NULL);

@@ -32,7 +32,7 @@ from ptap.backend.perf_events.event_plan import (
 )
 from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, OffCpuEvent, SamplingEvent
 from ptap.backend.perf_events.kprobe_events import KprobeEvents
-from ptap.backend.perf_events.off_cpu import RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE, OffCpuTimes
+from ptap.backend.perf_events.off_cpu import RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE, OffCpuTimes, SwitchTracepoint
 from ptap.backend.perf_events.probe_definitions import remove_stale_events
 from ptap.backend.perf_events.process_state import present_state, running_processes, sleeping_threads, thread_ids
 from ptap.backend.perf_events.record_spool import RecordSpool
@@ -110,6 +110,7 @@ class PerfCapture:
             event.wait: number for number, event in enumerate(extra, len(places)) if isinstance(event, OffCpuEvent)
         }
         self._off_cpu = OffCpuTimes(waits) if waits else None
+        self._switches: SwitchTracepoint | None = None
         self._ended_ns = 0
         self._untold = 0
         self._stop_asked = False
@@ -218,9 +219,14 @@ class PerfCapture:
             assert self._tracefs is not None
             self._probes = UprobeEvents(self._tracefs)
             planned += place_events(self._places, self._probes, self._user_stack, enable_on_exec=on_exec)
+        if self._off_cpu is not None:
+            with suppress(CaptureError):  # without tracepoints less is told of a switch
+                self._tracefs = self._tracefs or TraceFilesystem()
+                self._switches = SwitchTracepoint.of(self._tracefs)
         planned += extra_events(
             *(self._extra, self._tracefs, self._kernel_probes, len(self._places), self._user_stack),
             enable_on_exec=on_exec,
+            switches=self._switches,
         )
         if self._kernel_probes is not None and self._kernel_probes.refused and len(planned) == 1:
             name, why = next(iter(self._kernel_probes.refused.items()))
@@ -364,7 +370,8 @@ class PerfCapture:
         self._trampolines.restore(event)
         if self._off_cpu is not None:
             if role is Role.SWITCH_OUT:
-                self._off_cpu.left(event)
+                switches = self._switches
+                self._off_cpu.left(event, switches.state(planned.layout.raw_part(record)) if switches else None)
                 return None
             self._off_cpu.ran(event.tid)
         return event

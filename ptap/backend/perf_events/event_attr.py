@@ -56,6 +56,7 @@ BASE_SAMPLE = (
     | perf_record.SAMPLE_CPU
 )
 """What every record carries; the same for all events, so that time and id lie at one place."""
+_RAW_OR_CHAIN = perf_record.SAMPLE_RAW | perf_record.SAMPLE_CALLCHAIN
 _USER_CONTEXT = perf_record.SAMPLE_REGS_USER | perf_record.SAMPLE_STACK_USER
 
 # The raw part follows the header and the five words of BASE_SAMPLE: its size (32 bits), then struct
@@ -117,7 +118,8 @@ class EventAttr:
             places=places,
             periods=weight is not None,
             fixed_period=weight or 1,
-            raw_bytes=_RETURN_RAW_BYTES if self.sample_type & perf_record.SAMPLE_RAW else 0,
+            # Behind a chain it lies where that ends.
+            raw_bytes=_RETURN_RAW_BYTES if self.sample_type & _RAW_OR_CHAIN == perf_record.SAMPLE_RAW else 0,
         )
 
 
@@ -181,6 +183,13 @@ def kernel_event(
         stack_user=user_stack,
         enable_on_exec=enable_on_exec,
     )
+
+
+def switch_out(tracepoint: int | None, user_stack: int, *, enable_on_exec: bool) -> EventAttr:
+    """A thread leaves the processor: by the tracepoint sched:sched_switch with its raw part, or without tracepoints."""
+    kind, config = (TYPE_SOFTWARE, SOFTWARE_CONTEXT_SWITCHES) if tracepoint is None else (TYPE_TRACEPOINT, tracepoint)
+    attr = kernel_event(kind, config, user_stack, period=1, enable_on_exec=enable_on_exec)
+    return attr if tracepoint is None else replace(attr, sample_type=attr.sample_type | perf_record.SAMPLE_RAW)
 
 
 def side_band(*, switches: bool = False, enable_on_exec: bool) -> EventAttr:

@@ -18,6 +18,7 @@ from ptap.backend.perf_events import event_attr
 from ptap.backend.perf_events.event_attr import EventAttr
 from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, OffCpuEvent, SamplingEvent
 from ptap.backend.perf_events.kprobe_events import KprobeEvents
+from ptap.backend.perf_events.off_cpu import SwitchTracepoint
 from ptap.backend.perf_events.tracefs import TraceFilesystem
 from ptap.backend.perf_events.uprobe_events import UprobeEvents
 from relay_reader.perf_record import EventLayout
@@ -143,6 +144,7 @@ def extra_events(
     user_stack: int,
     *,
     enable_on_exec: bool,
+    switches: SwitchTracepoint | None = None,
 ) -> list[PlannedEvent]:
     """Plan the events that are no probe places; the k-th gives `Sample.places` (first_index + k,).
 
@@ -154,10 +156,8 @@ def extra_events(
         if isinstance(event, OffCpuEvent):
             if any(each.role is Role.SWITCH_OUT for each in planned):
                 continue
-            attr = event_attr.kernel_event(
-                *(event_attr.TYPE_SOFTWARE, event_attr.SOFTWARE_CONTEXT_SWITCHES, user_stack),
-                period=1,
-                enable_on_exec=enable_on_exec,
+            attr = event_attr.switch_out(
+                switches.number if switches else None, user_stack, enable_on_exec=enable_on_exec
             )
             name, role = "context-switches", Role.SWITCH_OUT
         elif isinstance(event, SamplingEvent):

@@ -55,10 +55,13 @@ class Wait(Enum):
 
     BLOCKED = "off-cpu: blocked"
     """It waits for something: a lock, a file, a timer."""
+    UNINTERRUPTIBLE = "off-cpu: uninterruptible"
+    """It waits for what no signal ends, most often a disk; told where the kernel's tracepoints can be used."""
     PREEMPTED = "off-cpu: preempted"
     """It could run, and waits for a processor."""
     BLOCKED_UNTIL_END = "off-cpu: blocked until the end"
     """It had not come back when the capture ended."""
+    UNINTERRUPTIBLE_UNTIL_END = "off-cpu: uninterruptible until the end"
     PREEMPTED_UNTIL_END = "off-cpu: preempted until the end"
     ASLEEP_BEFORE = "off-cpu: since before the beginning"
     """It slept when the capture began, and its stack is not known."""

@@ -1,8 +1,9 @@
 """Off-CPU times: a thread's stack as it left the processor, with the time until it came back as weight.
 
-Owns the pairing. The kernel's context-switch event gives a sample when a thread leaves (in its own context, so with
-its stack), and PERF_RECORD_SWITCH, or SWITCH_CPU_WIDE where whole processors are followed, tells of each leaving and
-coming back, and whether the thread was made to leave (linux/perf_event.h). A sample waits here until its thread does.
+Owns the pairing. The tracepoint sched:sched_switch, or where there are none the kernel's count of context switches,
+gives a sample when a thread leaves (in its own context, so with its stack), and PERF_RECORD_SWITCH, or SWITCH_CPU_WIDE
+where whole processors are followed, tells of each leaving and coming back, and whether the thread was made to leave
+(linux/perf_event.h). A sample waits here until its thread does.
 
 Nothing is guessed: a wait whose end was lost is counted and left out; one that lasts until the capture ends counts
 until then and says so; a thread that slept when the capture began has a wait without a stack, from then on.
@@ -10,10 +11,13 @@ until then and says so; a thread that slept when the capture began has a wait wi
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from ptap.backend.perf_events.extra_event import Wait
+from ptap.backend.perf_events.tracefs import TraceFilesystem
 from relay_reader.capture import ProcessForked, Sample, ThreadExited
 
 RECORD_SWITCH = 14
@@ -27,7 +31,44 @@ _TRAILER = struct.Struct("<IIQ")
 _TRAILER_BYTES = 32
 _NO_TID = 0xFFFFFFFF
 
-_UNTIL_END = {Wait.BLOCKED: Wait.BLOCKED_UNTIL_END, Wait.PREEMPTED: Wait.PREEMPTED_UNTIL_END}
+_TASK_UNINTERRUPTIBLE = 2
+_TASK_REPORT = 0xFF
+"""States that a thread can wait in (include/linux/sched.h); a thread that can run has none, or a bit above them."""
+_STATE_FIELD = re.compile(r"field:[^;]*\bprev_state;\s*offset:(\d+);\s*size:(\d+);")
+
+_UNTIL_END = {
+    Wait.BLOCKED: Wait.BLOCKED_UNTIL_END,
+    Wait.UNINTERRUPTIBLE: Wait.UNINTERRUPTIBLE_UNTIL_END,
+    Wait.PREEMPTED: Wait.PREEMPTED_UNTIL_END,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchTracepoint:
+    """The tracepoint sched:sched_switch, which tells the state that a thread leaves in."""
+
+    number: int
+    state_offset: int
+    state_size: int
+
+    @classmethod
+    def of(cls, tracefs: TraceFilesystem) -> SwitchTracepoint | None:
+        """None where it cannot be read, or is not laid out as it is known."""
+        try:
+            number, form = tracefs.event_id("sched", "sched_switch"), tracefs.read("events/sched/sched_switch/format")
+        except (OSError, ValueError):
+            return None
+        field = _STATE_FIELD.search(form)
+        return cls(number, int(field[1]), int(field[2])) if field else None
+
+    def state(self, raw: bytes) -> Wait | None:
+        """Why the thread leaves, from a sample's raw part."""
+        state = int.from_bytes(raw[self.state_offset : self.state_offset + self.state_size], "little")
+        if len(raw) < self.state_offset + self.state_size:
+            return None
+        if state & _TASK_REPORT == 0 or state > _TASK_REPORT:
+            return Wait.PREEMPTED
+        return Wait.UNINTERRUPTIBLE if state & _TASK_UNINTERRUPTIBLE else Wait.BLOCKED
 
 
 class OffCpuTimes:
@@ -49,15 +90,15 @@ class OffCpuTimes:
         """A thread sleeps, as the capture begins."""
         self._asleep[tid] = (pid, time_ns)
 
-    def left(self, sample: Sample) -> None:
-        """A thread leaves the processor; the sample is of its stack."""
+    def left(self, sample: Sample, wait: Wait | None = None) -> None:
+        """A thread leaves the processor; the sample is of its stack. Without `wait` the switch tells if it must."""
         tid = sample.tid
         self._asleep.pop(tid, None)
         if not tid or tid in self._gone or tid == _NO_TID:
             return  # an idle processor waits for nothing, a thread that has ended for nothing any more
         if tid in self._away:
             self.unended += 1
-        self._away[tid] = (sample, Wait.BLOCKED)
+        self._away[tid] = (sample, wait or Wait.BLOCKED)
 
     def ran(self, tid: int) -> None:
         """A thread was sampled as it ran."""
