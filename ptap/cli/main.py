@@ -23,6 +23,7 @@ _COMMANDS = {
     "run": "ptap.cli.run",
     "report": "ptap.cli.report",
     "profile": "ptap.cli.profile",
+    "top": "ptap.cli.top",
     "record": "ptap.cli.record",
     "info": "ptap.cli.info",
     "merge": "ptap.cli.merge",

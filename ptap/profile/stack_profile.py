@@ -111,11 +111,9 @@ class StackProfile:
     def add(self, trace: Trace) -> None:
         """Add one trace. A stack that was cut short hangs below a call that says so, never below a true root."""
         stack = ROOT
-        if trace.stop != StopReason.END_OF_STACK:
-            reason = trace.stop.name.lower().replace("_", " ")
-            stack = self._child(stack, self._mark(f"[cut short: {reason}]"))
-        elif not trace.frames:
-            stack = self._child(stack, self._mark("[no stack]"))
+        mark = end_mark(trace)
+        if mark is not None:
+            stack = self._child(stack, self._mark(mark))
         for frame in reversed(trace.frames):
             stack = self._child(stack, self._frame_call(frame))
         if trace.probe is not None and trace.probe.startswith(_OFF_CPU):
@@ -141,8 +139,7 @@ class StackProfile:
         )
         found = self._call_index.get(key)
         if found is None:  # the objects are made for new calls alone: most frames have been seen before
-            name = frame.function if frame.function is not None else unnamed(frame.module)
-            function = self._function(Function(name, frame.space, frame.module, frame.build_id, frame.file))
+            function = self._function(function_of_frame(frame))
             found = self._call_index[key] = len(self.calls)
             self.calls.append(Call(function, frame.address, frame.line, frame.column, frame.inlined))
         return found
@@ -165,6 +162,19 @@ class StackProfile:
             self.parents.append(parent)
             self.call_of.append(call)
         return found
+
+
+def end_mark(trace: Trace) -> str | None:
+    """What stands below the outermost frame in place of a root: why there is none. None for a whole stack."""
+    if trace.stop != StopReason.END_OF_STACK:
+        return f"[cut short: {trace.stop.name.lower().replace('_', ' ')}]"
+    return None if trace.frames else "[no stack]"
+
+
+def function_of_frame(frame: TraceFrame) -> Function:
+    """What the samples in a frame are added up by."""
+    name = frame.function if frame.function is not None else unnamed(frame.module)
+    return Function(name, frame.space, frame.module, frame.build_id, frame.file)
 
 
 def unnamed(module: str | None) -> str:

@@ -91,7 +91,7 @@ class OffCpuTimes:
         self._asleep[tid] = (pid, time_ns)
 
     def left(self, sample: Sample, wait: Wait | None = None) -> None:
-        """A thread leaves the processor; the sample is of its stack. Without `wait` the switch tells if it must."""
+        """A thread leaves the processor; the sample is of its stack. Without `wait` the switch alone tells why."""
         tid = sample.tid
         self._asleep.pop(tid, None)
         if not tid or tid in self._gone or tid == _NO_TID:
