@@ -5,11 +5,12 @@ BIN := .venv/bin
 KERNELS ?= 5.10 6.1 6.12 7.x
 export PYTHON
 
-.PHONY: help setup demo test kernel-test kernel-endurance-test kernel-debug-test check bench bench-kernel generate clean
+.PHONY: help setup demo test viewer-test kernel-test kernel-endurance-test kernel-debug-test check bench bench-kernel generate clean
 
 help:
 	@echo "make demo    show live backtraces of the example programs"
 	@echo "make test    run the tests"
+	@echo "make viewer-test  read our profiles with the Firefox Profiler's own code, from npm"
 	@echo "make kernel-test  run the kernel module in kernels of several releases, in QEMU"
 	@echo "make kernel-endurance-test  every kind of probe at once for a minute, damage, and loads without end"
 	@echo "make kernel-debug-test  the same in a kernel with KASAN and lockdep, which is built first; half an hour"
@@ -34,8 +35,15 @@ test: setup
 		gdb-multiarch=gdb-multiarch objcopy=binutils rustc=rustc \
 		qemu-aarch64=qemu-user aarch64-linux-gnu-g++=g++-aarch64-linux-gnu g++-12 \
 		libclang-rt-14-dev libelf1 libpython3.11 libllvm14 libssl3 dwz=dwz debuginfod=debuginfod golang-go node=nodejs \
-		make=make tclsh=tcl chromium=chromium chromedriver=chromium-driver git=git sqlite3=sqlite3 xz=xz-utils unshare=util-linux
-	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/kernel
+		make=make tclsh=tcl chromium=chromium chromedriver=chromium-driver git=git sqlite3=sqlite3 xz=xz-utils unshare=util-linux \
+		zsh=zsh fish=fish man=man-db groff=groff-base
+	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/kernel \
+		--ignore tests/stack_profile/test_firefox_profiler.py
+
+# Not part of CI, which has neither npm's registry nor a node that is new enough: the Firefox Profiler reads our profiles.
+viewer-test: setup
+	@scripts/debian-packages node=nodejs npm=npm
+	@$(BIN)/python -m pytest tests/stack_profile/test_firefox_profiler.py
 
 # 1.3 GB of kernels are fetched, once; KERNELS="6.1" chooses some of them.
 kernel-test: setup
@@ -63,6 +71,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/python -m cfi_tables.generate --check
 	$(BIN)/python -m relay_reader.generate --check
+	$(BIN)/python -m ptap.manual.generate --check
 	gcc -std=c11 -Wall -Wextra -Werror -Wconversion -ffreestanding -fsyntax-only runtime_c/core/*.c
 	gcc -std=c11 -Wall -Wextra -Werror -Wconversion -fsyntax-only runtime_c/host/*.c tests/runtime_c/*.c
 	gcc -std=gnu11 -Wall -Wextra -Werror -fsyntax-only tests/shadow_stack/*.c
@@ -70,6 +79,7 @@ check: setup
 generate: setup
 	$(BIN)/python -m cfi_tables.generate
 	$(BIN)/python -m relay_reader.generate
+	$(BIN)/python -m ptap.manual.generate
 
 bench: setup
 	@scripts/debian-packages gcc=gcc g++=g++ make=make tclsh=tcl perf=linux-perf eu-stack=elfutils \
