@@ -41,6 +41,8 @@ class Recorder:
         self._build_ids: dict[tuple[str, int, int, int], bytes | None] = {}
         """By path, device, inode and time of change."""
         self._images: set[bytes] = set()
+        self._foreseen: dict[tuple[int, Mapping], Mapping] = {}
+        """Mappings that were asked about before they are recorded, by process."""
         self._kernel = RunningKernelLists()
         self._pids: set[int] = set()
         self._made_code = JitNames()
@@ -51,7 +53,8 @@ class Recorder:
     def record(self, event: Event) -> None:
         """Write one event. Raises CaptureWriteError."""
         if isinstance(event, MappingAdded):
-            event = replace(event, mapping=self._identified(event.mapping, event.pid))
+            known = self._foreseen.get((event.pid, event.mapping))
+            event = replace(event, mapping=known or self._identified(event.mapping, event.pid))
         elif isinstance(event, ThreadExited):
             if event.tid == event.pid and event.pid in self._pids:
                 self._keep_map(event.pid)  # behind its last sample, and while its folders are there
@@ -67,6 +70,10 @@ class Recorder:
                     self._writer.add(MappingAdded(event.time_ns, event.pid, mapping))
                 event = replace(event, slices=self._stack(event), read_memory=None, left_to_file=None)
         self._writer.add(event)
+
+    def foresee(self, event: MappingAdded) -> None:
+        """Ask now about a mapping that is recorded later, when the process may have ended. Raises CaptureWriteError."""
+        self._foreseen[event.pid, event.mapping] = self._identified(event.mapping, event.pid)
 
     def finish(self) -> None:
         """Write what is still to be told of what was recorded. Raises CaptureWriteError."""
