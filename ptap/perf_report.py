@@ -1,17 +1,27 @@
-"""The report of perf.data: a trace for every sample, named by its event, and what could not be read or found."""
+"""The report of perf.data: a trace for every sample, named by its event, and what could not be read or found.
+
+A profile, which only needs the traces added up, is made of columns (`ptap.profile.column_profile`) where they can tell
+what traces would: it is the same profile, much sooner.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from cfi_tables.table_check import TableError
 from ptap.capture_report import EventReport, ReportOptions
 from ptap.report.output import Report
+from ptap.report.trace_filter import FilteredReport
 from relay_reader.capture import Event, MappingAdded, Sample
 from relay_reader.perf_data import PerfData
 from unwind.kernel.recorded_kernel import RecordedKernel
 from unwind.module import ModuleCatalog
 from unwind.recorded_images import REMEDY, RecordedImages
 from unwind.trace_builder import Hit, TraceBuilder
+
+if TYPE_CHECKING:
+    from ptap.profile.stack_profile import StackProfile
 
 _MEMORY_REMEDY = "in the recording, which holds registers and the innermost part of the stack only"
 _NAMED = 3
@@ -22,12 +32,18 @@ class PerfReport:
     """One perf.data; `path` is "-" for standard input. Raises PerfDataError and OSError."""
 
     def __init__(self, path: str, options: ReportOptions) -> None:
-        self._perf = PerfData(path)
-        self._verbose = options.verbose
+        self._path = path
+        self._options = options
+        self._open()
+
+    def _open(self) -> None:
+        """Begin with the file; it is read once."""
+        options = self._options
+        self._perf = PerfData(self._path)
         self._kernel = RecordedKernel(options.vmlinux, options.sysroot, self._perf.features.os_release)
         images = RecordedImages(options.program, options.sysroot, self._kernel.is_running)
         self._catalog = ModuleCatalog(images.open, REMEDY)
-        builder = TraceBuilder(
+        self._builder = TraceBuilder(
             options.max_depth,
             options.argument_frames,
             locals_too=options.locals_too,
@@ -36,11 +52,53 @@ class PerfReport:
             cut_remedy=_CUT_REMEDY,
             kernel_names=self._kernel,
         )
-        self._report = EventReport(builder, options.when, hits=self._hits)
+        self._report = EventReport(self._builder, options.when, hits=self._hits)
 
     def write(self, report: Report) -> None:
         """Write every sample's trace in time order. Raises OutputError, BrokenPipeError, PerfDataError."""
+        if isinstance(report, FilteredReport) and self._fits_columns():
+            from ptap.profile.profile_report import ProfileReport
+
+            if isinstance(report.report, ProfileReport):
+                profile = self._profile(report)
+                if profile is not None:
+                    report.report.profile = profile
+                    return
+                self._perf.close()
+                self._open()
         self._report.write(self._events(), report)
+
+    def _fits_columns(self) -> bool:
+        """Whether columns may know all that is asked for."""
+        if self._perf.is_pipe or self._options.when is not None or self._options.locals_too:
+            return False
+        from relay_reader.perf_columns import fits_columns  # NumPy comes with it
+
+        return fits_columns(self._perf)
+
+    def _profile(self, report: FilteredReport) -> StackProfile | None:
+        """The profile of the samples that `report` lets through; None where it takes traces to make it."""
+        from ptap.profile.column_profile import FIRST_FRAME, ColumnProfile
+        from relay_reader.perf_columns import PerfColumns
+        from unwind.column_frames import ColumnFrames, GuestSampleError
+        from unwind.column_stacks import ColumnWalker
+        from unwind.symbolize.symbol_index import SymbolIndexError
+
+        walker = ColumnWalker(self._catalog, self._options.max_depth)
+        frames = ColumnFrames(walker, self._kernel, FIRST_FRAME)
+        columns = ColumnProfile(frames, report.wanted, [event.name for event in self._perf.perf_events])
+        try:
+            for stacks in walker.walk(PerfColumns(self._perf)):
+                columns.add(stacks)
+            profile = columns.finish()
+        except (GuestSampleError, SymbolIndexError, TableError):
+            return None
+        account = self._report.account
+        account.hits = account.traces = columns.samples
+        account.lost, account.cut_short = columns.lost, columns.cut_short
+        report.left_out += columns.left_out
+        self._builder.frames_without_lines = columns.without_lines
+        return profile
 
     def _events(self) -> Iterator[Event]:
         for event in self._perf.events():
@@ -57,7 +115,7 @@ class PerfReport:
     def closing_lines(self) -> list[str]:
         """What was missing, and the counts last."""
         lines = self._perf.shortcomings() + self._report.module_problems()
-        if self._verbose and self._perf.passed_over:
+        if self._options.verbose and self._perf.passed_over:
             kinds = ", ".join(f"{count} {name}" for name, count in sorted(self._perf.passed_over.items()))
             lines.append(f"records that tell nothing about stacks: {kinds}")
         return lines + self._identities() + list(self._report.account.lines(True))

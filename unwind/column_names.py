@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables.distinct_values import distinct_values
-from unwind.column_stacks import Int32s, Places, StackColumns
+from unwind.column_stacks import Int32s, Int64s, Places, StackColumns
 from unwind.module import Module
 from unwind.place_table import PLACE_LOOKUP, PLACE_MODULE
 from unwind.symbolize.demangling import readable_name
@@ -89,17 +89,20 @@ class ColumnNames:
         known = self._of_places.get(places)
         done = 0 if known is None else len(known)
         if known is None or done < places.count:
-            found = self._numbers(places, done, stacks.modules)
+            owners, addresses = (places.column(each)[done:] for each in (PLACE_MODULE, PLACE_LOOKUP))
+            found = self.numbers_at(owners, addresses, stacks.modules)
             known = found if known is None else np.concatenate((known, found))
             self._of_places[places] = known
         numbers: Int32s = known[stacks.frames]
         return numbers
 
-    def _numbers(self, places: Places, first: int, modules: list[Module]) -> Int32s:
-        """The numbers of the places from `first` on."""
-        numbers = np.zeros(places.count - first, dtype=np.int32)
-        owners = places.column(PLACE_MODULE)[first:]
-        addresses = places.column(PLACE_LOOKUP)[first:].astype(np.int64).view(np.uint64)
+    def numbers_at(self, owners: Int64s, places: Int64s, modules: list[Module]) -> Int32s:
+        """The same for addresses in modules: indices in `modules` (-1: none), and file addresses, 64-bit patterns.
+
+        Raises what `numbers_of` does.
+        """
+        numbers = np.zeros(len(owners), dtype=np.int32)
+        addresses = places.astype(np.int64).view(np.uint64)
         for owner in distinct_values(owners).tolist():
             if owner < 0:
                 continue

@@ -97,11 +97,8 @@ class StackProfile:
     def add(self, trace: Trace) -> None:
         """Add one trace. A stack that was cut short hangs below a call that says so, never below a true root."""
         stack = ROOT
-        if trace.stop != StopReason.END_OF_STACK:
-            reason = trace.stop.name.lower().replace("_", " ")
-            stack = self._child(stack, self._mark(f"[cut short: {reason}]"))
-        elif not trace.frames:
-            stack = self._child(stack, self._mark("[no stack]"))
+        if trace.stop != StopReason.END_OF_STACK or not trace.frames:
+            stack = self._child(stack, self._mark(missing_frames(trace.stop)))
         for frame in reversed(trace.frames):
             stack = self._child(stack, self._frame_call(frame))
         thread = _index(self.threads, self._thread_index, Thread(trace.pid, trace.tid, trace.comm))
@@ -148,6 +145,13 @@ class StackProfile:
             self.parents.append(parent)
             self.call_of.append(call)
         return found
+
+
+def missing_frames(stop: StopReason) -> str:
+    """How the frames are shown that a stack lacks which ends for that reason."""
+    if stop == StopReason.END_OF_STACK:
+        return "[no stack]"
+    return f"[cut short: {stop.name.lower().replace('_', ' ')}]"
 
 
 def unnamed(module: str | None) -> str:
