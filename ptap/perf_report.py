@@ -6,11 +6,14 @@ what traces would: it is the same profile, much sooner.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cfi_tables.table_check import TableError
-from ptap.capture_report import EventReport, ReportOptions
+from ptap.account import Account
+from ptap.capture_report import EventReport, ReportOptions, module_problems
 from ptap.report.output import Report
 from ptap.report.trace_filter import FilteredReport
 from relay_reader.capture import Event, MappingAdded, Sample
@@ -18,14 +21,31 @@ from relay_reader.perf_data import PerfData
 from unwind.kernel.recorded_kernel import RecordedKernel
 from unwind.module import ModuleCatalog
 from unwind.recorded_images import REMEDY, RecordedImages
-from unwind.trace_builder import Hit, TraceBuilder
 
 if TYPE_CHECKING:
     from ptap.profile.stack_profile import StackProfile
+    from ptap.shortcomings import TraceMaker
+    from unwind.module import Module
+    from unwind.trace_builder import Hit
 
 _MEMORY_REMEDY = "in the recording, which holds registers and the innermost part of the stack only"
 _NAMED = 3
 _CUT_REMEDY = "record more of it, up to --call-graph dwarf,65528"
+
+
+@dataclass(slots=True)
+class _ColumnMaker:
+    """What columns tell of what their traces lack: code that was made at run time is not named."""
+
+    catalog: ModuleCatalog
+    kernel: RecordedKernel
+    frames_without_lines: Counter[Module] = field(default_factory=Counter)
+    jit_names: None = None
+
+    @property
+    def kernel_problems(self) -> list[str]:
+        """Why kernel frames have no names or no lines."""
+        return self.kernel.all_problems()
 
 
 class PerfReport:
@@ -43,16 +63,8 @@ class PerfReport:
         self._kernel = RecordedKernel(options.vmlinux, options.sysroot, self._perf.features.os_release)
         images = RecordedImages(options.program, options.sysroot, self._kernel.is_running)
         self._catalog = ModuleCatalog(images.open, REMEDY)
-        self._builder = TraceBuilder(
-            options.max_depth,
-            options.argument_frames,
-            locals_too=options.locals_too,
-            catalog=self._catalog,
-            memory_remedy=_MEMORY_REMEDY,
-            cut_remedy=_CUT_REMEDY,
-            kernel_names=self._kernel,
-        )
-        self._report = EventReport(self._builder, options.when, hits=self._hits)
+        self._account = Account()
+        self._maker: TraceMaker = _ColumnMaker(self._catalog, self._kernel)
 
     def write(self, report: Report) -> None:
         """Write every sample's trace in time order. Raises OutputError, BrokenPipeError, PerfDataError."""
@@ -66,7 +78,21 @@ class PerfReport:
                     return
                 self._perf.close()
                 self._open()
-        self._report.write(self._events(), report)
+        from unwind.trace_builder import TraceBuilder  # after all that is left out where columns do
+
+        options = self._options
+        self._maker = builder = TraceBuilder(
+            options.max_depth,
+            options.argument_frames,
+            locals_too=options.locals_too,
+            catalog=self._catalog,
+            memory_remedy=_MEMORY_REMEDY,
+            cut_remedy=_CUT_REMEDY,
+            kernel_names=self._kernel,
+        )
+        events = EventReport(builder, options.when, hits=self._hits)
+        self._account = events.account
+        events.write(self._events(), report)
 
     def _fits_columns(self) -> bool:
         """Whether columns may know all that is asked for."""
@@ -93,11 +119,11 @@ class PerfReport:
             profile = columns.finish()
         except (GuestSampleError, SymbolIndexError, TableError):
             return None
-        account = self._report.account
+        account = self._account
         account.hits = account.traces = columns.samples
         account.lost, account.cut_short = columns.lost, columns.cut_short
         report.left_out += columns.left_out
-        self._builder.frames_without_lines = columns.without_lines
+        self._maker.frames_without_lines = columns.without_lines
         return profile
 
     def _events(self) -> Iterator[Event]:
@@ -110,15 +136,17 @@ class PerfReport:
         """The event that the sample is of."""
         if not sample.places:
             return (None,)
+        from unwind.trace_builder import Hit
+
         return (Hit(self._perf.perf_events[sample.places[0]].name),)
 
     def closing_lines(self) -> list[str]:
         """What was missing, and the counts last."""
-        lines = self._perf.shortcomings() + self._report.module_problems()
+        lines = self._perf.shortcomings() + module_problems(self._maker)
         if self._options.verbose and self._perf.passed_over:
             kinds = ", ".join(f"{count} {name}" for name, count in sorted(self._perf.passed_over.items()))
             lines.append(f"records that tell nothing about stacks: {kinds}")
-        return lines + self._identities() + list(self._report.account.lines(True))
+        return lines + self._identities() + list(self._account.lines(True))
 
     def _identities(self) -> list[str]:
         """What is to be said of files that were used without knowing that they are those that ran."""

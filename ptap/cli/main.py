@@ -11,6 +11,8 @@ from importlib import import_module
 
 import click
 
+from cfi_tables.numpy_threads import leave_out_numpy_threads
+
 _COMMANDS = {
     "trace": "ptap.cli.trace",
     "list": "ptap.cli.list_places",
@@ -97,6 +99,7 @@ def _like_probe(word: str) -> bool:
 
 def main() -> None:
     """Run the command line of this process and exit with its status."""
+    leave_out_numpy_threads()
     arguments, target = arguments_with_command(sys.argv[1:])
     try:
         _ptap(args=arguments, obj=target, prog_name="ptap", standalone_mode=False)

@@ -15,7 +15,7 @@ from ptap.cli.trace_filter_options import filter_of, filter_options
 if TYPE_CHECKING:
     from ptap.capture_report import FileReport, ReportOptions
     from relay_reader.capture_kind import CaptureKind
-    from unwind.trace_builder import ArgumentFrames
+    from unwind.argument_frames import ArgumentFrames
 
 
 @click.command("report", short_help="Show the stacks of a capture file, perf.data, or a core file.")
@@ -99,7 +99,7 @@ def command(
         from ptap.predicate.parse import parse_predicate
         from ptap.report.trace_filter import FilteredReport
         from relay_reader.capture_kind import CaptureKind, kind_of_file
-        from unwind.trace_builder import ArgumentFrames
+        from unwind.argument_frames import ArgumentFrames
 
         wanted = filter_of(filters)
         if isdir(path):
@@ -139,7 +139,7 @@ def command(
 def _arguments(wanted: str | None, kind: CaptureKind) -> ArgumentFrames:
     """Whose arguments are shown; by default those that `kind` holds, at a cost that fits how many stacks it has."""
     from relay_reader.capture_kind import CaptureKind
-    from unwind.trace_builder import ArgumentFrames
+    from unwind.argument_frames import ArgumentFrames
 
     if wanted is not None:
         return ArgumentFrames(wanted)

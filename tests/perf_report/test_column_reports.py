@@ -141,7 +141,7 @@ def test_each_form_is_that_of_the_traces(recording: Path, expected: Reported, fo
 
 def test_the_recording_has_what_could_differ(recording: Path) -> None:
     text = by_columns(recording, "folded", TraceFilter()).content.decode()
-    for part in ("renamed;", "__restore_rt;down;", "touch", "[cut short: no table];", "//anon", "faults;"):
+    for part in ("renamed;", "__restore_rt;down;", "touch", "[cut short: no table];", "[anon]", "faults;"):
         assert part in text, part
     assert "read" in text
 
