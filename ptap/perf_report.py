@@ -6,8 +6,10 @@ what traces would: it is the same profile, much sooner.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,18 @@ if TYPE_CHECKING:
 _MEMORY_REMEDY = "in the recording, which holds registers and the innermost part of the stack only"
 _NAMED = 3
 _CUT_REMEDY = "record more of it, up to --call-graph dwarf,65528"
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Nothing here is left to the collector of cycles, which would go through all objects again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @dataclass(slots=True)
@@ -114,9 +128,10 @@ class PerfReport:
         frames = ColumnFrames(walker, self._kernel, FIRST_FRAME)
         columns = ColumnProfile(frames, report.wanted, [event.name for event in self._perf.perf_events])
         try:
-            for stacks in walker.walk(PerfColumns(self._perf)):
-                columns.add(stacks)
-            profile = columns.finish()
+            with _without_collection():
+                for stacks in walker.walk(PerfColumns(self._perf)):
+                    columns.add(stacks)
+                profile = columns.finish()
         except (GuestSampleError, SymbolIndexError, TableError):
             return None
         account = self._account

@@ -8,7 +8,7 @@ below is the caller's.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,11 +19,13 @@ from relay_reader.capture import KERNEL_PID, Event, KernelCodeNamed, MappingAdde
 from relay_reader.perf_scan import GUEST
 from unwind.column_names import ColumnNames
 from unwind.column_stacks import ColumnWalker, Int32s, Places, StackColumns
-from unwind.kernel.kernel_chain import KernelNames
 from unwind.module import Module
 from unwind.place_table import PLACE_FLAGS, PLACE_KEY, PLACE_LOOKUP, PLACE_MODULE, PLACE_PC
 from unwind.trace import TraceFrame
 from unwind.walk import FRAME_SIGNAL
+
+if TYPE_CHECKING:
+    from unwind.kernel.kernel_chain import KernelNames
 
 _MASK = (1 << 64) - 1
 
@@ -197,12 +199,14 @@ class ColumnFrames:
             for each in self._names.frames(number)
         ] or [TraceFrame("user", pc, where, build_id, signal=signal)]
 
-    def without_lines(self, frames: list[list[TraceFrame]]) -> Counter[Module]:
-        """How many frames of each module have no lines; `frames` are those of `trace_frames`."""
+    def without_lines(self) -> Counter[Module]:
+        """How many frames of each module have no lines, where it has none for any; after `trace_frames`."""
+        modules = self._walker.modules
+        lacking = [not self._names.has_lines(module) for module in modules]
         counts: Counter[Module] = Counter()
-        for key, named, count in zip(self._keys, frames, self._seen.tolist(), strict=False):
-            if key is not None and key[1] >= 0 and named[-1].file is None and named[-1].line is None:
-                counts[self._walker.modules[key[1]]] += count
+        for key, count in zip(self._keys, self._seen.tolist(), strict=False):
+            if key is not None and key[1] >= 0 and lacking[key[1]]:
+                counts[modules[key[1]]] += count
         return counts
 
 

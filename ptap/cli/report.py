@@ -14,6 +14,7 @@ from ptap.cli.trace_filter_options import filter_of, filter_options
 
 if TYPE_CHECKING:
     from ptap.capture_report import FileReport, ReportOptions
+    from ptap.predicate.expression import Predicate
     from relay_reader.capture_kind import CaptureKind
     from unwind.argument_frames import ArgumentFrames
 
@@ -96,7 +97,6 @@ def command(
     """
     with told_to_the_user():
         from ptap.capture_report import ReportOptions
-        from ptap.predicate.parse import parse_predicate
         from ptap.report.trace_filter import FilteredReport
         from relay_reader.capture_kind import CaptureKind, kind_of_file
         from unwind.argument_frames import ArgumentFrames
@@ -104,7 +104,7 @@ def command(
         wanted = filter_of(filters)
         if isdir(path):
             raise Failure(f"{path}: a folder, as `perf record --threads` makes one: record without --threads")
-        predicate = parse_predicate(when) if when is not None else None
+        predicate = _predicate(when) if when is not None else None
         # Only perf.data is written into pipes.
         kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
         if follow and kind is not CaptureKind.CAPTURE:
@@ -134,6 +134,12 @@ def command(
                 click.echo(f"ptap: {line}", err=True)
             drop_unwritten(stream)
             session.close()
+
+
+def _predicate(text: str) -> Predicate:
+    from ptap.predicate.parse import parse_predicate
+
+    return parse_predicate(text)
 
 
 def _arguments(wanted: str | None, kind: CaptureKind) -> ArgumentFrames:

@@ -150,7 +150,7 @@ class ColumnProfile:
     def finish(self) -> StackProfile:
         """The profile of all that was added. Raises what `ColumnFrames.trace_frames` does."""
         frames = self._frames.trace_frames()
-        self.without_lines = self._frames.without_lines(frames)
+        self.without_lines = self._frames.without_lines()
         return self._filtered(frames) if self._wanted.is_of_frames else self._whole(frames)
 
     def _whole(self, frames: list[list[TraceFrame]]) -> StackProfile:
