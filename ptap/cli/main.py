@@ -6,6 +6,7 @@ the traced command and is never looked at.
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib import import_module
 
@@ -30,6 +31,7 @@ _COMMANDS = {
     "split": "ptap.cli.split",
     "stack": "ptap.cli.stack",
 }
+_OUTPUT_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OWN_OPTIONS = {"--help", "-h", "--version"}
 
 
@@ -113,10 +115,16 @@ def main() -> None:
     except BrokenPipeError:
         _forget_standard_output()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _OUTPUT_IS_FULL:
+            raise
+        _forget_standard_output()
+        click.echo(f"ptap: the output cannot be written: {error.strerror}", err=True)
+        sys.exit(2)
 
 
 def _forget_standard_output() -> None:
-    """Nobody reads it any more (`ptap list … | head`): the interpreter is not to complain of that at its end."""
+    """Nobody reads it any more (`ptap list … | head`), or it is full: the interpreter is not to complain at its end."""
     import os
 
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from ptap.cli.output_stream import open_output
+from ptap.cli.output_stream import drop_unwritten, open_output
 from unwind.kernel.kernel_symbolizer import KernelSources
 
 if TYPE_CHECKING:
@@ -25,19 +25,20 @@ def symbolize_logs(paths: tuple[str, ...], sources: KernelSources, sysroot: str,
 
     files, kernel = FileSources(sysroot), KernelSource(sources)
     notes: dict[str, None] = {}
-    output = open_output(None).buffer
+    stream = open_output(None)
     with ExitStack() as opened:
         descriptors = [opened.enter_context(open(path, "rb", buffering=0)).fileno() for path in paths] or [0]
         try:
             for descriptor in descriptors:
                 reader = LogReader(files, kernel)
                 try:
-                    symbolize_log(reader, descriptor, output, as_json)
+                    symbolize_log(reader, descriptor, stream.buffer, as_json)
                 finally:
                     notes.update(dict.fromkeys(reader.closing_lines()))
         finally:
             for line in notes:
                 click.echo(f"ptap: {line}", err=True)
+            drop_unwritten(stream)
 
 
 def symbolize_log(reader: LogReader, descriptor: int, output: BinaryIO, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay_reader.capture import (
+    EM_X86_64,
     X86_64_REGISTER_COUNT,
     ChainSource,
     Event,
@@ -33,6 +34,7 @@ from relay_reader.capture_file.row_layout import (
     CALLED,
     HAS_KERNEL_STACK,
     HAS_OWN_MAPPINGS,
+    HAS_SIGNATURE_MASK,
     HAS_USER_STACK,
     HAS_VECTORS,
     IS_GUEST,
@@ -170,7 +172,8 @@ class DecodedChunk:
     def _samples(self) -> Iterator[Sample]:
         numbers = _Numbers(self)
         for row in self._tuples(Part.SAMPLE):
-            time, cpu, pid, tid, known, weight, signal, places, registers, slices, chain, told, vectors, flags = row
+            time, cpu, pid, tid, known, weight, signal, places, registers, slices, chain, told, vectors, *rest = row
+            flags, machine, signature_mask = rest
             sample = Sample(
                 time,
                 cpu,
@@ -185,6 +188,8 @@ class DecodedChunk:
                 called=bool(flags & CALLED),
                 signal=signal,
                 guest=bool(flags & IS_GUEST),
+                machine=machine or EM_X86_64,  # older files do not tell
+                signature_mask=signature_mask if flags & HAS_SIGNATURE_MASK else None,
             )
             if flags & (TOLD_BY_FRAME_POINTERS | TOLD_BY_LAST_BRANCHES):
                 by_pointers = flags & TOLD_BY_FRAME_POINTERS

@@ -22,6 +22,7 @@ from relay_reader.capture_file.row_layout import (
     CALLED,
     HAS_KERNEL_STACK,
     HAS_OWN_MAPPINGS,
+    HAS_SIGNATURE_MASK,
     HAS_USER_STACK,
     HAS_VECTORS,
     IS_GUEST,
@@ -136,6 +137,8 @@ class EventEncoder:
     def _add_sample(self, sample: Sample) -> Part:
         parts = self._parts
         flags = (CALLED if sample.called else 0) | (IS_GUEST if sample.guest else 0)
+        if sample.signature_mask is not None:
+            flags |= HAS_SIGNATURE_MASK
         vectors: dict[int, bytes] = {}
         if sample.read_vector_registers is not None:
             flags |= HAS_VECTORS
@@ -173,6 +176,8 @@ class EventEncoder:
             len(told.addresses) if told is not None else 0,
             len(vectors),
             flags,
+            sample.machine,
+            sample.signature_mask or 0,
         )
         self.size += 128 + 8 * (len(sample.registers) + len(sample.kernel_chain)) + 24 * len(vectors)
         self.samples += 1

@@ -104,6 +104,8 @@ ROWS: dict[Part, np.dtype[Any]] = {
             ("told_count", "<u4"),
             ("vector_count", "<u4"),
             ("flags", "<u4"),
+            ("machine", "<u4"),
+            ("signature_mask", "<u8"),
         ]
     ),
     Part.PLACES: np.dtype([("place", "<u4")]),
@@ -145,6 +147,7 @@ IS_GUEST = 1 << 4
 TOLD_BY_FRAME_POINTERS = 1 << 5
 TOLD_BY_LAST_BRANCHES = 1 << 6
 TOLD_CUT = 1 << 7
+HAS_SIGNATURE_MASK = 1 << 8
 """Flags of a sample."""
 HAS_OWN_MAPPINGS = 1 << 0
 """Flag of a process: it has not inherited its parent's."""

@@ -310,6 +310,15 @@ def test_without_standard_output(ticker, backend):
 # --- the command line itself
 
 
+@pytest.mark.parametrize("words", [["doctor"], ["symbolize", "-e", "{}", "0"], ["tables", "stats", "{}"], ["--help"]])
+def test_a_full_standard_output_is_told(ticker, words):
+    with open("/dev/full", "wb") as full:
+        command = [*PTAP, *(word.format(ticker) for word in words)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert done.returncode == 2 and done.stderr.count("No space left on device") == 1
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("words", [[], ["trace"], ["list"], ["doctor"], ["tables"], ["tables", "show"]])
 def test_help_has_an_example(ptap, words):
     run = ptap.run(*words, "--help")

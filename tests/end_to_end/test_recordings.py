@@ -11,6 +11,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner
@@ -39,9 +40,10 @@ _BY_PTRACE = pytest.mark.parametrize("backend", ["ptrace"], indirect=True)
 
 @pytest.fixture(scope="module")
 def ticker(tmp_path_factory, require_tool):
+    """Of a build-id that no other test's has: a file is found by it among what runs here, too."""
     program = tmp_path_factory.mktemp("ticker") / "ticker"
     gcc = require_tool("gcc", "gcc")
-    flags = ["-O2", "-g", "-fomit-frame-pointer", "-pthread", "-Wl,--build-id"]
+    flags = ["-O2", "-g", "-fomit-frame-pointer", "-pthread", f"-Wl,--build-id=0x{uuid4().hex}"]
     subprocess.run([gcc, *flags, str(SOURCE), "-o", str(program)], check=True)
     return program
 
@@ -69,7 +71,7 @@ def test_a_recording_shows_what_the_live_trace_shows(ptap, ticker, backend, tmp_
     recorded = record(ptap, tmp_path / "a.ptap", ticker, "0", "3", backend=backend)
     assert recorded.status == live.status == 3
     assert recorded.stdout == "sum 6\n"
-    run = ptap.run("report", str(tmp_path / "a.ptap"), "--format", "json")
+    run = ptap.run("report", str(tmp_path / "a.ptap"), "--format", "json", "--arguments", "all")
     traces = [json.loads(line) for line in run.lines]
     assert run.status == 0 and len(traces) == 3 * _SAMPLES_PER_TICK, recorded.stderr + run.stderr
     assert without_identity(traces) == without_identity(live.traces)
@@ -190,7 +192,7 @@ def test_a_killed_recording_can_be_read_and_was_followed(ptap, ticker, backend, 
     command = [*PTAP, "record", "-o", path, "--backend", backend, PROBES[0], "--", ticker, "5", "100000"]
     with running(command) as recorder:
         wait_until(lambda: path.exists() and path.stat().st_size > 0, "the file")
-        with running([*PTAP, "report", "--follow", "--format", "json", path]) as follower:
+        with running([*PTAP, "report", "--follow", "--format", "json", "--arguments", "all", path]) as follower:
             line = first_line(follower)
             assert recorder.poll() is None  # it is shown while it is recorded
             recorder.send_signal(signal.SIGKILL)

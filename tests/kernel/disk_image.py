@@ -20,6 +20,8 @@ from programs.debian_archive import NotInArchive
 
 _PACKAGES = ("numpy", "numpy.libs", "click", "construct", "elftools", "pydemumble", "zstandard")
 """Of Python's packages, those that a run needs which compiles nothing."""
+_PACKAGES_PLACE = Path("/packages")
+"""Where they are in the guest: their own place may be below /tmp, which is another file system there."""
 _LINKED = ("bin", "sbin", "lib", "lib64")
 """Folders of the root that may be links into /usr."""
 _LEFT_OUT = re.compile(r"(tests?|.*\.pyi|.*\.a)$")
@@ -77,12 +79,12 @@ class DiskImage:
         packages = Path(sysconfig.get_path("purelib"))
         for name in _PACKAGES:
             if (packages / name).is_dir():
-                self.add_folder(packages / name)
+                self.add_folder(packages / name, _PACKAGES_PLACE / name)
                 files += (packages / name).rglob("*.so")
         self.add_programs([interpreter, *(file for file in files if file.suffix == ".so")])
         for file in packages.glob("*.py"):
-            self.add(file)
-        return interpreter, packages
+            self.add(file, _PACKAGES_PLACE / file.name)
+        return interpreter, _PACKAGES_PLACE
 
     def write(self, target: Path) -> None:
         """Make the file system. Raises NotInArchive when mke2fs is missing."""

@@ -74,7 +74,7 @@ def test_every_hit_is_accounted_for(loaded):
 def test_what_was_counted_by_the_programs_is_recorded(loaded):
     """Each load of the module calls its start once, each of two reads what is in it; the program notes each call."""
     seen, hits = loaded.seen["endurance"], _hits(loaded)
-    assert seen["loads"] > 3 and seen["calls"] > 10
+    assert seen["loads"] > 1 and seen["calls"] > 10
     _assert_counted(loaded, hits[INITIAL], seen["loads"])
     in_module = [place.name for place in loaded.every_kind.places if place.name.startswith("module")]
     of_reads = [name for name in in_module if "folded" not in name and name != INITIAL]

@@ -170,6 +170,8 @@ def _sample(number: int) -> Sample:
         weight=2,
         called=True,
         signal=11,
+        machine=183,
+        signature_mask=0x7F << 48,
     )
 
 
