@@ -7,6 +7,7 @@ what traces would: it is the same profile, much sooner.
 from __future__ import annotations
 
 import gc
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 from cfi_tables.table_check import TableError
 from ptap.account import Account
 from ptap.capture_report import EventReport, ReportOptions, module_problems
+from ptap.profile.profile_report import ProfileReport
 from ptap.report.output import Report
-from ptap.report.trace_filter import FilteredReport
+from ptap.report.trace_filter import FilteredReport, TraceFilter
 from relay_reader.capture import Event, MappingAdded, Sample
 from relay_reader.perf_data import PerfData
 from unwind.kernel.recorded_kernel import RecordedKernel
@@ -25,7 +27,7 @@ from unwind.module import ModuleCatalog
 from unwind.recorded_images import REMEDY, RecordedImages
 
 if TYPE_CHECKING:
-    from ptap.profile.stack_profile import StackProfile
+    from ptap.profile.column_profile import ColumnProfile
     from ptap.shortcomings import TraceMaker
     from unwind.module import Module
     from unwind.trace_builder import Hit
@@ -82,16 +84,16 @@ class PerfReport:
 
     def write(self, report: Report) -> None:
         """Write every sample's trace in time order. Raises OutputError, BrokenPipeError, PerfDataError."""
-        if isinstance(report, FilteredReport) and self._fits_columns():
-            from ptap.profile.profile_report import ProfileReport
-
-            if isinstance(report.report, ProfileReport):
-                profile = self._profile(report)
-                if profile is not None:
-                    report.report.profile = profile
-                    return
-                self._perf.close()
-                self._open()
+        shown = report.report if isinstance(report, FilteredReport) else report
+        if isinstance(shown, ProfileReport) and not shown.profile.samples and self._fits_columns():
+            columns = self._by_columns(report.wanted if isinstance(report, FilteredReport) else TraceFilter())
+            if columns is not None:
+                shown.profile = columns.profile
+                if isinstance(report, FilteredReport):
+                    report.left_out += columns.left_out
+                return
+            self._perf.close()
+            self._open()
         from unwind.trace_builder import TraceBuilder  # after all that is left out where columns do
 
         options = self._options
@@ -109,15 +111,17 @@ class PerfReport:
         events.write(self._events(), report)
 
     def _fits_columns(self) -> bool:
-        """Whether columns may know all that is asked for."""
-        if self._perf.is_pipe or self._options.when is not None or self._options.locals_too:
+        """Whether columns may know all that is asked for, of a file that can be begun anew if they do not."""
+        if self._perf.is_pipe or self._path == "-" or not os.path.isfile(self._path):
+            return False
+        if self._options.when is not None or self._options.locals_too:
             return False
         from relay_reader.perf_columns import fits_columns  # NumPy comes with it
 
         return fits_columns(self._perf)
 
-    def _profile(self, report: FilteredReport) -> StackProfile | None:
-        """The profile of the samples that `report` lets through; None where it takes traces to make it."""
+    def _by_columns(self, wanted: TraceFilter) -> ColumnProfile | None:
+        """The profile of the samples that are wanted; None where it takes traces to make it."""
         from ptap.profile.column_profile import FIRST_FRAME, ColumnProfile
         from relay_reader.perf_columns import PerfColumns
         from unwind.column_frames import ColumnFrames, GuestSampleError
@@ -126,20 +130,19 @@ class PerfReport:
 
         walker = ColumnWalker(self._catalog, self._options.max_depth)
         frames = ColumnFrames(walker, self._kernel, FIRST_FRAME)
-        columns = ColumnProfile(frames, report.wanted, [event.name for event in self._perf.perf_events])
+        columns = ColumnProfile(frames, wanted, [event.name for event in self._perf.perf_events])
         try:
             with _without_collection():
                 for stacks in walker.walk(PerfColumns(self._perf)):
                     columns.add(stacks)
-                profile = columns.finish()
+                columns.finish()
         except (GuestSampleError, SymbolIndexError, TableError):
             return None
         account = self._account
         account.hits = account.traces = columns.samples
         account.lost, account.cut_short = columns.lost, columns.cut_short
-        report.left_out += columns.left_out
         self._maker.frames_without_lines = columns.without_lines
-        return profile
+        return columns
 
     def _events(self) -> Iterator[Event]:
         for event in self._perf.events():

@@ -54,10 +54,16 @@ class ColumnProfile:
     """
 
     def __init__(self, frames: ColumnFrames, wanted: TraceFilter, probes: Sequence[str]) -> None:
+        self.profile = StackProfile()
+        """All that was added, after `finish`."""
         self.samples = 0
+        """Those that were added, wanted or not,"""
         self.left_out = 0
+        """how many of them were not wanted,"""
         self.lost = 0
+        """the records that were lost meanwhile,"""
         self.cut_short: Counter[StopReason] = Counter()
+        """and why stacks have no more frames."""
         self.without_lines: Counter[Module] = Counter()
         """Frames without lines by module, after `finish`."""
         self._frames = frames
@@ -147,11 +153,11 @@ class ColumnProfile:
 
     # --- the profile
 
-    def finish(self) -> StackProfile:
-        """The profile of all that was added. Raises what `ColumnFrames.trace_frames` does."""
+    def finish(self) -> None:
+        """Make the profile of all that was added. Raises what `ColumnFrames.trace_frames` does."""
         frames = self._frames.trace_frames()
         self.without_lines = self._frames.without_lines()
-        return self._filtered(frames) if self._wanted.is_of_frames else self._whole(frames)
+        self.profile = self._filtered(frames) if self._wanted.is_of_frames else self._whole(frames)
 
     def _whole(self, frames: list[list[TraceFrame]]) -> StackProfile:
         """The profile of every stack in the tree."""
