@@ -9,7 +9,7 @@ import sys
 from statistics import median
 
 from bench.comparison import Bench, Comparison, Result, Unavailable
-from bench.programs import PTAP, output_of, tool
+from bench.programs import PTAP, ROOT, output_of, tool
 from bench.timed_run import TimedRun, timed_run
 
 _FORMS = ("html", "pprof", "firefox", "folded")
@@ -41,7 +41,8 @@ def run(bench: Bench) -> Result:
     """Record g++ once, then make each kind of report and walk and name alone in turn."""
     perf, compiler = tool("perf", "linux-perf"), tool("g++", "g++")
     source, recording = bench.folder / "compiled.cc", bench.folder / "cc1plus.data"
-    command = [*_RECORD, "-o", str(recording), compiler, "-O2", "-std=c++17", "-S", "-o", "/dev/null", str(source)]
+    names = [str(each.relative_to(ROOT)) for each in (recording, source)]
+    command = [*_RECORD, "-o", names[0], compiler, "-O2", "-std=c++17", "-S", "-o", "/dev/null", names[1]]
     if not recording.exists():
         source.write_text(_SOURCE)
         output_of([perf, *command])
@@ -64,7 +65,8 @@ def run(bench: Bench) -> Result:
     memory = max(each.memory for runs in reports.values() for each in runs)
     remarks = [
         f"{figures['samples']:,} samples, {figures['frames']:,} frames at {figures['places'] - 1:,} places.",
-        f"Times are of all processors, processes as a whole; the most memory was {memory:.0f} MB.",
+        f"Times are of all processors, processes as a whole; the most memory was {memory:.0f} MB. A report asks the "
+        "package manager what would give cc1plus lines, which walking alone does not.",
         f"The load average was {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} processors.",
     ]
     commands = [

@@ -17,12 +17,12 @@ class CaptureSummary:
 
     def __init__(self, path: str) -> None:
         self._file = CaptureFile(path)
-        self._sources: dict[int, _SourceCounts] = {}
+        self._sources: dict[int, EventCounts] = {}
         for source, event in self._file.events():
-            counts = self._sources.setdefault(source, _SourceCounts())
+            counts = self._sources.setdefault(source, EventCounts())
             counts.add(event)
         for source in self._file.sources:
-            self._sources.setdefault(source, _SourceCounts())
+            self._sources.setdefault(source, EventCounts())
 
     def object(self) -> dict[str, Any]:
         """The summary as a JSON object."""
@@ -48,8 +48,8 @@ class CaptureSummary:
         }
 
 
-class _SourceCounts:
-    """What was read of one recording."""
+class EventCounts:
+    """Counts the events of one recording."""
 
     def __init__(self) -> None:
         self._events: Counter[str] = Counter()

@@ -139,7 +139,7 @@ def _walk_that_remembers_rules(machine: int) -> Callable[..., tuple[int, int]]:
     return types.FunctionType(walk.__code__, {**walk.__globals__, "find_rule": remembered_rule}, walk.__name__)
 
 
-def _bias_at(pc: int, bias: int) -> int:
+def bias_at(pc: int, bias: int) -> int:
     """`bias`, which is signed, so that it takes `pc` to an address: modules are moved by more than 2^63."""
     return bias + (1 << 64) if pc - bias > _MASK else bias
 
@@ -313,7 +313,7 @@ class _Run:
                     cfa=frames[at + FRAME_CFA] & _MASK if flags & FRAME_HAS_CFA else None,
                     mapping=self._tables.mappings[mapping] if mapping >= 0 else None,
                     module=self._tables.modules[mapping] if mapping >= 0 else None,
-                    bias=_bias_at(pc, self._tables.values[mapping * 4 + 2]) if mapping >= 0 else 0,
+                    bias=bias_at(pc, self._tables.values[mapping * 4 + 2]) if mapping >= 0 else 0,
                     registers=registers[first : first + register_count].tolist(),
                     known=frames[at + FRAME_KNOWN],
                     carried=frames[at + FRAME_CARRIED],

@@ -25,11 +25,13 @@ _COMMANDS = {
     "run": "ptap.cli.run",
     "report": "ptap.cli.report",
     "profile": "ptap.cli.profile",
+    "top": "ptap.cli.top",
     "record": "ptap.cli.record",
     "info": "ptap.cli.info",
     "merge": "ptap.cli.merge",
     "split": "ptap.cli.split",
     "stack": "ptap.cli.stack",
+    "serve": "ptap.cli.serve",
 }
 _OUTPUT_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OWN_OPTIONS = {"--help", "-h", "--version"}

@@ -13,7 +13,6 @@ from ptap.cli.report_format import finish, format_option, open_report
 from ptap.cli.trace_filter_options import filter_of, filter_options
 
 if TYPE_CHECKING:
-    from ptap.capture_report import FileReport, ReportOptions
     from ptap.predicate.expression import Predicate
     from relay_reader.capture_kind import CaptureKind
     from unwind.argument_frames import ArgumentFrames
@@ -97,6 +96,7 @@ def command(
     """
     with told_to_the_user():
         from ptap.capture_report import ReportOptions
+        from ptap.file_report import open_file_report
         from ptap.report.trace_filter import FilteredReport
         from relay_reader.capture_kind import CaptureKind, kind_of_file
         from unwind.argument_frames import ArgumentFrames
@@ -119,7 +119,7 @@ def command(
             predicate,
             verbose,
         )
-        session = _open(kind, path, options, follow)
+        session = open_file_report(kind, path, options, follow=follow)
         stream = open_output(output)
         try:
             times = kind is not CaptureKind.CORE
@@ -151,23 +151,3 @@ def _arguments(wanted: str | None, kind: CaptureKind) -> ArgumentFrames:
         return ArgumentFrames(wanted)
     of_kind = {CaptureKind.CAPTURE: ArgumentFrames.PROBED, CaptureKind.PERF_DATA: ArgumentFrames.NONE}
     return of_kind.get(kind, ArgumentFrames.ALL)
-
-
-def _open(kind: CaptureKind, path: str, options: ReportOptions, follow: bool) -> FileReport:
-    from relay_reader.capture_kind import CaptureKind
-
-    if kind is CaptureKind.MODULE:
-        from ptap.kernel_module.report import CaptureReport
-
-        return CaptureReport(path, options.vmlinux, options.sysroot, options.when, arguments=options.arguments)
-    if kind is CaptureKind.CAPTURE:
-        from ptap.capture_file_report import CaptureFileReport
-
-        return CaptureFileReport(path, options, follow=follow)
-    if kind is CaptureKind.PERF_DATA:
-        from ptap.perf_report import PerfReport
-
-        return PerfReport(path, options)
-    from ptap.core_report import CoreReport
-
-    return CoreReport(path, options)

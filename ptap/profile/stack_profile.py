@@ -97,8 +97,9 @@ class StackProfile:
     def add(self, trace: Trace) -> None:
         """Add one trace. A stack that was cut short hangs below a call that says so, never below a true root."""
         stack = ROOT
-        if trace.stop != StopReason.END_OF_STACK or not trace.frames:
-            stack = self._child(stack, self._mark(missing_frames(trace.stop)))
+        mark = end_mark(trace)
+        if mark is not None:
+            stack = self._child(stack, self._mark(mark))
         for frame in reversed(trace.frames):
             stack = self._child(stack, self._frame_call(frame))
         thread = _index(self.threads, self._thread_index, Thread(trace.pid, trace.tid, trace.comm))
@@ -121,8 +122,7 @@ class StackProfile:
         )
         found = self._call_index.get(key)
         if found is None:  # the objects are made for new calls alone: most frames have been seen before
-            name = frame.function if frame.function is not None else unnamed(frame.module)
-            function = self._function(Function(name, frame.space, frame.module, frame.build_id, frame.file))
+            function = self._function(function_of_frame(frame))
             found = self._call_index[key] = len(self.calls)
             self.calls.append(Call(function, frame.address, frame.line, frame.column, frame.inlined))
         return found
@@ -147,11 +147,22 @@ class StackProfile:
         return found
 
 
+def end_mark(trace: Trace) -> str | None:
+    """What stands below the outermost frame in place of a root: why there is none. None for a whole stack."""
+    return missing_frames(trace.stop) if trace.stop != StopReason.END_OF_STACK or not trace.frames else None
+
+
 def missing_frames(stop: StopReason) -> str:
     """How the frames are shown that a stack lacks which ends for that reason."""
     if stop == StopReason.END_OF_STACK:
         return "[no stack]"
     return f"[cut short: {stop.name.lower().replace('_', ' ')}]"
+
+
+def function_of_frame(frame: TraceFrame) -> Function:
+    """What the samples in a frame are added up by."""
+    name = frame.function if frame.function is not None else unnamed(frame.module)
+    return Function(name, frame.space, frame.module, frame.build_id, frame.file)
 
 
 def unnamed(module: str | None) -> str:

@@ -130,6 +130,16 @@ class Symbolizer:
         self.build_index()
         return set() if self._lookup is None else {name for name in self._lookup.names if name}
 
+    def source_files(self) -> set[str]:
+        """The source files that the index tells of, which is made for it."""
+        self.build_index()
+        return set() if self._lookup is None else {path for path in self._lookup.files if path}
+
+    def symbol_start(self, address: int) -> int | None:
+        """Where the symbol that covers an address begins, a part's own (`f.cold`) too; None where none does."""
+        found = self._symbols.symbol_names.at(address)
+        return None if found is None else found.address
+
     names_with_offsets = False
 
     def labels(self, addresses: NDArray[np.uint64]) -> list[ModuleLabel]:
