@@ -34,7 +34,8 @@ test: setup
 		gdb-multiarch=gdb-multiarch objcopy=binutils rustc=rustc \
 		qemu-aarch64=qemu-user aarch64-linux-gnu-g++=g++-aarch64-linux-gnu g++-12 \
 		libclang-rt-14-dev libelf1 libpython3.11 libllvm14 libssl3 dwz=dwz debuginfod=debuginfod golang-go node=nodejs \
-		make=make tclsh=tcl chromium=chromium chromedriver=chromium-driver git=git sqlite3=sqlite3 xz=xz-utils unshare=util-linux
+		make=make tclsh=tcl chromium=chromium chromedriver=chromium-driver git=git sqlite3=sqlite3 xz=xz-utils unshare=util-linux \
+		zsh=zsh fish=fish man=man-db groff=groff-base
 	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/kernel
 
 # 1.3 GB of kernels are fetched, once; KERNELS="6.1" chooses some of them.
@@ -63,6 +64,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/python -m cfi_tables.generate --check
 	$(BIN)/python -m relay_reader.generate --check
+	$(BIN)/python -m ptap.manual.generate --check
 	gcc -std=c11 -Wall -Wextra -Werror -Wconversion -ffreestanding -fsyntax-only runtime_c/core/*.c
 	gcc -std=c11 -Wall -Wextra -Werror -Wconversion -fsyntax-only runtime_c/host/*.c tests/runtime_c/*.c
 	gcc -std=gnu11 -Wall -Wextra -Werror -fsyntax-only tests/shadow_stack/*.c
@@ -70,6 +72,7 @@ check: setup
 generate: setup
 	$(BIN)/python -m cfi_tables.generate
 	$(BIN)/python -m relay_reader.generate
+	$(BIN)/python -m ptap.manual.generate
 
 bench: setup
 	@scripts/debian-packages gcc=gcc g++=g++ make=make tclsh=tcl perf=linux-perf eu-stack=elfutils \

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cfi_tables.compiled_cache import compiled_cache_directory, kept_loops
+from cfi_tables.progress import progress
 
 ENTRY = "ptap_hot_loop"
 RESULTS = "ptap_hot_loop_results"
@@ -95,9 +96,11 @@ class CompiledLoop:
     def _compiled(self, form: str) -> tuple[Entry, int]:
         from cfi_tables.loop_compiler import compile_entry
 
-        code = compile_entry(self.function, form)
-        path = self._path(form)
-        if path is not None and code.save(path):
+        with progress("compiling ptap's inner loops, once on this machine"):
+            code = compile_entry(self.function, form)
+            path = self._path(form)
+            is_saved = path is not None and code.save(path)
+        if is_saved:
             found = self._mapped(form)
             if found is not None:
                 return found

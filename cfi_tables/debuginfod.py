@@ -18,6 +18,7 @@ from typing import Any
 
 from cfi_tables.debuginfod_cache import DebuginfodCache
 from cfi_tables.elf_image import ElfError, ElfImage
+from cfi_tables.progress import progress
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is fetched, the bytes that have come, and those that will come in all (None: not known); at the end
@@ -75,13 +76,13 @@ class Debuginfod:
         cache: DebuginfodCache,
         limits: Limits | None = None,
         headers: Mapping[str, str] | None = None,
-        progress: Progress | None = None,
+        tell: Progress | None = None,
     ) -> None:
         self.urls = urls
         self.cache = cache
         self._limits = limits or Limits()
         self._headers = dict(headers or {})
-        self._progress = progress
+        self._tell = tell
         self._unreachable: dict[str, str] = {}
 
     def debug_file(self, build_id: bytes, name: str) -> Fetched:
@@ -159,10 +160,12 @@ class Debuginfod:
         limits = self._limits
         begin = last = time.monotonic()
         received = counted = 0
-        with target.open("wb") as file:
+        what = f"debugging information of {Path(name).name}"
+        with target.open("wb") as file, progress(what, total) as task:
             for part in response.stream(_CHUNK):
                 file.write(part)
                 received += len(part)
+                task.done = received
                 now = time.monotonic()
                 if limits.size and max(received, total or 0) > limits.size:
                     raise _FetchError(f"{place} is larger than {limits.size} bytes (DEBUGINFOD_MAXSIZE)")
@@ -172,10 +175,10 @@ class Debuginfod:
                     if received - counted < _SLOWEST:
                         raise TimeoutError
                     last, counted = now, received
-                if self._progress is not None:
-                    self._progress(name, received, total)
-        if self._progress is not None:
-            self._progress(name, received, received)
+                if self._tell is not None:
+                    self._tell(name, received, total)
+        if self._tell is not None:
+            self._tell(name, received, received)
 
 
 def debuginfod_from_environment(environment: Mapping[str, str] | None = None) -> Debuginfod | None:
@@ -198,10 +201,9 @@ def _client(values: tuple[str | None, ...]) -> Debuginfod:
         size=_number(environment, "DEBUGINFOD_MAXSIZE", 0),
         retries=_number(environment, "DEBUGINFOD_RETRY_LIMIT", _DEFAULT_RETRIES),
     )
-    shown = "DEBUGINFOD_PROGRESS" in environment or sys.stderr.isatty()
     headers = _headers(environment.get("DEBUGINFOD_HEADERS_FILE"))
-    progress = _show_progress if shown else None
-    return Debuginfod(_urls(environment), DebuginfodCache.from_environment(environment), limits, headers, progress)
+    told = _show_progress if "DEBUGINFOD_PROGRESS" in environment else None
+    return Debuginfod(_urls(environment), DebuginfodCache.from_environment(environment), limits, headers, told)
 
 
 def _urls(environment: Mapping[str, str]) -> list[str]:

@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.progress import progress
+
 
 class ReadelfError(Exception):
     """readelf is not there, or fails; the text says what to do."""
@@ -118,9 +120,9 @@ def readelf_frames(path: str | Path) -> dict[str, ReadelfSection]:
     if shutil.which("readelf") is None:
         raise ReadelfError("readelf is not installed; install the package binutils")
     # N: do not follow links to separate debug files, which hold the same sections.
-    process = subprocess.run(
-        ["readelf", "-wNF", str(path)], capture_output=True, text=True, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
-    )
+    command, environment = ["readelf", "-wNF", str(path)], {"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
+    with progress(f"readelf's reading of {Path(path).name}"):
+        process = subprocess.run(command, capture_output=True, text=True, env=environment)
     if process.returncode:
         raise ReadelfError(f"readelf cannot read {path}: {process.stderr.strip()}; is it an ELF file?")
     listing = _Listing()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cfi_tables import layout
 from cfi_tables.hot_loop import compiled, compiled_pays, plain_view
 from cfi_tables.mapped_file import map_whole, write_whole
+from cfi_tables.progress import progress
 from cfi_tables.rows import decode_rows
 from cfi_tables.table_check import TableError as TableError
 from cfi_tables.table_check import checked_header
@@ -99,7 +100,7 @@ def build_table(image: ElfImage, debug: ElfImage | None = None, use_compiled: bo
     from cfi_tables.table_encoding import encode_table
     from cfi_tables.work_memory import kept_memory
 
-    with kept_memory() as memory:
+    with progress(f"unwind table of {Path(image.path).name}"), kept_memory() as memory:
         try:
             merged, rules, skipped = decode_image(image, debug, use_compiled, memory)
         except UnsupportedImage as error:

@@ -61,7 +61,7 @@ def _convert_perf_data(path: str, output: str) -> list[str]:
         )
 
     def with_vdso() -> Iterator[Event]:
-        for event in perf.events():
+        for event in perf.followed(perf.events()):
             if isinstance(event, MappingAdded):
                 kernel.apply(event)
                 if event.mapping.path == "[vdso]":

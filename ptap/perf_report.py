@@ -145,7 +145,7 @@ class PerfReport:
         return columns
 
     def _events(self) -> Iterator[Event]:
-        for event in self._perf.events():
+        for event in self._perf.followed(self._perf.events()):
             if isinstance(event, MappingAdded):
                 self._kernel.release = self._perf.features.os_release  # in a pipe it comes with the records
             yield event

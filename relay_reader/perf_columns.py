@@ -103,6 +103,10 @@ class PerfColumns:
         if self._order.late:
             self._file.faults[FileFault.LATE_RECORD] += self._order.late
 
+    def followed(self) -> Iterator[PerfChunk]:
+        """`chunks`, with progress."""
+        return self._file.followed(self.chunks(), lambda: int(self._control[perf_scan.CONTROL_AT]))
+
     # --- a file, scanned where it is mapped
 
     def _mapped_chunks(self) -> Generator[PerfChunk, None, int]:

@@ -11,14 +11,16 @@ Times are those of the clock that perf used: `perf record -k CLOCK_MONOTONIC` fo
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from os import PathLike
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
+from cfi_tables.progress import followed
 from relay_reader.capture import Event, MappingAdded, RecordsLost
 from relay_reader.capture_kind import PERF_DATA_MAGIC, PERF_DATA_OTHER_MAGICS
 from relay_reader.mapping_build_id import with_build_id
@@ -48,6 +50,7 @@ _PIPE_HEADER = struct.Struct("<8sQ")
 _LARGEST_SECTION = 1 << 28
 _EVENT_UPDATE = struct.Struct("<QQ")
 _UPDATE_OF_NAME = 2
+_Item = TypeVar("_Item")
 _STANDARD_INPUT = "-"
 _OUR_MACHINES = ("", "x86_64", "i686", "i386")
 
@@ -324,6 +327,20 @@ class PerfData:
             more = ", …" if len(self.unknown_kinds) > 8 else ""
             lines.append(f"{self.path}: records of types that are not known were passed over: {kinds}{more}")
         return lines
+
+    def followed(self, items: Iterable[_Item], scanned: Callable[[], int] | None = None) -> Iterator[_Item]:
+        """`items`, which come as the file is read, with progress: by where it is read, or up to where it is `scanned`.
+
+        Of a pipe nobody knows how far it is.
+        """
+        name = "standard input" if self.path == _STANDARD_INPUT else os.path.basename(self.path)
+        return followed(items, f"reading {name}", None if self.is_pipe else self._size, measure=scanned or self._place)
+
+    def _place(self) -> int:
+        """Where the file is read, for any thread to ask; 0 for a pipe."""
+        with suppress(OSError, ValueError):  # no file, or closed
+            return os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
+        return 0
 
     def close(self) -> None:
         """Close the file."""

@@ -242,7 +242,7 @@ class ColumnWalker:
 
     def walk(self, columns: PerfColumns) -> Iterator[StackColumns]:
         """Walk every sample of a file, in time order. Raises PerfDataError."""
-        chunks = columns.chunks()
+        chunks = columns.followed()
         chunk = next(chunks, None)
         while chunk is not None:
             sets = self._sets_of(chunk)

@@ -14,12 +14,22 @@ def command() -> None:
     """Unwind tables and symbol indices are kept under $XDG_CACHE_HOME/ptap/tables (else ~/.cache), to be built once.
 
     Together they stay below 512 MiB, or PTAP_CACHE_LIMIT MiB: those used longest ago are removed.
+
+    \b
+    Examples:
+      ptap cache list
+      ptap cache clear
     """
 
 
 @command.command("list", short_help="List the tables, the one used last first.")
 def list_tables() -> None:
-    """Print a line for each table: its size, when it was last used, the architecture and the module's build-id."""
+    """Print a line for each table: its size, when it was last used, the architecture and the module's build-id.
+
+    \b
+    Example:
+      ptap cache list
+    """
     with told_to_the_user():
         from cfi_tables.architecture import architecture_of
         from cfi_tables.cache import cached_tables, size_limit, tables_directory
@@ -49,7 +59,12 @@ def list_tables() -> None:
 
 @command.command("clear", short_help="Remove all tables; they are built again when needed.")
 def clear() -> None:
-    """Remove all tables. Running commands go on with those that they have."""
+    """Remove all tables. Running commands go on with those that they have.
+
+    \b
+    Example:
+      ptap cache clear
+    """
     with told_to_the_user():
         from cfi_tables import cache
 

@@ -12,12 +12,19 @@ import click
 
 from ptap.cli.failure import told_to_the_user
 from ptap.cli.output_stream import open_output
+from ptap.cli.progress_bars import progress_shown
 from ptap.report.short_text import printable
 
 
 @click.command("info", short_help="Say what a capture file is of and holds.")
 @click.argument("path", type=click.Path(exists=True, dir_okay=False), metavar="FILE")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    *("--format", "form"),
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json is one object.",
+)
 def command(path: str, form: str) -> None:
     """Say what the capture FILE is of and holds: machine, command, probes, counts, losses, files, size by part.
 
@@ -27,7 +34,7 @@ def command(path: str, form: str) -> None:
     Example:
       ptap info trace.ptap
     """
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown():
         from ptap.capture_summary import CaptureSummary
 
         told = CaptureSummary(path).object()

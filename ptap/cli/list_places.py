@@ -11,6 +11,7 @@ import click
 from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.list_kernel import kernel_json, kernel_text, list_kernel
 from ptap.cli.module_files import files_of, module_options
+from ptap.cli.progress_bars import progress_shown
 
 if TYPE_CHECKING:
     from ptap.probe.resolve import ResolvedPlace
@@ -57,7 +58,7 @@ def command(
       ptap list --format json 'process.function("main")' -p 1234
       ptap list 'kernel.function("do_open")' --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
     """
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown():
         from ptap.probe.point import ProbeKind, parse_probe_point
         from ptap.probe.resolve import Resolver
 

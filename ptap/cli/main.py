@@ -7,6 +7,7 @@ the traced command and is never looked at.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from importlib import import_module
 
@@ -32,9 +33,19 @@ _COMMANDS = {
     "split": "ptap.cli.split",
     "stack": "ptap.cli.stack",
     "serve": "ptap.cli.serve",
+    "completion": "ptap.cli.completion",
+}
+_SECTIONS = {
+    "Running programs": ("trace", "profile", "top", "stack", "record", "list"),
+    "What was recorded": ("report", "serve", "info", "merge", "split"),
+    "Addresses and unwind tables": ("symbolize", "tables", "cache"),
+    "The kernel module on other machines": ("module", "run"),
+    "This machine": ("doctor", "completion"),
 }
 _OUTPUT_IS_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OWN_OPTIONS = {"--help", "-h", "--version"}
+COMPLETION_VARIABLE = "_PTAP_COMPLETE"
+"""In the environment of a `ptap` that is to answer a shell, not to run."""
 
 
 class _Commands(click.Group):
@@ -48,7 +59,32 @@ class _Commands(click.Group):
             return None
         command = import_module(_COMMANDS[cmd_name]).command
         assert isinstance(command, click.Command)
+        if ctx.resilient_parsing:  # a shell asks what a word may become
+            from ptap.shell_completion.parameter_values import values_completed
+
+            return values_completed(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:  # fmt: skip
+        """As click does, but that it knows only of commands that were imported."""
+        if args and args[0] not in _COMMANDS and not ctx.resilient_parsing:
+            from unwind.symbolize.nearest_name import nearest_names
+
+            near = nearest_names(args[0], _COMMANDS, 3)
+            meant = f" Did you mean {' or '.join(near)}?" if near else ""
+            ctx.fail(f"There is no command '{args[0]}'.{meant}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by what they are for, in the order in which a user comes to need them."""
+        width = max(map(len, _COMMANDS))
+        for title, names in sections().items():
+            chosen = [(name, self.get_command(ctx, name)) for name in names]
+            rows = [(f"{name:<{width}}", each.get_short_help_str(80)) for name, each in chosen if each is not None]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -74,9 +110,25 @@ def _ptap() -> None:
       ptap --backtrace 'process("./prog").function("work")' -- ./prog
       ptap --backtrace 'process("libc.so.6").function("malloc")' -p 1234
       ptap list 'process("./prog").function("*")'
+      ptap profile -o profile.html -- ./prog
       ptap report core --locals
       ptap stack 1234
+
+    `ptap COMMAND --help`, or `man ptap-COMMAND`, says more of each.
     """
+
+
+def command() -> click.Group:
+    """The whole command line, for whoever looks at it instead of running it: manual pages, completion."""
+    return _ptap
+
+
+def sections() -> dict[str, list[str]]:
+    """The names of the commands by what they are for; those that no section has come last."""
+    placed = {name for names in _SECTIONS.values() for name in names}
+    found = {title: [name for name in names if name in _COMMANDS] for title, names in _SECTIONS.items()}
+    found["More"] = [name for name in _COMMANDS if name not in placed]
+    return {title: names for title, names in found.items() if names}
 
 
 def arguments_with_command(arguments: list[str]) -> tuple[list[str], tuple[str, ...] | None]:
@@ -91,6 +143,8 @@ def arguments_with_command(arguments: list[str]) -> tuple[list[str], tuple[str, 
     first = arguments[0] if arguments else ("trace" if target is not None else "--help")
     if not arguments:
         arguments = [first]
+    elif first == "help":
+        arguments = [*arguments[1:], "--help"]
     elif first not in _COMMANDS and first not in _OWN_OPTIONS and (first.startswith("-") or _like_probe(first)):
         arguments = ["trace", *arguments]
     return arguments, target
@@ -104,6 +158,11 @@ def _like_probe(word: str) -> bool:
 def main() -> None:
     """Run the command line of this process and exit with its status."""
     leave_out_numpy_threads()
+    instruction = os.environ.get(COMPLETION_VARIABLE)
+    if instruction is not None:
+        from ptap.cli.completion import complete
+
+        sys.exit(complete(_ptap, instruction))
     arguments, target = arguments_with_command(sys.argv[1:])
     try:
         _ptap(args=arguments, obj=target, prog_name="ptap", standalone_mode=False)
@@ -127,8 +186,6 @@ def main() -> None:
 
 def _forget_standard_output() -> None:
     """Nobody reads it any more (`ptap list … | head`), or it is full: the interpreter is not to complain at its end."""
-    import os
-
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

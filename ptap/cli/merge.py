@@ -7,6 +7,7 @@ import os
 import click
 
 from ptap.cli.failure import Failure, told_to_the_user
+from ptap.cli.progress_bars import progress_shown
 
 
 @click.command("merge", short_help="Merge capture files into one, by time.")
@@ -24,7 +25,7 @@ def command(files: tuple[str, ...], output: str) -> None:
     """
     if os.path.exists(output) and any(os.path.samefile(each, output) for each in files):
         raise Failure(f"{output}: it is one of the files that are merged; give another name by -o")
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown():
         from ptap.capture_merge import CaptureMerge
 
         for line in CaptureMerge(files).write(output):

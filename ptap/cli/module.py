@@ -6,11 +6,17 @@ import click
 
 from ptap.cli.failure import told_to_the_user
 from ptap.cli.module_files import files_of, module_options
+from ptap.cli.progress_bars import progress_shown
 
 
 @click.group("module", short_help="Make sessions of the kernel module.")
 def command() -> None:
-    """Probes in a kernel by a module of its own, made on one machine and run on another."""
+    """Probes in a kernel by a module of its own, made on one machine and run on another.
+
+    \b
+    Example:
+      ptap module build --kernel-headers DIR --vmlinux VMLINUX -o reads 'kernel.function("vfs_read")'
+    """
 
 
 @command.command("build", short_help="Write a session for another machine.")
@@ -80,7 +86,7 @@ def build(
       depth() > N, kernel_depth(), user_depth(), pid(), tid(), comm() == "NAME"
     What the probe cannot decide is recorded, and decided by `ptap report`.
     """
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown():
         from pathlib import Path
 
         from cfi_tables.image_file import open_image

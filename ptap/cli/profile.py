@@ -11,7 +11,8 @@ import click
 from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.live_line import LiveLine
 from ptap.cli.output_stream import drop_unwritten, open_output
-from ptap.cli.report_format import FORMATS, finish, open_report
+from ptap.cli.progress_bars import progress_shown
+from ptap.cli.report_format import FORMATS, STREAMED, finish, open_report
 
 _INTERRUPTED = 130
 _SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded", ".json": "firefox"}
@@ -105,8 +106,10 @@ def command(
             stream = open_output(output)
             try:
                 shown = open_report(form, stream, title=" ".join(target) if target else f"pid {pids[0]}")
-                report.write(shown)
-                finish(shown)
+                with progress_shown(stream if form in STREAMED else None):
+                    report.write(shown)
+                with progress_shown(stream):
+                    finish(shown)
             finally:
                 for line in report.closing_lines():
                     _say(line)

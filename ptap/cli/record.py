@@ -7,6 +7,7 @@ import sys
 import click
 
 from ptap.cli.failure import Failure, told_to_the_user
+from ptap.cli.progress_bars import progress_shown
 
 _MAXIMUM_USER_STACK = 65_528
 _INTERRUPTED = 130
@@ -121,7 +122,7 @@ def command(
 
 
 def _convert(source: str, output: str) -> None:
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown():
         from ptap.capture_conversion import convert
 
         for line in convert(source, output):

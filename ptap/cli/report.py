@@ -9,7 +9,8 @@ import click
 
 from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
-from ptap.cli.report_format import finish, format_option, open_report
+from ptap.cli.progress_bars import progress_shown
+from ptap.cli.report_format import STREAMED, finish, format_option, open_report
 from ptap.cli.trace_filter_options import filter_of, filter_options
 
 if TYPE_CHECKING:
@@ -125,8 +126,10 @@ def command(
             times = kind is not CaptureKind.CORE
             report = open_report(form, stream, source=source, verbose=verbose, times=times, title=basename(path))
             filtered = FilteredReport(report, wanted)
-            session.write(filtered)
-            finish(report)
+            with progress_shown(stream if form in STREAMED else None):
+                session.write(filtered)
+            with progress_shown(stream):
+                finish(report)
             if filtered.left_out:
                 click.echo(f"ptap: {filtered.left_out} traces left out, as was asked for", err=True)
         finally:

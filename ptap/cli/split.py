@@ -7,6 +7,7 @@ import re
 import click
 
 from ptap.cli.failure import told_to_the_user
+from ptap.cli.progress_bars import progress_shown
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "min": 60.0, "h": 3600.0}
 _BYTES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -52,7 +53,7 @@ def command(path: str, every: int | None, size: int | None, process: bool, prefi
     """
     if sum((every is not None, size is not None, process)) != 1:
         raise click.UsageError("Say how to split, by one of --every, --size, --process.")
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown():
         from ptap.capture_split import CaptureSplit
 
         split = CaptureSplit(path, prefix or path.removesuffix(".ptap"))

@@ -8,6 +8,7 @@ import click
 
 from ptap.cli.failure import told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.progress_bars import progress_shown
 from ptap.cli.report_format import STREAMED, finish, format_option, open_report
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def command(
         stream = open_output(output)
         try:
             report = open_report(form, stream, source=source, verbose=verbose, times=False, title=f"process {pid}")
-            session.run(_without_inlined(report) if no_inline else report)
+            with progress_shown(stream if form in STREAMED else None):
+                session.run(_without_inlined(report) if no_inline else report)
             if form not in STREAMED:
                 finish(report)
         finally:

@@ -12,6 +12,7 @@ import click
 
 from ptap.cli.address_source import kernel_sources, names_source, open_source, source_name, source_options
 from ptap.cli.failure import told_to_the_user
+from ptap.cli.progress_bars import progress_shown
 
 _CHUNK = 1 << 20
 
@@ -73,14 +74,14 @@ def command(
     if _are_logs(addresses, source):
         if index or arguments:
             raise click.UsageError(f"--{'index' if index else 'arguments'} goes with addresses, not with logs.")
-        with told_to_the_user():
+        with told_to_the_user(), progress_shown(sys.stdout):
             from ptap.cli.symbolize_log import symbolize_logs
 
             symbolize_logs(addresses, kernel_sources(source), sysroot or "/", form == "json")
         return
     if sysroot is not None and names_source(source):
         raise click.UsageError("--sysroot goes with logs, not with addresses.")
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown(sys.stdout):
         from ptap.report.symbol_lines import SymbolLines
 
         symbolizer = open_source(source, index)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ptap.cli.failure import Failure, told_to_the_user
+from ptap.cli.progress_bars import progress_shown
 
 if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
@@ -41,7 +42,7 @@ def show(elf: str, address: str | None) -> None:
       ptap tables show /usr/bin/ls
       ptap tables show /lib/x86_64-linux-gnu/libc.so.6 0x27280
     """
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown():
         from cfi_tables.cache import table_for
         from cfi_tables.image_file import open_image
         from cfi_tables.show import format_rows
@@ -75,7 +76,7 @@ def build(elf: tuple[str, ...], output: str) -> None:
     Example:
       ptap tables build /usr/bin/ls /lib/x86_64-linux-gnu/libc.so.6 -o tables
     """
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown():
         from pathlib import Path
 
         folder = Path(output)
@@ -104,8 +105,13 @@ def build(elf: tuple[str, ...], output: str) -> None:
 @command.command("stats", short_help="Print a table's sizes and counts.")
 @click.argument("elf", metavar="ELF")
 def stats(elf: str) -> None:
-    """Print the size of each part of ELF's table, its rows by kind, and its size against the sections it replaces."""
-    with told_to_the_user():
+    """Print the size of each part of ELF's table, its rows by kind, and its size against the sections it replaces.
+
+    \b
+    Example:
+      ptap tables stats libc.so.6
+    """
+    with told_to_the_user(), progress_shown():
         from cfi_tables.statistics import table_statistics
 
         image, debug = _opened(elf)
@@ -142,7 +148,7 @@ def verify(elf: str, orc_dump: str | None) -> None:
       ptap tables verify libc.so.6
       objtool --dump=orc xfs.ko > xfs.orc; ptap tables verify xfs.ko --orc-dump xfs.orc
     """
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown():
         from cfi_tables.verify import verify_table
 
         image, debug = _opened(elf)
@@ -176,8 +182,12 @@ def diff(first: str, second: str) -> None:
     """Print the address ranges in which A and B say different things; each is an ELF file or a table from `build`.
 
     The exit status is 1 when they differ.
+
+    \b
+    Example:
+      ptap tables diff prog.old prog
     """
-    with told_to_the_user():
+    with told_to_the_user(), progress_shown():
         from cfi_tables.table_difference import table_differences
 
         count = 0

@@ -21,7 +21,7 @@ _INTERRUPTED = 130
 @click.option(
     "--when",
     metavar="PREDICATE",
-    help='Show only stacks of which this holds: caller("NAME"), depth() > 40, … (see below).',
+    help='Show only stacks of which this holds: caller("NAME"), depth() > 40, … (see above).',
 )
 @click.option(
     *("--pid", "-p", "pids"),
@@ -103,8 +103,8 @@ def command(
       process("PATH").statement(0xADDRESS)
       process.function("NAME")                  PATH is the command itself
       kernel.function("NAME")                   also .call .inline .return, .statement("NAME@FILE:LINE"), and with
-                                              module("M") for kernel (kernel module, else perf events)
-    kernel.trace("GROUP:NAME")                a tracepoint of the kernel
+                                                module("M") for kernel (kernel module, else perf events)
+      kernel.trace("GROUP:NAME")                a tracepoint of the kernel
       timer.profile(HZ)                         whatever runs, HZ times a second
     NAME and FILE take the wildcards * ? [...]. PATH is a program, or a library such as libc.so.6.
 

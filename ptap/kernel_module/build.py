@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from cfi_tables.cache import tables_directory
+from cfi_tables.progress import progress
 from ptap_target.session_folder import MODULE
 
 _SOURCES = Path(__file__).resolve().parents[2] / "runtime_c"
@@ -55,7 +56,10 @@ def built_module(headers: Path) -> Path:
         sources = _source_files()
         compiler = _compiler(headers)
         kept = _place(headers, sources, compiler)
-        with tempfile.TemporaryDirectory(prefix="ptap-module-") as folder:
+        with (
+            progress(f"building the kernel module with {headers.name}"),
+            tempfile.TemporaryDirectory(prefix="ptap-module-") as folder,
+        ):
             _build(headers, sources, compiler, Path(folder))
             kept.parent.mkdir(parents=True, exist_ok=True)
             # Two builds at once write the same; each lays down a whole file.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cfi_tables.progress import followed
 from ptap.capture_report import EventReport
 from ptap.predicate.expression import Predicate
 from ptap.predicate.parse import parse_predicate
@@ -64,7 +65,10 @@ class CaptureReport:
 
     def write(self, report: Report) -> None:
         """Write every trace in time order. Raises OutputError, BrokenPipeError."""
-        self._report.write(self._capture.events(), report)
+        events = followed(
+            self._capture.events(), "reading the capture", unit="samples", measure=lambda: self.account.hits
+        )
+        self._report.write(events, report)
         self.account.problems += [module.problem for module in self._builder.catalog.opened() if module.problem]
         refused = sum(each.unwanted for each in self._capture.accounts)
         self.account.hits += refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cfi_tables.progress import progress
 from ptap.profile.stack_profile import StackProfile
 
 if TYPE_CHECKING:
@@ -25,4 +26,5 @@ class ProfileReport:
 
     def finish(self) -> None:
         """Write the profile. Raises OSError; BrokenPipeError when nobody reads on."""
-        self._encode(self.profile)
+        with progress("writing the report", interleaved=True):
+            self._encode(self.profile)

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from cfi_tables.progress import progress
 from relay_reader.capture import Event, RecordsLost
 from relay_reader.capture_file.chunk import (
     CHUNK_MAGIC,
@@ -118,10 +119,14 @@ class CaptureFile:
     def chunk_parts(self, *, follow: bool = False) -> Iterator[tuple[ChunkHeader, dict[int, bytes] | None]]:
         """Each chunk; None for the parts of a damaged one."""
         self._restart()
-        with open(self.path, "rb") as file:
+        name = os.path.basename(self.path)
+        with (
+            open(self.path, "rb") as file,
+            progress(f"reading {name}", None if follow else os.path.getsize(self.path), interleaved=True) as task,
+        ):
             self._check_head(file, follow)
             while True:
-                at = file.tell()
+                task.done = at = file.tell()
                 content = _read(file, HEADER_SIZE, follow)
                 if not content:
                     return

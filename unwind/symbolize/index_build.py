@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from cfi_tables.elf_image import (
     ElfImage,
 )
 from cfi_tables.hot_loop import compiled, compiled_pays, plain_view, run_hot
+from cfi_tables.progress import progress
 from cfi_tables.relocation import section_addresses
 from cfi_tables.worker_threads import run_parts
 from unwind.dwarf import constants as C
@@ -80,7 +82,8 @@ def build_lookup(symbols: ModuleSymbols, plain: bool | None = None) -> IndexLook
     info = symbols.debug_info
     if plain is None:
         plain = info is None or not compiled_pays(scan_units, _size(info) / INTERPRETED_RATE)
-    data, rows = _Build(symbols, plain).encoded()
+    with progress(f"symbol index of {Path(symbols.image.path).name}"):
+        data, rows = _Build(symbols, plain).encoded()
     lookup = IndexLookup(SymbolIndex(data, f"symbol index of {symbols.image.path}", sound=True))
     lookup.keep_rows(rows.addresses, rows.scopes, rows.values)
     return lookup

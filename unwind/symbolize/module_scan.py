@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables.hot_loop import compiled, plain_view, run_hot
+from cfi_tables.progress import progress
 from cfi_tables.worker_threads import run_parts, worker_count
 from unwind.dwarf import abbreviation_scan as A
 from unwind.dwarf import function_scan as F
@@ -141,7 +142,11 @@ class _Scan:
                 facts.append((before, self.facts[before : before + last - first]))
                 before += last - first
             tasks.append(partial(self._read, pieces, facts))
-        self.parts = [part for found in run_parts(tasks, not sources.plain) for part in found]
+        self._read_sizes: list[int] = []
+        """Bytes of each piece of .debug_info that was read; several threads add to it."""
+        total = sum(int(_sizes(each).sum()) for each in members)
+        with progress("its debugging information", total, measure=lambda: sum(self._read_sizes)):
+            self.parts = [part for found in run_parts(tasks, not sources.plain) for part in found]
 
     @property
     def refers_to_shared(self) -> bool:
@@ -176,6 +181,7 @@ class _Scan:
                 if not self._with_code:
                     part[1], part[2] = part[1][:0], part[2][:0]
                 found.append(part)
+            self._read_sizes.append(int(_sizes(source)[first:last].sum()))
         return found
 
     def _read_source(self, work: _Part, source: ScanSource, first: int, last: int, facts: Int64s) -> list[list[Int64s]]:
