@@ -5,11 +5,12 @@ BIN := .venv/bin
 KERNELS ?= 5.10 6.1 6.12 7.x
 export PYTHON
 
-.PHONY: help setup demo test kernel-test kernel-endurance-test kernel-debug-test check bench bench-kernel generate clean
+.PHONY: help setup demo test viewer-test kernel-test kernel-endurance-test kernel-debug-test check bench bench-kernel generate clean
 
 help:
 	@echo "make demo    show live backtraces of the example programs"
 	@echo "make test    run the tests"
+	@echo "make viewer-test  read our profiles with the Firefox Profiler's own code, from npm"
 	@echo "make kernel-test  run the kernel module in kernels of several releases, in QEMU"
 	@echo "make kernel-endurance-test  every kind of probe at once for a minute, damage, and loads without end"
 	@echo "make kernel-debug-test  the same in a kernel with KASAN and lockdep, which is built first; half an hour"
@@ -36,7 +37,13 @@ test: setup
 		libclang-rt-14-dev libelf1 libpython3.11 libllvm14 libssl3 dwz=dwz debuginfod=debuginfod golang-go node=nodejs \
 		make=make tclsh=tcl chromium=chromium chromedriver=chromium-driver git=git sqlite3=sqlite3 xz=xz-utils unshare=util-linux \
 		zsh=zsh fish=fish man=man-db groff=groff-base
-	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/kernel
+	@NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest -n auto --dist loadgroup --ignore tests/kernel \
+		--ignore tests/stack_profile/test_firefox_profiler.py
+
+# Not part of CI, which has neither npm's registry nor a node that is new enough: the Firefox Profiler reads our profiles.
+viewer-test: setup
+	@scripts/debian-packages node=nodejs npm=npm
+	@$(BIN)/python -m pytest tests/stack_profile/test_firefox_profiler.py
 
 # 1.3 GB of kernels are fetched, once; KERNELS="6.1" chooses some of them.
 kernel-test: setup

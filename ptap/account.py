@@ -27,15 +27,16 @@ class Account:
     def lines(self, backtrace: bool) -> Iterator[str]:
         """The closing lines, the count of hits last. Stacks are spoken of when `backtrace`."""
         yield from self.problems
-        text = ", ".join((_counted(self.hits, "hit"), _counted(self.traces, "trace")))
+        text = ", ".join((counted(self.hits, "hit"), counted(self.traces, "trace")))
         if self.unwanted is not None:
             text += f", {self.unwanted} not wanted, {self.undecided} undecided (--when)"
-        text += f", {_counted(self.lost, 'record')} lost"
+        text += f", {counted(self.lost, 'record')} lost"
         if backtrace:
             reasons = ", ".join(f"{count} {reason.name.lower()}" for reason, count in self.cut_short.most_common())
             text += f", {sum(self.cut_short.values())} cut short" + (f" ({reasons})" if reasons else "")
         yield text
 
 
-def _counted(count: int, thing: str) -> str:
+def counted(count: int, thing: str) -> str:
+    """So many of a thing, for people."""
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"

@@ -125,7 +125,7 @@ class LiveReport:
         for module, frames in warm.frames_without_lines.most_common():
             missing = module.missing
             if missing is not None:
-                self._problems.append(missing_lines(module.path, frames, missing))
+                self._problems.append(missing_lines(module.path, frames, warm.stacks_without_lines[module], missing))
         return traces
 
     def closing_lines(self, verbose: bool) -> Iterator[str]:

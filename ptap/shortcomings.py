@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from ptap.account import counted
+
 if TYPE_CHECKING:
     from collections import Counter
 
@@ -34,7 +36,7 @@ def shortcomings(builder: TraceMaker) -> list[str]:
     """What was missing or damaged for the traces that `builder` made, the most missed first."""
     problems: list[str] = []
     for module, frames in builder.frames_without_lines.most_common():
-        text = _missing_lines(module, frames)
+        text = _missing_lines(module, frames, builder.stacks_without_lines.get(module))
         if text is not None:
             problems.append(text)
     for module in builder.catalog.opened():
@@ -43,22 +45,25 @@ def shortcomings(builder: TraceMaker) -> list[str]:
     return problems + builder.kernel_problems
 
 
-def _missing_lines(module: Module, frames: int) -> str | None:
+def _missing_lines(module: Module, frames: int, stacks: int | None) -> str | None:
     """One line on a module whose frames have no lines, None when nothing would give them."""
     if module.symbols is None:
-        return f"{_counted(frames)} without names: {module.problem}" if module.problem is not None else None
+        if module.problem is None:
+            return None
+        return f"{_frames(frames, stacks)} without names: {module.problem}"
     missing = module.symbols.missing
-    return None if missing is None else missing_lines(module.path, frames, missing)
+    return None if missing is None else missing_lines(module.path, frames, stacks, missing)
 
 
-def missing_lines(path: str, frames: int, missing: MissingDebug) -> str:
-    """The line on a module without debugging information, in which so many frames lie."""
+def missing_lines(path: str, frames: int, stacks: int | None, missing: MissingDebug) -> str:
+    """The line on a module without debugging information, in which so many frames of so many stacks lie."""
     build_id = f", build-id {missing.build_id}" if missing.build_id else ", no build-id"
-    return f"no line information for {path} ({_counted(frames)}{build_id}): {missing.remedy}"
+    return f"no line information for {path} ({_frames(frames, stacks)}{build_id}): {missing.remedy}"
 
 
-def _counted(frames: int) -> str:
-    return f"{frames} frame" + ("" if frames == 1 else "s")
+def _frames(frames: int, stacks: int | None) -> str:
+    """How much it is; None for stacks that nobody counted."""
+    return counted(frames, "frame") + ("" if stacks is None else f" in {counted(stacks, 'stack')}")
 
 
 def _damage(module: Module) -> list[str]:

@@ -63,3 +63,5 @@ class Trace:
     """The signal that ended the process in this thread ("SIGSEGV"), where a core file tells."""
     host: str | None = None
     """The machine that it is of, where a capture is of several; `time_ns` is since 1970 then."""
+    weight_unit: str = ""
+    """`ns` where the weight is nanoseconds, empty where it is a count."""

@@ -74,6 +74,10 @@ class TraceBuilder:
         self.catalog = catalog or ModuleCatalog()
         self.frames_without_lines: Counter[Module] = Counter()
         """Frames named without debug information, by module: what a user could mend."""
+        self.stacks_without_lines: Counter[Module] = Counter()
+        """Traces with such frames, by module."""
+        self._lacking: set[Module] = set()
+        """Modules of such frames in the trace that is being built."""
         self._walker = StackWalker(self.catalog, max_depth)
         self._argument_frames = argument_frames
         self._max_depth = max_depth
@@ -116,6 +120,12 @@ class TraceBuilder:
 
     def build(self, sample: Sample, hit: Hit | None) -> Trace:
         """The trace of `sample`; `hit` is the probe it belongs to, None for a sampling event."""
+        self._lacking.clear()
+        trace = self._built(sample, hit)
+        self.stacks_without_lines.update(self._lacking)
+        return trace
+
+    def _built(self, sample: Sample, hit: Hit | None) -> Trace:
         if sample.kernel_stack is not None and self._kernel is not None:
             return self._kernel_trace(sample, self._kernel.walk(sample, sample.kernel_stack), hit)
         stack, frames, text, first = self._user_part(sample, hit)
@@ -259,6 +269,7 @@ class TraceBuilder:
         build_id = module.build_id.hex() if module is not None and module.build_id else None
         if module is not None and (not names or names[-1].die is None):
             self.frames_without_lines[module] += 1
+            self._lacking.add(module)
         if not names:
             return [
                 (TraceFrame("user", frame.pc, path, build_id, signal=frame.signal), None),

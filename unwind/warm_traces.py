@@ -131,6 +131,7 @@ class WarmTraces:
         self._space = AddressSpace()
         self._frames: dict[tuple[int, int], list[TraceFrame]] = {}
         self.frames_without_lines: Counter[WarmModule] = Counter()
+        self.stacks_without_lines: Counter[WarmModule] = Counter()
 
     def build(self, sample: Sample, comm: str) -> Trace:
         """The trace of `sample`, all of whose memory is in slices and `read_memory`. Raises NotWarm."""
@@ -144,8 +145,10 @@ class WarmTraces:
         if stack.stop not in (StopReason.END_OF_STACK, StopReason.TOO_DEEP):
             raise NotWarm  # a table may be missing, or the code is made at run time
         frames: list[TraceFrame] = []
+        lacking: set[WarmModule] = set()
         for walked in stack.frames:
-            frames += self._calls(walked)
+            frames += self._calls(walked, lacking)
+        self.stacks_without_lines.update(lacking)
         return Trace(
             probe=None,
             time_ns=sample.time_ns,
@@ -159,8 +162,8 @@ class WarmTraces:
             stop_text=stop_text(stack),
         )
 
-    def _calls(self, walked: WalkedFrame) -> list[TraceFrame]:
-        """The calls of one physical frame, innermost first. Raises NotWarm."""
+    def _calls(self, walked: WalkedFrame, lacking: set[WarmModule]) -> list[TraceFrame]:
+        """The calls of one physical frame, innermost first; its module joins `lacking`, if so. Raises NotWarm."""
         module = walked.module
         if not isinstance(module, WarmModule) or walked.mapping is None:
             raise NotWarm
@@ -172,6 +175,7 @@ class WarmTraces:
             found = self._frames[key] = self._looked_up(walked, module, walked.mapping.path)
         if not module.has_debug:
             self.frames_without_lines[module] += 1
+            lacking.add(module)
         if found[0].signal != walked.signal:
             raise NotWarm
         return found

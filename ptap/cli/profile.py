@@ -15,7 +15,8 @@ from ptap.cli.progress_bars import progress_shown
 from ptap.cli.report_format import FORMATS, STREAMED, finish, open_report
 
 _INTERRUPTED = 130
-_SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded", ".json": "firefox"}
+_SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded", ".json": "firefox",
+             ".parquet": "parquet", ".arrow": "arrow"}  # fmt: skip
 """Of the report's file; a json is what the Firefox Profiler opens."""
 
 

@@ -6,11 +6,12 @@ from os.path import basename, isdir
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
 from ptap.cli.progress_bars import progress_shown
-from ptap.cli.report_format import STREAMED, finish, format_option, open_report
+from ptap.cli.report_format import STREAMED, WITH_VALUES, finish, format_option, open_report
 from ptap.cli.trace_filter_options import filter_of, filter_options
 
 if TYPE_CHECKING:
@@ -59,10 +60,21 @@ if TYPE_CHECKING:
     help="Show at most N frames of a stack (calls inlined in them do not count).",
 )
 @click.option("--when", metavar="PREDICATE", help="Show only stacks of which this holds (see `ptap trace --help`).")
+@click.option(
+    *("--diff", "before"),
+    type=click.Path(),
+    metavar="BEFORE",
+    help="Compare FILE with this one, function by function and call by call: top (as without --format), lines, tree, "
+    "callers, folded, json, html.",
+)
+@click.option("--absolute", is_flag=True, help="With --diff: compare weights, not shares of each whole.")
 @click.option("--follow", is_flag=True, help="Go on as the capture file grows, until its recording ends.")
 @filter_options
+@click.pass_context
 @click.option("--verbose", "-v", is_flag=True, help="Addresses, modules, and whole names, values and reasons.")
 def command(
+    context: click.Context,
+    /,
     path: str,
     program: str | None,
     sysroot: str,
@@ -74,6 +86,8 @@ def command(
     source: bool,
     max_depth: int,
     when: str | None,
+    before: str | None,
+    absolute: bool,
     follow: bool,
     verbose: bool,
     **filters: Any,
@@ -93,8 +107,22 @@ def command(
       ptap report core.1234.zst -e ./server --locals
       ptap report core --format json | jq .frames[0]
       perf record --call-graph dwarf -o - ./prog | ptap report -
+      ptap report --diff before.data after.data --format html -o difference.html
       ptap report reads.capture --vmlinux /usr/lib/debug/boot/vmlinux-6.1.0-56-amd64
     """
+    if before is not None:
+        if follow or path == before == "-":
+            raise Failure("--diff compares two files that are whole: neither --follow nor standard input twice")
+        from ptap.cli.report_diff import compare, difference_options
+
+        if context.get_parameter_source("form") is ParameterSource.DEFAULT:
+            form = "top"
+        with told_to_the_user():
+            options = difference_options(program, sysroot, vmlinux, max_depth, when)
+            compare(before, path, options, filter_of(filters), form=form, output=output, absolute=absolute)
+        return
+    if absolute:
+        raise Failure("--absolute is for --diff BEFORE AFTER")
     with told_to_the_user():
         from ptap.capture_report import ReportOptions
         from ptap.file_report import open_file_report
@@ -114,7 +142,7 @@ def command(
             program,
             sysroot,
             vmlinux,
-            _arguments(arguments, kind) if form in ("text", "json") else ArgumentFrames.NONE,
+            _arguments(arguments, kind) if form in WITH_VALUES else ArgumentFrames.NONE,
             locals_too,
             max_depth,
             predicate,

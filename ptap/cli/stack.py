@@ -9,7 +9,7 @@ import click
 from ptap.cli.failure import told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
 from ptap.cli.progress_bars import progress_shown
-from ptap.cli.report_format import STREAMED, finish, format_option, open_report
+from ptap.cli.report_format import STREAMED, WITH_VALUES, finish, format_option, open_report
 
 if TYPE_CHECKING:
     from ptap.report.output import Report
@@ -73,7 +73,7 @@ def command(
     with told_to_the_user():
         from ptap.live_report import LiveReport, StackOptions
 
-        values = (arguments == "all" and form in ("text", "json")) or locals_too
+        values = (arguments == "all" and form in WITH_VALUES) or locals_too
         session = LiveReport(pid, StackOptions(frozenset(tids), values, locals_too, kernel, max_depth, when))
         stream = open_output(output)
         try:

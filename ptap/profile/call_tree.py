@@ -29,10 +29,7 @@ def write_call_tree(
     What is below `least_share` (a fraction of the whole) is one line, with how much it was.
     """
     root = _Node()
-    weights: dict[int, int] = {}
-    for sample in profile.samples:
-        weights[sample.stack] = weights.get(sample.stack, 0) + sample.weight
-    for stack, weight in weights.items():
+    for stack, weight in profile.stack_weights().items():
         path = [profile.function_of(each) for each in profile.path(stack)]
         node = root
         node.total += weight

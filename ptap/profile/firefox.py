@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ptap.profile.json_text import json_text
-from ptap.profile.stack_profile import ROOT
+from ptap.profile.stack_profile import ROOT, Thread
 
 if TYPE_CHECKING:
     from ptap.profile.stack_profile import StackProfile, StackSample
@@ -29,7 +29,12 @@ def write_firefox(profile: StackProfile, stream: TextIO, *, product: str = "ptap
     by_thread: dict[int, list[StackSample]] = {}
     for sample in profile.samples:
         by_thread.setdefault(sample.thread, []).append(sample)
-    threads = [_Thread(profile, number, libraries).table(samples, begin) for number, samples in by_thread.items()]
+    threads = [
+        _Thread(profile, profile.threads[number], libraries).table(samples, begin)
+        for number, samples in by_thread.items()
+    ]
+    if not threads:  # the viewer does not open a profile without any
+        threads.append(_Thread(profile, Thread(0, 0, product), libraries).table([], begin))
     document = {
         "meta": {
             "version": _GECKO_VERSION,
@@ -96,9 +101,9 @@ def breakpad_id(build_id: str | None) -> str:
 class _Thread:
     """One thread's tables; only what its samples use is in them."""
 
-    def __init__(self, profile: StackProfile, number: int, libraries: _Libraries) -> None:
+    def __init__(self, profile: StackProfile, who: Thread, libraries: _Libraries) -> None:
         self._profile = profile
-        self._who = profile.threads[number]
+        self._who = who
         self._libraries = libraries
         self._strings: dict[str, int] = {}
         self._functions: dict[int, int] = {}

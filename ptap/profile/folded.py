@@ -11,21 +11,30 @@ from typing import TYPE_CHECKING, TextIO
 from ptap.report.short_text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ptap.profile.stack_profile import StackProfile
 
 
 def write_folded(profile: StackProfile, stream: TextIO) -> None:
     """Write the profile's lines, sorted."""
+    weights = folded_weights(profile)
+    stream.writelines(f"{text} {weights[text]}\n" for text in sorted(weights))
+
+
+def folded_weights(profile: StackProfile, renamed: Mapping[str, str] | None = None) -> Counter[str]:
+    """The weight of each stack, as the format has it; commands that are `renamed` by the other name."""
     weights: Counter[str] = Counter()
     texts: dict[tuple[str, int], str] = {}
     for sample in profile.samples:
-        key = profile.threads[sample.thread].comm, sample.stack
+        comm = profile.threads[sample.thread].comm
+        key = renamed.get(comm, comm) if renamed else comm, sample.stack
         text = texts.get(key)
         if text is None:
             calls = (profile.function_of(stack).name for stack in profile.path(sample.stack))
             text = texts[key] = ";".join(folded_name(name) for name in (key[0], *reversed([*calls])))
         weights[text] += sample.weight
-    stream.writelines(f"{text} {weights[text]}\n" for text in sorted(weights))
+    return weights
 
 
 def folded_name(name: str) -> str:

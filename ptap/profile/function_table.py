@@ -38,10 +38,7 @@ def function_weights(profile: StackProfile, *, lines: bool = False) -> list[Func
             row = of_stack[stack] = rows.setdefault(key, FunctionWeight(*key))
         return row
 
-    weights: dict[int, int] = {}
-    for sample in profile.samples:
-        weights[sample.stack] = weights.get(sample.stack, 0) + sample.weight
-    for stack, weight in weights.items():
+    for stack, weight in profile.stack_weights().items():
         row_of(stack).own += weight
         for row in {id(row): row for row in map(row_of, profile.path(stack))}.values():
             row.total += weight

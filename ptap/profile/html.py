@@ -1,7 +1,8 @@
 """One page of HTML that shows a profile from disk, without a network: flame graph, icicle, sandwich, table.
 
-Owns what of the profile goes into the page; how it is drawn stands in html_page/. Calls of one function are one call
-in the page, whatever their lines; lines and addresses are listed by function, the heaviest of each.
+Owns what of the profile goes into the page, or of two of which the second is compared with the first; how it is drawn
+stands in html_page/. Calls of one function are one call in the page, whatever their lines; lines and addresses are
+listed by function, the heaviest of each.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import json
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
@@ -19,20 +21,56 @@ from ptap.profile.json_text import json_text
 from ptap.profile.stack_profile import ROOT
 
 if TYPE_CHECKING:
-    from ptap.profile.stack_profile import StackProfile, StackSample
+    from ptap.profile.profile_diff import ProfileDiff
+    from ptap.profile.stack_profile import Function, StackProfile, StackSample
 
 _PLACES = 12
 """Lines and addresses shown of one function."""
 
 
 def write_html(profile: StackProfile, stream: TextIO, *, title: str = "ptap") -> None:
-    """Write the page."""
+    """Write the page of a profile."""
+    identical = range(len(profile.functions))
+    encoder = _Encoder([profile], profile.functions, [identical])
+    threads = [
+        {**encoder.thread([samples]), "pid": who.pid, "tid": who.tid, "comm": json_text(who.comm)}
+        for who, samples in ((profile.threads[number], samples) for number, samples in _by_thread(profile).items())
+    ]
+    cut = sum(s.weight for s in profile.samples if _is_cut(profile, s.stack))
+    facts = f"{len(profile.samples)} samples, weight {profile.weight}" + (f", {cut} cut short" if cut else "")
+    _write_page(stream, title, {"facts": facts, "functions": encoder.functions(), "threads": threads})
+
+
+def write_difference_html(diff: ProfileDiff, stream: TextIO, *, title: str = "ptap") -> None:
+    """Write the page of two profiles: what has grown is red in it, what has shrunk blue. Threads are by command."""
+    encoder = _Encoder(diff.profiles, diff.functions, diff.numbers)
+    by_command: dict[str, list[list[StackSample]]] = {}
+    renamed: tuple[dict[str, str], dict[str, str]] = diff.renamed_commands, {}
+    for side, profile in enumerate(diff.profiles):
+        for number, samples in _by_thread(profile).items():
+            comm = profile.threads[number].comm
+            by_command.setdefault(renamed[side].get(comm, comm), [[], []])[side] += samples
+    threads = [{**encoder.thread(sides), "comm": json_text(comm)} for comm, sides in by_command.items()]
+    counts = [
+        f"{len(profile.samples)} samples {side}"
+        for side, profile in zip(("before", "after"), diff.profiles, strict=True)
+    ]
+    facts = f"{', '.join(counts)}, compared by {'weight' if diff.absolute else 'share'}; red has grown, blue shrunk"
+    difference = {"scale": diff.scale, "absolute": diff.absolute}
+    data = {"facts": facts, "difference": difference, "functions": encoder.functions(), "threads": threads}
+    _write_page(stream, title, data)
+
+
+def _write_page(stream: TextIO, title: str, data: dict[str, Any]) -> None:
     parts = files("ptap.profile") / "html_page"
     page = (parts / "page.html").read_text(encoding="utf-8")
+    scripts = ("tree.js", "difference.js", "view.js")
     fields = {
         "style": (parts / "style.css").read_text(encoding="utf-8"),
-        "script": "".join((parts / name).read_text(encoding="utf-8") for name in ("tree.js", "view.js")),
-        "data": _Encoder(profile).text(),
+        "script": "".join((parts / name).read_text(encoding="utf-8") for name in scripts),
+        # `</script>` and `<!--` would end the element or change how it is read (HTML, "Restrictions for contents of
+        # script elements").
+        "data": json.dumps(data, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c"),
         "title": escape(json_text(title)),
     }
     before, *rest = page.split("{{")
@@ -40,6 +78,18 @@ def write_html(profile: StackProfile, stream: TextIO, *, title: str = "ptap") ->
     for part in rest:
         name, after = part.split("}}", 1)
         stream.write(fields[name] + after)
+
+
+def _by_thread(profile: StackProfile) -> dict[int, list[StackSample]]:
+    by_thread: dict[int, list[StackSample]] = {}
+    for sample in profile.samples:
+        by_thread.setdefault(sample.thread, []).append(sample)
+    return by_thread
+
+
+def _is_cut(profile: StackProfile, stack: int) -> bool:
+    *_, outermost = profile.path(stack)
+    return profile.function_of(outermost).name.startswith("[cut short")
 
 
 @dataclass(slots=True)
@@ -52,31 +102,22 @@ class _Shown:
 
 
 class _Encoder:
-    def __init__(self, profile: StackProfile) -> None:
-        self._profile = profile
+    """Encodes what several profiles hold; `numbers` say which of `functions` each of a profile's own is."""
+
+    def __init__(
+        self, profiles: Sequence[StackProfile], functions: Sequence[Function], numbers: Sequence[Sequence[int]]
+    ) -> None:
+        self._profiles = profiles
+        self._functions = functions
+        self._numbers = numbers
         self._shown: dict[tuple[int, bool], _Shown] = {}
 
-    def text(self) -> str:
-        """The page's data as JSON that may stand in an element of HTML."""
-        profile = self._profile
-        by_thread: dict[int, list[StackSample]] = {}
-        for sample in profile.samples:
-            by_thread.setdefault(sample.thread, []).append(sample)
-        threads = [self._thread(number, samples) for number, samples in by_thread.items()]
-        cut = sum(s.weight for s in profile.samples if self._is_cut(s.stack))
-        facts = f"{len(profile.samples)} samples, weight {profile.weight}" + (f", {cut} cut short" if cut else "")
-        functions = [self._function(*key, shown) for key, shown in self._shown.items()]
-        data = {"facts": facts, "functions": functions, "threads": threads}
-        # `</script>` and `<!--` would end the element or change how it is read (HTML, "Restrictions for contents of
-        # script elements").
-        return json.dumps(data, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
-
-    def _is_cut(self, stack: int) -> bool:
-        *_, outermost = self._profile.path(stack)
-        return self._profile.function_of(outermost).name.startswith("[cut short")
+    def functions(self) -> list[dict[str, Any]]:
+        """Those that `thread` met, by their numbers."""
+        return [self._function(*key, shown) for key, shown in self._shown.items()]
 
     def _function(self, index: int, inlined: bool, shown: _Shown) -> dict[str, Any]:
-        of = self._profile.functions[index]
+        of = self._functions[index]
         lines, addresses = shown.own_by_line.most_common(_PLACES), shown.own_by_address.most_common(_PLACES)
         return {
             "name": json_text(of.name),
@@ -89,67 +130,72 @@ class _Encoder:
             "addresses": [[f"{address:#x}", weight] for address, weight in addresses],
         }
 
-    def _shown_at(self, stack: int) -> _Shown:
-        call = self._profile.calls[self._profile.call_of[stack]]
-        key = call.function, call.inlined
+    def _shown_at(self, side: int, stack: int) -> _Shown:
+        profile = self._profiles[side]
+        call = profile.calls[profile.call_of[stack]]
+        key = self._numbers[side][call.function], call.inlined
         found = self._shown.get(key)
         if found is None:
             found = self._shown[key] = _Shown(len(self._shown))
         return found
 
-    def _thread(self, number: int, samples: list[StackSample]) -> dict[str, Any]:
-        who = self._profile.threads[number]
+    def thread(self, sides: Sequence[list[StackSample]]) -> dict[str, Any]:
+        """The calls of samples, a list of them from each profile. Lines and addresses are those of the last one."""
+        root = _Node(len(sides))
+        for side, samples in enumerate(sides):
+            self._add(root, side, samples, with_places=side == len(sides) - 1)
+        nodes, count = _packed(root)
+        return {"weight": sum(sample.weight for sample in sides[-1]), "count": count, "nodes": nodes}
+
+    def _add(self, root: _Node, side: int, samples: list[StackSample], *, with_places: bool) -> None:
+        profile = self._profiles[side]
         weights: Counter[int] = Counter()
         for sample in samples:
             weights[sample.stack] += sample.weight
-        root = _Node()
         nodes_of = {ROOT: root}
         for stack, weight in weights.items():
             missing = []
             at = stack
             while at not in nodes_of:  # a call that many stacks share is looked at once
                 missing.append(at)
-                at = self._profile.parents[at]
+                at = profile.parents[at]
             node = nodes_of[at]
             for each in reversed(missing):
-                node = nodes_of[each] = node.children.setdefault(self._shown_at(each).number, _Node())
-            node.own += weight
-            call, shown = self._profile.calls[self._profile.call_of[stack]], self._shown_at(stack)
-            if call.line:
-                shown.own_by_line[call.line] += weight
-            if call.address:
-                shown.own_by_address[call.address] += weight
-        nodes, count = _packed(root)
-        return {
-            "pid": who.pid,
-            "tid": who.tid,
-            "comm": json_text(who.comm),
-            "weight": sum(weights.values()),
-            "count": count,
-            "nodes": nodes,
-        }
+                number = self._shown_at(side, each).number
+                found = node.children.get(number)
+                if found is None:
+                    found = node.children[number] = _Node(len(root.own))
+                node = nodes_of[each] = found
+            node.own[side] += weight
+            if with_places:
+                call, shown = profile.calls[profile.call_of[stack]], self._shown_at(side, stack)
+                if call.line:
+                    shown.own_by_line[call.line] += weight
+                if call.address:
+                    shown.own_by_address[call.address] += weight
 
 
 class _Node:
     __slots__ = ("children", "own")
 
-    def __init__(self) -> None:
-        self.own = 0
+    def __init__(self, sides: int) -> None:
+        self.own = [0] * sides
         self.children: dict[int, _Node] = {}
 
 
 def _packed(root: _Node) -> tuple[str, int]:
     """The nodes below the root in depth-first order, and how many they are.
 
-    Of each three numbers: by how much its depth is less than one more than the depth of the node before, its function,
-    its own weight; seven bits a byte, the lowest first, the eighth bit set where more follow; deflated, in base 64.
+    Of each these numbers: by how much its depth is less than one more than the depth of the node before, its function,
+    its own weight in each profile; seven bits a byte, the lowest first, the eighth bit set where more follow; deflated,
+    in base 64.
     """
     data = bytearray()
     count, previous = 0, 0
     pending = [(number, child, 1) for number, child in reversed(root.children.items())]
     while pending:
         number, node, depth = pending.pop()
-        for value in (previous + 1 - depth, number, node.own):
+        for value in (previous + 1 - depth, number, *node.own):
             while value > 127:
                 data.append(value & 127 | 128)
                 value >>= 7

@@ -32,6 +32,6 @@ class PerfScriptReport:
 def _frame_line(frame: TraceFrame) -> str:
     if frame.inlined:
         return f"{frame.address:16x} {printable(frame.function or _UNKNOWN)} (inlined)"
-    name = _UNKNOWN if frame.function is None else printable(frame.function)
-    offset = "" if frame.function is None or frame.offset is None else f"+{frame.offset:#x}"
+    name = printable(frame.function or _UNKNOWN)
+    offset = f"+{frame.offset:#x}" if frame.function and frame.offset is not None else ""
     return f"{frame.address:16x} {name}{offset} ({printable(frame.module or _UNKNOWN)})"

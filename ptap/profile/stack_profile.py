@@ -105,6 +105,13 @@ class StackProfile:
         thread = _index(self.threads, self._thread_index, Thread(trace.pid, trace.tid, trace.comm))
         self.samples.append(StackSample(stack, thread, trace.time_ns, trace.cpu, trace.weight, trace.probe))
 
+    def stack_weights(self) -> dict[int, int]:
+        """The weight of each stack that was sampled."""
+        weights: dict[int, int] = {}
+        for sample in self.samples:
+            weights[sample.stack] = weights.get(sample.stack, 0) + sample.weight
+        return weights
+
     def path(self, stack: int) -> Iterator[int]:
         """The calls from the innermost outwards, as indices of stacks."""
         while stack != ROOT:

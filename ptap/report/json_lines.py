@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, TextIO
+
+from ptap.profile.json_text import json_line
 
 if TYPE_CHECKING:
     from unwind.arguments.argument_reader import Argument
+    from unwind.arguments.local_reader import Local
     from unwind.trace import Trace, TraceFrame
 
 
@@ -18,7 +20,7 @@ class JsonReport:
 
     def write(self, trace: Trace) -> None:
         """Write one trace and flush it."""
-        self._stream.write(json.dumps(trace_object(trace), ensure_ascii=False) + "\n")
+        self._stream.write(json_line(trace_object(trace)) + "\n")
         self._stream.flush()
 
 
@@ -27,7 +29,8 @@ def trace_object(trace: Trace) -> dict[str, Any]:
 
     `returned` is there for return probes only, `undecided` (true) where --when could not be decided, `signal` for the
     thread that a signal ended, `chain` ("fp" or "lbr") where the user's frames are by the word of the recording, `host`
-    where a capture is of several machines, a frame's `locals` where they were asked for.
+    where a capture is of several machines, `weight_unit` ("ns") where the weight is a time, a frame's `locals` where
+    they were asked for.
     """
     result: dict[str, Any] = {
         "probe": trace.probe,
@@ -50,6 +53,8 @@ def trace_object(trace: Trace) -> dict[str, Any]:
         result["signal"] = trace.signal
     if trace.host is not None:
         result["host"] = trace.host
+    if trace.weight_unit:
+        result["weight_unit"] = trace.weight_unit
     return result
 
 
@@ -68,12 +73,15 @@ def _frame_object(frame: TraceFrame) -> dict[str, Any]:
         "arguments": [argument_object(argument) for argument in frame.arguments],
     }
     if frame.locals is not None:
-        result["locals"] = [
-            {**argument_object(local), "line": local.line, "shadowed": local.shadowed} for local in frame.locals
-        ]
+        result["locals"] = [local_object(local) for local in frame.locals]
     return result
 
 
 def argument_object(argument: Argument) -> dict[str, Any]:
     """The JSON object of an argument."""
     return {"name": argument.name, "type": argument.type, "value": argument.value, "why": argument.why}
+
+
+def local_object(local: Local) -> dict[str, Any]:
+    """The JSON object of a local variable."""
+    return {**argument_object(local), "line": local.line, "shadowed": local.shadowed}

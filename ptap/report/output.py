@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from unwind.trace import Trace
@@ -13,6 +13,14 @@ class Report(Protocol):
 
     def write(self, trace: Trace) -> None:
         """Show one trace, at once. Raises OSError; BrokenPipeError when nobody reads on."""
+
+
+@runtime_checkable
+class WholeReport(Report, Protocol):
+    """A report that is not whole before its end was told."""
+
+    def finish(self) -> None:
+        """Write what is left. Raises OSError; BrokenPipeError when nobody reads on."""
 
 
 class OutputError(Exception):

@@ -11,7 +11,7 @@ _LEFT_OUT = {"<": "\ue000", "(": "\ue001"}
 _CLOSING = {"<": ">", "(": ")"}
 # Of `operator<` the bracket is the name; `(anonymous namespace)` and `operator()` are names too.
 _INNERMOST = re.compile(r"(?<!operator)(?<!operator<)<(?!lambda)[^<>()]+>|(?<=[\w>\ue000])\([^()<>]+\)")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\udc80-\udcff]")
 
 
 def short_name(name: str) -> str:
@@ -41,5 +41,15 @@ def short_reason(why: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with control characters as escapes: what a traced program is called must not steer a terminal."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+    """`text` with control characters as escapes: what a traced program is called must not steer a terminal.
+
+    Bytes that are no UTF-8, which Python keeps as lone surrogates, are `\\xNN`.
+    """
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code >= 0xDC80:
+        return f"\\x{code - 0xDC00:02x}"
+    return match[0].encode("unicode_escape").decode("ascii")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ptap.profile.json_text import json_line
 from ptap.report.short_text import printable
 from unwind.symbolize.address_source import AddressSource, ModuleLabel
 from unwind.symbolize.function_name import readable_name
@@ -62,9 +63,9 @@ class SymbolLines:
         if text is None:
             shown = readable_name(name) if name else None
             if self._as_json:
-                text = f'"function": {json.dumps(shown, ensure_ascii=False)}, "offset": %s, '
+                text = f'"function": {json_line(shown)}, "offset": %s, '
                 text = text.replace("%", "%%").replace('"offset": %%s', '"offset": %s')
-                text += f'"file": {json.dumps(file or None, ensure_ascii=False)}'.replace("%", "%%")
+                text += f'"file": {json_line(file or None)}'.replace("%", "%%")
             elif self._symbolizer.names_with_offsets:
                 text = f"{shown or '??'}\0 at {file or '??'}:"
                 text = "%s".join(printable(part).replace("%", "%%") for part in text.split("\0", 1))
@@ -132,7 +133,7 @@ class SymbolLines:
     def _module(self, label: ModuleLabel) -> str:
         text = self._modules.get(label)
         if text is None:
-            module = json.dumps(label.name, ensure_ascii=False)
+            module = json_line(label.name)
             text = self._modules[label] = f'"module": {module}, "build_id": {json.dumps(label.build_id)}'
         return text
 
@@ -205,4 +206,4 @@ def _json_arguments(arguments: Sequence[Argument]) -> str:
         return "[]"
     from ptap.report.json_lines import argument_object
 
-    return json.dumps([argument_object(each) for each in arguments], ensure_ascii=False)
+    return json_line([argument_object(each) for each in arguments])

@@ -72,11 +72,11 @@ class BuiltTraces:
             self._builder.apply(ThreadNamed(snapshot.time_ns, snapshot.pid, copy.tid, copy.comm))
             sample = sample_of(snapshot, copy)
             self._tell(pointed.of(sample))
-            counted = self._builder.frames_without_lines.copy()
+            counted = self._builder.frames_without_lines.copy(), self._builder.stacks_without_lines.copy()
             trace = self._builder.build(sample, None)
             if trace.stop is StopReason.NO_MAPPING and len(self._told) < len(mappings):
                 self._tell(mappings)
-                self._builder.frames_without_lines = counted
+                self._builder.frames_without_lines, self._builder.stacks_without_lines = counted
                 trace = self._builder.build(sample, None)
             complete_trace(trace, copy, snapshot.kernel_addresses)
             if self._wanted.is_wanted(trace, sample, None):

@@ -6,12 +6,12 @@ marks of stacks (`<IRQ>`) do not end it, and the registers of an oops are its be
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from cfi_tables.layout import StopReason
+from ptap.profile.json_text import json_line
 from ptap.report.json_lines import trace_object
 from ptap.text_log.log_reader import LogReader, ReadLine
 from ptap.text_log.logged_frame import KernelPlace, LoggedFrame
@@ -46,7 +46,7 @@ class LogTraces:
     def finish(self) -> Iterator[str]:
         """The JSON of the stack that is not ended yet, if there is one."""
         if self._lines:
-            yield json.dumps(self._object(), ensure_ascii=False) + "\n"
+            yield json_line(self._object()) + "\n"
         self._lines = []
 
     def _goes_on(self, line: ReadLine) -> bool:

@@ -204,5 +204,7 @@ def test_missing_lines_are_told_for_touched_modules_only(ptap, orders, require_t
     lines = [line for line in run.stderr.splitlines() if "no line information" in line]
     told = [line for line in lines if str(bare) in line]
     assert len(told) == 1 and build_id in told[0] and "-g" in told[0]
+    within = [sum(frame["module"] == str(bare) for frame in trace["frames"]) for trace in run.traces]
+    assert f"({sum(within)} frames in {sum(map(bool, within))} stacks, " in told[0] and all(within) and len(within) > 1
     assert not any("ld-linux" in line for line in lines)
     assert run.functions()[0] == "apply_discount"

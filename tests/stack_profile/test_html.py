@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from stack_profile.made_traces import STRANGE, frame, profile_of, random_traces, strange_traces, trace
 
-from ptap.profile.html import write_html
+from ptap.profile.html import write_difference_html, write_html
+from ptap.profile.profile_diff import ProfileDiff
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +30,12 @@ def browser(require_tool):
     driver.quit()
 
 
-def opened(browser, path: Path, profile, title: str = "a page"):
+def opened(browser, path: Path, profile, title: str = "a page", write=write_html):
     """The page of a profile, drawn; nothing has gone wrong in it."""
     from selenium.webdriver.support.wait import WebDriverWait
 
     with open(path, "w", encoding="utf-8") as stream:
-        write_html(profile, stream, title=title)
+        write(profile, stream, title=title)
     browser.get(path.as_uri())
     WebDriverWait(browser, 60).until(lambda driver: driver.execute_script("return document.body.dataset.ready"))
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
@@ -187,6 +188,65 @@ def test_no_name_breaks_the_page(browser, tmp_path):
 def test_little_is_shown_too(browser, tmp_path, traces):
     opened(browser, tmp_path / "page.html", profile_of(traces))
     assert [box["name"] for box in boxes(browser)] == (["all", "main"] if traces else [])
+
+
+def changed() -> ProfileDiff:
+    """Of 100 and of 200: same 60% to 45%, what is gone 40%, what is new 55%."""
+    same, gone, new = ([frame(name), frame("main")] for name in ("same", "gone", "new"))
+    before = profile_of([trace(same, weight=60), trace(gone, weight=40, comm="other")])
+    after = profile_of([trace(same, weight=90), trace(new, weight=110)])
+    return ProfileDiff(before, after)
+
+
+def test_a_difference_shows_what_is_new_and_what_is_gone(browser, tmp_path):
+    opened(browser, tmp_path / "page.html", changed(), write=write_difference_html)
+    drawn = {box["name"]: box for box in boxes(browser)}
+    # Weights before count twice, as the whole is 200 after.
+    assert {name: box["total"] for name, box in drawn.items()} == {
+        "all": 400, "main": 400, "same": 210, "gone": 80, "new": 110,
+    }  # fmt: skip
+    assert drawn["gone"]["width"] / drawn["main"]["width"] == pytest.approx(0.2)
+    words = run(
+        browser,
+        "Object.fromEntries(page.boxes.filter((box) => box.node).map((box) =>"
+        " [functionName(box.tree.functions[box.node]), weightWords(box.tree, box.node)]))",
+    )
+    assert words == {
+        "main": "100.00% → 100.00%, 0.00%",
+        "same": "60.00% → 45.00%, -15.00%",
+        "gone": "40.00% → 0.00%, -40.00% (gone)",
+        "new": "0.00% → 55.00%, +55.00% (new)",
+    }
+    hues = run(browser, "[[1, 0], [3, 2], [2, 3], [0, 1]].map(([before, after]) => changeColour(before, after))")
+    assert [hue.split()[0] for hue in hues] == ["hsl(214", "hsl(214", "hsl(6", "hsl(6"] and len(set(hues)) == 4
+    assert len(colours_of(browser.get_screenshot_as_png())) > 10
+    for side, weights in (("before", {"same": 120, "gone": 80}), ("after", {"same": 90, "new": 110})):
+        run(browser, f"(element('widths').value = '{side}', element('widths').onchange(), 0)")
+        drawn = {box["name"]: box["total"] for box in boxes(browser)}
+        assert drawn == {"all": 200, "main": 200, **weights}
+
+
+def test_a_differences_functions_and_threads(browser, tmp_path):
+    opened(browser, tmp_path / "page.html", changed(), write=write_difference_html)
+    press(browser, "t")
+    rows = [row.text.split()[:7] for row in browser.find_elements("css selector", "#table tbody tr")]
+    assert rows == [
+        ["0.00%", "55.00%", "+55.00%", "0.00%", "55.00%", "+55.00%", "new"],
+        ["40.00%", "0.00%", "-40.00%", "40.00%", "0.00%", "-40.00%", "gone"],
+        ["60.00%", "45.00%", "-15.00%", "60.00%", "45.00%", "-15.00%", "same"],
+        ["0.00%", "0.00%", "0.00%", "100.00%", "100.00%", "0.00%", "main"],
+    ]
+    options = [each.text for each in browser.find_elements("css selector", "#threads option")]
+    assert options == ["all threads (2)", "prog", "other"]
+    run(browser, "(element('threads').value = 'thread 1', rebuild(), 0)")
+    assert run(browser, "[page.tree.totalBefore[0], page.tree.totalAfter[0]]") == [80, 0]
+
+
+@pytest.mark.parametrize(("before", "after"), [([], []), ([], [trace([])]), ([trace([])], [])])
+def test_a_difference_to_nothing(browser, tmp_path, before, after):
+    diff = ProfileDiff(profile_of(before), profile_of(after))
+    opened(browser, tmp_path / "page.html", diff, write=write_difference_html)
+    assert run(browser, "page.tree.total[0]") == len(before) + len(after)
 
 
 def test_the_page_asks_for_nothing(browser, tmp_path):

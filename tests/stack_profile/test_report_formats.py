@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,30 @@ def test_folded_stacks_are_those_of_json(recording, traces):
     assert any(stack.endswith("main;outer;inner") for stack in folded)
 
 
+def within_main(stacks: Iterable[tuple[list[str], int]]) -> Counter[str]:
+    """From main inwards, of those stacks that it is in; outside of it perf's names differ from those of DWARF."""
+    counts: Counter[str] = Counter()
+    for names, weight in stacks:
+        if "main" in names:
+            counts[";".join(names[names.index("main") :])] += weight
+    return counts
+
+
+def test_folded_counts_are_perfs(recording, traces, require_tool):
+    """Of a program that is linked and compiled in the plainest way, which perf walks right, too."""
+    fields = ["-F", "period,event,ip,sym", "--no-inline", "-i", str(recording)]
+    script = [require_tool("perf", "linux-perf"), "script", *fields]
+    samples = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip().split("\n\n")
+    perfs = []
+    for head, *frames in (sample.splitlines() for sample in samples):
+        perfs.append(([line.split()[1] for line in reversed(frames)], int(head.split()[0])))
+    assert len(perfs) == len(traces), "every sample that was taken is in the report"
+    assert sum(weight for _, weight in perfs) == sum(each["weight"] for each in traces)
+    folded = (line.rsplit(" ", 1) for line in report(recording, "--format", "folded").stdout.splitlines())
+    ours = within_main((stack.split(";"), int(weight)) for stack, weight in folded)
+    assert ours == within_main(perfs) and ours
+
+
 def test_every_form_has_every_sample(recording, traces, tmp_path):
     whole = sum(each["weight"] for each in traces)
     for form in ("tree", "callers", "top", "lines"):
@@ -89,6 +114,47 @@ def test_what_is_left_out_is_told(recording, traces):
     assert run.returncode == 2 and "FROM-TO" in run.stderr
     hidden = report(recording, "--format", "folded", "--hide", "out*").stdout
     assert ";outer;" not in hidden and ";main;inner " in hidden
+
+
+def test_a_recording_does_not_differ_from_itself(recording, traces):
+    run = report(recording, "--diff", str(recording), "--format", "json")
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    whole = {"samples": len(traces), "weight": sum(each["weight"] for each in traces)}
+    assert found["before"] == found["after"] == whole
+    totals: Counter[str] = Counter()
+    for each in traces:
+        totals.update(dict.fromkeys({f["function"] for f in each["frames"] if f["function"]}, each["weight"]))
+    rows = {row["function"]: row for row in found["functions"]}
+    assert totals and {name: rows[name]["total"] for name in totals} == {
+        name: {"before": weight, "after": weight, "change": 0} for name, weight in totals.items()
+    }
+    table = report(recording, "--diff", str(recording)).stdout  # top, if nothing is said
+    assert table == report(recording, "--diff", str(recording), "--format", "top").stdout and "self before" in table
+    folded = report(recording, "--diff", str(recording), "--format", "folded").stdout.splitlines()
+    assert all(line.rsplit(" ", 2)[1] == line.rsplit(" ", 1)[1] for line in folded) and folded
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--diff", "x", "--format", "pprof"), "go tool pprof -diff_base"),
+        (("--diff", "x", "--format", "text"), "--diff has top"),
+        (("--diff", "x", "--format", "parquet"), "--diff has top"),
+        (("--diff", "x", "--follow"), "--follow"),
+        (
+            (
+                "--diff",
+                "no such file",
+            ),
+            "no such file",
+        ),
+        (("--absolute",), "--diff BEFORE AFTER"),
+    ],
+)
+def test_differences_that_cannot_be(recording, options, why):
+    run = report(recording, *options)
+    assert run.returncode == 2 and why in run.stderr and "Traceback" not in run.stderr and not run.stdout
 
 
 class Kept:

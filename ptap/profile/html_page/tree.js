@@ -2,13 +2,15 @@
 // The tree of calls, as the page has it. Nodes are numbers; node 0 is the whole.
 "use strict";
 
-/** A tree that grows by (parent, function); weights are added to the nodes' own, totals made by finish(). */
+/** A tree that grows by (parent, function); weights are added to the nodes' own, totals made by finish(). Where two
+    profiles are compared `before` and `after` are the weights in each, and `own` is by what the nodes are drawn. */
 class Tree {
-  constructor(functionCount) {
+  constructor(functionCount, threads) {
     this.functionCount = functionCount;
+    this.weights = threads.length && threads[0].before ? ["own", "before", "after"] : ["own"];
+    for (const name of this.weights) this[name] = [0];
     this.functions = [-1];
     this.parents = [-1];
-    this.own = [0];
     this.index = new Map();
   }
 
@@ -20,18 +22,30 @@ class Tree {
       this.index.set(key, node);
       this.parents.push(parent);
       this.functions.push(func);
-      this.own.push(0);
+      for (const name of this.weights) this[name].push(0);
     }
     return node;
+  }
+
+  /** Add what a thread spent in a node of its own to one of the tree. */
+  add(node, thread, at) {
+    for (const name of this.weights) this[name][node] += thread[name][at];
+  }
+
+  /** With all that was called, by node. */
+  totals(own) {
+    const totals = Float64Array.from(own);
+    for (let node = totals.length - 1; node > 0; node--) totals[this.parents[node]] += totals[node];
+    return totals;
   }
 
   /** Totals, depths, children in order of `rank` (by function), and where each node begins. */
   finish(rank) {
     const count = this.parents.length;
     this.index = null;
-    this.total = Float64Array.from(this.own);
+    this.total = this.totals(this.own);
+    if (this.before) [this.totalBefore, this.totalAfter] = [this.totals(this.before), this.totals(this.after)];
     this.depth = new Int32Array(count);
-    for (let node = count - 1; node > 0; node--) this.total[this.parents[node]] += this.total[node];
     for (let node = 1; node < count; node++) this.depth[node] = this.depth[this.parents[node]] + 1;
     this.firstChild = new Int32Array(count + 1);
     for (let node = 1; node < count; node++) this.firstChild[this.parents[node] + 1]++;
@@ -66,9 +80,10 @@ class Tree {
   }
 }
 
-/** The threads' nodes (see html.py: per node depth, function, own weight) as {depths, functions, own}. */
-function decodeNodes(bytes, count) {
-  const depths = new Int32Array(count), functions = new Int32Array(count), own = new Float64Array(count);
+/** The threads' nodes (see html.py: per node depth, function, own weights) as {depths, functions} and the named weights. */
+function decodeNodes(bytes, count, names) {
+  const depths = new Int32Array(count), functions = new Int32Array(count);
+  const weights = names.map(() => new Float64Array(count));
   let at = 0, depth = 0;
   const number = () => {
     let value = 0, scale = 1, byte;
@@ -83,9 +98,9 @@ function decodeNodes(bytes, count) {
     depth = depth + 1 - number();
     depths[node] = depth;
     functions[node] = number();
-    own[node] = number();
+    for (const own of weights) own[node] = number();
   }
-  return { depths, functions, own };
+  return { depths, functions, ...Object.fromEntries(names.map((name, at) => [name, weights[at]])) };
 }
 
 async function unpack(text) {
@@ -96,8 +111,9 @@ async function unpack(text) {
 
 /** The tree of some threads; `reverse` has the innermost calls as roots. */
 function merged(threads, functionCount, reverse) {
-  const tree = new Tree(functionCount);
-  for (const { depths, functions, own } of threads) {
+  const tree = new Tree(functionCount, threads);
+  for (const thread of threads) {
+    const { depths, functions, own } = thread;
     const path = [0];
     for (let node = 0; node < depths.length; node++) {
       const depth = depths[node];
@@ -106,11 +122,11 @@ function merged(threads, functionCount, reverse) {
         if (own[node]) {
           let at = 0;
           for (let outer = depth; outer > 0; outer--) at = tree.child(at, path[outer]);
-          tree.own[at] += own[node];
+          tree.add(at, thread, node);
         }
       } else {
         path[depth] = tree.child(path[depth - 1], functions[node]);
-        tree.own[path[depth]] += own[node];
+        tree.add(path[depth], thread, node);
       }
     }
   }
@@ -119,8 +135,9 @@ function merged(threads, functionCount, reverse) {
 
 /** Of all stacks that a function is in: what it calls (from its outermost call on), and what calls it. */
 function around(threads, functionCount, wanted) {
-  const callees = new Tree(functionCount), callers = new Tree(functionCount);
-  for (const { depths, functions, own } of threads) {
+  const callees = new Tree(functionCount, threads), callers = new Tree(functionCount, threads);
+  for (const thread of threads) {
+    const { depths, functions, own } = thread;
     const path = [];
     for (let node = 0; node < depths.length; node++) {
       const depth = depths[node];
@@ -131,10 +148,10 @@ function around(threads, functionCount, wanted) {
       if (first > depth) continue;
       let at = 0;
       for (let inner = first; inner <= depth; inner++) at = callees.child(at, path[inner]);
-      callees.own[at] += own[node];
+      callees.add(at, thread, node);
       at = 0;
       for (let outer = first; outer > 0; outer--) at = callers.child(at, path[outer]);
-      callers.own[at] += own[node];
+      callers.add(at, thread, node);
     }
   }
   return { callees, callers };

@@ -49,6 +49,17 @@ function hash(words) {
   return value;
 }
 
+/** In a comparison by change, else by code. */
+function nodeColour(tree, node) {
+  return tree.before ? changeColour(tree.totalBefore[node], tree.totalAfter[node]) : colour(tree.functions[node]);
+}
+
+/** A node's weight, in words. */
+function weightWords(tree, node) {
+  if (tree.before) return changeOf(tree, node);
+  return `${tree.total[node]} (${percent(tree.total[node], page.tree.total[0])})`;
+}
+
 /** Kernel blue, user from yellow to red by module, inlined paler, what is no code grey. */
 function colour(func) {
   const { space, module, inlined, name } = page.data.functions[func];
@@ -71,7 +82,7 @@ function drawTree(tree, zoom, line, upwards, width) {
     const name = node === 0 ? "all" : functionName(func);
     const found = node > 0 && page.match && page.match[func];
     context.globalAlpha = faded ? 0.55 : 1;
-    context.fillStyle = node === 0 ? colourOf("--line") : found ? colourOf("--mark") : colour(func);
+    context.fillStyle = node === 0 ? colourOf("--line") : found ? colourOf("--mark") : nodeColour(tree, node);
     context.fillRect(x, row, Math.max(wide - 0.5, 0.5), ROW - 1);
     if (tree === page.tree && node === page.chosen) {
       context.strokeStyle = colourOf("--text");
@@ -157,10 +168,10 @@ function drawSandwich(width, least) {
   drawTree(callees, 0, above * ROW + 8, false, width);
 }
 
-/** Own and total weight by function, each stack once. */
-function functionWeights() {
+/** Own and total weight by function, each stack once; `side` says whose, where profiles are compared. */
+function functionWeights(side = "own") {
   const count = page.data.functions.length, own = new Float64Array(count), total = new Float64Array(count);
-  for (const { depths, functions, own: weights } of chosenThreads()) {
+  for (const { depths, functions, [side]: weights } of chosenThreads()) {
     const path = [];
     for (let node = 0; node < depths.length; node++) {
       path[depths[node]] = functions[node];
@@ -172,14 +183,26 @@ function functionWeights() {
   return { own, total };
 }
 
-function fillTable() {
+/** The table of functions, as changeTable has it for two profiles. */
+function weightTable() {
   const { own, total } = functionWeights(), whole = page.tree.total[0];
+  return {
+    heads: [["own", "Self"], ["own", ""], ["total", "Total"], ["total", ""], ["name", "Function"]],
+    own,
+    total,
+    has: (func) => total[func],
+    cells: (func) => [own[func], percent(own[func], whole), total[func], percent(total[func], whole)],
+  };
+}
+
+function fillTable() {
+  const { heads, own, total, has, cells } = page.data.difference ? changeTable() : weightTable();
   const by = page.sort === "total" ? total : own, other = page.sort === "total" ? own : total;
-  const rows = [...own.keys()].filter((func) => total[func] && (!page.match || page.match[func]));
+  const rows = [...own.keys()].filter((func) => has(func) && (!page.match || page.match[func]));
   if (page.sort === "name") rows.sort((a, b) => page.rank[a] - page.rank[b]);
   else rows.sort((a, b) => by[b] - by[a] || other[b] - other[a]);
   const head = document.createElement("tr");
-  for (const [key, words] of [["own", "Self"], ["own", ""], ["total", "Total"], ["total", ""], ["name", "Function"]]) {
+  for (const [key, words] of heads) {
     const cell = text("th", words);
     cell.onclick = () => { page.sort = key; fillTable(); };
     head.append(cell);
@@ -187,8 +210,7 @@ function fillTable() {
   document.querySelector("#table thead").replaceChildren(head);
   const body = rows.slice(0, 1000).map((func) => {
     const row = document.createElement("tr"), { module } = page.data.functions[func];
-    for (const words of [own[func], percent(own[func], whole), total[func], percent(total[func], whole)])
-      row.append(text("td", String(words)));
+    for (const words of cells(func)) row.append(text("td", String(words)));
     const cell = text("td", functionName(func));
     if (module) cell.append(" ", text("span", module, "faint"));
     row.append(cell);
@@ -257,14 +279,16 @@ function showDetail() {
     return;
   }
   const func = shown.tree.functions[shown.node], of = page.data.functions[func];
-  const total = shown.tree.total[shown.node], own = shown.tree.own[shown.node];
   detail.append(text("b", of.name), ` ${of.inlined ? "(inlined) " : ""}${of.space}`);
-  detail.append(text("div", `here ${total} (${percent(total, whole)}), itself ${own} (${percent(own, whole)})`));
+  const { before, after, own } = shown.tree, at = shown.node;
+  const itself = before ? changeWords(before[at], after[at]) : `${own[at]} (${percent(own[at], whole)})`;
+  detail.append(text("div", `here ${weightWords(shown.tree, at)}${before ? "; " : ", "}itself ${itself}`));
   const where = [of.module, of.buildId && `build-id ${of.buildId}`, of.file].filter(Boolean).join("  ");
   if (where) detail.append(text("div", where, "faint"));
   const columns = text("div", "", "columns");
-  if (of.lines.length) columns.append(placesTable("lines, of all its samples", of.lines.map(([line, weight]) => [`${of.file}:${line}`, weight]), whole));
-  if (of.addresses.length) columns.append(placesTable("addresses, of all its samples", of.addresses, whole));
+  const samples = page.wholes ? "of its samples after" : "of all its samples", all = page.wholes ? page.wholes.after : whole;
+  if (of.lines.length) columns.append(placesTable(`lines, ${samples}`, of.lines.map(([line, weight]) => [`${of.file}:${line}`, weight]), all));
+  if (of.addresses.length) columns.append(placesTable(`addresses, ${samples}`, of.addresses, all));
   detail.append(columns);
 }
 
@@ -362,6 +386,10 @@ function fillThreads() {
     choice.append(made);
   };
   option("all", `all threads (${page.threads.length})`);
+  if (page.data.difference) {
+    for (const thread of page.threads) option(`thread ${thread.number}`, thread.comm);
+    return;
+  }
   const processes = new Map();
   for (const thread of page.threads) processes.set(thread.pid, [...(processes.get(thread.pid) || []), thread]);
   const ordered = [...processes].sort((a, b) => weight(b[1]) - weight(a[1]));
@@ -376,8 +404,10 @@ async function begin() {
   const names = page.data.functions.map((of, func) => func).sort((a, b) => (functionName(a) < functionName(b) ? -1 : 1));
   page.rank = new Int32Array(names.length);
   names.forEach((func, at) => (page.rank[func] = at));
+  const weights = page.data.difference ? ["before", "after"] : ["own"];
   page.threads = await Promise.all(page.data.threads.map(async (thread, number) => (
-    { ...thread, number, ...decodeNodes(await unpack(thread.nodes), thread.count) })));
+    { ...thread, number, ...decodeNodes(await unpack(thread.nodes), thread.count, weights) })));
+  if (page.data.difference) beginDifference();
   setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   element("facts").textContent = page.data.facts;
   fillThreads();
@@ -402,7 +432,7 @@ async function begin() {
   canvas.onmousemove = (event) => {
     const box = boxAt(event);
     canvas.style.cursor = box ? "pointer" : "default";
-    canvas.title = box && box.node > 0 ? `${functionName(box.tree.functions[box.node])}\n${box.tree.total[box.node]} (${percent(box.tree.total[box.node], page.tree.total[0])})` : "";
+    canvas.title = box && box.node > 0 ? `${functionName(box.tree.functions[box.node])}\n${weightWords(box.tree, box.node)}` : "";
     page.shown = box;
     showDetail();
   };
