@@ -56,6 +56,7 @@ class _ColumnMaker:
     catalog: ModuleCatalog
     kernel: RecordedKernel
     frames_without_lines: Counter[Module] = field(default_factory=Counter)
+    stacks_without_lines: Counter[Module] = field(default_factory=Counter)
     jit_names: None = None
 
     @property
@@ -141,7 +142,8 @@ class PerfReport:
         account = self._account
         account.hits = account.traces = columns.samples
         account.lost, account.cut_short = columns.lost, columns.cut_short
-        self._maker.frames_without_lines = columns.without_lines
+        self._maker.frames_without_lines = columns.frames_without_lines
+        self._maker.stacks_without_lines = columns.stacks_without_lines
         return columns
 
     def _events(self) -> Iterator[Event]:

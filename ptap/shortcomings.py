@@ -18,6 +18,7 @@ class TraceMaker(Protocol):
     """What made traces, as far as it tells what they lack; see `unwind.trace_builder`."""
 
     frames_without_lines: Counter[Module]
+    stacks_without_lines: Counter[Module]
 
     @property
     def catalog(self) -> ModuleCatalog:

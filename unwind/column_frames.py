@@ -7,7 +7,6 @@ below is the caller's.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, TypeGuard
 from weakref import WeakKeyDictionary
 
@@ -199,15 +198,16 @@ class ColumnFrames:
             for each in self._names.frames(number)
         ] or [TraceFrame("user", pc, where, build_id, signal=signal)]
 
-    def without_lines(self) -> Counter[Module]:
-        """How many frames of each module have no lines, where it has none for any; after `trace_frames`."""
+    def without_lines(self) -> dict[int, Module]:
+        """The modules that have no lines at all, by the numbers of frames that lie in them; after `trace_frames`."""
         modules = self._walker.modules
         lacking = [not self._names.has_lines(module) for module in modules]
-        counts: Counter[Module] = Counter()
-        for key, count in zip(self._keys, self._seen.tolist(), strict=False):
-            if key is not None and key[1] >= 0 and lacking[key[1]]:
-                counts[modules[key[1]]] += count
-        return counts
+        keys = enumerate(self._keys, self.first)
+        return {n: modules[key[1]] for n, key in keys if key is not None and key[1] >= 0 and lacking[key[1]]}
+
+    def times_met(self, number: int) -> int:
+        """In how many places of stacks a frame of the user's was."""
+        return int(self._seen[number - self.first])
 
 
 def _is_of_kernel(event: Event) -> TypeGuard[MappingAdded | KernelCodeNamed]:

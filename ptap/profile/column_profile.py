@@ -64,14 +64,19 @@ class ColumnProfile:
         """the records that were lost meanwhile,"""
         self.cut_short: Counter[StopReason] = Counter()
         """and why stacks have no more frames."""
-        self.without_lines: Counter[Module] = Counter()
-        """Frames without lines by module, after `finish`."""
+        self.frames_without_lines: Counter[Module] = Counter()
+        """By module, after `finish`, as the next,"""
+        self.stacks_without_lines: Counter[Module] = Counter()
+        """of all samples."""
         self._frames = frames
         self._wanted = wanted
         self._probes = probes
         self._profile = StackProfile()
         self._spaces = AddressSpaces()
         self._tree = StackTree()
+        self._others = StackTree()
+        """The stacks that are not wanted."""
+        self._other_leaves: list[Int32s] = []
         self._threads: list[Thread] = []
         self._thread_index: dict[Thread, int] = {}
         self._of_task: dict[int, int] = {}
@@ -88,9 +93,10 @@ class ColumnProfile:
                 self.cut_short[StopReason(stop)] += count
         chosen, threads = self._chosen(stacks)
         marks = _marks(stacks, stops)
-        leaves = self._tree.add(
-            chosen, marks, (stacks.kernel_ends, kernel), (stacks.frame_ends, stacks.frames), numbers
-        )
+        columns = marks, (stacks.kernel_ends, kernel), (stacks.frame_ends, stacks.frames), numbers
+        leaves = self._tree.add(chosen, *columns)
+        if len(chosen) < len(stops):
+            self._other_leaves.append(self._others.add(np.setdiff1d(np.arange(len(stops)), chosen), *columns))
         times, weights = (each[chosen].view(np.uint64).tolist() for each in (stacks.times, stacks.weights))
         cpus, sources = (each[chosen].tolist() for each in (stacks.cpus, stacks.sources))
         self._pieces.append(_Samples(leaves, threads, times, cpus, weights, sources))
@@ -156,8 +162,26 @@ class ColumnProfile:
     def finish(self) -> None:
         """Make the profile of all that was added. Raises what `ColumnFrames.trace_frames` does."""
         frames = self._frames.trace_frames()
-        self.without_lines = self._frames.without_lines()
+        self._count_without_lines()
         self.profile = self._filtered(frames) if self._wanted.is_of_frames else self._whole(frames)
+
+    def _count_without_lines(self) -> None:
+        lacking = self._frames.without_lines()
+        for number, module in lacking.items():
+            self.frames_without_lines[module] += self._frames.times_met(number)
+        if not lacking:
+            return
+        modules = list(self.frames_without_lines)
+        bits = {number: 1 << modules.index(module) for number, module in lacking.items()}
+        for tree, leaves in (
+            (self._tree, [piece.leaves for piece in self._pieces]),
+            (self._others, self._other_leaves),
+        ):
+            samples: Counter[int] = Counter()
+            for which, count in zip(_united(tree, bits), _counts(tree, leaves), strict=True):
+                samples[which] += count
+            for place, module in enumerate(modules):
+                self.stacks_without_lines[module] += sum(n for which, n in samples.items() if which >> place & 1)
 
     def _whole(self, frames: list[list[TraceFrame]]) -> StackProfile:
         """The profile of every stack in the tree."""
@@ -224,6 +248,23 @@ def _marks(stacks: StackColumns, stops: Int32s) -> Int32s:
     frames = np.diff(stacks.frame_ends, prepend=0) + np.diff(stacks.kernel_ends, prepend=0)
     whole = (stops == StopReason.END_OF_STACK) & (frames > 0)
     return np.where(whole, _NO_MARK, stops).astype(np.int32)
+
+
+def _united(tree: StackTree, bits: dict[int, int]) -> list[int]:
+    """For each node of a tree the bits of all numbers from there to the root."""
+    united: list[int] = []
+    for parent, number in zip(tree.parents.tolist(), tree.frames.tolist(), strict=True):
+        united.append(bits.get(number, 0) | (united[parent] if parent != ROOT else 0))
+    return united
+
+
+def _counts(tree: StackTree, leaves: list[Int32s]) -> list[int]:
+    """How many of `leaves` each node of a tree is."""
+    counts = np.zeros(len(tree.parents), dtype=np.int64)
+    for each in leaves:
+        counts += np.bincount(each, minlength=len(counts))
+    found: list[int] = counts.tolist()
+    return found
 
 
 def _stack(

@@ -13,14 +13,14 @@ import pytest
 from perf_report.recordings import Reported, perf_record, report
 
 from ptap.capture_report import ReportOptions
-from ptap.cli.report_format import FORMATS, STREAMED, finish, open_report
+from ptap.cli.report_format import COLUMNS, FORMATS, STREAMED, finish, open_report
 from ptap.perf_report import PerfReport
 from ptap.profile.profile_report import ProfileReport
 from ptap.report.trace_filter import FilteredReport, TraceFilter
 from unwind.column_frames import ColumnFrames, GuestSampleError
 from unwind.trace_builder import ArgumentFrames, TraceBuilder
 
-_PROFILES = [form for form in FORMATS if form not in STREAMED]
+_PROFILES = [form for form in FORMATS if form not in (*STREAMED, *COLUMNS)]
 _PROGRAM = r"""
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -41,11 +41,13 @@ __attribute__((noipa)) static void down(int n) {
     touch();
 }
 static void handler(int number) { down(number % 4); }
+void quiet(void (*call)(int), int n);
 static void *work(void *unused) {
     (void)unused;
     fresh = mmap(0, 200 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     madvise(fresh, 200 * PAGE, MADV_NOHUGEPAGE);
     for (int i = 0; i < 9; i++) down(i);
+    for (int i = 0; i < 4; i++) quiet(down, i);
     raise(SIGUSR1);
     int zero = open("/dev/zero", O_RDONLY);
     for (int i = 0; i < 5; i++) { (void)!read(zero, fresh, PAGE); fresh += PAGE; }
@@ -70,6 +72,8 @@ int main(int count, char **words) {
 }
 """
 
+_WITHOUT_LINES = "void quiet(void (*call)(int), int n) { call(n); call(n); }"
+
 
 class Shown(NamedTuple):
     """One report."""
@@ -85,7 +89,10 @@ def recording(tmp_path_factory: pytest.TempPathFactory, require_tool: Callable[[
     folder = tmp_path_factory.mktemp("columns")
     (folder / "faults.c").write_text(_PROGRAM)
     gcc = require_tool("gcc", "gcc")
-    subprocess.run([gcc, "-O2", "-g", "-pthread", "-o", "faults", "faults.c"], cwd=folder, check=True)
+    (folder / "quiet.c").write_text(_WITHOUT_LINES)
+    subprocess.run([gcc, "-O2", "-shared", "-fPIC", "-o", "libquiet.so", "quiet.c"], cwd=folder, check=True)
+    program = ["-o", "faults", "faults.c", "libquiet.so", f"-Wl,-rpath,{folder}"]
+    subprocess.run([gcc, "-O2", "-g", "-pthread", *program], cwd=folder, check=True)
     return perf_record(
         folder / "faults.data", [folder / "faults", "first"], "-e", "page-faults:k", "-c", "1",
         "--sample-cpu", "-m", "16M", "--call-graph", "dwarf,16384", every=1,
@@ -147,10 +154,12 @@ def test_the_recording_has_what_could_differ(recording: Path) -> None:
 
 
 def test_what_is_said_at_the_end_is_the_same(recording: Path, expected: Reported) -> None:
-    session = PerfReport(str(recording), ReportOptions(arguments=ArgumentFrames.NONE))
-    session.write(FilteredReport(ProfileReport(lambda profile: None), TraceFilter()))
-    assert session.closing_lines() == expected.lines
-    session.close()
+    assert any("libquiet.so (" in line for line in expected.lines)
+    for wanted in (TraceFilter(), TraceFilter(comms=("renamed",))):
+        session = PerfReport(str(recording), ReportOptions(arguments=ArgumentFrames.NONE))
+        session.write(FilteredReport(ProfileReport(lambda profile: None), wanted))
+        assert session.closing_lines() == expected.lines
+        session.close()
 
 
 _FILTERS = {
