@@ -165,7 +165,7 @@ class _RecordedPlaces:
         facts = self._probes[place]
         if facts.is_return:
             return Hit(facts.probe, returned=self._function(facts, sample), is_return=True)
-        return Hit(facts.probe, die_offset=facts.die_offset)
+        return Hit(facts.probe, die_offset=facts.die_offset, weight_unit=facts.weight_unit)
 
     def _function(self, facts: ProbeFacts, sample: Sample) -> Die | None:
         """The function that returned, where debug information describes it; its file is mapped in the process."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from ptap.backend.live_capture import PlaceKind, Target
+from ptap.backend.live_capture import CaptureLimits, PlaceKind, Postponement, Target
 from ptap.recording import Recorder
 from ptap.report.output import Report
 from ptap.trace_point import TracePoint
 from ptap.trace_session import TraceOptions, TraceSession
-from relay_reader.capture import Event, RecordsLost, Sample
+from relay_reader.capture import Event, MappingAdded, RecordsLost, Sample
 from relay_reader.capture_file.facts import ProbeFacts, SourceEnd, SourceFacts, this_machine
 from relay_reader.capture_file.writer import CaptureWriter
 from unwind.trace import Trace
@@ -34,11 +35,21 @@ class RecordSession(TraceSession):
         path: str,
         *,
         portable: bool = False,
+        postponed: bool = False,
     ) -> None:
-        """With `portable` the file holds what stacks are walked with on a machine that has no such files."""
+        """With `portable` the file holds what stacks are walked with on a machine that has no such files.
+
+        With `postponed` it is written when the capture has ended, where the back end can do so: that costs the target
+        less.
+        """
+        self._postponement = Postponement(self._foresee) if postponed else None
         super().__init__(points, target, options, tell)
+        # Now, while the command waits, rather than while it runs.
+        from importlib.metadata import version
+
         self._path = path
         self._portable = portable
+        self._version = version("ptap")
         self._writer: CaptureWriter | None = None
         self._recorder: Recorder | None = None
         self._recorded = 0
@@ -59,20 +70,37 @@ class RecordSession(TraceSession):
         """How long the file is."""
         return self._writer.bytes_written if self._writer is not None else 0
 
-    def _take(self, event: Event, report: Report) -> bool:
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Samples and losses so far."""
+        if self._postponement is not None and not self.account.hits:
+            return self._postponement.samples, self._postponement.lost
+        return self.account.hits, self.account.lost
+
+    def _limits(self) -> CaptureLimits:
+        return replace(super()._limits(), postponement=self._postponement)
+
+    def _foresee(self, event: MappingAdded) -> None:
+        self._open_recorder().foresee(event)
+
+    def _open_recorder(self) -> Recorder:
         if self._recorder is None:
             # Only now is it settled which back end it is: auto may have gone on with another one.
             self._recorder = Recorder(self._open_file(), self._options.user_stack, portable=self._portable)
+        return self._recorder
+
+    def _take(self, event: Event, report: Report) -> bool:
+        recorder = self._open_recorder()
         if not isinstance(event, Sample):
             if self._options.when is not None:
                 self._builder.apply(event)
             if isinstance(event, RecordsLost):
                 self.account.lost += event.count
-            self._recorder.record(event)
+            recorder.record(event)
             return False
         self.account.hits += 1
         if self._is_wanted(event):
-            self._recorder.record(event)
+            recorder.record(event)
             self._recorded += 1
         return self._options.count is not None and self._recorded >= self._options.count
 
@@ -91,11 +119,9 @@ class RecordSession(TraceSession):
         return self._writer
 
     def _facts(self) -> SourceFacts:
-        from importlib.metadata import version
-
         return SourceFacts(
             machine=this_machine(),
-            writer=f"ptap {version('ptap')}",
+            writer=f"ptap {self._version}",
             back_end=self._capture.name,
             command=self._target.command,
             pids=self._target.pids,
@@ -120,7 +146,7 @@ class RecordSession(TraceSession):
                 offset = each.die.offset if each.die is not None else None
                 found.append(ProbeFacts(each.probe, is_return, each.place.path, each.address, build_id, offset))
             else:
-                found.append(ProbeFacts(hit.probe, hit.is_return))
+                found.append(ProbeFacts(hit.probe, hit.is_return, weight_unit=hit.weight_unit))
         return found
 
     def _kernel_facts(self) -> dict[str, object] | None:

@@ -37,18 +37,25 @@ class Recorder:
         self._build_ids: dict[tuple[str, int, int, int], bytes | None] = {}
         """By path, device, inode and time of change."""
         self._images: set[bytes] = set()
+        self._foreseen: dict[tuple[int, Mapping], Mapping] = {}
+        """Mappings that were asked about before they are recorded, by process."""
         self._kernel = RunningKernelLists()
 
     def record(self, event: Event) -> None:
         """Write one event. Raises CaptureWriteError."""
         if isinstance(event, MappingAdded):
-            event = replace(event, mapping=self._identified(event.mapping, event.pid))
+            known = self._foreseen.get((event.pid, event.mapping))
+            event = replace(event, mapping=known or self._identified(event.mapping, event.pid))
         elif isinstance(event, Sample):
             if event.kernel_chain and self._kernel.need(event.kernel_chain):
                 self._tell_kernel()
             if event.read_memory is not None:
                 event = replace(event, slices=self._stack(event), read_memory=None, left_to_file=None)
         self._writer.add(event)
+
+    def foresee(self, event: MappingAdded) -> None:
+        """Ask now about a mapping that is recorded later, when the process may have ended. Raises CaptureWriteError."""
+        self._foreseen[event.pid, event.mapping] = self._identified(event.mapping, event.pid)
 
     def finish(self) -> None:
         """Write what is still to be told of what was recorded. Raises CaptureWriteError."""

@@ -16,7 +16,14 @@ from cfi_tables.layout import StopReason
 from ptap.account import Account
 from ptap.backend.choice import choose_back_end, choose_kernel_back_end, open_capture
 from ptap.backend.live_capture import CaptureError, CaptureLimits, LiveCapture, PlaceKind, Target
-from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, SamplingEvent, TracepointEvent
+from ptap.backend.perf_events.extra_event import (
+    ExtraEvent,
+    KernelProbeEvent,
+    OffCpuEvent,
+    SamplingEvent,
+    TracepointEvent,
+    Wait,
+)
 from ptap.kernel_module.build import ModuleBuildError
 from ptap.kernel_module.kernel_point import KernelPoint
 from ptap.predicate.parse import parse_predicate
@@ -56,6 +63,8 @@ class TraceOptions:
     """Which traces are wanted, in the words of --when; None for all."""
     innermost_only: bool = False
     """Show the innermost frame, whatever was walked to decide that."""
+    off_cpu: bool = False
+    """Record the times that threads spend off the processor, too, and weigh every sample by its time."""
 
 
 class TraceSession:
@@ -90,9 +99,11 @@ class TraceSession:
             if isinstance(point, KernelPoint):
                 continue
             if point.kind in (ProbeKind.TRACEPOINT, ProbeKind.TIMER):
-                self._extra.append((point.text, _extra_event(point)))
+                self._extra.append((point.text, _extra_event(point, options.off_cpu)))
             else:
                 self._resolved += resolver.resolve(point)
+        if options.off_cpu:
+            self._extra += [(wait.value, OffCpuEvent(wait)) for wait in Wait]
         self._back_end, why = self._choose(points)
         for each in self._resolved:
             tell(f"{each.probe} at {each.place.path}+{each.place.file_offset:#x}", True)
@@ -108,7 +119,9 @@ class TraceSession:
         asked = self._options.back_end
         if self._in_kernel or asked == "module":
             return choose_kernel_back_end(asked, (self._in_kernel or points)[0].text)
-        return choose_back_end(asked, self._extra[0][0] if self._extra else None)
+        needs_perf = self._extra[0][0] if self._extra else None
+        only_samples = all(isinstance(event, (SamplingEvent, OffCpuEvent)) for _, event in self._extra)
+        return choose_back_end(asked, needs_perf, only_samples=only_samples and not self._resolved)
 
     def _open(self) -> LiveCapture:
         """The capture, not yet started. Raises what its preparation raises."""
@@ -151,15 +164,23 @@ class TraceSession:
             extra += [(event.name, event) for event in KernelPlaces().events(self._in_kernel)]
         self._hits = [self._hit_of(each) for each in self._resolved]
         self._hits += [
-            Hit(text, is_return=isinstance(event, KernelProbeEvent) and event.is_return) for text, event in extra
+            Hit(
+                text,
+                is_return=isinstance(event, KernelProbeEvent) and event.is_return,
+                weight_unit="ns" if _weighs_time(event) else "",
+            )
+            for text, event in extra
         ]
         return open_capture(
             self._back_end,
             self._target,
             [each.place for each in self._resolved],
-            CaptureLimits(self._options.user_stack, self._waiting_hits),
+            self._limits(),
             [event for _, event in extra],
         )
+
+    def _limits(self) -> CaptureLimits:
+        return CaptureLimits(self._options.user_stack, self._waiting_hits)
 
     def _without_module(self, error: Exception) -> None:
         """Go on with perf events, which was left open what to use."""
@@ -300,9 +321,13 @@ def _keep_innermost(trace: Trace) -> None:
             return
 
 
-def _extra_event(point: ProbePoint) -> ExtraEvent:
+def _weighs_time(event: ExtraEvent) -> bool:
+    return isinstance(event, OffCpuEvent) or (isinstance(event, SamplingEvent) and event.weighs_time)
+
+
+def _extra_event(point: ProbePoint, weighs_time: bool) -> ExtraEvent:
     if point.kind is ProbeKind.TIMER:
         assert point.frequency is not None
-        return SamplingEvent("cpu-clock", point.frequency)
+        return SamplingEvent("cpu-clock", point.frequency, weighs_time)
     assert point.tracepoint is not None
     return TracepointEvent(point.tracepoint)

@@ -227,6 +227,14 @@ class EventLayout:
             raise struct.error("a counted part goes past the record")
         return at, chain, branches
 
+    def raw_part(self, record: Buffer) -> bytes:
+        """What a sample of a tracepoint carries of it, for events with a raw part and perhaps a chain before it."""
+        at = self.head_size
+        if self.sample_type & SAMPLE_CALLCHAIN:
+            at += 8 + 8 * int(_U64.unpack_from(record, at)[0])
+        (size,) = _U32.unpack_from(record, at)
+        return bytes(record[at + 4 : at + 4 + size])
+
     def call_stack(self, buffer: Buffer, at: int, pc: int | None) -> ToldChain | None:
         """The chain of the branches whose count is at `at`, which are calls; see `branch_chain`."""
         (count,) = _U64.unpack_from(buffer, at)

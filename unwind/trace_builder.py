@@ -46,6 +46,8 @@ class Hit:
     """The function that returned, for a return probe with debug information."""
     is_return: bool = False
     """The probed function has returned: the innermost frame is its caller's, which was not probed."""
+    weight_unit: str = ""
+    """`ns` where weights are nanoseconds, empty where they are counts."""
 
 
 class TraceBuilder:
@@ -198,6 +200,7 @@ class TraceBuilder:
             tid=sample.tid,
             comm=self.spaces.comm(sample.pid, sample.tid),
             weight=sample.weight,
+            weight_unit=hit.weight_unit if hit else "",
             stop=stop,
             frames=frames,
             stop_text=text,

@@ -14,6 +14,12 @@ def _perf_available() -> str | None:
     return available()
 
 
+def _sampling_available() -> str | None:
+    from ptap.backend.perf_events.availability import sampling_available
+
+    return sampling_available()
+
+
 def _ptrace_available() -> str | None:
     from ptap.backend.ptrace.launch import available
 
@@ -39,24 +45,25 @@ KERNEL_BACK_ENDS: dict[str, Callable[[], str | None]] = {"module": _module_avail
 """Those for functions of the kernel, in the order of preference."""
 
 
-def choose_back_end(asked: str, needs_perf: str | None) -> tuple[str, str | None]:
+def choose_back_end(asked: str, needs_perf: str | None, *, only_samples: bool = False) -> tuple[str, str | None]:
     """The back end to use, and why a better one is not (for -v).
 
-    `needs_perf` names a probe that only perf events can serve. Raises CaptureError with the remedy.
+    `needs_perf` names a probe that only perf events can serve. With `only_samples` no probe is set: less is needed for
+    that. Raises CaptureError with the remedy.
     """
+    perf_available = _sampling_available if only_samples else _perf_available
     if needs_perf is not None and asked == "ptrace":
         raise CaptureError(f"{needs_perf}: ptrace sees no kernel events; leave --backend ptrace out")
     if asked != "auto":
-        reason = BACK_ENDS[asked]()
+        reason = perf_available() if asked == "perf" else BACK_ENDS[asked]()
         if reason is not None:
             raise CaptureError(f"--backend {asked}: {reason}")
         return asked, None
     reasons: list[str] = []
     if needs_perf is not None:
-        reason = BACK_ENDS["perf"]()
+        reason = perf_available()
         if reason is not None:
-            # What it says of ptrace does not help here.
-            raise CaptureError(f"{needs_perf} needs perf events: " + reason.partition(", or use --backend ptrace")[0])
+            raise CaptureError(f"{needs_perf} needs perf events: {_without_ptrace(reason)}")
         return "perf", None
     for name, available in BACK_ENDS.items():
         reason = available()
@@ -76,19 +83,19 @@ def choose_kernel_back_end(asked: str, point: str) -> tuple[str, str | None]:
     if asked != "auto":
         reason = KERNEL_BACK_ENDS[asked]()
         if reason is not None:
-            raise CaptureError(f"--backend {asked}: {_for_kernel(reason)}")
+            raise CaptureError(f"--backend {asked}: {_without_ptrace(reason)}")
         return asked, None
     reasons: list[str] = []
     for name, available in KERNEL_BACK_ENDS.items():
         reason = available()
         if reason is None:
             return name, "; ".join(reasons) or None
-        reasons.append(f"{name}: {_for_kernel(reason)}")
+        reasons.append(f"{name}: {_without_ptrace(reason)}")
     raise CaptureError(f"{point}: no back end for kernel probes works here: " + "; ".join(reasons))
 
 
-def _for_kernel(reason: str) -> str:
-    """What perf events say of ptrace does not help in the kernel."""
+def _without_ptrace(reason: str) -> str:
+    """What perf events say of ptrace does not help where that sees nothing: in the kernel, and of its events."""
     for words in (", or use --backend ptrace", "; --backend ptrace needs none of it", "; use --backend ptrace"):
         reason = reason.partition(words)[0]
     return reason

@@ -6,12 +6,12 @@ and closes it whatever happens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from relay_reader.capture import Event
+from relay_reader.capture import Event, MappingAdded
 
 
 class PlaceKind(Enum):
@@ -36,20 +36,33 @@ class ProbePlace:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is traced: a command to start, or running processes."""
+    """What is traced: a command to start, or running processes, or all that runs (with a command: as long as it)."""
 
     command: tuple[str, ...] = ()
     pids: tuple[int, ...] = ()
+    everything: bool = False
+
+
+@dataclass(slots=True)
+class Postponement:
+    """Asks for events only when the capture has ended, which costs the target less; and what is known until then."""
+
+    mapped: Callable[[MappingAdded], None]
+    """Gets mappings as they are made: what only the living process can tell is asked for then."""
+    samples: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureLimits:
-    """How much of a stack is copied at a hit."""
+    """How much of a stack is copied at a hit, and when it is read."""
 
     user_stack: int
     """Bytes of user stack asked for at a hit (perf events: at most 65,528)."""
     waiting_hits: int = 1000
     """Hits that there is room for until they are read, about (perf events)."""
+    postponement: Postponement | None = None
+    """Where nobody waits for the events (perf events)."""
 
 
 class CaptureError(Exception):

@@ -31,6 +31,16 @@ _SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded
     help="Sample this running process, with all its threads (repeatable).",
 )
 @click.option(
+    *("--all-cpus", "-a", "everything"),
+    is_flag=True,
+    help="Sample whatever runs, on all processors; with a command as long as it runs.",
+)
+@click.option(
+    "--off-cpu",
+    is_flag=True,
+    help="Show what threads wait for, too: their stacks as they leave the processor. Weights are nanoseconds then.",
+)
+@click.option(
     "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this many seconds."
 )
 @click.option(
@@ -48,31 +58,46 @@ _SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded
     show_default=True,
     help="Bytes of stack that are recorded of a sample, at the most.",
 )
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "perf", "module"]),
+    default="auto",
+    show_default=True,
+    help="How it is sampled: by perf events (auto), or by the kernel module, which records less of each stack.",
+)
 @click.pass_obj
 def command(
     target: tuple[str, ...] | None,
     frequency: int,
     pids: tuple[int, ...],
+    everything: bool,
+    off_cpu: bool,
     duration: float | None,
     form: str | None,
     output: str | None,
     keep: str | None,
     user_stack: int,
+    backend: str,
 ) -> None:
-    """Sample a command (behind --) or running processes (-p), with their children and threads.
+    """Sample a command (behind --), running processes (-p) or everything (-a), with children and threads.
 
     Kernel and user frames are in one stack; no frame pointers are needed. Ctrl-C ends it, and gives the report. The
-    status is the command's own.
+    status is the command's own. With --off-cpu the weights of a thread add up to its time, running or not; its waits
+    end in [off-cpu: blocked], or [off-cpu: preempted] where it could have run.
 
     \b
     Examples:
       ptap profile -- ./prog --its-options
       ptap profile -F 499 -p 1234 --duration 10 -o profile.html
       ptap profile -o profile.pb.gz -- make
+      ptap profile -a --duration 5 --format top
+      ptap profile --off-cpu -o waits.html -p 1234
       ptap profile --format top --keep trace.ptap -- ./prog
     """
-    if bool(target) == bool(pids):
-        raise Failure("nothing to sample, or too much: give either a command behind `--` or -p PID")
+    if bool(target or everything) == bool(pids):
+        raise Failure("nothing to sample, or too much: give either a command behind `--` or -p PID, or -a for all")
+    if backend == "module" and (everything or off_cpu):
+        raise Failure("the kernel module samples what given processes run: leave -a and --off-cpu out, or --backend")
     if form is None:
         form = _SUFFIXES.get(Path(output).suffix, "tree") if output is not None else "tree"
     with told_to_the_user(), TemporaryDirectory(prefix="ptap-") as folder:
@@ -86,15 +111,16 @@ def command(
 
         path = keep or str(Path(folder) / "profile.ptap")
         session = RecordSession(
-            [parse_trace_point(f"timer.profile({frequency})", "auto")],
-            Target(target or (), pids),
-            TraceOptions(duration=duration, user_stack=user_stack),
+            [parse_trace_point(f"timer.profile({frequency})", backend)],
+            Target(target or (), pids, everything),
+            TraceOptions(back_end=backend, duration=duration, user_stack=user_stack, off_cpu=off_cpu),
             lambda text, detail: None if detail else _say(text),
             path,
+            postponed=True,
         )
 
         def progress(seconds: float) -> str:
-            hits, lost = session.account.hits, session.account.lost
+            hits, lost = session.progress
             return f"{hits} samples in {seconds:.0f} s, {hits / seconds:.0f} a second, {lost} lost"
 
         try:
@@ -106,7 +132,7 @@ def command(
             report = CaptureFileReport(path, ReportOptions(arguments=ArgumentFrames.NONE))
             stream = open_output(output)
             try:
-                shown = open_report(form, stream, title=" ".join(target) if target else f"pid {pids[0]}")
+                shown = open_report(form, stream, title=_title(target, pids))
                 with progress_shown(stream if form in STREAMED else None):
                     report.write(shown)
                 with progress_shown(stream):
@@ -117,6 +143,12 @@ def command(
                 drop_unwritten(stream)
                 report.close()
     sys.exit(status)
+
+
+def _title(target: tuple[str, ...] | None, pids: tuple[int, ...]) -> str:
+    if target:
+        return " ".join(target)
+    return f"pid {', '.join(map(str, pids))}" if pids else "all processes"
 
 
 def _say(text: str) -> None:

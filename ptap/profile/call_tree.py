@@ -37,7 +37,7 @@ def write_call_tree(
             node = node.children.setdefault(function, _Node())
             node.total += weight
         node.own += weight
-    stream.write(f"{len(profile.samples)} samples, weight {root.total}\n\n")
+    stream.write(f"{profile.facts}\n\n")
     _write_children(root, stream, root.total, least_share)
 
 

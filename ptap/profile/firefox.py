@@ -120,7 +120,7 @@ class _Thread:
         samples = sorted(samples, key=lambda sample: sample.time_ns)
         stacks = [self._stack(sample.stack) for sample in samples]
         times = [(sample.time_ns - begin) / 1e6 for sample in samples]
-        who = self._who
+        who, timed = self._who, bool(self._profile.weight_unit)
         return {
             "name": json_text(who.comm),
             "isMainThread": who.pid == who.tid,
@@ -137,8 +137,8 @@ class _Thread:
                 "length": len(samples),
                 "stack": stacks,
                 "time": times,
-                "weight": [sample.weight for sample in samples],
-                "weightType": "samples",
+                "weight": [sample.weight / 1e6 if timed else sample.weight for sample in samples],
+                "weightType": "tracing-ms" if timed else "samples",
             },
             "markers": _columns((), "data", "name", "startTime", "endTime", "phase", "category"),
             "stackTable": self._stack_table(),

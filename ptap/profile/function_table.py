@@ -48,7 +48,7 @@ def function_weights(profile: StackProfile, *, lines: bool = False) -> list[Func
 def write_function_table(profile: StackProfile, stream: TextIO, *, lines: bool = False) -> None:
     """Write the table as text."""
     whole = profile.weight
-    stream.write(f"{len(profile.samples)} samples, weight {whole}\n\n")
+    stream.write(f"{profile.facts}\n\n")
     stream.write(f"{'self':>10} {'':>7} {'total':>10} {'':>7}  function\n")
     for row in function_weights(profile, lines=lines):
         where = row.place or row.module

@@ -37,7 +37,7 @@ def write_html(profile: StackProfile, stream: TextIO, *, title: str = "ptap") ->
         for who, samples in ((profile.threads[number], samples) for number, samples in _by_thread(profile).items())
     ]
     cut = sum(s.weight for s in profile.samples if _is_cut(profile, s.stack))
-    facts = f"{len(profile.samples)} samples, weight {profile.weight}" + (f", {cut} cut short" if cut else "")
+    facts = profile.facts + (f", {cut} cut short" if cut else "")
     _write_page(stream, title, {"facts": facts, "functions": encoder.functions(), "threads": threads})
 
 

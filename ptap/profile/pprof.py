@@ -16,6 +16,8 @@ from ptap.profile.stack_profile import ROOT
 if TYPE_CHECKING:
     from ptap.profile.stack_profile import StackProfile
 
+_COUNTS = ("samples", "weight")
+
 
 _LEVEL = 6
 """Of gzip: its best takes three times as long for 1% less."""
@@ -40,9 +42,10 @@ class _Encoder:
     def message(self) -> Any:
         """The whole message; locations and functions of all calls, samples of equal stack and thread added up."""
         message, profile = self._message, self._profile
-        for kind in ("samples", "weight"):
-            message.sample_type.add(type=self._string(kind), unit=self._string("count"))
-        message.default_sample_type = self._string("weight")
+        kinds = {"samples": "count", "time": "nanoseconds"} if profile.weight_unit else dict.fromkeys(_COUNTS, "count")
+        for kind, unit in kinds.items():
+            message.sample_type.add(type=self._string(kind), unit=self._string(unit))
+        message.default_sample_type = self._string(list(kinds)[-1])
         for number, function in enumerate(profile.functions, 1):
             name = self._string(function.name)
             message.function.add(id=number, name=name, system_name=name, filename=self._string(function.file or ""))

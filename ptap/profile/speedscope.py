@@ -28,7 +28,7 @@ def write_speedscope(profile: StackProfile, stream: TextIO) -> None:
             {
                 "type": "sampled",
                 "name": json_text(f"{thread.comm} {thread.pid}/{thread.tid}"),
-                "unit": "none",
+                "unit": "nanoseconds" if profile.weight_unit else "none",
                 "startValue": 0,
                 "endValue": 0,
                 "samples": [],

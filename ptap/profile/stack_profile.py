@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_OFF_CPU = "off-cpu: "
+"""How the names of the events begin that are no places but waits: what they name is shown as the innermost call."""
+
 ROOT = -1
 """Parent of the outermost calls."""
 
@@ -84,6 +87,7 @@ class StackProfile:
         self.call_of: list[int] = []
         """By stack: index in `calls`."""
         self.samples: list[StackSample] = []
+        self._units: set[str] = set()
         self._function_index: dict[Function, int] = {}
         self._call_index: dict[tuple[object, ...], int] = {}
         self._thread_index: dict[Thread, int] = {}
@@ -94,6 +98,16 @@ class StackProfile:
         """Of all samples."""
         return sum(sample.weight for sample in self.samples)
 
+    @property
+    def weight_unit(self) -> str:
+        """`ns` where all weights are nanoseconds, else empty."""
+        return "ns" if self._units == {"ns"} else ""
+
+    @property
+    def facts(self) -> str:
+        """How much it is, for people."""
+        return f"{len(self.samples)} samples, weight {self.weight}{' ns' if self.weight_unit else ''}"
+
     def add(self, trace: Trace) -> None:
         """Add one trace. A stack that was cut short hangs below a call that says so, never below a true root."""
         stack = ROOT
@@ -102,6 +116,9 @@ class StackProfile:
             stack = self._child(stack, self._mark(mark))
         for frame in reversed(trace.frames):
             stack = self._child(stack, self._frame_call(frame))
+        if trace.probe is not None and trace.probe.startswith(_OFF_CPU):
+            stack = self._child(stack, self._mark(f"[{trace.probe}]"))
+        self._units.add(trace.weight_unit)
         thread = _index(self.threads, self._thread_index, Thread(trace.pid, trace.tid, trace.comm))
         self.samples.append(StackSample(stack, thread, trace.time_ns, trace.cpu, trace.weight, trace.probe))
 

@@ -61,6 +61,8 @@ class ProbeFacts:
     build_id: str | None = None
     die_offset: int | None = None
     """Where .debug_info describes the probed function or inlined copy."""
+    weight_unit: str = ""
+    """Of its samples' weights: `ns`, or empty where they are counts."""
 
 
 @dataclass(frozen=True, slots=True)

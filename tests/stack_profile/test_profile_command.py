@@ -53,6 +53,7 @@ def test_where_the_time_goes(program):
     }
     assert of["little"] > 20 and 2 < of["much"] / of["little"] < 8, of
     whole = sum(int(weight) for weight in weights.values())
+    assert sum(int(weight) for stack, weight in weights.items() if ";main;" in stack) > 0.9 * whole
     (counted,) = re.findall(r"(\d+) hits", run.stderr)
     assert whole == int(counted)
 

@@ -28,6 +28,15 @@ def available() -> str | None:
         tracefs.close()
 
 
+def sampling_available() -> str | None:
+    """None when processors can be sampled here; else what refuses, its value, and what would allow it."""
+    try:
+        os.close(event_attr.open_event(event_attr.ring_owner(1), -1, 0))
+    except OSError as error:
+        return perf_refusal(error)
+    return None
+
+
 def _try_probe(tracefs: TraceFilesystem) -> str | None:
     events = UprobeEvents(tracefs)
     fds: list[int] = []

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ptap.backend.live_capture import CaptureError, CaptureLimits, ProbePlace, Target
+from ptap.backend.live_capture import CaptureError, CaptureLimits, Postponement, ProbePlace, Target
 from ptap.backend.perf_events import event_attr
 from ptap.backend.perf_events.command_start import HeldCommand
 from ptap.backend.perf_events.event_plan import (
@@ -30,15 +30,17 @@ from ptap.backend.perf_events.event_plan import (
     place_events,
     side_band_event,
 )
-from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, SamplingEvent
+from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, OffCpuEvent, SamplingEvent
 from ptap.backend.perf_events.kprobe_events import KprobeEvents
+from ptap.backend.perf_events.off_cpu import RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE, OffCpuTimes, SwitchTracepoint
 from ptap.backend.perf_events.probe_definitions import remove_stale_events
-from ptap.backend.perf_events.process_state import present_state, thread_ids
-from ptap.backend.perf_events.ring_buffer import RingBuffer, perf_refusal, ring_size
+from ptap.backend.perf_events.process_state import present_state, running_processes, sleeping_threads, thread_ids
+from ptap.backend.perf_events.record_spool import RecordSpool
+from ptap.backend.perf_events.ring_buffer import RingBuffer, TimedRecord, frequency_refusal, perf_refusal, ring_size
 from ptap.backend.perf_events.ring_reader import RecordRing, RingReader
 from ptap.backend.perf_events.tracefs import TraceFilesystem
 from ptap.backend.perf_events.uprobe_events import UprobeEvents
-from relay_reader.capture import Event, ProcessForked, RecordsLost, Sample
+from relay_reader.capture import Event, MappingAdded, ProcessForked, RecordsLost, Sample
 from relay_reader.perf_record import RECORD_SAMPLE, EventLayout, RecordDecoder
 from relay_reader.return_trampoline import ReturnTrampolines
 
@@ -46,12 +48,15 @@ _KIND_AND_IDENTIFIER = struct.Struct("<I4xQ")
 _RSP = 7
 _RIP = 16
 _ENOTSUPP = 524
+_EVERY_THREAD = -1
+_PAUSE_MS = 100
+"""Where nobody waits for the events: each look at the rings costs some tenth of a millisecond."""
 # The drain thread must get its turn while the consumer computes; Python's 5 ms would fill a ring.
 _SWITCH_INTERVAL_S = 0.0002
 
 
 class PerfCapture:
-    """Hits of `places`, and of `extra` events, in a command or in running processes, through perf events.
+    """Hits of `places`, and of `extra` events, in a command, in running processes or everywhere, through perf events.
 
     `Sample.places` has the indices of all places at that address and kind; the k-th extra event's samples
     have (len(places) + k,). A hit's stack is copied up to `limits.user_stack` bytes, at most 65,528. Kernel
@@ -69,7 +74,7 @@ class PerfCapture:
         limits: CaptureLimits,
         extra: Sequence[ExtraEvent] = (),
     ) -> None:
-        if bool(target.command) == bool(target.pids):
+        if bool(target.command or target.everything) == bool(target.pids):
             raise CaptureError("nothing to trace: give a command or the pids of running processes, not both")
         self.child_pid: int | None = None
         self.exit_status: int | None = None
@@ -82,6 +87,8 @@ class PerfCapture:
         self._extra = tuple(extra)
         self._user_stack = clamp_user_stack(limits.user_stack)
         self._waiting_hits = limits.waiting_hits
+        self._postponement = limits.postponement
+        self._spool = RecordSpool() if limits.postponement is not None else None
         self._tracefs: TraceFilesystem | None = None
         self._probes: UprobeEvents | None = None
         self._kernel_probes: KprobeEvents | None = None
@@ -99,6 +106,12 @@ class PerfCapture:
         self._reader: RingReader | None = None
         self._decoder: RecordDecoder | None = None
         self._trampolines = ReturnTrampolines()
+        waits = {
+            event.wait: number for number, event in enumerate(extra, len(places)) if isinstance(event, OffCpuEvent)
+        }
+        self._off_cpu = OffCpuTimes(waits) if waits else None
+        self._switches: SwitchTracepoint | None = None
+        self._ended_ns = 0
         self._untold = 0
         self._stop_asked = False
         self._closed = False
@@ -132,19 +145,20 @@ class PerfCapture:
         cpus = _online_cpus()
         size = ring_size(len(cpus), self._user_stack, self._waiting_hits)
         self._rings = [RingBuffer(cpu, size) for cpu in cpus]
-        self._open_threads(planned)
+        if self._target.everything:
+            self._open_on(_EVERY_THREAD, planned)
+        else:
+            self._open_threads(planned)
         self._decoder = RecordDecoder(self._layouts)
         # Those first: what perf tells of a process was written before the process did what they tell.
         rings = [*self._more_rings(), *self._rings]
-        self._reader = RingReader(rings, self._layouts, self._alive_fds, self._disarm)
-        if self._command is None:
-            began = time.monotonic_ns()
-            # Changes are reported first, then the present state is read: nothing falls between.
-            for fd in self._side_band_fds:
-                event_attr.enable(fd)
-            self._initial = list(present_state(self._target.pids, began))
-            for fd in self._fds:
-                event_attr.enable(fd)
+        self._reader = RingReader(
+            *(rings, self._layouts, self._alive_fds, self._disarm),
+            ended=self._command_ended() if self._target.everything else None,
+            pause_ms=_PAUSE_MS if self._postponement is not None else None,
+        )
+        if not self._on_exec:
+            self._enable()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         self._reader.start()
         if self._command is not None:
@@ -156,6 +170,34 @@ class PerfCapture:
         if self._stop_asked:
             self._reader.stop()
 
+    @property
+    def _on_exec(self) -> bool:
+        """Whether events begin by themselves when the command does."""
+        return self._command is not None and not self._target.everything
+
+    def _enable(self) -> None:
+        """Begin, with what runs already."""
+        began = time.monotonic_ns()
+        # Changes are reported first, then the present state is read: nothing falls between.
+        for fd in self._side_band_fds:
+            event_attr.enable(fd)
+        pids = running_processes() if self._target.everything else self._target.pids
+        self._initial = list(present_state(pids, began))
+        for fd in self._fds:
+            event_attr.enable(fd)
+        if self._off_cpu is not None:
+            # Of those that wake up before they are looked at here, their own records tell.
+            for pid in pids:
+                for tid in sleeping_threads(pid):
+                    self._off_cpu.found_asleep(pid, tid, time.monotonic_ns())
+
+    def _command_ended(self) -> int:
+        """A descriptor that is readable when the command has ended; -1 without a command."""
+        if self._command is None:
+            return -1
+        self._keeper_fds.append(os.pidfd_open(self._command.pid))
+        return self._keeper_fds[-1]
+
     def _prepare(self) -> None:
         """What comes before the target is followed, which its command has not begun to run; for such a capture, too."""
 
@@ -164,10 +206,10 @@ class PerfCapture:
         return ()
 
     def _plan(self) -> list[PlannedEvent]:
-        on_exec = self._command is not None
-        planned = [side_band_event(enable_on_exec=on_exec)]
+        on_exec = self._on_exec
+        planned = [side_band_event(switches=self._off_cpu is not None, enable_on_exec=on_exec)]
         in_kernel = any(isinstance(event, KernelProbeEvent) for event in self._extra)
-        if self._places or not all(isinstance(event, SamplingEvent) for event in self._extra):
+        if self._places or not all(isinstance(event, (SamplingEvent, OffCpuEvent)) for event in self._extra):
             self._tracefs = TraceFilesystem()
         if self._tracefs is not None and (self._places or in_kernel):
             with suppress(OSError):
@@ -177,9 +219,14 @@ class PerfCapture:
             assert self._tracefs is not None
             self._probes = UprobeEvents(self._tracefs)
             planned += place_events(self._places, self._probes, self._user_stack, enable_on_exec=on_exec)
+        if self._off_cpu is not None:
+            with suppress(CaptureError):  # without tracepoints less is told of a switch
+                self._tracefs = self._tracefs or TraceFilesystem()
+                self._switches = SwitchTracepoint.of(self._tracefs)
         planned += extra_events(
             *(self._extra, self._tracefs, self._kernel_probes, len(self._places), self._user_stack),
             enable_on_exec=on_exec,
+            switches=self._switches,
         )
         if self._kernel_probes is not None and self._kernel_probes.refused and len(planned) == 1:
             name, why = next(iter(self._kernel_probes.refused.items()))
@@ -236,6 +283,8 @@ class PerfCapture:
         unprobeable = (errno.EINVAL, errno.EOPNOTSUPP, _ENOTSUPP, errno.EIO, errno.EILSEQ)
         if event.role is Role.SIDE_BAND or error.errno not in unprobeable:
             raise CaptureError(perf_refusal(error)) from error
+        if event.attr.frequency:
+            raise CaptureError(frequency_refusal(event.attr.frequency, error)) from error
         what = "this instruction cannot be probed" if error.errno == _ENOTSUPP else os.strerror(error.errno or 0)
         self.refused[event.name] = what
         if all(one.role is Role.SIDE_BAND or one.name in self.refused for one in planned):
@@ -247,7 +296,8 @@ class PerfCapture:
         for event in self._initial:
             self._trampolines.observe(event)
             yield event
-        for item in self._reader.records():
+        records = self._reader.records() if self._postponement is None else self._kept_records(self._postponement)
+        for item in records:
             if isinstance(item, RecordsLost):
                 self._trampolines.observe(item)
                 yield item
@@ -257,9 +307,31 @@ class PerfCapture:
                 yield event_or_none
         yield from self._end()
 
+    def _kept_records(self, postponement: Postponement) -> Iterator[TimedRecord | RecordsLost]:
+        """All records, when there are no more; of those that cannot wait is told as they come."""
+        assert self._reader is not None and self._spool is not None
+        decoder, spool = RecordDecoder(self._layouts), self._spool
+        while (batch := self._reader.next_batch()) is not None:
+            for item in batch:
+                event: Event | None = None
+                if isinstance(item, RecordsLost):
+                    event = item
+                elif (kind := item[2][0]) == RECORD_SAMPLE:
+                    postponement.samples += 1
+                elif kind not in (RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE):
+                    event = decoder.decode(item[2])
+                if isinstance(event, MappingAdded):
+                    postponement.mapped(event)
+                elif isinstance(event, RecordsLost):
+                    postponement.lost += event.count
+            spool.add(batch)
+        yield from spool.records()
+
     def _end(self) -> Iterator[Event]:
         """What can be told when there are no more records."""
         assert self._decoder is not None
+        if self._off_cpu is not None:
+            yield from self._off_cpu.finish(self._ended_ns, unseen=not self._target.everything)
         unreadable = sum(ring.unreadable for ring in self._rings) + sum(self._decoder.faults.values())
         unreadable += self._untold
         if unreadable:
@@ -269,10 +341,14 @@ class PerfCapture:
     def _event(self, record: bytes, cpu: int) -> Event | None:
         assert self._decoder is not None
         kind, identifier = _KIND_AND_IDENTIFIER.unpack_from(record)
+        if kind in (RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE):
+            return self._off_cpu.switched(record) if self._off_cpu is not None else None
         event = self._decoder.decode(record, compacted=kind == RECORD_SAMPLE)
         if kind != RECORD_SAMPLE:
             if event is not None:
                 self._trampolines.observe(event)
+                if self._off_cpu is not None:
+                    self._off_cpu.observe(event)
             if isinstance(event, ProcessForked) and event.parent_tid in self._root_of:
                 self._root_of.setdefault(event.tid, self._root_of[event.parent_tid])
             return event
@@ -284,7 +360,7 @@ class PerfCapture:
         role = planned.role
         if role is Role.RETURN_HIT:
             self._trampolines.leave(event.tid, event.registers[_RSP] if event.registers else 0)
-        elif role is not Role.HIT and event.slices:
+        elif role in (Role.ENTRY_HIT, Role.ENTRY_SLOT) and event.slices:
             slot = event.slices[0]
             self._trampolines.enter(event.pid, event.tid, slot.address, int.from_bytes(slot.data[:8], "little"))
             if role is Role.ENTRY_SLOT:
@@ -292,6 +368,12 @@ class PerfCapture:
         elif role is Role.ENTRY_SLOT:
             return None
         self._trampolines.restore(event)
+        if self._off_cpu is not None:
+            if role is Role.SWITCH_OUT:
+                switches = self._switches
+                self._off_cpu.left(event, switches.state(planned.layout.raw_part(record)) if switches else None)
+                return None
+            self._off_cpu.ran(event.tid)
         return event
 
     def _tell_places(self, planned: PlannedEvent, sample: Sample, record: bytes) -> bool:
@@ -355,9 +437,17 @@ class PerfCapture:
             lines += [f"not probed: {name}: {why}" for name, why in self._kernel_probes.refused.items()]
         if self.left_defined:
             lines.append(f"{len(self.left_defined)} probe events could not be removed; the next run tries again")
+        if self._off_cpu is not None:
+            lines += self._off_cpu.shortcomings()
+        throttled = self._decoder.passed_over["THROTTLE"] if self._decoder is not None else 0
+        if throttled:
+            lines.append(
+                f"the kernel held sampling back {throttled} times: samples are missing; ask for fewer a second"
+            )
         return lines
 
     def _disarm(self) -> None:
+        self._ended_ns = time.monotonic_ns()
         for fd in self._fds:
             with suppress(OSError):
                 event_attr.disable(fd)

@@ -20,10 +20,12 @@ TYPE_SOFTWARE = 1
 TYPE_TRACEPOINT = 2
 SOFTWARE_CPU_CLOCK = 0
 SOFTWARE_TASK_CLOCK = 1
+SOFTWARE_CONTEXT_SWITCHES = 3
 SOFTWARE_DUMMY = 9
 
 _DISABLED = 1 << 0
 _INHERIT = 1 << 1
+_EXCLUDE_IDLE = 1 << 7
 _MMAP = 1 << 8
 _COMM = 1 << 9
 _FREQUENCY = 1 << 10
@@ -35,6 +37,7 @@ _EXCLUDE_CALLCHAIN_USER = 1 << 22
 _MMAP2 = 1 << 23
 _COMM_EXEC = 1 << 24
 _USE_CLOCKID = 1 << 25
+_CONTEXT_SWITCH = 1 << 26
 _BUILD_ID = 1 << 34
 
 _ATTR_SIZE = 136
@@ -53,6 +56,7 @@ BASE_SAMPLE = (
     | perf_record.SAMPLE_CPU
 )
 """What every record carries; the same for all events, so that time and id lie at one place."""
+_RAW_OR_CHAIN = perf_record.SAMPLE_RAW | perf_record.SAMPLE_CALLCHAIN
 _USER_CONTEXT = perf_record.SAMPLE_REGS_USER | perf_record.SAMPLE_STACK_USER
 
 # The raw part follows the header and the five words of BASE_SAMPLE: its size (32 bits), then struct
@@ -79,6 +83,8 @@ class EventAttr:
     stack_user: int = 0
     side_band: bool = False
     """Report mmap, comm, fork and exit (the records that describe processes)."""
+    switches: bool = False
+    """Report each switch of threads, too."""
     enable_on_exec: bool = False
     inherit: bool = True
     watermark: int = 0
@@ -94,6 +100,9 @@ class EventAttr:
         if self.side_band:
             flags |= _MMAP | _MMAP2 | _COMM | _COMM_EXEC | _TASK
             flags |= _BUILD_ID if build_id else 0
+            flags |= _CONTEXT_SWITCH if self.switches else 0
+        if self.type == TYPE_SOFTWARE and self.config == SOFTWARE_CPU_CLOCK:
+            flags |= _EXCLUDE_IDLE
         return struct.pack(
             "<IIQQQQQIIQQQQIiQIHHIIQQ",
             *(self.type, _ATTR_SIZE, self.config, self.frequency or self.period, self.sample_type),
@@ -101,13 +110,16 @@ class EventAttr:
             *(self.regs_user, self.stack_user, time.CLOCK_MONOTONIC, 0, 0, 0, 0, 0, 0, 0, 0),
         )
 
-    def layout(self, places: tuple[int, ...] = ()) -> perf_record.EventLayout:
-        """How records of this event are read."""
+    def layout(self, places: tuple[int, ...] = (), *, weight: int | None = None) -> perf_record.EventLayout:
+        """How records of this event are read; `weight` is that of each sample, where it is not 1."""
         return perf_record.EventLayout(
             self.sample_type,
             regs_user=self.regs_user,
             places=places,
-            raw_bytes=_RETURN_RAW_BYTES if self.sample_type & perf_record.SAMPLE_RAW else 0,
+            periods=weight is not None,
+            fixed_period=weight or 1,
+            # Behind a chain it lies where that ends.
+            raw_bytes=_RETURN_RAW_BYTES if self.sample_type & _RAW_OR_CHAIN == perf_record.SAMPLE_RAW else 0,
         )
 
 
@@ -173,9 +185,16 @@ def kernel_event(
     )
 
 
-def side_band(*, enable_on_exec: bool) -> EventAttr:
-    """An event that counts nothing and reports the target's mappings, names, forks and exits."""
-    return EventAttr(TYPE_SOFTWARE, SOFTWARE_DUMMY, side_band=True, enable_on_exec=enable_on_exec)
+def switch_out(tracepoint: int | None, user_stack: int, *, enable_on_exec: bool) -> EventAttr:
+    """A thread leaves the processor: by the tracepoint sched:sched_switch with its raw part, or without tracepoints."""
+    kind, config = (TYPE_SOFTWARE, SOFTWARE_CONTEXT_SWITCHES) if tracepoint is None else (TYPE_TRACEPOINT, tracepoint)
+    attr = kernel_event(kind, config, user_stack, period=1, enable_on_exec=enable_on_exec)
+    return attr if tracepoint is None else replace(attr, sample_type=attr.sample_type | perf_record.SAMPLE_RAW)
+
+
+def side_band(*, switches: bool = False, enable_on_exec: bool) -> EventAttr:
+    """An event that counts nothing and reports the target's mappings, names, forks and exits, and its `switches`."""
+    return EventAttr(*(TYPE_SOFTWARE, SOFTWARE_DUMMY), side_band=True, switches=switches, enable_on_exec=enable_on_exec)
 
 
 def ring_owner(watermark: int) -> EventAttr:

@@ -16,8 +16,9 @@ from enum import Enum
 from ptap.backend.live_capture import CaptureError, PlaceKind, ProbePlace
 from ptap.backend.perf_events import event_attr
 from ptap.backend.perf_events.event_attr import EventAttr
-from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, SamplingEvent
+from ptap.backend.perf_events.extra_event import ExtraEvent, KernelProbeEvent, OffCpuEvent, SamplingEvent
 from ptap.backend.perf_events.kprobe_events import KprobeEvents
+from ptap.backend.perf_events.off_cpu import SwitchTracepoint
 from ptap.backend.perf_events.tracefs import TraceFilesystem
 from ptap.backend.perf_events.uprobe_events import UprobeEvents
 from relay_reader.perf_record import EventLayout
@@ -38,6 +39,8 @@ class Role(Enum):
     """The entry of a return-probed call, not delivered."""
     RETURN_HIT = "return hit"
     """A sample to deliver; a return-probed call came back."""
+    SWITCH_OUT = "switch out"
+    """A thread leaves the processor: a sample to deliver when it has come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,9 @@ def clamp_user_stack(size: int) -> int:
     return max(0, min((size + 7) // 8 * 8, event_attr.MAXIMUM_USER_STACK))
 
 
-def side_band_event(*, enable_on_exec: bool) -> PlannedEvent:
+def side_band_event(*, switches: bool = False, enable_on_exec: bool) -> PlannedEvent:
     """The event that reports what happens to processes; all side-band records have its layout."""
-    attr = event_attr.side_band(enable_on_exec=enable_on_exec)
+    attr = event_attr.side_band(switches=switches, enable_on_exec=enable_on_exec)
     return PlannedEvent(attr, attr.layout(), Role.SIDE_BAND, "side-band")
 
 
@@ -141,6 +144,7 @@ def extra_events(
     user_stack: int,
     *,
     enable_on_exec: bool,
+    switches: SwitchTracepoint | None = None,
 ) -> list[PlannedEvent]:
     """Plan the events that are no probe places; the k-th gives `Sample.places` (first_index + k,).
 
@@ -148,7 +152,15 @@ def extra_events(
     """
     planned: list[PlannedEvent] = []
     for index, event in enumerate(extra, first_index):
-        if isinstance(event, SamplingEvent):
+        role, weight = Role.HIT, None
+        if isinstance(event, OffCpuEvent):
+            if any(each.role is Role.SWITCH_OUT for each in planned):
+                continue
+            attr = event_attr.switch_out(
+                switches.number if switches else None, user_stack, enable_on_exec=enable_on_exec
+            )
+            name, role = "context-switches", Role.SWITCH_OUT
+        elif isinstance(event, SamplingEvent):
             clock = {
                 "cpu-clock": event_attr.SOFTWARE_CPU_CLOCK,
                 "task-clock": event_attr.SOFTWARE_TASK_CLOCK,
@@ -159,6 +171,8 @@ def extra_events(
                 enable_on_exec=enable_on_exec,
             )
             name = event.kind
+            if event.weighs_time:
+                weight = 1_000_000_000 // event.frequency  # what the kernel makes of a frequency, too
         elif isinstance(event, KernelProbeEvent):
             assert kernel_probes is not None
             number = kernel_probes.define(event)
@@ -176,7 +190,7 @@ def extra_events(
                 enable_on_exec=enable_on_exec,
             )
             name = event.name
-        planned.append(PlannedEvent(attr, attr.layout((index,)), Role.HIT, name))
+        planned.append(PlannedEvent(attr, attr.layout((index,), weight=weight), role, name))
     return planned
 
 

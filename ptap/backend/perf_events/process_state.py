@@ -7,6 +7,28 @@ from pathlib import Path
 
 from relay_reader.capture import Event, Mapping, MappingAdded, ThreadNamed
 
+_SLEEPING = (b"S", b"D", b"T", b"t", b"I")
+"""States of /proc/PID/stat."""
+
+
+def running_processes() -> tuple[int, ...]:
+    """All processes that there are, the kernel's own threads among them."""
+    return tuple(sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()))
+
+
+def sleeping_threads(pid: int) -> list[int]:
+    """The threads of a process that wait for something, rather than run or wait for a processor."""
+    found = []
+    for tid in thread_ids(pid):
+        try:
+            status = Path(f"/proc/{pid}/task/{tid}/stat").read_bytes()
+        except OSError:
+            continue
+        # The name stands in brackets and may hold anything.
+        if status.rpartition(b")")[2].split(None, 1)[0] in _SLEEPING:
+            found.append(tid)
+    return found
+
 
 def thread_ids(pid: int) -> list[int]:
     """The threads of a process, in order; [] when it has ended."""

@@ -177,13 +177,10 @@ def perf_refusal(error: OSError) -> str:
     """What refuses perf_event_open, the setting's value, and the command that allows it."""
     call = f"perf_event_open says {os.strerror(error.errno or 0)}"
     if error.errno in (errno.EPERM, errno.EACCES):
-        try:
-            with open("/proc/sys/kernel/perf_event_paranoid") as file:
-                value = file.read().strip()
-        except OSError:
-            value = "unknown"
+        value = _setting("perf_event_paranoid")
         return (
-            f"{call} (kernel.perf_event_paranoid is {value}): run as root or with CAP_PERFMON, or in a container "
+            f"{call} (kernel.perf_event_paranoid is {value}): run as root or with CAP_PERFMON, set it to -1 "
+            "(`sysctl kernel.perf_event_paranoid=-1` as root), or in a container "
             "with `--cap-add PERFMON --cap-add SYS_ADMIN` and a seccomp profile that lets perf_event_open "
             "through; --backend ptrace needs none of it"
         )
@@ -192,3 +189,23 @@ def perf_refusal(error: OSError) -> str:
     if error.errno == errno.EMFILE:
         return f"{call}: raise the limit of open files (`ulimit -n 1048576`) or probe fewer places or threads"
     return f"{call}; use --backend ptrace"
+
+
+def frequency_refusal(frequency: int, error: OSError) -> str:
+    """What refuses an event that samples so often, and what allows it."""
+    limit = _setting("perf_event_max_sample_rate")
+    if limit.isdecimal() and int(limit) < frequency:
+        return (
+            f"{frequency} samples a second are more than kernel.perf_event_max_sample_rate, {limit}, allows: ask for "
+            f"fewer, or `sysctl kernel.perf_event_max_sample_rate={frequency}` as root"
+        )
+    return perf_refusal(error)
+
+
+def _setting(name: str) -> str:
+    """The value of the sysctl kernel.NAME."""
+    try:
+        with open(f"/proc/sys/kernel/{name}") as file:
+            return file.read().strip()
+    except OSError:
+        return "unknown"

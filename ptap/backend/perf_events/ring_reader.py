@@ -66,9 +66,10 @@ class RecordRing(Protocol):
 class RingReader:
     """Drains `rings` until `stop` or until all `alive_fds` report that their threads and descendants ended.
 
-    `alive_fds` are events of the target; the kernel reports POLLHUP on one when its thread and all that
-    inherited from it have ended. `disarm` is called when the capture stops, before the last round, so that this
-    round sees all.
+    `alive_fds` are events of the target; the kernel reports POLLHUP on one when its thread and all that inherited from
+    it have ended. Where `ended` is given, what is traced has no end of its own: then it is a descriptor that is
+    readable at the end, or -1 where only `stop` ends it. With `pause_ms` that long is waited for more records, unless a
+    ring fills. `disarm` is called when the capture stops, before the last round, so that this round sees all.
     """
 
     def __init__(
@@ -77,10 +78,14 @@ class RingReader:
         layouts: Mapping[int, EventLayout],
         alive_fds: Sequence[int],
         disarm: Callable[[], None],
+        ended: int | None = None,
+        pause_ms: int | None = None,
     ) -> None:
         self._rings = rings
         self._layouts = layouts
         self._alive = set(alive_fds)
+        self._ended = ended
+        self._pause_ms = pause_ms
         self._disarm = disarm
         self._pending: list[TimedRecord] = []
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
@@ -118,13 +123,13 @@ class RingReader:
 
     def records(self) -> Iterator[TimedRecord | RecordsLost]:
         """All records in time order, until the end; waits for them. Raises what ended the thread, if that failed."""
-        while (batch := self._next_batch()) is not None:
+        while (batch := self.next_batch()) is not None:
             for number, record in enumerate(batch):
                 if number % _GIVE_WAY_EVERY == 0:
                     self._give_way()
                 yield record
 
-    def _next_batch(self) -> Batch | None:
+    def next_batch(self) -> Batch | None:
         """Records in time order; waits for some, None at the end."""
         batch = self._queue.get()
         if batch is None:
@@ -161,11 +166,16 @@ class RingReader:
                 poll.register(ring.fd, select.POLLIN)
         for fd in self._alive:
             poll.register(fd, 0)
+        if self._ended is not None:
+            self._alive = {self._ended}
+            if self._ended >= 0:
+                poll.register(self._ended, select.POLLIN)
         quiet_rounds = 0
         while self._alive and not self._stopping:
-            wait = _IDLE_WAIT_MS if quiet_rounds > _IDLE_AFTER_ROUNDS else _BUSY_WAIT_MS
+            wait = self._pause_ms or (_IDLE_WAIT_MS if quiet_rounds > _IDLE_AFTER_ROUNDS else _BUSY_WAIT_MS)
             for fd, state in poll.poll(wait):
-                if fd in self._alive and state & (select.POLLHUP | select.POLLERR):
+                # Events are not asked for POLLIN.
+                if fd in self._alive and state & (select.POLLHUP | select.POLLERR | select.POLLIN):
                     poll.unregister(fd)
                     self._alive.discard(fd)
             quiet_rounds = 0 if self._round() else quiet_rounds + 1
