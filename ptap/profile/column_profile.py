@@ -88,9 +88,10 @@ class ColumnProfile:
         numbers, kernel = self._frames.numbers(stacks), self._frames.kernel_numbers(stacks)
         stops = self._frames.stops(stacks)
         self.samples += len(stops)
-        for stop, count in enumerate(np.bincount(stops, minlength=FIRST_FRAME).tolist()):
-            if count and stop != StopReason.END_OF_STACK:
-                self.cut_short[StopReason(stop)] += count
+        reasons, first_met, counts = np.unique(stops, return_index=True, return_counts=True)
+        for index in np.argsort(first_met).tolist():  # as they were met: of equally many the first one is told first
+            if reasons[index] != StopReason.END_OF_STACK:
+                self.cut_short[StopReason(int(reasons[index]))] += int(counts[index])
         chosen, threads = self._chosen(stacks)
         marks = _marks(stacks, stops)
         columns = marks, (stacks.kernel_ends, kernel), (stacks.frame_ends, stacks.frames), numbers

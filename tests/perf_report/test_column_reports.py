@@ -158,7 +158,8 @@ def test_what_is_said_at_the_end_is_the_same(recording: Path, expected: Reported
     for wanted in (TraceFilter(), TraceFilter(comms=("renamed",))):
         session = PerfReport(str(recording), ReportOptions(arguments=ArgumentFrames.NONE))
         session.write(FilteredReport(ProfileReport(lambda profile: None), wanted))
-        assert session.closing_lines() == expected.lines
+        # Modules of which equally many frames lack lines may be told in any order.
+        assert sorted(session.closing_lines()) == sorted(expected.lines)
         session.close()
 
 
