@@ -15,7 +15,8 @@ from bench.machine import machine
 from bench.results_page import results_page
 
 BENCHMARKS = (
-    "compact_tables", "bulk_walk", "first_trace", "live_stack", "hit_cost", "profile_cost", "symbolization",
+    "compact_tables", "bulk_walk", "bulk_report", "first_trace", "live_stack", "hit_cost", "profile_cost",
+    "symbolization",
     "capture_file",
 )  # fmt: skip
 """Modules of this package with a function `run(bench)` that gives a Result, in the order of the page."""

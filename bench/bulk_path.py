@@ -18,6 +18,9 @@ _NAMED_AT_ONCE = 64
 
 def main() -> None:
     """Process the file named on the command line."""
+    from cfi_tables.numpy_threads import leave_out_numpy_threads
+
+    leave_out_numpy_threads()
     from relay_reader.perf_columns import PerfColumns
     from relay_reader.perf_data import PerfData
     from unwind.column_stacks import ColumnWalker

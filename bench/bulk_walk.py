@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
 import sys
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from bench.comparison import Bench, Comparison, Result, Unavailable
-from bench.programs import ROOT, output_of, tool
+from bench.programs import output_of, tool
+from bench.timed_run import TimedRun, timed_run
 
 _PYTHON = "/usr/bin/python3"
 _JOB = "f = lambda n: n if n < 2 else f(n - 1) + f(n - 2)\nfor _ in range({rounds}): f(30)"
@@ -45,19 +43,6 @@ _SMALL = _Recording("python-5k.data", 12, 3999, 8192, 5000)
 _LARGE = _Recording("python-100k.data", 75, 12000, 4096, 100_000)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One process."""
-
-    seconds: float
-    cpu: float
-    """Seconds of all processors."""
-    memory: float
-    """Peak, MB."""
-    finished: bool
-    output: Path
-
-
 def run(bench: Bench) -> Result:
     """Record a Python job at two lengths, each once, then read both by both tools."""
     perf = tool("perf", "linux-perf")
@@ -69,7 +54,7 @@ def run(bench: Bench) -> Result:
         if not path.exists():
             output_of([perf, *recording.command])
         # The first run fills the caches of tables, symbol indices and compiled code.
-        samples = _figures(_timed(bench, "named", *_OURS, path, "--names"))["samples"]
+        samples = _figures(timed_run(bench, "bulk_walk.named", *_OURS, path, "--names"))["samples"]
         if samples < recording.least:
             raise Unavailable(f"only {samples:,} samples were recorded")
         _compare(bench, perf, recording, comparisons, remarks)
@@ -93,11 +78,11 @@ def _compare(bench: Bench, perf: str, recording: _Recording, comparisons: list[C
     steady = []
     # In turn, so that what else the machine does meets both tools alike.
     for _ in range(bench.rounds):
-        bare.append(_timed(bench, "bare", *_OURS, path))
-        theirs.append(_timed(bench, "ip", perf, "script", "-i", path, "-F", "ip", "--no-inline"))
-        named.append(_timed(bench, "named", *_OURS, path, "--names"))
-        symbols.append(_timed(bench, "sym", perf, "script", "-i", path, "-F", "ip,sym", "--no-inline"))
-        steady.append(_figures(_timed(bench, "again", *_OURS, path, "--again"))["again"])
+        bare.append(timed_run(bench, "bulk_walk.bare", *_OURS, path))
+        theirs.append(timed_run(bench, "bulk_walk.ip", perf, "script", "-i", path, "-F", "ip", "--no-inline"))
+        named.append(timed_run(bench, "bulk_walk.named", *_OURS, path, "--names"))
+        symbols.append(timed_run(bench, "bulk_walk.sym", perf, "script", "-i", path, "-F", "ip,sym", "--no-inline"))
+        steady.append(_figures(timed_run(bench, "bulk_walk.again", *_OURS, path, "--again"))["again"])
     figures = _figures(named[-1])
     what = f"{figures['samples']:,} samples"
     frames, (_, their_frames) = figures["frames"], _counted(theirs[-1])
@@ -130,7 +115,8 @@ def _compare(bench: Bench, perf: str, recording: _Recording, comparisons: list[C
 
 def _with_lines(bench: Bench, perf: str, path: Path, rate: float, what: str) -> Comparison:
     """perf's own way to lines and inlined calls, as far as it comes in time."""
-    lines = _timed(bench, "srcline", perf, "script", "-i", path, "-F", "ip,sym,srcline")
+    command = (perf, "script", "-i", path, "-F", "ip,sym,srcline")
+    lines = timed_run(bench, "bulk_walk.srcline", *command, limit=_LIMIT)
     samples, frames = _counted(lines)
     note = "`perf script -F ip,sym,srcline`"
     if not lines.finished:
@@ -138,30 +124,12 @@ def _with_lines(bench: Bench, perf: str, path: Path, rate: float, what: str) -> 
     return Comparison(f"{what}: {_NAMES}", rate, frames / lines.seconds, "frames/s", True, note)
 
 
-def _timed(bench: Bench, kind: str, *command: str | Path) -> _Run:
-    """Run a command with its output in a file of its kind, ended after _LIMIT seconds. Raises Unavailable."""
-    output = bench.folder / f"bulk_walk.{kind}.out"
-    begin = time.perf_counter()
-    with output.open("wb") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.DEVNULL)
-        timer = threading.Timer(_LIMIT, process.kill)
-        timer.start()
-        _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begin
-    timer.cancel()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode > 0:
-        raise Unavailable(f"{command[0]} failed with status {process.returncode}")
-    cpu = usage.ru_utime + usage.ru_stime
-    return _Run(seconds, cpu, usage.ru_maxrss * 1024 / 1e6, process.returncode == 0, output)
-
-
-def _figures(ours: _Run) -> dict[str, Any]:
+def _figures(ours: TimedRun) -> dict[str, Any]:
     figures: dict[str, Any] = json.loads(ours.output.read_text())
     return figures
 
 
-def _counted(theirs: _Run) -> tuple[int, int]:
+def _counted(theirs: TimedRun) -> tuple[int, int]:
     """Samples and frames that perf script printed last."""
     samples = frames = 0
     with theirs.output.open() as lines:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from cfi_tables.layout import StopReason
 from ptap.account import Account
-from ptap.predicate.expression import Predicate
-from ptap.predicate.wanted import WantedTraces
 from ptap.report.output import OutputError, Report
-from ptap.shortcomings import shortcomings
+from ptap.shortcomings import TraceMaker, shortcomings
 from relay_reader.capture import Event, RecordsLost, Sample
-from unwind.trace import Trace
-from unwind.trace_builder import ArgumentFrames, Hit, TraceBuilder
+from unwind.argument_frames import ArgumentFrames
 
-HitsOf: TypeAlias = Callable[[Sample], Sequence[Hit | None]]
+if TYPE_CHECKING:
+    from ptap.predicate.expression import Predicate
+    from unwind.trace import Trace
+    from unwind.trace_builder import Hit, TraceBuilder
+
+HitsOf: TypeAlias = "Callable[[Sample], Sequence[Hit | None]]"
 """What a sample is a hit of, a trace each; (None,) for a sample that is of no probe."""
 
 
@@ -78,6 +80,8 @@ class EventReport:
         at_probe: Predicate | None = None,
         hits: HitsOf = of_no_probe,
     ) -> None:
+        from ptap.predicate.wanted import WantedTraces  # with most of the rest, which not every report takes
+
         self.account = Account()
         self._builder = builder
         self._wanted = WantedTraces(self.account, when, at_probe)
@@ -110,9 +114,14 @@ class EventReport:
 
     def module_problems(self) -> list[str]:
         """What was missing or damaged in the files behind the traces, each thing once."""
-        told = shortcomings(self._builder)
-        for module in self._builder.catalog.opened():
-            problem = module.problem
-            if problem is not None and not any(problem in line for line in told):
-                told.append(problem)
-        return told
+        return module_problems(self._builder)
+
+
+def module_problems(maker: TraceMaker) -> list[str]:
+    """What was missing or damaged in the files behind the traces that were made, each thing once."""
+    told = shortcomings(maker)
+    for module in maker.catalog.opened():
+        problem = module.problem
+        if problem is not None and not any(problem in line for line in told):
+            told.append(problem)
+    return told

@@ -1,34 +1,105 @@
-"""The report of perf.data: a trace for every sample, named by its event, and what could not be read or found."""
+"""The report of perf.data: a trace for every sample, named by its event, and what could not be read or found.
+
+A profile, which only needs the traces added up, is made of columns (`ptap.profile.column_profile`) where they can tell
+what traces would: it is the same profile, much sooner.
+"""
 
 from __future__ import annotations
 
+import gc
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ptap.capture_report import EventReport, ReportOptions
+from cfi_tables.table_check import TableError
+from ptap.account import Account
+from ptap.capture_report import EventReport, ReportOptions, module_problems
+from ptap.profile.profile_report import ProfileReport
 from ptap.report.output import Report
+from ptap.report.trace_filter import FilteredReport, TraceFilter
 from relay_reader.capture import Event, MappingAdded, Sample
 from relay_reader.perf_data import PerfData
-from unwind.kept_jit_names import KeptJitNames
+from unwind.kept_jit_names import KeptJitNames, has_maps
 from unwind.kernel.recorded_kernel import RecordedKernel
 from unwind.module import ModuleCatalog
 from unwind.recorded_images import REMEDY, RecordedImages
-from unwind.trace_builder import Hit, TraceBuilder
+
+if TYPE_CHECKING:
+    from ptap.profile.column_profile import ColumnProfile
+    from ptap.shortcomings import TraceMaker
+    from unwind.module import Module
+    from unwind.trace_builder import Hit
 
 _MEMORY_REMEDY = "in the recording, which holds registers and the innermost part of the stack only"
 _NAMED = 3
 _CUT_REMEDY = "record more of it, up to --call-graph dwarf,65528"
 
 
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Nothing here is left to the collector of cycles, which would go through all objects again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@dataclass(slots=True)
+class _ColumnMaker:
+    """What columns tell of what their traces lack: code that was made at run time is not named."""
+
+    catalog: ModuleCatalog
+    kernel: RecordedKernel
+    frames_without_lines: Counter[Module] = field(default_factory=Counter)
+    stacks_without_lines: Counter[Module] = field(default_factory=Counter)
+    jit_names: None = None
+
+    @property
+    def kernel_problems(self) -> list[str]:
+        """Why kernel frames have no names or no lines."""
+        return self.kernel.all_problems()
+
+
 class PerfReport:
     """One perf.data; `path` is "-" for standard input. Raises PerfDataError and OSError."""
 
     def __init__(self, path: str, options: ReportOptions) -> None:
-        self._perf = PerfData(path)
-        self._verbose = options.verbose
+        self._path = path
+        self._options = options
+        self._open()
+
+    def _open(self) -> None:
+        """Begin with the file; it is read once."""
+        options = self._options
+        self._perf = PerfData(self._path)
         self._kernel = RecordedKernel(options.vmlinux, options.sysroot, self._perf.features.os_release)
         images = RecordedImages(options.program, options.sysroot, self._kernel.is_running)
         self._catalog = ModuleCatalog(images.open, REMEDY)
-        builder = TraceBuilder(
+        self._account = Account()
+        self._maker: TraceMaker = _ColumnMaker(self._catalog, self._kernel)
+
+    def write(self, report: Report) -> None:
+        """Write every sample's trace in time order. Raises OutputError, BrokenPipeError, PerfDataError."""
+        shown = report.report if isinstance(report, FilteredReport) else report
+        if isinstance(shown, ProfileReport) and not shown.profile.samples and self._fits_columns():
+            columns = self._by_columns(report.wanted if isinstance(report, FilteredReport) else TraceFilter())
+            if columns is not None:
+                shown.profile = columns.profile
+                if isinstance(report, FilteredReport):
+                    report.left_out += columns.left_out
+                return
+            self._perf.close()
+            self._open()
+        from unwind.trace_builder import TraceBuilder  # after all that is left out where columns do
+
+        options = self._options
+        self._maker = builder = TraceBuilder(
             options.max_depth,
             options.argument_frames,
             locals_too=options.locals_too,
@@ -38,11 +109,46 @@ class PerfReport:
             kernel_names=self._kernel,
             made_code=KeptJitNames(options.sysroot),
         )
-        self._report = EventReport(builder, options.when, hits=self._hits)
+        events = EventReport(builder, options.when, hits=self._hits)
+        self._account = events.account
+        events.write(self._events(), report)
 
-    def write(self, report: Report) -> None:
-        """Write every sample's trace in time order. Raises OutputError, BrokenPipeError, PerfDataError."""
-        self._report.write(self._events(), report)
+    def _fits_columns(self) -> bool:
+        """Whether columns may know all that is asked for, of a file that can be begun anew if they do not."""
+        if self._perf.is_pipe or self._path == "-" or not os.path.isfile(self._path):
+            return False
+        if self._options.when is not None or self._options.locals_too:
+            return False
+        from relay_reader.perf_columns import fits_columns  # NumPy comes with it
+
+        return fits_columns(self._perf)
+
+    def _by_columns(self, wanted: TraceFilter) -> ColumnProfile | None:
+        """The profile of the samples that are wanted; None where it takes traces to make it."""
+        from ptap.profile.column_profile import FIRST_FRAME, ColumnProfile
+        from relay_reader.perf_columns import PerfColumns
+        from unwind.column_frames import ColumnFrames, OtherWalkError
+        from unwind.column_stacks import ColumnWalker
+        from unwind.symbolize.symbol_index import SymbolIndexError
+
+        walker = ColumnWalker(self._catalog, self._options.max_depth)
+        frames = ColumnFrames(walker, self._kernel, FIRST_FRAME)
+        columns = ColumnProfile(frames, wanted, [event.name for event in self._perf.perf_events])
+        try:
+            with _without_collection():
+                for stacks in walker.walk(PerfColumns(self._perf)):
+                    columns.add(stacks)
+                columns.finish()
+        except (OtherWalkError, SymbolIndexError, TableError):
+            return None
+        if frames.some_in_no_file and has_maps(self._options.sysroot):
+            return None  # which of the maps are of use depends on processes, and columns put them together
+        account = self._account
+        account.hits = account.traces = columns.samples
+        account.lost, account.cut_short = columns.lost, columns.cut_short
+        self._maker.frames_without_lines = columns.frames_without_lines
+        self._maker.stacks_without_lines = columns.stacks_without_lines
+        return columns
 
     def _events(self) -> Iterator[Event]:
         for event in self._perf.followed(self._perf.events()):
@@ -54,15 +160,17 @@ class PerfReport:
         """The event that the sample is of."""
         if not sample.places:
             return (None,)
+        from unwind.trace_builder import Hit
+
         return (Hit(self._perf.perf_events[sample.places[0]].name),)
 
     def closing_lines(self) -> list[str]:
         """What was missing, and the counts last."""
-        lines = self._perf.shortcomings() + self._report.module_problems()
-        if self._verbose and self._perf.passed_over:
+        lines = self._perf.shortcomings() + module_problems(self._maker)
+        if self._options.verbose and self._perf.passed_over:
             kinds = ", ".join(f"{count} {name}" for name, count in sorted(self._perf.passed_over.items()))
             lines.append(f"records that tell nothing about stacks: {kinds}")
-        return lines + self._identities() + list(self._report.account.lines(True))
+        return lines + self._identities() + list(self._account.lines(True))
 
     def _identities(self) -> list[str]:
         """What is to be said of files that were used without knowing that they are those that ran."""

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ptap.account import counted
 
 if TYPE_CHECKING:
-    from unwind.module import Module
+    from collections import Counter
+
+    from unwind.jit_names import JitNames
+    from unwind.module import Module, ModuleCatalog
     from unwind.symbolize.missing_debug import MissingDebug
-    from unwind.trace_builder import TraceBuilder
 
 
-def shortcomings(builder: TraceBuilder) -> list[str]:
+class TraceMaker(Protocol):
+    """What made traces, as far as it tells what they lack; see `unwind.trace_builder`."""
+
+    frames_without_lines: Counter[Module]
+    stacks_without_lines: Counter[Module]
+
+    @property
+    def catalog(self) -> ModuleCatalog:
+        """The files."""
+
+    @property
+    def jit_names(self) -> JitNames | None:
+        """What named code that was made at run time."""
+
+    @property
+    def kernel_problems(self) -> list[str]:
+        """What the kernel's frames lack."""
+
+
+def shortcomings(builder: TraceMaker) -> list[str]:
     """What was missing or damaged for the traces that `builder` made, the most missed first."""
     problems: list[str] = []
     for module, frames in builder.frames_without_lines.most_common():
@@ -21,7 +42,7 @@ def shortcomings(builder: TraceBuilder) -> list[str]:
             problems.append(text)
     for module in builder.catalog.opened():
         problems += _damage(module)
-    problems += builder.jit_names.problems
+    problems += builder.jit_names.problems if builder.jit_names is not None else []
     return problems + builder.kernel_problems
 
 

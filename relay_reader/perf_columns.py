@@ -336,6 +336,7 @@ def _layout_values(layout: EventLayout) -> list[int]:
     values[perf_scan.LAYOUT_REGISTERS] = layout.registers.size // 8 if layout.has_registers else -1
     values[perf_scan.LAYOUT_KNOWN] = layout.known
     values[perf_scan.LAYOUT_PERIOD] = head.get("period", -1) if layout.period_index >= 0 else -1
+    values[perf_scan.LAYOUT_WEIGHT] = layout.weight
     values[perf_scan.LAYOUT_TRAILER_TIME] = layout.trailer_time
     places = layout.register_places if layout.has_registers else [-1] * 16 + [0]
     values[perf_scan.LAYOUT_PLACES : perf_scan.LAYOUT_PLACES + len(places)] = places

@@ -61,7 +61,7 @@ ROW_CHAIN_COUNT = 13
 ROW_KERNEL_PC = 14
 """Where the interrupted pc lies, when it is one of the kernel's, else 0."""
 ROW_WEIGHT = 15
-"""Its period, 1 where that is not told, or 0."""
+"""Its period, or that of all samples of its event; 1 where that is 0."""
 ROW_WIDTH = 16
 
 SOUND = 0
@@ -102,6 +102,8 @@ LAYOUT_PERIOD = 13
 """Where the field lies; -1: the samples have none, or it is not asked for."""
 LAYOUT_PLACES = 14
 """For each register of `relay_reader.capture` its index among those recorded, or -1."""
+LAYOUT_WEIGHT = 31
+"""What each sample stands for, where LAYOUT_PERIOD is -1."""
 LAYOUT_WIDTH = 32
 
 # The elements of the control array (int64): what a scan begins with, and how it ended.
@@ -303,7 +305,7 @@ def _sample(
     position = _variable_parts(data, at, size, layouts, base, rows, row)
     if position < 0:
         return TRUNCATED
-    rows[row + ROW_WEIGHT] = 1
+    rows[row + ROW_WEIGHT] = layouts[base + LAYOUT_WEIGHT]
     place = item(layouts, base + LAYOUT_PERIOD)
     if place >= 0:
         period = read_i64(data, at + place)

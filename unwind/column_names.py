@@ -7,14 +7,15 @@ calls inlined into it. Names of the kernel are not looked for here.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cfi_tables.distinct_values import distinct_values
-from unwind.column_stacks import Int32s, Places, StackColumns
+from unwind.column_stacks import Int32s, Int64s, Places, StackColumns
 from unwind.module import Module
 from unwind.place_table import PLACE_LOOKUP, PLACE_MODULE
 from unwind.symbolize.demangling import readable_name
@@ -25,8 +26,7 @@ NO_NAMES = 0
 """The number of frames that have no name."""
 
 
-@dataclass(frozen=True, slots=True)
-class NamedFrame:
+class NamedFrame(NamedTuple):
     """A function that holds an address, or into which the one before it is inlined."""
 
     function: str | None
@@ -44,6 +44,11 @@ class _ModuleNames:
         self._symbolizer = None if module.image is None else Symbolizer(module.image)
         self.addresses: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
         self.numbers: Int32s = np.zeros(0, dtype=np.int32)
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether the module has debugging information."""
+        return self._symbolizer is not None and self._symbolizer.has_debug_information
 
     def learn(self, addresses: NDArray[np.uint64], first: int) -> AddressFrames | None:
         """Look up those of the sorted addresses that are not known, number them from `first` on: their frames."""
@@ -68,6 +73,45 @@ class _ModuleNames:
         return frames
 
 
+class _NamedPiece:
+    """The frames of some addresses, as text when they are asked for: a name that many have is made readable once."""
+
+    def __init__(self, frames: AddressFrames) -> None:
+        self._frames = frames
+        self._functions: dict[int, str | None] = {0: None}
+        self._files: dict[int, str | None] = {0: None}
+
+    def frames(self, index: int) -> list[NamedFrame]:
+        """The names of an address, innermost first."""
+        offsets, names, files, lines, columns, inlined = self._lists
+        return [
+            NamedFrame(
+                self._function(names[at]), self._file(files[at]), lines[at] or None, columns[at] or None, inlined[at]
+            )
+            for at in range(offsets[index], offsets[index + 1])
+        ]
+
+    @cached_property
+    def _lists(self) -> tuple[list[int], list[int], list[int], list[int], list[int], list[bool]]:
+        of = self._frames
+        numbers = (each.tolist() for each in (of.offsets, of.names, of.files, of.lines, of.columns))
+        offsets, names, files, lines, columns = numbers
+        return offsets, names, files, lines, columns, of.inlined.tolist()
+
+    def _function(self, number: int) -> str | None:
+        found = self._functions.get(number, "")
+        if found == "":
+            name = self._frames.name_table[number]
+            found = self._functions[number] = readable_name(name) if name else None
+        return found
+
+    def _file(self, number: int) -> str | None:
+        found = self._files.get(number, "")
+        if found == "":
+            found = self._files[number] = self._frames.file_table[number] or None
+        return found
+
+
 class ColumnNames:
     """The names of all stacks so far."""
 
@@ -76,7 +120,7 @@ class ColumnNames:
         """One more than the greatest number given."""
         self._modules: dict[int, tuple[Module, _ModuleNames]] = {}
         self._firsts: list[int] = []
-        self._pieces: list[AddressFrames] = []
+        self._pieces: list[_NamedPiece] = []
         self._of_places: WeakKeyDictionary[Places, Int32s] = WeakKeyDictionary()
 
     def numbers_of(self, stacks: StackColumns) -> Int32s:
@@ -89,17 +133,20 @@ class ColumnNames:
         known = self._of_places.get(places)
         done = 0 if known is None else len(known)
         if known is None or done < places.count:
-            found = self._numbers(places, done, stacks.modules)
+            owners, addresses = (places.column(each)[done:] for each in (PLACE_MODULE, PLACE_LOOKUP))
+            found = self.numbers_at(owners, addresses, stacks.modules)
             known = found if known is None else np.concatenate((known, found))
             self._of_places[places] = known
         numbers: Int32s = known[stacks.frames]
         return numbers
 
-    def _numbers(self, places: Places, first: int, modules: list[Module]) -> Int32s:
-        """The numbers of the places from `first` on."""
-        numbers = np.zeros(places.count - first, dtype=np.int32)
-        owners = places.column(PLACE_MODULE)[first:]
-        addresses = places.column(PLACE_LOOKUP)[first:].astype(np.int64).view(np.uint64)
+    def numbers_at(self, owners: Int64s, places: Int64s, modules: list[Module]) -> Int32s:
+        """The same for addresses in modules: indices in `modules` (-1: none), and file addresses, 64-bit patterns.
+
+        Raises what `numbers_of` does.
+        """
+        numbers = np.zeros(len(owners), dtype=np.int32)
+        addresses = places.astype(np.int64).view(np.uint64)
         for owner in distinct_values(owners).tolist():
             if owner < 0:
                 continue
@@ -111,21 +158,19 @@ class ColumnNames:
             frames = names.learn(distinct_values(wanted), self.count)
             if frames is not None:
                 self._firsts.append(self.count)
-                self._pieces.append(frames)
+                self._pieces.append(_NamedPiece(frames))
                 self.count += len(names.addresses) - before
             numbers[chosen] = names.numbers[np.searchsorted(names.addresses, wanted)]
         return numbers
+
+    def has_lines(self, module: Module) -> bool:
+        """Whether a module that had addresses has debugging information."""
+        _, names = self._modules.get(id(module), (module, None))
+        return names is not None and names.has_lines
 
     def frames(self, number: int) -> list[NamedFrame]:
         """The names of a number, innermost first; [] of NO_NAMES."""
         if number == NO_NAMES:
             return []
         piece = bisect_right(self._firsts, number) - 1
-        frames, index = self._pieces[piece], number - self._firsts[piece]
-        found = []
-        for at in range(int(frames.offsets[index]), int(frames.offsets[index + 1])):
-            name, file = frames.name_table[int(frames.names[at])], frames.file_table[int(frames.files[at])]
-            line, column = int(frames.lines[at]), int(frames.columns[at])
-            function = readable_name(name) if name else None
-            found.append(NamedFrame(function, file or None, line or None, column or None, bool(frames.inlined[at])))
-        return found
+        return self._pieces[piece].frames(number - self._firsts[piece])

@@ -10,10 +10,12 @@ Imports NumPy, and no numba where the compiled code is kept: only bulk work shou
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from cfi_tables.distinct_values import distinct_values
 from cfi_tables.hot_loop import compiled
 from cfi_tables.worker_threads import run_parts, worker_count
-from relay_reader.capture import Event
+from relay_reader.capture import Event, Mapping
 from relay_reader.perf_columns import PerfChunk, PerfColumns
 from relay_reader.perf_data import PerfDataError
 from relay_reader.perf_scan import (
@@ -106,6 +108,8 @@ class StackColumns:
     """For each sample the index after its last address of the kernel's,"""
     kernel_addresses: Int64s
     """which are 64-bit patterns, innermost first."""
+    sets: Int64s
+    """For each sample the number of the mappings that its process had, see `ColumnWalker.mapping_at`."""
     events: list[tuple[int, Event]]
     """What happened besides: (number of samples of these that come before it, event). `ColumnWalker.spaces` has been
     told of them all."""
@@ -126,6 +130,8 @@ class _MappingSets:
     def __init__(self, catalog: ModuleCatalog) -> None:
         self.mapped = MappedSpaces(catalog)
         self.modules: list[Module] = []
+        self.mappings: list[list[Mapping]] = []
+        """Of each set."""
         self._numbers: dict[bytes, int] = {}
         self._by_tables: dict[int, tuple[MappedTables, int]] = {}
         self._module_numbers: dict[int, int] = {}
@@ -139,13 +145,16 @@ class _MappingSets:
         if known is not None and known[0] is tables:
             return known[1]
         modules = array("q", map(self._module_number, tables.modules))
-        key = tables.values.tobytes() + modules.tobytes()
+        # What is no file's memory has a name all the same.
+        named = (each.path for each, module in zip(tables.mappings, modules, strict=True) if module < 0)
+        key = tables.values.tobytes() + modules.tobytes() + "\0".join(named).encode("utf-8", "surrogateescape")
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = len(self._ends)
             self._values += tables.values
             self._modules_of += modules
             self._ends.append(len(self._modules_of))
+            self.mappings.append(tables.mappings)
         self._by_tables[pid] = tables, number
         return number
 
@@ -242,7 +251,7 @@ class ColumnWalker:
             tasks: list[Callable[[], Any]] = [partial(_next_chunk, chunks)]
             tasks += [partial(self._walk_piece, chunk, chunk.samples[each], sets[each]) for each in pieces]
             following, *walked = run_parts(tasks, len(tasks) > 2)
-            yield from self._stacks(chunk, pieces, walked)
+            yield from self._stacks(chunk, sets, pieces, walked)
             if isinstance(following, PerfDataError):
                 raise following
             chunk = following
@@ -288,8 +297,22 @@ class ColumnWalker:
         self._idle.append(worker)
         return walked, _kernel_columns(chunk, rows)
 
+    def mapping_at(self, number: int, address: int) -> Mapping | None:
+        """The mapping of the set `number` that holds an address; None where nothing is mapped."""
+        mappings = self._sets.mappings[number]
+        index = bisect_right(mappings, address, key=attrgetter("start")) - 1
+        return mappings[index] if index >= 0 and address < mappings[index].end else None
+
+    def is_empty(self, number: int) -> bool:
+        """Whether no mapping is in the set `number`, as of threads of the kernel itself."""
+        return not self._sets.mappings[number]
+
     def _stacks(
-        self, chunk: PerfChunk, pieces: list[slice], walked: list[tuple[_Walked, tuple[Int64s, Int64s]]]
+        self,
+        chunk: PerfChunk,
+        sets: Int64s,
+        pieces: list[slice],
+        walked: list[tuple[_Walked, tuple[Int64s, Int64s]]],
     ) -> Iterator[StackColumns]:
         events, at = chunk.events, 0
         for (found, kernel), piece in zip(walked, pieces, strict=True):
@@ -309,6 +332,7 @@ class ColumnWalker:
                 *found,
                 self._sets.modules,
                 *kernel,
+                sets[piece],
                 told,
             )
 

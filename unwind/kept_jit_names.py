@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from unwind.jit_names import MapRefused, open_below, read_map
 from unwind.symbolize.perf_map import JitSymbol, PerfMap
@@ -16,6 +17,11 @@ from unwind.symbolize.perf_map import JitSymbol, PerfMap
 def kept_map_name(pid: int) -> str:
     """What a capture file calls the map of a process."""
     return f"perf-map {pid}"
+
+
+def has_maps(sysroot: str) -> bool:
+    """Whether any process has left a map below `sysroot`."""
+    return any(Path(sysroot, "tmp").glob("perf-*.map"))
 
 
 class KeptJitNames:

@@ -40,7 +40,8 @@ PLACE_KEY = 1
 PLACE_MODULE = 2
 """Index of its module, -1 for memory that is no file's."""
 PLACE_LOOKUP = 3
-"""Its address in the module's file for symbols: of a return address, the byte before it. A 64-bit pattern."""
+"""Its address in the module's file for symbols, as `WalkedFrame.lookup_address`: of a return address, the byte before
+it. A 64-bit pattern."""
 PLACE_FLAGS = 4
 """FRAME_EXACT and FRAME_SIGNAL of `unwind.walk`."""
 PLACE_PLAN = 5
@@ -155,6 +156,7 @@ def fill_place(
     places[at + PLACE_FLAGS] = FRAME_EXACT if exact else 0
     places[at + PLACE_MODULE] = -1
     bias = 0
+    behind = 1 - exact
     plan = PLAN_NO_MAPPING
     if mapping >= 0:
         places[at + PLACE_MODULE] = mapping_modules[mapping]
@@ -163,13 +165,14 @@ def fill_place(
         if table < 0:
             plan = PLAN_TRAMPOLINE if table == TRAMPOLINE else PLAN_NO_TABLE
         else:
-            rule = find_rule(arena, table, pc - bias - (1 - exact))
+            rule = find_rule(arena, table, pc - bias - behind)
             if rule < 0:
                 plan = PLAN_NO_ROW
             else:
                 signal = arena[register_list(arena, table, rule) + 1] & RULE_FLAG_SIGNAL_FRAME
                 if signal:
                     places[at + PLACE_FLAGS] |= FRAME_SIGNAL
+                    behind = 0
                 kind = arena[rule] + 0
                 if kind == CFA_KIND_OVERFLOW:
                     plan = PLAN_OVERFLOW
@@ -177,5 +180,5 @@ def fill_place(
                     plan = PLAN_END
                 else:
                     plan = PLAN_STEP if signal else _follow_plan(arena, table, rule, places, at)
-    places[at + PLACE_LOOKUP] = pc - bias - (1 - exact)
+    places[at + PLACE_LOOKUP] = pc - bias - behind
     places[at + PLACE_PLAN] = plan

@@ -10,11 +10,11 @@ import signal
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from cfi_tables.layout import StopReason
 from relay_reader.capture import KERNEL_PID, Event, KernelCodeNamed, KernelSectionPlaced, MappingAdded, Sample
 from unwind.address_space import AddressSpace, AddressSpaces
+from unwind.argument_frames import ArgumentFrames as ArgumentFrames
 from unwind.arguments.argument_reader import arguments_of
 from unwind.arguments.frame_state import FrameState
 from unwind.arguments.local_reader import locals_of
@@ -33,14 +33,6 @@ from unwind.stop_text import LIVE_CUT_REMEDY, LIVE_MEMORY_REMEDY, chain_stop_tex
 from unwind.symbolize.symbol_frame import SymbolFrame
 from unwind.told_chain import chain_stack, told_stack
 from unwind.trace import Trace, TraceFrame
-
-
-class ArgumentFrames(Enum):
-    """Whose arguments are read."""
-
-    NONE = "none"
-    PROBED = "probed"
-    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from importlib import import_module
 
 import click
 
+from cfi_tables.numpy_threads import leave_out_numpy_threads
+
 _COMMANDS = {
     "trace": "ptap.cli.trace",
     "list": "ptap.cli.list_places",
@@ -155,6 +157,7 @@ def _like_probe(word: str) -> bool:
 
 def main() -> None:
     """Run the command line of this process and exit with its status."""
+    leave_out_numpy_threads()
     instruction = os.environ.get(COMPLETION_VARIABLE)
     if instruction is not None:
         from ptap.cli.completion import complete

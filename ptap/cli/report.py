@@ -15,8 +15,9 @@ from ptap.cli.report_format import STREAMED, WITH_VALUES, finish, format_option,
 from ptap.cli.trace_filter_options import filter_of, filter_options
 
 if TYPE_CHECKING:
+    from ptap.predicate.expression import Predicate
     from relay_reader.capture_kind import CaptureKind
-    from unwind.trace_builder import ArgumentFrames
+    from unwind.argument_frames import ArgumentFrames
 
 
 @click.command("report", short_help="Show the stacks of a capture file, perf.data, or a core file.")
@@ -125,15 +126,14 @@ def command(
     with told_to_the_user():
         from ptap.capture_report import ReportOptions
         from ptap.file_report import open_file_report
-        from ptap.predicate.parse import parse_predicate
         from ptap.report.trace_filter import FilteredReport
         from relay_reader.capture_kind import CaptureKind, kind_of_file
-        from unwind.trace_builder import ArgumentFrames
+        from unwind.argument_frames import ArgumentFrames
 
         wanted = filter_of(filters)
         if isdir(path) and not isfile(join(path, "data")):
             raise Failure(f"{path}: a folder, and none that `perf record --threads` has made: it has no file `data`")
-        predicate = parse_predicate(when) if when is not None else None
+        predicate = _predicate(when) if when is not None else None
         # Only perf.data is written into pipes.
         kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
         if follow and kind is not CaptureKind.CAPTURE:
@@ -167,10 +167,16 @@ def command(
             session.close()
 
 
+def _predicate(text: str) -> Predicate:
+    from ptap.predicate.parse import parse_predicate
+
+    return parse_predicate(text)
+
+
 def _arguments(wanted: str | None, kind: CaptureKind) -> ArgumentFrames:
     """Whose arguments are shown; by default those that `kind` holds, at a cost that fits how many stacks it has."""
     from relay_reader.capture_kind import CaptureKind
-    from unwind.trace_builder import ArgumentFrames
+    from unwind.argument_frames import ArgumentFrames
 
     if wanted is not None:
         return ArgumentFrames(wanted)

@@ -161,29 +161,37 @@ class _Thread:
             missing.append(stack)
             stack = self._profile.parents[stack]
         prefix = None if stack == ROOT else self._stacks[stack]
+        frames, call_of = self._frames, self._profile.call_of
         for each in reversed(missing):
-            depth = self._inline_depth(each)
-            frame = self._frame(self._profile.call_of[each], depth)
-            self._stacks[each] = len(self._stack_rows)
+            call = call_of[each]
+            depth = self._inline_depth(each, call)
+            frame = frames.get((call, depth))
+            if frame is None:
+                frame = self._frame(call, depth)
+            self._stacks[each] = number = len(self._stack_rows)
             self._stack_rows.append((frame, prefix, self._frame_rows[frame][2]))
-            prefix = self._stacks[each]
+            prefix = number
         return prefix
 
-    def _inline_depth(self, stack: int) -> int:
+    def _inline_depth(self, stack: int, call: int) -> int:
+        """How many calls around the innermost one of a stack, `call` included, are inlined."""
+        calls, call_of, parents = self._profile.calls, self._profile.call_of, self._profile.parents
         depth = 0
-        while stack != ROOT and self._profile.calls[self._profile.call_of[stack]].inlined:
-            depth, stack = depth + 1, self._profile.parents[stack]
+        while calls[call].inlined:
+            depth, stack = depth + 1, parents[stack]
+            if stack == ROOT:
+                break
+            call = call_of[stack]
         return depth
 
     def _frame(self, call_index: int, depth: int) -> int:
-        found = self._frames.get((call_index, depth))
-        if found is None:
-            call = self._profile.calls[call_index]
-            category = _CATEGORY_OF.get(self._profile.functions[call.function].space, 0)
-            row = (self._function(call.function), depth, category, -1, call.line, call.column)
-            found = self._frames[call_index, depth] = len(self._frame_rows)
-            self._frame_rows.append(row)
-        return found
+        """A new frame."""
+        call = self._profile.calls[call_index]
+        category = _CATEGORY_OF.get(self._profile.functions[call.function].space, 0)
+        row = (self._function(call.function), depth, category, -1, call.line, call.column)
+        number = self._frames[call_index, depth] = len(self._frame_rows)
+        self._frame_rows.append(row)
+        return number
 
     def _function(self, index: int) -> int:
         found = self._functions.get(index)

@@ -173,9 +173,14 @@ class StackProfile:
 
 def end_mark(trace: Trace) -> str | None:
     """What stands below the outermost frame in place of a root: why there is none. None for a whole stack."""
-    if trace.stop != StopReason.END_OF_STACK:
-        return f"[cut short: {trace.stop.name.lower().replace('_', ' ')}]"
-    return None if trace.frames else "[no stack]"
+    return missing_frames(trace.stop) if trace.stop != StopReason.END_OF_STACK or not trace.frames else None
+
+
+def missing_frames(stop: StopReason) -> str:
+    """How the frames are shown that a stack lacks which ends for that reason."""
+    if stop == StopReason.END_OF_STACK:
+        return "[no stack]"
+    return f"[cut short: {stop.name.lower().replace('_', ' ')}]"
 
 
 def function_of_frame(frame: TraceFrame) -> Function:

@@ -41,15 +41,44 @@ class TraceFilter:
     def is_wanted(self, trace: Trace, since_first_s: float) -> bool:
         """Whether the trace is shown at all."""
         return (
-            (not self.comms or _matches(trace.comm, self.comms))
-            and (not self.pids or trace.pid in self.pids)
-            and (not self.tids or trace.tid in self.tids)
-            and (not self.cpus or trace.cpu in self.cpus)
+            self.is_wanted_thread(trace.pid, trace.tid, trace.comm)
+            and self.is_wanted_moment(since_first_s, trace.cpu)
+            and self.has_wanted(trace.frames)
+        )
+
+    def is_wanted_thread(self, pid: int, tid: int, comm: str) -> bool:
+        """Whether the traces of a thread are shown."""
+        return (
+            (not self.comms or _matches(comm, self.comms))
+            and (not self.pids or pid in self.pids)
+            and (not self.tids or tid in self.tids)
+        )
+
+    @property
+    def is_of_moments(self) -> bool:
+        """Whether `is_wanted_moment` may say no."""
+        return bool(self.cpus) or self.begin_s is not None or self.end_s is not None
+
+    def is_wanted_moment(self, since_first_s: float, cpu: int) -> bool:
+        """Whether the traces of that time and processor are shown."""
+        return (
+            (not self.cpus or cpu in self.cpus)
             and (self.begin_s is None or since_first_s >= self.begin_s)
             and (self.end_s is None or since_first_s < self.end_s)
-            and (not self.functions or any(_is_function(frame, self.functions) for frame in trace.frames))
-            and (not self.modules or any(_is_in(frame, self.modules) for frame in trace.frames))
-            and (not self.only or any(_is_function(frame, self.only) for frame in trace.frames))
+        )
+
+    @property
+    def is_of_frames(self) -> bool:
+        """Whether it matters what frames a trace has: for being shown at all, or for which of them are."""
+        asked = self.functions or self.modules or self.hide or self.only
+        return bool(asked) or self.merge_recursion or not self.inlined
+
+    def has_wanted(self, frames: list[TraceFrame]) -> bool:
+        """Whether a trace with these frames is shown."""
+        return (
+            (not self.functions or any(_is_function(frame, self.functions) for frame in frames))
+            and (not self.modules or any(_is_in(frame, self.modules) for frame in frames))
+            and (not self.only or any(_is_function(frame, self.only) for frame in frames))
         )
 
     def frames(self, frames: list[TraceFrame]) -> list[TraceFrame]:
@@ -71,16 +100,16 @@ class FilteredReport:
 
     def __init__(self, report: Report, wanted: TraceFilter) -> None:
         self.left_out = 0
-        self._report = report
-        self._wanted = wanted
+        self.report = report
+        self.wanted = wanted
         self._first_ns: int | None = None
 
     def write(self, trace: Trace) -> None:
         """Show one trace, if it is wanted."""
         if self._first_ns is None:
             self._first_ns = trace.time_ns
-        if self._wanted.is_wanted(trace, (trace.time_ns - self._first_ns) / 1e9):
-            self._report.write(replace(trace, frames=self._wanted.frames(trace.frames)))
+        if self.wanted.is_wanted(trace, (trace.time_ns - self._first_ns) / 1e9):
+            self.report.write(replace(trace, frames=self.wanted.frames(trace.frames)))
         else:
             self.left_out += 1
 

@@ -11,19 +11,20 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cfi_tables.build_id_search import BuildIdError, find_build_id
 from cfi_tables.elf_image import ElfError, ElfImage
 from cfi_tables.image_file import open_image
 from cfi_tables.symbol_table import SHN_UNDEF, symbols
 from relay_reader.capture import KernelCodeNamed, Mapping, MappingAdded
-from unwind.kallsyms import Kallsyms
-from unwind.kernel.kernel_chain import KernelChain
 from unwind.kernel.kernel_error import KernelError
 from unwind.kernel.kernel_files import KernelFiles, running_build_id
-from unwind.kernel.kernel_symbolizer import KernelSymbolizer
 from unwind.kernel.loaded_modules import LoadedModule
 from unwind.trace import TraceFrame
+
+if TYPE_CHECKING:
+    from unwind.kernel.kernel_chain import KernelChain
 
 _KERNEL = "[kernel]"
 _OWN_CODE = re.compile(r"\[kernel\.[a-z]+\](\w*)")
@@ -113,6 +114,10 @@ class RecordedKernel:
 
     def _open(self) -> KernelChain | None:
         """What names its addresses; None, and a problem says why, where nothing does."""
+        from unwind.kallsyms import Kallsyms
+        from unwind.kernel.kernel_chain import KernelChain
+        from unwind.kernel.kernel_symbolizer import KernelSymbolizer
+
         self._problems = []
         if self._anchor is None:
             self._problems.append(
@@ -173,6 +178,10 @@ class RecordedKernel:
 
     def _by_kept_list(self, anchor: _Anchor) -> KernelChain | None:
         """Names by the copy of /proc/kallsyms that `perf record` keeps, without those of modules."""
+        from unwind.kallsyms import Kallsyms
+        from unwind.kernel.kernel_chain import KernelChain
+        from unwind.kernel.kernel_symbolizer import KernelSymbolizer
+
         path = Path(os.path.expanduser(_PERF_STORE), "[kernel.kallsyms]", (anchor.build_id or b"").hex(), "kallsyms")
         release = f" {self.release}" if self.release else ""
         build_id = f" with build-id {anchor.build_id.hex()}" if anchor.build_id else ""

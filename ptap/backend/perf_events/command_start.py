@@ -63,7 +63,7 @@ def _run_child(go_read: int, go_write: int, failed: int, command: Sequence[str])
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         if os.read(go_read, 1):
-            os.execvp(command[0], list(command))
+            os.execvpe(command[0], list(command), os.environ)
     except OSError as error:
         os.write(failed, str(error.errno).encode())
     except BaseException:

@@ -54,7 +54,7 @@ def _become(command: tuple[str, ...], go: int, failure: int) -> None:
             # What the Python interpreter ignores is not to be ignored in the command.
             for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
                 signal.signal(ignored, signal.SIG_DFL)
-            os.execvp(command[0], command)
+            os.execvpe(command[0], command, os.environ)
     except OSError as error:
         os.write(failure, str(error.errno).encode())
     finally:
