@@ -9,7 +9,7 @@ from ptap.account import counted
 if TYPE_CHECKING:
     from collections import Counter
 
-    from unwind.jit_names import JitNames
+    from unwind.jit_names import MadeCodeNames
     from unwind.module import Module, ModuleCatalog
     from unwind.symbolize.missing_debug import MissingDebug
 
@@ -25,7 +25,7 @@ class TraceMaker(Protocol):
         """The files."""
 
     @property
-    def jit_names(self) -> JitNames | None:
+    def jit_names(self) -> MadeCodeNames | None:
         """What named code that was made at run time."""
 
     @property

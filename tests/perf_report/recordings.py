@@ -17,7 +17,7 @@ from unwind.trace import Trace
 from unwind.trace_builder import ArgumentFrames
 
 _PERF_TRIES = 3
-"""perf 6.1 is ended by its own stack protector once in some hundred recordings on a busy machine."""
+"""perf 6.1 is ended by its own stack protector, in build-id.c, once in some hundred recordings on a busy machine."""
 
 
 def perf_record(path: Path, command: Sequence[str | Path], *options: str, every: int = 20) -> Path:
@@ -25,7 +25,7 @@ def perf_record(path: Path, command: Sequence[str | Path], *options: str, every:
     event = ["-e", "page-faults:u", "-c", str(every)]
     for _ in range(_PERF_TRIES):
         shown = subprocess.run(
-            ["perf", "record", "-q", "-o", path, *event, *options, "--", *command], capture_output=True, text=True
+            ["perf", "record", "-qN", "-o", path, *event, *options, "--", *command], capture_output=True, text=True
         )
         if shown.returncode != -signal.SIGABRT:
             break

@@ -140,7 +140,7 @@ def test_the_command_in_both_forms(deep: Path, tmp_path: Path) -> None:
 
 
 def test_a_pipe(folder: Path) -> None:
-    command = ["perf", "record", "-q", "-e", "page-faults:u", "-c", "16", "--call-graph", "dwarf,32768", "-o", "-"]
+    command = ["perf", "record", "-qN", "-e", "page-faults:u", "-c", "16", "--call-graph", "dwarf,32768", "-o", "-"]
     recorded = subprocess.run([*command, folder / "deep"], check=True, capture_output=True).stdout
     done = ptap("-", "--format", "json", "--arguments", "none", given=recorded)
     assert done.returncode == 0, done.stderr.decode()

@@ -63,7 +63,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def run(name: str, *options: str) -> Path:
         path = folder / name
         done = subprocess.run(
-            ["perf", "record", "-q", "-o", path, *options, folder / "spin"], capture_output=True, text=True
+            ["perf", "record", "-qN", "-o", path, *options, folder / "spin"], capture_output=True, text=True
         )
         if not path.exists():
             pytest.skip(f"perf record does not work here: {done.stderr.strip()}")
@@ -205,7 +205,7 @@ def test_a_pipe_is_what_perf_script_makes_of_it(record: Callable[..., Path], tmp
     program = record("some.data", "-e", "cpu-clock").parent / "spin"
     options = ["-e", "cpu-clock", "-F", "997", "-g", *(["-z"] if packed else [])]
     with piped.open("wb") as file:
-        subprocess.run(["perf", "record", "-q", *options, "-o", "-", program], stdout=file, check=True)
+        subprocess.run(["perf", "record", "-qN", *options, "-o", "-", program], stdout=file, check=True)
     opened = PerfData(piped)
     found = [event for event in opened.events() if isinstance(event, Sample)]
     opened.close()

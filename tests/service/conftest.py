@@ -60,6 +60,6 @@ def shop(tmp_path_factory, require_tool) -> Path:
 def recording(shop, require_tool) -> Path:
     """What perf has recorded of `shop`."""
     perf = require_tool("perf", "linux-perf")
-    record = [perf, "record", "-q", "-e", "cpu-clock:u", "-F", "500", "--call-graph", "dwarf,2048", "--buildid-mmap"]
+    record = [perf, "record", "-qN", "-e", "cpu-clock:u", "-F", "500", "--call-graph", "dwarf,2048", "--buildid-mmap"]
     subprocess.run([*record, "-o", "shop.data", "./shop"], cwd=shop, check=True, capture_output=True)
     return shop / "shop.data"

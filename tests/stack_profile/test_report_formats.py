@@ -31,7 +31,7 @@ def recording(tmp_path_factory, require_tool) -> Path:
     folder = tmp_path_factory.mktemp("recording")
     (folder / "busy.c").write_text(_PROGRAM)
     subprocess.run([gcc, "-O1", "-g", "-fomit-frame-pointer", "-o", "busy", "busy.c"], cwd=folder, check=True)
-    record = [perf, "record", "-q", "-e", "cpu-clock:u", "-F", "500", "--call-graph", "dwarf,1024", "-o", "busy.data"]
+    record = [perf, "record", "-qN", "-e", "cpu-clock:u", "-F", "500", "--call-graph", "dwarf,1024", "-o", "busy.data"]
     subprocess.run([*record, "./busy"], cwd=folder, check=True, capture_output=True)
     return folder / "busy.data"
 

@@ -56,7 +56,7 @@ def record(tmp_path_factory: pytest.TempPathFactory, require_tool: Callable[[str
 
     def run(name: str, *options: str) -> Path:
         path = folder / name
-        command = [perf, "record", "-q", *options, "-o", path, folder / "deep"]
+        command = [perf, "record", "-qN", *options, "-o", path, folder / "deep"]
         done = subprocess.run(command, capture_output=True, text=True)
         if not path.exists():
             pytest.skip(f"perf record does not work here: {done.stderr.strip()}")
