@@ -22,7 +22,7 @@ from ptap.report.output import Report
 from ptap.report.trace_filter import FilteredReport, TraceFilter
 from relay_reader.capture import Event, MappingAdded, Sample
 from relay_reader.perf_data import PerfData
-from unwind.kept_jit_names import KeptJitNames, has_maps
+from unwind.kept_jit_names import KeptJitNames, some_left_a_map
 from unwind.kernel.recorded_kernel import RecordedKernel
 from unwind.module import ModuleCatalog
 from unwind.recorded_images import REMEDY, RecordedImages
@@ -141,8 +141,9 @@ class PerfReport:
                 columns.finish()
         except (OtherWalkError, SymbolIndexError, TableError):
             return None
-        if frames.some_in_no_file and has_maps(self._options.sysroot):
-            return None  # which of the maps are of use depends on processes, and columns put them together
+        pids = {thread.pid for thread in columns.profile.threads}
+        if frames.some_in_no_file and some_left_a_map(self._options.sysroot, pids):
+            return None  # what is at an address depends on the process, and columns put processes together
         account = self._account
         account.hits = account.traces = columns.samples
         account.lost, account.cut_short = columns.lost, columns.cut_short

@@ -7,7 +7,7 @@ files of its machine lie, in /tmp/perf-PID.map; since numbers of processes are u
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from unwind.jit_names import MapRefused, open_below, read_map
@@ -19,9 +19,9 @@ def kept_map_name(pid: int) -> str:
     return f"perf-map {pid}"
 
 
-def has_maps(sysroot: str) -> bool:
-    """Whether any process has left a map below `sysroot`."""
-    return any(Path(sysroot, "tmp").glob("perf-*.map"))
+def some_left_a_map(sysroot: str, pids: Iterable[int]) -> bool:
+    """Whether one of the processes has left a map below `sysroot`."""
+    return any(Path(sysroot, "tmp", f"perf-{pid}.map").exists() for pid in pids)
 
 
 class KeptJitNames:

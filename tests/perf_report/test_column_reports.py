@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from perf_report.recordings import Reported, perf_record, report
 
+from ptap import perf_report
 from ptap.capture_report import ReportOptions
 from ptap.cli.report_format import COLUMNS, FORMATS, STREAMED, finish, open_report
 from ptap.perf_report import PerfReport
@@ -214,3 +215,12 @@ def test_what_columns_do_not_know_comes_of_traces(recording: Path, monkeypatch: 
     found = shown(session.write, "folded", TraceFilter())
     session.close()
     assert found == before
+
+
+def test_code_that_a_map_names_comes_of_traces(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns put processes together, and each may have other code at an address."""
+    asked = []
+    monkeypatch.setattr(perf_report, "some_left_a_map", lambda _, pids: asked.append(pids) or True)
+    with pytest.raises(TypeError):  # for `by_columns` there is nothing that makes traces
+        by_columns(recording, "folded", TraceFilter())
+    assert asked and asked[0]
