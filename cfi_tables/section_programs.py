@@ -26,7 +26,7 @@ _POOL = 1 << 16
 """Rules and expressions that there is room for."""
 _POOL_AT_FIRST = 1 << 12
 """Those that there is room for as long as they suffice: slots for more take long to clear."""
-_PART_FDES = 1 << 16
+_PART_FDES = 1 << 14
 """FDEs from which a part pays: its pools begin empty."""
 _ASKED_FDES = 16
 _FDE_COST = 8
