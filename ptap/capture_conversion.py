@@ -15,7 +15,7 @@ from cfi_tables.elf_image import ElfError
 from relay_reader.capture import Event, MappingAdded
 from relay_reader.capture_file.facts import MachineFacts, ProbeFacts, SourceEnd, SourceFacts
 from relay_reader.capture_file.writer import CaptureWriter
-from relay_reader.capture_kind import CaptureKind, kind_of_file
+from relay_reader.capture_kind import CaptureKind, kind_of_input
 from relay_reader.module_capture import ModuleCapture
 from relay_reader.perf_data import PerfData
 from unwind.kernel.recorded_kernel import RecordedKernel
@@ -33,7 +33,7 @@ def convert(path: str, output: str) -> list[str]:
 
     Raises ConversionError, PerfDataError, ModuleCaptureError, CaptureWriteError and OSError.
     """
-    kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
+    kind = kind_of_input(path)
     if kind is CaptureKind.PERF_DATA:
         return _convert_perf_data(path, output)
     if kind is CaptureKind.MODULE:

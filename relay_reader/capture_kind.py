@@ -58,3 +58,8 @@ def kind_of_file(path: str | PathLike[str]) -> CaptureKind:
     """The kind of the file at `path`, or of the folder that `perf record --threads` makes. Raises OSError."""
     with open(header_path(fspath(path)), "rb") as file:
         return kind_of(file.read(LONGEST_MAGIC))
+
+
+def kind_of_input(path: str) -> CaptureKind:
+    """The kind of what a command is to read; "-" is standard input: only perf.data is written into pipes."""
+    return CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)

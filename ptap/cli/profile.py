@@ -13,6 +13,7 @@ from ptap.cli.live_line import LiveLine
 from ptap.cli.output_stream import drop_unwritten, open_output
 from ptap.cli.progress_bars import progress_shown
 from ptap.cli.report_format import FORMATS, STREAMED, finish, open_report
+from ptap.cli.target_options import duration_option, frequency_option, pid_option, sampled_stack_option
 
 _INTERRUPTED = 130
 _SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded", ".json": "firefox",
@@ -21,15 +22,8 @@ _SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded
 
 
 @click.command("profile", short_help="Sample what runs, and show where the time goes.")
-@click.option("--frequency", "-F", type=click.IntRange(1, 100_000), metavar="HZ", default=999, show_default=True,
-              help="Samples a second.")  # fmt: skip
-@click.option(
-    *("--pid", "-p", "pids"),
-    type=click.IntRange(min=1),
-    metavar="PID",
-    multiple=True,
-    help="Sample this running process, with all its threads (repeatable).",
-)
+@frequency_option(999)
+@pid_option("Sample")
 @click.option(
     *("--all-cpus", "-a", "everything"),
     is_flag=True,
@@ -40,9 +34,7 @@ _SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded
     is_flag=True,
     help="Show what threads wait for, too: their stacks as they leave the processor. Weights are nanoseconds then.",
 )
-@click.option(
-    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this many seconds."
-)
+@duration_option
 @click.option(
     *("--format", "form"),
     type=click.Choice(FORMATS),
@@ -50,14 +42,7 @@ _SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded
 )
 @click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write the report to FILE.")
 @click.option("--keep", type=click.Path(), metavar="CAPTURE", help="Keep what was recorded, for `ptap report`.")
-@click.option(
-    "--user-stack",
-    type=click.IntRange(8, 65_528),
-    metavar="BYTES",
-    default=32_768,
-    show_default=True,
-    help="Bytes of stack that are recorded of a sample, at the most.",
-)
+@sampled_stack_option
 @click.option(
     "--backend",
     type=click.Choice(["auto", "perf", "module"]),

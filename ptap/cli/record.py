@@ -8,8 +8,8 @@ import click
 
 from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.progress_bars import progress_shown
+from ptap.cli.target_options import LARGEST_USER_STACK, backend_option, count_option, duration_option, pid_option
 
-_MAXIMUM_USER_STACK = 65_528
 _INTERRUPTED = 130
 _EVERYTHING = "timer.profile(999)"
 
@@ -26,32 +26,18 @@ _EVERYTHING = "timer.profile(999)"
     help="Record nothing: take the events of this perf.data, or of this capture of the kernel module.",
 )
 @click.option("--when", metavar="PREDICATE", help="Record only stacks of which this holds (see `ptap trace --help`).")
-@click.option(
-    *("--pid", "-p", "pids"),
-    type=click.IntRange(min=1),
-    metavar="PID",
-    multiple=True,
-    help="Record this running process, with all its threads (repeatable).",
-)
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N hits.")
-@click.option(
-    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this many seconds."
-)
+@pid_option("Record")
+@count_option
+@duration_option
 @click.option(
     "--user-stack",
-    type=click.IntRange(8, _MAXIMUM_USER_STACK),
+    type=click.IntRange(8, LARGEST_USER_STACK),
     metavar="BYTES",
-    default=_MAXIMUM_USER_STACK,
+    default=LARGEST_USER_STACK,
     show_default=True,
     help="Bytes of stack that are recorded at a hit, at the most.",
 )
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", "module", "perf", "ptrace"]),
-    default="auto",
-    show_default=True,
-    help="How hits are captured; auto takes the first that works here (see `ptap doctor`).",
-)
+@backend_option
 @click.option(
     "--portable",
     is_flag=True,

@@ -12,6 +12,7 @@ from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
 from ptap.cli.progress_bars import progress_shown
 from ptap.cli.report_format import STREAMED, WITH_VALUES, finish, format_option, open_report
+from ptap.cli.stack_options import max_depth_option, when_option
 from ptap.cli.trace_filter_options import filter_of, filter_options
 
 if TYPE_CHECKING:
@@ -51,15 +52,8 @@ if TYPE_CHECKING:
 )
 @click.option("--locals", "locals_too", is_flag=True, help="Show the local variables of every frame, too.")
 @click.option("--source", is_flag=True, help="Show each frame's source line (text only).")
-@click.option(
-    "--max-depth",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=100_000,
-    show_default=True,
-    help="Show at most N frames of a stack (calls inlined in them do not count).",
-)
-@click.option("--when", metavar="PREDICATE", help="Show only stacks of which this holds (see `ptap trace --help`).")
+@max_depth_option
+@when_option
 @click.option(
     *("--diff", "before"),
     type=click.Path(),
@@ -127,15 +121,14 @@ def command(
         from ptap.capture_report import ReportOptions
         from ptap.file_report import open_file_report
         from ptap.report.trace_filter import FilteredReport
-        from relay_reader.capture_kind import CaptureKind, kind_of_file
+        from relay_reader.capture_kind import CaptureKind, kind_of_input
         from unwind.argument_frames import ArgumentFrames
 
         wanted = filter_of(filters)
         if isdir(path) and not isfile(join(path, "data")):
             raise Failure(f"{path}: a folder, and none that `perf record --threads` has made: it has no file `data`")
         predicate = _predicate(when) if when is not None else None
-        # Only perf.data is written into pipes.
-        kind = CaptureKind.PERF_DATA if path == "-" else kind_of_file(path)
+        kind = kind_of_input(path)
         if follow and kind is not CaptureKind.CAPTURE:
             raise Failure(f"{path}: a {kind.value} is not followed; only a capture file is (see `ptap record`)")
         options = ReportOptions(

@@ -56,10 +56,10 @@ def _profile(path: str, options: ReportOptions, wanted: TraceFilter) -> StackPro
     from ptap.file_report import open_file_report
     from ptap.profile.profile_report import ProfileReport
     from ptap.report.trace_filter import FilteredReport
-    from relay_reader.capture_kind import CaptureKind, kind_of_file
+    from relay_reader.capture_kind import kind_of_input
 
     # Only perf.data is written into pipes.
-    session = open_file_report(CaptureKind.PERF_DATA if path == "-" else kind_of_file(path), path, options)
+    session = open_file_report(kind_of_input(path), path, options)
     report = ProfileReport(lambda _: None)
     filtered = FilteredReport(report, wanted)
     try:

@@ -10,6 +10,7 @@ from ptap.cli.failure import told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
 from ptap.cli.progress_bars import progress_shown
 from ptap.cli.report_format import STREAMED, WITH_VALUES, finish, format_option, open_report
+from ptap.cli.stack_options import max_depth_option, when_option
 
 if TYPE_CHECKING:
     from ptap.report.output import Report
@@ -29,15 +30,8 @@ if TYPE_CHECKING:
 @click.option("--no-inline", is_flag=True, help="Leave inlined calls out.")
 @click.option("--source", is_flag=True, help="Show each frame's source line (text only).")
 @click.option("--kernel", is_flag=True, help="Show where threads that are blocked are in the kernel, too (root).")
-@click.option(
-    "--max-depth",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=100_000,
-    show_default=True,
-    help="Show at most N frames of a stack (calls inlined in them do not count).",
-)
-@click.option("--when", metavar="PREDICATE", help="Show only stacks of which this holds (see `ptap trace --help`).")
+@max_depth_option
+@when_option
 @click.option(
     "--verbose", "-v", is_flag=True, help="Addresses, modules, whole names and values, and how long PID stood still."
 )

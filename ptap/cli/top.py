@@ -10,6 +10,7 @@ import click
 
 from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.target_options import duration_option, frequency_option, pid_option, sampled_stack_option
 
 if TYPE_CHECKING:
     from ptap.top.run import ShowOptions
@@ -22,18 +23,9 @@ _MAXIMUM_DEPTH = 1000
 
 
 @click.command("top", short_help="Watch live where programs spend their time.")
-@click.option("--frequency", "-F", type=click.IntRange(1, 100_000), metavar="HZ", default=99, show_default=True,
-              help="Samples a second.")  # fmt: skip
-@click.option(
-    *("--pid", "-p", "pids"),
-    type=click.IntRange(min=1),
-    metavar="PID",
-    multiple=True,
-    help="Sample this running process, with all its threads (repeatable).",
-)
-@click.option(
-    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this many seconds."
-)
+@frequency_option(99)
+@pid_option("Sample")
+@duration_option
 @click.option(
     *("--delay", "-d"),
     type=click.FloatRange(0.1, 3600),
@@ -62,14 +54,7 @@ _MAXIMUM_DEPTH = 1000
     help="Skip samples that are older than this when their turn comes, and count them.  "
     f"[default: {_LAG_S:g}; never with --batch]",
 )
-@click.option(
-    "--user-stack",
-    type=click.IntRange(8, 65_528),
-    metavar="BYTES",
-    default=32_768,
-    show_default=True,
-    help="Bytes of stack that are recorded of a sample, at the most.",
-)
+@sampled_stack_option
 @click.pass_obj
 def command(
     target: tuple[str, ...] | None,

@@ -9,8 +9,8 @@ import click
 from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.output_stream import drop_unwritten, open_output
 from ptap.cli.report_format import finish, format_option, open_report
+from ptap.cli.target_options import LARGEST_USER_STACK, backend_option, count_option, duration_option, pid_option
 
-_MAXIMUM_USER_STACK = 65_528
 _STACK_WITHOUT_BACKTRACE = 2_048
 _INTERRUPTED = 130
 
@@ -23,13 +23,7 @@ _INTERRUPTED = 130
     metavar="PREDICATE",
     help='Show only stacks of which this holds: caller("NAME"), depth() > 40, … (see above).',
 )
-@click.option(
-    *("--pid", "-p", "pids"),
-    type=click.IntRange(min=1),
-    metavar="PID",
-    multiple=True,
-    help="Trace this running process, with all its threads (repeatable).",
-)
+@pid_option("Trace")
 @format_option
 @click.option("--output", "-o", type=click.Path(), metavar="FILE", help="Write traces to FILE, not to standard output.")
 @click.option(
@@ -40,10 +34,8 @@ _INTERRUPTED = 130
     help="Frames whose arguments are shown.",
 )
 @click.option("--source", is_flag=True, help="Show each frame's source line (text only).")
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N hits.")
-@click.option(
-    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this many seconds."
-)
+@count_option
+@duration_option
 @click.option(
     "--max-depth",
     type=click.IntRange(min=1),
@@ -54,18 +46,12 @@ _INTERRUPTED = 130
 )
 @click.option(
     "--user-stack",
-    type=click.IntRange(8, _MAXIMUM_USER_STACK),
+    type=click.IntRange(8, LARGEST_USER_STACK),
     metavar="BYTES",
     help="Bytes of stack that perf events copy at a hit, 8 to 65528; ptrace reads what it needs.  "
-    f"[default: {_MAXIMUM_USER_STACK}; {_STACK_WITHOUT_BACKTRACE} without --backtrace]",
+    f"[default: {LARGEST_USER_STACK}; {_STACK_WITHOUT_BACKTRACE} without --backtrace]",
 )
-@click.option(
-    "--backend",
-    type=click.Choice(["auto", "module", "perf", "ptrace"]),
-    default="auto",
-    show_default=True,
-    help="How hits are captured; auto takes the first that works here (see `ptap doctor`).",
-)
+@backend_option
 @click.option(
     "--verbose",
     "-v",
@@ -125,7 +111,7 @@ def command(
     """
     _check_words(target, probes, pids)
     if user_stack is None:
-        user_stack = _MAXIMUM_USER_STACK if backtrace or when else _STACK_WITHOUT_BACKTRACE
+        user_stack = LARGEST_USER_STACK if backtrace or when else _STACK_WITHOUT_BACKTRACE
     with told_to_the_user():
         from ptap.backend.live_capture import Target
         from ptap.trace_point import parse_trace_point

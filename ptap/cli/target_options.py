@@ -1,0 +1,56 @@
+"""The options that tell whom a live command watches, how long, and how much of each stack it copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import click
+
+LARGEST_USER_STACK = 65_528
+"""Bytes: as much as a perf sample holds (perf_event_open(2), sample_stack_user)."""
+_Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def pid_option(verb: str) -> _Decorator:
+    """The processes, named `pids`; `verb` is what the command does with them."""
+    return click.option(
+        *("--pid", "-p", "pids"),
+        type=click.IntRange(min=1),
+        metavar="PID",
+        multiple=True,
+        help=f"{verb} this running process, with all its threads (repeatable).",
+    )
+
+
+def frequency_option(default: int) -> _Decorator:
+    """How often a command samples that does nothing else."""
+    return click.option(
+        *("--frequency", "-F"),
+        type=click.IntRange(1, 100_000),
+        metavar="HZ",
+        default=default,
+        show_default=True,
+        help="Samples a second.",
+    )
+
+
+count_option = click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N hits.")
+duration_option = click.option(
+    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this many seconds."
+)
+sampled_stack_option = click.option(
+    "--user-stack",
+    type=click.IntRange(8, LARGEST_USER_STACK),
+    metavar="BYTES",
+    default=32_768,
+    show_default=True,
+    help="Bytes of stack that are recorded of a sample, at the most.",
+)
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["auto", "module", "perf", "ptrace"]),
+    default="auto",
+    show_default=True,
+    help="How hits are captured; auto takes the first that works here (see `ptap doctor`).",
+)
