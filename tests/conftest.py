@@ -139,3 +139,20 @@ def variant(request: pytest.FixtureRequest) -> builder.Variant:
     """Each compiler and optimization and DWARF version in turn, for the argument and inline programs."""
     chosen: builder.Variant = request.param
     return chosen
+
+
+@pytest.fixture(scope="module")
+def browser(require_tool):
+    """A headless Chromium, with what its pages have logged."""
+    driver_path = require_tool("chromedriver", "chromium-driver")
+    require_tool("chromium", "chromium")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,800"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(driver_path))
+    yield driver
+    driver.quit()

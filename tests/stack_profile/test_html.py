@@ -14,22 +14,6 @@ from ptap.profile.html import write_difference_html, write_html
 from ptap.profile.profile_diff import ProfileDiff
 
 
-@pytest.fixture(scope="module")
-def browser(require_tool):
-    driver_path = require_tool("chromedriver", "chromium-driver")
-    require_tool("chromium", "chromium")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1200,800"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(driver_path))
-    yield driver
-    driver.quit()
-
-
 def opened(browser, path: Path, profile, title: str = "a page", write=write_html):
     """The page of a profile, drawn; nothing has gone wrong in it."""
     from selenium.webdriver.support.wait import WebDriverWait
