@@ -125,7 +125,8 @@ class PerfReport:
 
     def _by_columns(self, wanted: TraceFilter) -> ColumnProfile | None:
         """The profile of the samples that are wanted; None where it takes traces to make it."""
-        from ptap.profile.column_profile import FIRST_FRAME, ColumnProfile
+        from ptap.profile.column_calls import FIRST_FRAME
+        from ptap.profile.column_profile import ColumnProfile
         from relay_reader.perf_columns import PerfColumns
         from unwind.column_frames import ColumnFrames, OtherWalkError
         from unwind.column_stacks import ColumnWalker

@@ -1,30 +1,32 @@
 """The distinct frames of stacks in columns, and what a trace says of each: for many stacks each is made once.
 
 Takes `StackColumns` in order; gives the frames numbers, the kernel's among them, and for a number the frames of a trace
-(`unwind.trace`), inlined calls included, as `unwind.trace_builder` would make them. Numbers begin at `first`: what is
-below is the caller's.
+in columns (`unwind.frame_columns`), inlined calls included, as `unwind.trace_builder` would make them. Numbers begin at
+`first`: what is below is the caller's.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cfi_tables.distinct_values import distinct_values
+from cfi_tables.distinct_values import distinct_values, first_met
 from cfi_tables.layout import StopReason
 from relay_reader.capture import KERNEL_PID, Event, KernelCodeNamed, MappingAdded
 from relay_reader.perf_scan import COMPAT_REGISTERS, GUEST
 from unwind.column_names import ColumnNames
 from unwind.column_stacks import ColumnWalker, Int32s, Places, StackColumns
+from unwind.distinct_rows import DistinctRows
+from unwind.frame_columns import KERNEL, NO_TEXT, USER, FrameColumns, FrameTables, TextTable
 from unwind.module import Module
-from unwind.place_table import PLACE_FLAGS, PLACE_KEY, PLACE_LOOKUP, PLACE_MODULE, PLACE_PC
-from unwind.trace import TraceFrame
-from unwind.walk import FRAME_SIGNAL
+from unwind.place_table import PLACE_KEY, PLACE_LOOKUP, PLACE_MODULE, PLACE_PC
 
 if TYPE_CHECKING:
     from unwind.kernel.kernel_chain import KernelNames
+    from unwind.trace import TraceFrame
 
 _MASK = (1 << 64) - 1
 
@@ -45,9 +47,10 @@ class ColumnFrames:
         self._walker = walker
         self._kernel = kernel
         self._names = ColumnNames()
-        self._numbers: dict[tuple[int, int, int, int, str | None], int] = {}
-        self._keys: list[tuple[int, int, int, int, str | None] | None] = []
-        """By number less `first`: pc, module, lookup address, flags and mapping's path; None for the kernel's."""
+        self._rows = DistinctRows(4)
+        """Of the user's frames: pc, module, lookup address, and the path of its mapping where it is in no module."""
+        self._number_of_row: Int32s = np.zeros(0, dtype=np.int32)
+        self._paths = TextTable()
         self._kernel_frames: dict[int, list[TraceFrame]] = {}
         self._of_kernel: dict[tuple[int, bool], int] = {}
         self._of_places: WeakKeyDictionary[Places, Int32s] = WeakKeyDictionary()
@@ -63,31 +66,27 @@ class ColumnFrames:
         places = stacks.places
         known = self._of_places.get(places, np.zeros(0, dtype=np.int32))
         if len(known) < places.count:
-            rows = zip(
-                *(
-                    places.column(each)[len(known) :].tolist()
-                    for each in (PLACE_PC, PLACE_KEY, PLACE_MODULE, PLACE_LOOKUP, PLACE_FLAGS)
-                ),
-                strict=True,
-            )
-            found = [self._number(*row) for row in rows]
-            known = self._of_places[places] = np.concatenate((known, np.array(found, dtype=np.int32)))
+            found = self._new_numbers(places, len(known))
+            known = self._of_places[places] = np.concatenate((known, found))
         self._count_frames(stacks, known)
         return known
 
-    def _number(self, pc: int, key: int, module: int, lookup: int, flags: int) -> int:
-        path = None
-        if module < 0:  # what is no file's may have a name all the same
-            mapping = self._walker.mapping_at(key >> 1, (pc - (1 - (key & 1))) & _MASK)
-            path = None if mapping is None else mapping.path
+    def _new_numbers(self, places: Places, begin: int) -> Int32s:
+        """The numbers of the places from `begin` on."""
+        pcs, modules, lookups = (places.column(each)[begin:] for each in (PLACE_PC, PLACE_MODULE, PLACE_LOOKUP))
+        paths = np.full(len(pcs), NO_TEXT, dtype=np.int64)
+        keys = places.column(PLACE_KEY)[begin:]
+        for at in np.flatnonzero(modules < 0).tolist():  # what is no file's may have a name all the same
+            key = int(keys[at])
+            mapping = self._walker.mapping_at(key >> 1, (int(pcs[at]) - (1 - (key & 1))) & _MASK)
+            paths[at] = self._paths.number(None if mapping is None else mapping.path)
             self.some_in_no_file |= mapping is not None
-        whole = pc, module, lookup, flags & FRAME_SIGNAL, path
-        found = self._numbers.get(whole)
-        if found is None:
-            found = self._numbers[whole] = self.count
-            self._keys.append(whole)
-            self.count += 1
-        return found
+        rows = self._rows.numbers(np.stack((pcs, modules, lookups, paths)))
+        new = self._rows.count - len(self._number_of_row)
+        numbers = np.arange(self.count, self.count + new, dtype=np.int32)
+        self._number_of_row = np.concatenate((self._number_of_row, numbers))
+        self.count += new
+        return self._number_of_row[rows]
 
     def _count_frames(self, stacks: StackColumns, known: Int32s) -> None:
         counts = np.bincount(stacks.frames, minlength=len(known))
@@ -132,7 +131,6 @@ class ColumnFrames:
             frames = self._kernel.frames((each,) if exact else (each, each))
             self._kernel_frames[self.count] = frames if exact else frames[len(self._kernel.frames((each,))) :]
             self._of_kernel[each, exact] = self.count
-            self._keys.append(None)
             self.count += 1
         return np.array([self._of_kernel[each, exact] for each in addresses], dtype=np.int32)
 
@@ -145,10 +143,10 @@ class ColumnFrames:
             if self._is_entry(stacks, stacks.frames_of(sample)):
                 stops[sample] = StopReason.END_OF_STACK
         kernel = np.diff(stacks.kernel_ends, prepend=0) > 0
-        for sample in np.flatnonzero((stops == StopReason.NO_REGISTERS) & kernel).tolist():
-            # A thread of the kernel itself, or an idle processor: no program, no user's part.
-            if self._walker.is_empty(int(stacks.sets[sample])):
-                stops[sample] = StopReason.END_OF_STACK
+        # A thread of the kernel itself, or an idle processor: no program, no user's part.
+        idle = np.flatnonzero((stops == StopReason.NO_REGISTERS) & kernel)
+        empty = [number for number in distinct_values(stacks.sets[idle]).tolist() if self._walker.is_empty(number)]
+        stops[idle[np.isin(stacks.sets[idle], empty)]] = StopReason.END_OF_STACK
         return stops
 
     def _is_entry(self, stacks: StackColumns, frames: slice) -> bool:
@@ -164,54 +162,64 @@ class ColumnFrames:
             self._entries[number] = found
         return found
 
-    def trace_frames(self) -> list[list[TraceFrame]]:
-        """For each number, less `first`, the frames of a trace, innermost first; their readers do not change them.
+    def columns(self) -> FrameColumns:
+        """For each number, less `first`, the frames of a trace.
 
         Names are looked up now. Raises SymbolIndexError and TableError, as `ColumnNames.numbers_of`.
         """
+        modules, tables = self._walker.modules, FrameTables()
+        pcs, owners, lookups, paths = self._rows.columns
+        names = self._names.columns(self._names.numbers_at(owners, lookups, modules), tables.names, tables.files)
+        counts = np.maximum(names.counts, 1)  # what has no name is a frame all the same
+        has_name = np.repeat(names.counts > 0, counts)
+        kernel = [(number, frame) for number, frames in self._kernel_frames.items() for frame in frames]
+        met = np.repeat(self._number_of_row, counts), np.array([number for number, _ in kernel], dtype=np.int64)
+        numbers = np.concatenate(met) - self.first
+        order = np.argsort(numbers, kind="stable")
+        of_module = [tables.modules.number(module.path, _build_id(module)) for module in modules]
+        of_path = [tables.modules.number(path, None) for path in self._paths.texts]
+        of_row = np.array([*of_module, *of_path], dtype=np.int32)[np.where(owners < 0, len(modules) + paths, owners)]
+
+        def whole(user: NDArray[Any], others: list[Any]) -> NDArray[Any]:
+            return np.concatenate((user, np.array(others, dtype=user.dtype)))[order]
+
+        def of_names(column: NDArray[Any], others: list[Any]) -> NDArray[Any]:
+            user = np.zeros(len(has_name), dtype=column.dtype)
+            user[has_name] = column
+            return whole(user, others)
+
+        return FrameColumns(
+            ends=np.cumsum(np.bincount(numbers, minlength=self.count - self.first)),
+            spaces=whole(np.full(len(has_name), USER, dtype=np.int32), [KERNEL] * len(kernel)),
+            addresses=whole(np.repeat(pcs, counts).view(np.uint64), [frame.address & _MASK for _, frame in kernel]),
+            modules=whole(
+                np.repeat(of_row, counts),
+                [tables.modules.number(frame.module, frame.build_id) for _, frame in kernel],
+            ),
+            names=of_names(names.functions, [tables.names.number(frame.function) for _, frame in kernel]),
+            files=of_names(names.files, [tables.files.number(frame.file) for _, frame in kernel]),
+            lines=of_names(names.lines, [frame.line or 0 for _, frame in kernel]),
+            columns=of_names(names.columns, [frame.column or 0 for _, frame in kernel]),
+            inlined=of_names(names.inlined, [frame.inlined for _, frame in kernel]),
+            tables=tables,
+        )
+
+    def without_lines(self) -> list[tuple[Module, Int32s]]:
+        """The modules that have no lines at all, and the numbers of the frames in them; after `columns`."""
+        _, owners, _, _ = self._rows.columns
         modules = self._walker.modules
-        user = [(index, key) for index, key in enumerate(self._keys) if key is not None]
-        owners = np.array([key[1] for _, key in user], dtype=np.int64)
-        addresses = np.array([key[2] for _, key in user], dtype=np.int64)
-        numbers = self._names.numbers_at(owners, addresses, modules).tolist()
-        found = [self._kernel_frames.get(number, []) for number in range(self.first, self.count)]
-        for (index, (pc, owner, _, signal, path)), number in zip(user, numbers, strict=True):
-            module = modules[owner] if owner >= 0 else None
-            found[index] = self._user_frames(pc & _MASK, module, path, bool(signal), number)
-        return found
+        met = [owner for owner in first_met(owners).tolist() if owner >= 0]
+        lacking = [owner for owner in met if not self._names.has_lines(modules[owner])]
+        return [(modules[owner], self._number_of_row[owners == owner]) for owner in lacking]
 
-    def _user_frames(
-        self, pc: int, module: Module | None, path: str | None, signal: bool, number: int
-    ) -> list[TraceFrame]:
-        build_id = module.build_id.hex() if module is not None and module.build_id else None
-        where = module.path if module is not None else path
-        return [
-            TraceFrame(
-                space="user",
-                address=pc,
-                module=where,
-                build_id=build_id,
-                function=each.function,
-                file=each.file,
-                line=each.line,
-                column=each.column,
-                inlined=each.inlined,
-                signal=signal,
-            )
-            for each in self._names.frames(number)
-        ] or [TraceFrame("user", pc, where, build_id, signal=signal)]
-
-    def without_lines(self) -> dict[int, Module]:
-        """The modules that have no lines at all, by the numbers of frames that lie in them; after `trace_frames`."""
-        modules = self._walker.modules
-        lacking = [not self._names.has_lines(module) for module in modules]
-        keys = enumerate(self._keys, self.first)
-        return {n: modules[key[1]] for n, key in keys if key is not None and key[1] >= 0 and lacking[key[1]]}
-
-    def times_met(self, number: int) -> int:
-        """In how many places of stacks a frame of the user's was."""
-        return int(self._seen[number - self.first])
+    def times_met(self, numbers: Int32s) -> int:
+        """In how many places of stacks frames of the user's were."""
+        return int(self._seen[numbers - self.first].sum())
 
 
 def _is_of_kernel(event: Event) -> TypeGuard[MappingAdded | KernelCodeNamed]:
     return isinstance(event, KernelCodeNamed) or (isinstance(event, MappingAdded) and event.pid == KERNEL_PID)
+
+
+def _build_id(module: Module) -> str | None:
+    return module.build_id.hex() if module.build_id else None

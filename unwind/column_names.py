@@ -7,6 +7,7 @@ calls inlined into it. Names of the kernel are not looked for here.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from cfi_tables.distinct_values import distinct_values
 from unwind.column_stacks import Int32s, Int64s, Places, StackColumns
+from unwind.frame_columns import TextTable
 from unwind.module import Module
 from unwind.place_table import PLACE_LOOKUP, PLACE_MODULE
 from unwind.symbolize.demangling import readable_name
@@ -91,6 +93,20 @@ class _NamedPiece:
             for at in range(offsets[index], offsets[index + 1])
         ]
 
+    def columns(self, indices: Int64s, functions: TextTable, files: TextTable) -> NamedColumns:
+        """The names of several addresses."""
+        of = self._frames
+        begins = of.offsets[indices]
+        counts = of.offsets[indices + 1] - begins
+        ends = np.cumsum(counts)
+        rows = np.arange(int(counts.sum())) + np.repeat(begins - ends + counts, counts)
+        return NamedColumns(
+            counts,
+            _in_table(of.names[rows], self._function, functions),
+            _in_table(of.files[rows], self._file, files),
+            *(of.lines[rows], of.columns[rows], of.inlined[rows]),
+        )
+
     @cached_property
     def _lists(self) -> tuple[list[int], list[int], list[int], list[int], list[int], list[bool]]:
         of = self._frames
@@ -110,6 +126,30 @@ class _NamedPiece:
         if found == "":
             found = self._files[number] = self._frames.file_table[number] or None
         return found
+
+
+def _in_table(numbers: Int32s, text_of: Callable[[int], str | None], table: TextTable) -> Int32s:
+    """For numbers of texts those of the table: each is looked up once."""
+    distinct = distinct_values(numbers)
+    found = np.array([table.number(text_of(each)) for each in distinct.tolist()], dtype=np.int32)
+    return found[np.searchsorted(distinct, numbers)]
+
+
+class NamedColumns(NamedTuple):
+    """The names of several numbers, innermost first; texts are numbers in the tables that were given."""
+
+    counts: Int64s
+    """How many frames each number has."""
+    functions: Int32s
+    """By frame, as the following."""
+    files: Int32s
+    lines: Int32s
+    columns: Int32s
+    inlined: NDArray[np.bool_]
+
+
+_NO_NUMBERS: Int32s = np.zeros(0, dtype=np.int32)
+_NOTHING = NamedColumns(np.zeros(0, dtype=np.int64), *(_NO_NUMBERS,) * 4, np.zeros(0, dtype=np.bool_))
 
 
 class ColumnNames:
@@ -167,6 +207,27 @@ class ColumnNames:
         """Whether a module that had addresses has debugging information."""
         _, names = self._modules.get(id(module), (module, None))
         return names is not None and names.has_lines
+
+    def columns(self, numbers: Int32s, functions: TextTable, files: TextTable) -> NamedColumns:
+        """The names of all of some numbers; texts are entered in the tables."""
+        pieces = np.searchsorted(np.array(self._firsts, dtype=np.int64), numbers, side="right") - 1
+        counts = np.zeros(len(numbers), dtype=np.int64)
+        owners, found = [np.zeros(0, dtype=np.int64)], [_NOTHING]
+        for piece in distinct_values(pieces).tolist():
+            if piece >= 0:  # not NO_NAMES
+                chosen = np.flatnonzero(pieces == piece)
+                indices = numbers[chosen].astype(np.int64) - self._firsts[piece]
+                found.append(self._pieces[piece].columns(indices, functions, files))
+                counts[chosen] = found[-1].counts
+                owners.append(np.repeat(chosen, found[-1].counts))
+        order = np.argsort(np.concatenate(owners), kind="stable")
+        return NamedColumns(
+            counts,
+            *(
+                np.concatenate([getattr(each, name) for each in found])[order]
+                for name in ("functions", "files", "lines", "columns", "inlined")
+            ),
+        )
 
     def frames(self, number: int) -> list[NamedFrame]:
         """The names of a number, innermost first; [] of NO_NAMES."""

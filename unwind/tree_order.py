@@ -14,8 +14,8 @@ from cfi_tables.scalars import item
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 
-_INTERPRETED_RATE = 2e6
-"""Nodes a second."""
+_INTERPRETED_RATE = 1e5
+"""Nodes a second, with all that is done to put a tree together and to order it."""
 
 
 @hot_loop
@@ -134,5 +134,5 @@ def united_marks(parents: Int32s, marks: Int64s) -> Int64s:
 
 
 def is_much(loop: object, nodes: int) -> bool:
-    """Whether so many nodes are for the compiled form of a loop."""
+    """Whether a tree of so many nodes is one for the compiled form of a loop."""
     return compiled_pays(loop, nodes / _INTERPRETED_RATE)  # type: ignore[arg-type]

@@ -7,46 +7,35 @@ is the same, byte for byte.
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cfi_tables.distinct_values import first_met
 from cfi_tables.layout import StopReason
-from ptap.profile.profile_builder import ProfileBuilder
-from ptap.profile.sample_columns import SampleColumns, first_met
-from ptap.profile.stack_profile import StackProfile, Thread, missing_frames
+from ptap.profile.column_calls import ColumnCalls
+from ptap.profile.sample_columns import SampleColumns, joined_samples
+from ptap.profile.stack_profile import StackProfile, Thread
 from relay_reader.capture import MappingAdded, RecordsLost
 from unwind.address_space import AddressSpaces
 from unwind.column_frames import ColumnFrames
 from unwind.column_stacks import Int32s, Int64s, StackColumns
-from unwind.stack_tree import ROOT, StackTree
-from unwind.trace import Trace
+from unwind.stack_tree import StackTree
+from unwind.tree_order import united_marks
 
 if TYPE_CHECKING:
     from ptap.report.trace_filter import TraceFilter
     from relay_reader.capture import Event
     from unwind.module import Module
-    from unwind.trace import TraceFrame
 
-FIRST_FRAME = 1 + max(StopReason)
-"""Below it a number is a StopReason: the mark of a stack that was cut short, or END_OF_STACK."""
 _NO_MARK = -1
 _UNWANTED = -1
 _LOW = 0xFFFFFFFF
-
-
-class _Samples(NamedTuple):
-    """Those that are wanted of one piece of stacks."""
-
-    leaves: Int32s
-    threads: list[int]
-    times: list[int]
-    cpus: list[int]
-    weights: list[int]
-    sources: list[int]
+_MARKS = 62
+"""Modules that are marked at once: bits of an int64."""
 
 
 class ColumnProfile:
@@ -78,68 +67,71 @@ class ColumnProfile:
         self._others = StackTree()
         """The stacks that are not wanted."""
         self._other_leaves: list[Int32s] = []
-        self._threads: list[Thread] = []
-        self._thread_index: dict[Thread, int] = {}
-        self._of_task: dict[int, int] = {}
+        self._threads: dict[Thread, int] = {}
         self._first_time: int | None = None
-        self._pieces: list[_Samples] = []
+        self._pieces: list[SampleColumns] = []
+        """Those that are wanted; their stacks are nodes of the tree."""
 
     def add(self, stacks: StackColumns) -> None:
         """Add samples and the events between them. Raises OtherWalkError."""
         numbers, kernel = self._frames.numbers(stacks), self._frames.kernel_numbers(stacks)
         stops = self._frames.stops(stacks)
         self.samples += len(stops)
-        reasons, first_met, counts = np.unique(stops, return_index=True, return_counts=True)
-        for index in np.argsort(first_met).tolist():  # as they were met: of equally many the first one is told first
-            if reasons[index] != StopReason.END_OF_STACK:
-                self.cut_short[StopReason(int(reasons[index]))] += int(counts[index])
+        for reason in first_met(stops).tolist():  # as they were met: of equally many the first one is told first
+            if reason != StopReason.END_OF_STACK:
+                self.cut_short[StopReason(reason)] += int(np.count_nonzero(stops == reason))
         chosen, threads = self._chosen(stacks)
+        self.left_out += len(stops) - len(chosen)
         marks = _marks(stacks, stops)
         columns = marks, (stacks.kernel_ends, kernel), (stacks.frame_ends, stacks.frames), numbers
         leaves = self._tree.add(chosen, *columns)
         if len(chosen) < len(stops):
             self._other_leaves.append(self._others.add(np.setdiff1d(np.arange(len(stops)), chosen), *columns))
-        times, weights = (each[chosen].view(np.uint64).tolist() for each in (stacks.times, stacks.weights))
-        cpus, sources = (each[chosen].tolist() for each in (stacks.cpus, stacks.sources))
-        self._pieces.append(_Samples(leaves, threads, times, cpus, weights, sources))
+        self._pieces.append(
+            SampleColumns(
+                stacks=leaves,
+                threads=threads,
+                times=stacks.times[chosen].view(np.uint64),
+                cpus=stacks.cpus[chosen].astype(np.int32),
+                weights=stacks.weights[chosen].view(np.uint64),
+                probes=stacks.sources[chosen].astype(np.int32),
+            )
+        )
 
     # --- whose samples they are
 
-    def _chosen(self, stacks: StackColumns) -> tuple[Int64s, list[int]]:
+    def _chosen(self, stacks: StackColumns) -> tuple[Int64s, Int32s]:
         """The indices of the samples that are wanted for what they are themselves, and their threads."""
-        count = len(stacks.times)
-        fits = self._fits(stacks)
-        events = [*stacks.events, (count, None)]
-        at = 0
-        of_task = self._of_task
-        chosen, threads = array("q"), []
-        for sample, task in enumerate(stacks.tasks.tolist()):
-            while sample >= events[at][0]:
-                self._apply(events[at][1])
-                at += 1
-            thread = of_task.get(task)
-            if thread is None:
-                thread = of_task[task] = self._thread(task)
-            if thread != _UNWANTED and (fits is None or fits[sample]):
-                chosen.append(sample)
-                threads.append(thread)
-        for _, event in events[at:]:
-            self._apply(event)
-        self.left_out += count - len(chosen)
-        return np.array(chosen, dtype=np.int64), threads
+        chosen = np.flatnonzero(self._fits(stacks))
+        # A thread is looked up once for as long as nothing happens that could give it another name.
+        events = [(before, event) for before, event in stacks.events if self._tells(event)]
+        stages = np.searchsorted(np.array([before for before, _ in events], dtype=np.int64), chosen, side="right")
+        distinct, tasks = np.unique(stacks.tasks[chosen], return_inverse=True)
+        keys, firsts, places = np.unique(stages * max(len(distinct), 1) + tasks, return_index=True, return_inverse=True)
+        threads = np.empty(len(keys), dtype=np.int32)
+        done = 0
+        for key in np.argsort(firsts).tolist():
+            sample = int(firsts[key])
+            done = self._apply(events, done, int(stages[sample]))
+            threads[key] = self._thread(int(stacks.tasks[chosen[sample]]))
+        self._apply(events, done, len(events))
+        found = threads[places]
+        return chosen[found != _UNWANTED], found[found != _UNWANTED]
 
-    def _fits(self, stacks: StackColumns) -> list[bool] | None:
-        """Whether each sample is wanted for its time and its processor; None where all are."""
-        times = stacks.times.view(np.uint64)
-        if self._first_time is None and len(times):
-            self._first_time = int(times[0])
-        first = self._first_time
-        if first is None or not self._wanted.is_of_moments:
-            return None
-        return [
-            self._wanted.is_wanted_moment((time - first) / 1e9, cpu)
-            for time, cpu in zip(times.tolist(), stacks.cpus.tolist(), strict=True)
-        ]
+    def _fits(self, stacks: StackColumns) -> NDArray[np.bool_]:
+        """Whether each sample is wanted for its time and its processor."""
+        wanted = self._wanted
+        fits = np.ones(len(stacks.times), dtype=np.bool_)
+        if self._first_time is None and len(fits):
+            self._first_time = int(stacks.times[0])
+        since_first = (stacks.times - (self._first_time or 0)) / 1e9
+        if wanted.cpus:
+            fits &= np.isin(stacks.cpus, wanted.cpus)
+        if wanted.begin_s is not None:
+            fits &= since_first >= wanted.begin_s
+        if wanted.end_s is not None:
+            fits &= since_first < wanted.end_s
+        return fits
 
     def _thread(self, task: int) -> int:
         """The number of a thread as it is called now; _UNWANTED for one that was not asked for."""
@@ -147,107 +139,74 @@ class ColumnProfile:
         thread = Thread(pid, tid, self._spaces.comm(pid, tid))
         if not self._wanted.is_wanted_thread(thread.pid, thread.tid, thread.comm):
             return _UNWANTED
-        found = self._thread_index.setdefault(thread, len(self._threads))
-        if found == len(self._threads):
-            self._threads.append(thread)
-        return found
+        return self._threads.setdefault(thread, len(self._threads))
 
-    def _apply(self, event: Event | None) -> None:
+    def _tells(self, event: Event) -> bool:
+        """Whether an event tells of threads; lost records are counted."""
         if isinstance(event, RecordsLost):
             self.lost += event.count
-        elif event is not None and not isinstance(event, MappingAdded):  # of mappings the walk knows
+            return False
+        return not isinstance(event, MappingAdded)  # of mappings the walk knows
+
+    def _apply(self, events: list[tuple[int, Event]], begin: int, end: int) -> int:
+        """Apply some of the events; where the next ones begin."""
+        for _, event in events[begin:end]:
             self._spaces.apply(event)
-            self._of_task.clear()
+        return max(begin, end)
 
     # --- the profile
 
     def finish(self) -> None:
-        """Make the profile of all that was added. Raises what `ColumnFrames.trace_frames` does."""
-        frames = self._frames.trace_frames()
+        """Make the profile of all that was added. Raises what `ColumnFrames.columns` does."""
+        calls = ColumnCalls(self._frames.columns())
         self._count_without_lines()
-        self.profile = self._filtered(frames) if self._wanted.is_of_frames else self._whole(frames)
+        samples = joined_samples(self._pieces)
+        if self._wanted.is_of_frames:
+            samples, tree = self._reduced(calls, samples)
+        else:
+            parts = calls.parts()
+            tree, stacks = self._tree.expanded(parts.ends, parts.calls)
+            samples.stacks = stacks[samples.stacks]
+        call_of, columns, functions = calls.of_tree(tree.frames)
+        threads = list(self._threads)
+        met = first_met(samples.threads)
+        number_of = np.zeros(len(threads), dtype=np.int32)
+        number_of[met] = np.arange(len(met))
+        samples.threads = number_of[samples.threads]
+        whose = [threads[number] for number in met.tolist()]
+        self.profile = StackProfile(functions, whose, [*self._probes], columns, tree.parents.copy(), call_of, samples)
+
+    def _reduced(self, calls: ColumnCalls, samples: SampleColumns) -> tuple[SampleColumns, StackTree]:
+        """The samples that are wanted for their frames, and a tree of those frames that are."""
+        asked, need = calls.asked_for(self._wanted)
+        marks = united_marks(self._tree.parents, asked[self._tree.frames])
+        chosen = np.flatnonzero(marks[samples.stacks] & need == need)
+        self.left_out += len(samples) - len(chosen)
+        wanted = samples.chosen(chosen)
+        met = first_met(wanted.stacks)
+        tree, leaves = self._tree.reduced(met, *calls.shown_parts(self._wanted), calls.call_of_no_stack())
+        stack_of = np.zeros(len(marks), dtype=np.int32)
+        stack_of[met] = leaves
+        wanted.stacks = stack_of[wanted.stacks]
+        return wanted, tree
 
     def _count_without_lines(self) -> None:
         lacking = self._frames.without_lines()
-        for number, module in lacking.items():
-            self.frames_without_lines[module] += self._frames.times_met(number)
-        if not lacking:
-            return
-        modules = list(self.frames_without_lines)
-        bits = {number: 1 << modules.index(module) for number, module in lacking.items()}
-        for tree, leaves in (
-            (self._tree, [piece.leaves for piece in self._pieces]),
-            (self._others, self._other_leaves),
-        ):
-            samples: Counter[int] = Counter()
-            for which, count in zip(_united(tree, bits), _counts(tree, leaves), strict=True):
-                samples[which] += count
-            for place, module in enumerate(modules):
-                self.stacks_without_lines[module] += sum(n for which, n in samples.items() if which >> place & 1)
-
-    def _whole(self, frames: list[list[TraceFrame]]) -> StackProfile:
-        """The profile of every stack in the tree."""
-        calls = ProfileBuilder()
-        tree, stacks = _expanded(self._tree, self._frames.count, frames, calls)
-        profile = calls.profile()
-        profile.parents, profile.call_of, profile.threads = tree.parents, tree.frames, self._threads
-        profile.samples = _joined(self._pieces, stacks)
-        profile.probes = list(self._probes)
-        return profile
-
-    def _filtered(self, frames: list[list[TraceFrame]]) -> StackProfile:
-        """The profile of the stacks whose frames are wanted, with those frames that are: each is looked at once."""
-        builder, wanted = ProfileBuilder(), self._wanted
-        parents, numbers = self._tree.parents.tolist(), self._tree.frames.tolist()
-        shown: dict[int, tuple[StopReason, list[TraceFrame]] | None] = {}
-        for piece in self._pieces:
-            columns = piece.threads, piece.times, piece.cpus, piece.weights, self._probes_of(piece)
-            for leaf, number, time, cpu, weight, probe in zip(piece.leaves.tolist(), *columns, strict=True):
-                if leaf not in shown:
-                    stop, stack = _stack(leaf, parents, numbers, frames)
-                    shown[leaf] = (stop, wanted.frames(stack)) if wanted.has_wanted(stack) else None
-                found = shown[leaf]
-                if found is None:
-                    self.left_out += 1
-                    continue
-                who = self._threads[number]
-                builder.add(Trace(probe, time, cpu, who.pid, who.tid, who.comm, weight, *found))
-        return builder.profile()
-
-    def _probes_of(self, piece: _Samples) -> Iterator[str]:
-        return map(self._probes.__getitem__, piece.sources)
-
-
-def _joined(pieces: list[_Samples], stacks: Int32s) -> SampleColumns:
-    """All samples, `stacks` those that the leaves came to."""
-    leaves = np.concatenate([piece.leaves for piece in pieces]) if pieces else np.zeros(0, dtype=np.int32)
-
-    def column(name: str, dtype: type) -> np.ndarray[Any, Any]:
-        return np.array([value for piece in pieces for value in getattr(piece, name)], dtype=dtype)
-
-    return SampleColumns(
-        *(stacks[leaves], column("threads", np.int32), column("times", np.uint64)),
-        column("cpus", np.int64).astype(np.int32),
-        *(column("weights", np.uint64), column("sources", np.int32)),
-    )
-
-
-def _expanded(
-    tree: StackTree, count: int, frames: list[list[TraceFrame]], calls: ProfileBuilder
-) -> tuple[StackTree, Int32s]:
-    """The tree of the calls of `tree`, of numbers below `count`; for each of its nodes that of the other."""
-
-    def calls_of(number: int) -> list[int]:
-        """Innermost first."""
-        if number < FIRST_FRAME:
-            return [calls._mark(missing_frames(StopReason(number)))]
-        # The outer ones come first, as in the order in which a trace is added.
-        return [calls._frame_call(frame) for frame in reversed(frames[number - FIRST_FRAME])][::-1]
-
-    met = {number: calls_of(number) for number in first_met(tree.frames).tolist()}
-    parts = [met.get(number, []) for number in range(count)]
-    ends = np.cumsum([len(each) for each in parts], dtype=np.int64)
-    return tree.expanded(ends, np.array([call for each in parts for call in each], dtype=np.int32))
+        for module, numbers in lacking:
+            self.frames_without_lines[module] += self._frames.times_met(numbers)
+        trees = (self._tree, [piece.stacks for piece in self._pieces]), (self._others, self._other_leaves)
+        for begin in range(0, len(lacking), _MARKS):
+            some = lacking[begin : begin + _MARKS]
+            marks = np.zeros(self._frames.count, dtype=np.int64)
+            for place, (_, numbers) in enumerate(some):
+                marks[numbers] |= 1 << place
+            for tree, leaves in trees:
+                united = united_marks(tree.parents, marks[tree.frames])
+                counts = np.zeros(len(united), dtype=np.int64)
+                for each in leaves:
+                    counts += np.bincount(each, minlength=len(united))
+                for place, (module, _) in enumerate(some):
+                    self.stacks_without_lines[module] += int(counts[united >> place & 1 != 0].sum())
 
 
 def _marks(stacks: StackColumns, stops: Int32s) -> Int32s:
@@ -255,35 +214,3 @@ def _marks(stacks: StackColumns, stops: Int32s) -> Int32s:
     frames = np.diff(stacks.frame_ends, prepend=0) + np.diff(stacks.kernel_ends, prepend=0)
     whole = (stops == StopReason.END_OF_STACK) & (frames > 0)
     return np.where(whole, _NO_MARK, stops).astype(np.int32)
-
-
-def _united(tree: StackTree, bits: dict[int, int]) -> list[int]:
-    """For each node of a tree the bits of all numbers from there to the root."""
-    united: list[int] = []
-    for parent, number in zip(tree.parents.tolist(), tree.frames.tolist(), strict=True):
-        united.append(bits.get(number, 0) | (united[parent] if parent != ROOT else 0))
-    return united
-
-
-def _counts(tree: StackTree, leaves: list[Int32s]) -> list[int]:
-    """How many of `leaves` each node of a tree is."""
-    counts = np.zeros(len(tree.parents), dtype=np.int64)
-    for each in leaves:
-        counts += np.bincount(each, minlength=len(counts))
-    found: list[int] = counts.tolist()
-    return found
-
-
-def _stack(
-    leaf: int, parents: list[int], numbers: list[int], frames: list[list[TraceFrame]]
-) -> tuple[StopReason, list[TraceFrame]]:
-    """Why the stack of a leaf ends, and its frames, innermost first."""
-    stop, stack = StopReason.END_OF_STACK, []
-    while leaf != ROOT:
-        number = numbers[leaf]
-        if number < FIRST_FRAME:
-            stop = StopReason(number)
-        else:
-            stack += frames[number - FIRST_FRAME]
-        leaf = parents[leaf]
-    return stop, stack

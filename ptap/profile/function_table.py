@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
+from cfi_tables.distinct_values import first_met
 from ptap.profile.merged_tree import weighed_stacks
-from ptap.profile.sample_columns import added_up, first_met
+from ptap.profile.sample_columns import added_up
 from ptap.report.short_text import printable, short_name
 from unwind.tree_order import TreeOrder
 

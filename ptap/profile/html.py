@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.distinct_values import first_met
 from ptap.profile.json_text import json_text
 from ptap.profile.merged_tree import MergedTree, WeighedStacks, weighed_stacks
-from ptap.profile.sample_columns import added_up, exact_sum, first_met
+from ptap.profile.sample_columns import added_up, exact_sum
 from ptap.profile.stack_profile import ROOT
 from unwind.tree_order import united_marks
 

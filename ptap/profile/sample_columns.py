@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -34,6 +36,10 @@ class SampleColumns:
     def __len__(self) -> int:
         return len(self.stacks)
 
+    def chosen(self, which: NDArray[np.int64]) -> SampleColumns:
+        """Some of them."""
+        return SampleColumns(*(getattr(self, each.name)[which] for each in fields(self)))
+
     @property
     def weight(self) -> int:
         """Of all of them."""
@@ -48,6 +54,16 @@ class SampleColumns:
         begins = np.flatnonzero(np.diff(ordered, prepend=-1))
         parts = np.split(order, begins[1:]) if len(order) else []
         return [(int(self.threads[part[0]]), part) for part in sorted(parts, key=lambda part: int(part[0]))]
+
+
+def joined_samples(parts: Sequence[SampleColumns]) -> SampleColumns:
+    """Several of these as one."""
+    import numpy as np
+
+    no_stacks, no_times = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.uint64)
+    none = SampleColumns(no_stacks, no_stacks, no_times, no_stacks, no_times, no_stacks)
+    columns = ([getattr(part, each.name) for part in (none, *parts)] for each in fields(none))
+    return SampleColumns(*(np.concatenate(column) for column in columns))
 
 
 def exact_sum(weights: NDArray[np.uint64]) -> int:
@@ -65,12 +81,3 @@ def added_up(groups: NDArray[Any], weights: NDArray[Any], count: int) -> NDArray
     sums = np.zeros(count, dtype=object)
     np.add.at(sums, groups, weights.astype(object))
     return sums
-
-
-def first_met(values: NDArray[Any]) -> NDArray[Any]:
-    """The distinct ones of `values`, in the order in which they are first met."""
-    import numpy as np
-
-    distinct, firsts = np.unique(values, return_index=True)
-    found: NDArray[Any] = distinct[np.argsort(firsts)]
-    return found

@@ -54,11 +54,6 @@ class TraceFilter:
             and (not self.tids or tid in self.tids)
         )
 
-    @property
-    def is_of_moments(self) -> bool:
-        """Whether `is_wanted_moment` may say no."""
-        return bool(self.cpus) or self.begin_s is not None or self.end_s is not None
-
     def is_wanted_moment(self, since_first_s: float, cpu: int) -> bool:
         """Whether the traces of that time and processor are shown."""
         return (
@@ -76,18 +71,20 @@ class TraceFilter:
     def has_wanted(self, frames: list[TraceFrame]) -> bool:
         """Whether a trace with these frames is shown."""
         return (
-            (not self.functions or any(_is_function(frame, self.functions) for frame in frames))
-            and (not self.modules or any(_is_in(frame, self.modules) for frame in frames))
-            and (not self.only or any(_is_function(frame, self.only) for frame in frames))
+            (not self.functions or any(is_function(frame.function, self.functions) for frame in frames))
+            and (not self.modules or any(is_module(frame.module, self.modules) for frame in frames))
+            and (not self.only or any(is_function(frame.function, self.only) for frame in frames))
         )
+
+    def is_shown(self, function: str | None) -> bool:
+        """Whether the frames of a function are."""
+        return not is_function(function, self.hide) and (not self.only or is_function(function, self.only))
 
     def frames(self, frames: list[TraceFrame]) -> list[TraceFrame]:
         """The frames that are shown, innermost first as given."""
         shown: list[TraceFrame] = []
         for frame in frames:
-            if frame.inlined and not self.inlined:
-                continue
-            if _is_function(frame, self.hide) or (self.only and not _is_function(frame, self.only)):
+            if (frame.inlined and not self.inlined) or not self.is_shown(frame.function):
                 continue
             if self.merge_recursion and shown and _same_function(shown[-1], frame):
                 continue
@@ -118,12 +115,13 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _is_function(frame: TraceFrame, patterns: tuple[str, ...]) -> bool:
-    return frame.function is not None and _matches(frame.function, patterns)
+def is_function(name: str | None, patterns: tuple[str, ...]) -> bool:
+    """Whether a function, None where it has no name, is one of those that were asked for."""
+    return name is not None and _matches(name, patterns)
 
 
-def _is_in(frame: TraceFrame, patterns: tuple[str, ...]) -> bool:
-    module = frame.module
+def is_module(module: str | None, patterns: tuple[str, ...]) -> bool:
+    """Whether a module, by its path, is one of those that were asked for."""
     return module is not None and (_matches(module, patterns) or _matches(basename(module), patterns))
 
 
