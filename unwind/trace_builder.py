@@ -213,7 +213,8 @@ class TraceBuilder:
         space = self.spaces.of(sample.pid)
         told = sample.user_stack
         if told is not None and not sample.slices:
-            return told_stack(told.chain, told.stop, told.stop_detail, space, self.catalog, sample.pid)
+            catalog = self.catalog.of_machine(sample.machine)
+            return told_stack(told.chain, told.stop, told.stop_detail, space, catalog, sample.pid)
         if sample.told_chain is not None and not sample.slices:
             return chain_stack(sample.told_chain, AddressSpace() if sample.guest else space, self.catalog, sample.pid)
         if sample.kernel_chain and not sample.known and not sample.guest and not len(space):

@@ -41,6 +41,7 @@ struct ptap_walk {
 	uint32_t without_registers; /* leave those of the frames alone, and their `known` and `carried` */
 	uint32_t generation; /* a number that no other mappings or earlier state of these has; 0: remember no plans */
 	uint32_t renewed; /* not 0: in place of `generation` for addresses, which are looked up anew when it changes */
+	uint64_t trampoline; /* what a return probe whose real return address is not known leaves in its place; 0: none */
 	uint32_t unwanted; /* bit r: register r need not be recovered (ptap_registers_needed); one value a generation */
 	struct ptap_scratch *scratch;
 };

@@ -20,7 +20,7 @@ from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, 
 from kernel.load_boot import Loaded, boot_for_load
 from kernel.probe_kinds import write_kinds
 from kernel.probed_module import probed_module
-from kernel.user_sessions import built_workload, write_user_sessions
+from kernel.user_sessions import built_workload, narrow_workload, write_user_sessions
 from programs.debian_archive import NotInArchive
 
 from cfi_tables.image_file import open_image
@@ -172,12 +172,15 @@ def _boot(release: str, folder: Path) -> Booted:
     workload = folder / "workload"
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(workload), str(_HERE / "workload.c")], check=True)
-    files = {"sessions": sessions, "workload": workload, "guest_scenario.py": _HERE / "guest_scenario.py"}
-    files |= {"user_sessions": folder / "user_sessions", "guest_user.py": _HERE / "guest_user.py"}
-    files["user_workload"] = built_workload(folder)
+    files = {"sessions": sessions, "workload": workload, "user_sessions": folder / "user_sessions"}
+    files |= {"user_workload": built_workload(folder), "narrow_workload": narrow_workload(folder)}
     write_user_sessions(headers, image, listed, files["user_workload"], files["user_sessions"], room)
-    files |= {"probed.ko": module, "kinds_scenario.py": _HERE / "kinds_scenario.py"}
-    scenarios = ("guest_scenario", "guest_user", "kinds_scenario")
+    ticks = [parse_kernel_point("timer.profile(97)")]
+    write_session(headers, image, ticks, RecordOptions(room, user=False), sessions / "ticks", listed)
+    narrow = [str(files["narrow_workload"])]
+    write_session(headers, image, reads, RecordOptions(room), sessions / "narrow", listed, narrow)
+    scenarios = ("guest_scenario", "guest_user", "kinds_scenario", "guest_machine")
+    files |= {"probed.ko": module} | {f"{name}.py": _HERE / f"{name}.py" for name in scenarios}
     script = " && ".join(f"python3 {name}.py /results" for name in scenarios) + "\n"
     run = run_guest(package, files, script, folder)
     assert run.status == 0, f"{run.output}\n{run.kernel_log[-4000:]}"

@@ -22,6 +22,7 @@ from relay_reader.record_layout import HitFlag
 from unwind.trace import Trace
 
 _SLEEP = 'kernel.function("schedule_timeout_uninterruptible")'
+_SHOWN = 'module("probed").trace("ptap_probed:ptap_probed_shown")'
 _TIMES = {"later": 2, "loaded": 1}
 
 _MODULE_SPACE = 0xFFFFFFFFC0000000
@@ -75,6 +76,7 @@ def test_functions_of_a_module_are_hit_as_often_as_they_ran(booted):
         reads = 2 * loads
         assert found['module("probed").function("innermost")'] == reads
         assert found['module("probed").function("outer").return'] == reads
+        assert found[_SHOWN] == reads
         twice = [count for probe, count in found.items() if 'function("twice' in probe and "inline" not in probe]
         assert twice == [reads, reads]
         assert found[_SLEEP] >= reads
@@ -144,6 +146,16 @@ def test_stacks_go_through_the_module(booted):
         hits = [(s, k) for s, k in _hits(_capture(booted, name)) if s.places[0] in names]
         assert len(hits) >= 2
         assert all(k.stop == StopReason.END_OF_STACK and k.flags & HitFlag.REACHED_USER for _, k in hits)
+
+
+def test_a_modules_tracepoint_is_in_the_modules_code(booted):
+    for name in ("later", "loaded"):
+        traces = [trace for trace in _traces(booted, name) if trace.probe == _SHOWN]
+        assert len(traces) == 2 * _TIMES[name]
+        for trace in traces:
+            functions = [frame.function for frame in trace.frames if frame.space == "kernel" and not frame.inlined]
+            assert functions[0] == "show" and functions[-1].startswith("entry_SYSCALL_64"), functions
+            assert trace.frames[0].module == "probed"
 
 
 def test_stacks_go_through_our_own_module(booted):
@@ -231,7 +243,8 @@ def test_refusals(booted):
     told = "\n".join(seen["other build"])
     assert "module probed sections 0 of" in told and "another build is loaded" in told
     for number, place in enumerate(booted.kinds):
-        if place.point.module:
+        # A tracepoint is found by its name, wherever it lies.
+        if place.point.module and not place.is_event:
             assert f"probe {number} {place.symbol}" in told
             (line,) = (each for each in seen["other build"] if each.startswith(f"probe {number} "))
             assert "refused with error -18" in line
