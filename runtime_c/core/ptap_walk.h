@@ -17,6 +17,7 @@ struct ptap_mapping {
 	uint64_t end; /* first address behind it */
 	uint64_t bias; /* run-time address minus file virtual address */
 	const uint8_t *table;
+	const uint32_t *pages; /* of the table, as ptap_lookup.h has them; null for none */
 	uint32_t table_size;
 	uint32_t kind; /* enum ptap_mapping_kind */
 };
