@@ -26,6 +26,7 @@ from programs.debian_archive import NotInArchive
 from cfi_tables.image_file import open_image
 from ptap.kernel_module.kernel_point import parse_kernel_point
 from ptap.kernel_module.messages import RecordOptions
+from ptap.kernel_module.module_files import ModuleFiles
 from ptap.kernel_module.places import KernelPlace, KernelSymbols
 from ptap.kernel_module.session import write_session
 from relay_reader.module_capture import ModuleCapture
@@ -56,6 +57,9 @@ PREDICATES = {
     "undecided": 'user_caller("no_such_function") or caller("ksys_read", 2) and kernel_depth() >= 100',
 }
 """By their sessions, which probe vfs_read."""
+
+IN_MODULE = 'caller("innermost") and called_from("probed")'
+"""Of a session that goes on while the module of these comes: the probe knows no functions of modules."""
 
 _ROOM = 1 << 22
 _ROOM_OF_SLOW_READERS = 1 << 25
@@ -169,6 +173,10 @@ def _boot(release: str, folder: Path) -> Booted:
         write_session(headers, image, reads, options, sessions / f"when {name}", listed, when=when)
     module = probed_module(headers, folder / "probed")
     kinds = write_kinds(headers, image, module, sessions / "kinds", listed, RecordOptions(room, oracle=True))
+    sleeps = [parse_kernel_point('kernel.function("schedule_timeout_uninterruptible")')]
+    named = ModuleFiles([module])
+    in_module = sessions / "in-module"
+    write_session(headers, image, sleeps, RecordOptions(room), in_module, listed, (), named, when=IN_MODULE)
     workload = folder / "workload"
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(workload), str(_HERE / "workload.c")], check=True)

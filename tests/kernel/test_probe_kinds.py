@@ -235,6 +235,20 @@ def test_the_walk_afterwards_is_that_at_the_probe(booted):
             assert addresses == sample.kernel_chain, (trace.probe, StopReason(stack.stop))
 
 
+def test_a_predicate_on_functions_of_a_module_is_decided_afterwards(booted):
+    """What goes through a module is recorded as undecided; the report keeps the calls that are meant, and no other."""
+    assert _seen(booted)["in module"][0] == 0
+    hits = [stack for _, stack in _hits(_capture(booted, "in-module"))]
+    # One of the module's start, and one of each read of its file.
+    assert len(hits) == 3 and all(stack.flags & HitFlag.UNDECIDED for stack in hits)
+    kept = _Kept()
+    report = CaptureReport(_capture(booted, "in-module"), str(booted.vmlinux))
+    report.write(kept)
+    callers = [[frame.function for frame in trace.frames if frame.module == "probed"] for trace in kept.traces]
+    assert callers == [["innermost", "outer", "show"]] * 2
+    assert (report.account.lost, report.account.unwanted) == (0, report.account.hits - 2)
+
+
 def test_refusals(booted):
     seen = _seen(booted)
     assert "no tracepoint sys_never" in seen["no tracepoint"]
