@@ -240,7 +240,7 @@ def test_a_predicate_on_functions_of_a_module_is_decided_afterwards(booted):
     assert _seen(booted)["in module"][0] == 0
     hits = [stack for _, stack in _hits(_capture(booted, "in-module"))]
     # One of the module's start, and one of each read of its file.
-    assert len(hits) == 3 and all(stack.flags & HitFlag.UNDECIDED for stack in hits)
+    assert len(hits) >= 3 and all(stack.flags & HitFlag.UNDECIDED for stack in hits)
     kept = _Kept()
     report = CaptureReport(_capture(booted, "in-module"), str(booted.vmlinux))
     report.write(kept)
