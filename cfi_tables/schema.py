@@ -134,7 +134,7 @@ ENUMS = {
 CONSTANTS = {
     "TABLE_MAGIC": MAGIC,
     "FORMAT_VERSION": FORMAT_VERSION,
-    "MINIMUM_BLOCK_BYTES": 4,
+    "MINIMUM_BLOCK_BYTES": 3,
     "MAXIMUM_BLOCK_BYTES": 32,
     "BLOCK_SPARE_BYTES": 24,  # behind the last block, so that a row which begins in it can be read without a check
     "BLOCK_ROWS": 64,  # at most, in a block
