@@ -46,7 +46,6 @@ struct tracepoint *ptap_tracepoint_find(const char *name)
 	return search.found;
 }
 
-#ifdef CONFIG_MODULES
 /* A tracepoint of a module, and what looks for it. */
 struct module_search {
 	struct notifier_block notifier;
@@ -58,7 +57,6 @@ static int search_module(struct notifier_block *block, unsigned long state, void
 {
 	struct module_search *search = container_of(block, struct module_search, notifier);
 	const struct module *module = ((const struct tp_module *)data)->mod;
-	const char *name = search->symbol + strlen(module->name) + 1;
 	unsigned int index;
 
 	/* One that goes has been passed by those who take probes off its tracepoints. */
@@ -68,7 +66,7 @@ static int search_module(struct notifier_block *block, unsigned long state, void
 	for (index = 0; index < module->num_tracepoints; index++) {
 		struct tracepoint *tracepoint = tracepoint_ptr_deref(&module->tracepoints_ptrs[index]);
 
-		if (!strcmp(tracepoint->name, name))
+		if (!strcmp(tracepoint->name, strchr(search->symbol, ':') + 1))
 			search->found = tracepoint;
 	}
 	return NOTIFY_DONE;
@@ -83,12 +81,6 @@ static struct tracepoint *find_in_module(const char *symbol)
 	unregister_tracepoint_module_notifier(&search.notifier);
 	return search.found;
 }
-#else
-static struct tracepoint *find_in_module(const char *symbol)
-{
-	return NULL;
-}
-#endif
 
 int ptap_tracepoint_register(struct ptap_event *event, const char *symbol)
 {
