@@ -89,7 +89,7 @@ def space_record(
     return _SPACE_TOLD.pack(_RECORD_MAGIC, length, _VERSION, _SPACE_RECORD, 0, time_ns, pid, 0) + content
 
 
-def untold_processes(records: bytes, limit: int) -> set[int]:
+def untold_processes(records: bytes | memoryview, limit: int) -> set[int]:
     """The pids of hits whose processes have to be told (again), by the first `limit` of whole records."""
     found: set[int] = set()
     at = 0

@@ -24,6 +24,7 @@ from unwind.dwarf.die import Die
 from unwind.frame_states import FrameStates
 from unwind.jit_names import JitNames, MadeCodeNames
 from unwind.kallsyms import Kallsyms
+from unwind.kernel.indexed_names import IndexedNames
 from unwind.kernel.kernel_chain import KernelChain, KernelNames
 from unwind.kernel.kernel_walk import KernelModuleFile, KernelWalker
 from unwind.late_mapping import executable_mapping
@@ -93,6 +94,7 @@ class TraceBuilder:
         self._locals_too = locals_too
         self._memory_remedy = memory_remedy
         self._cut_remedy = cut_remedy
+        self._kernel_names = IndexedNames()
         self._chain = kernel_names
         self._memory: dict[int, ModuleMemory] = {}
 
@@ -174,7 +176,7 @@ class TraceBuilder:
         assert self._kernel is not None
         for frame in stack.frames:
             module = self._kernel.module_name(frame)
-            for trace_frame, _ in self._calls(frame, self._names(frame, None)):
+            for trace_frame, _ in self._calls(frame, self._names_in_kernel(frame), in_kernel=True):
                 trace_frame.space, trace_frame.module, trace_frame.signal = "kernel", module or "[kernel]", False
                 if trace_frame.function is None and self._system_map is not None and module is None:
                     symbol = self._system_map.find(frame.lookup_address)
@@ -247,6 +249,12 @@ class TraceBuilder:
                     return found[index:]
         return found
 
+    def _names_in_kernel(self, frame: WalkedFrame) -> list[SymbolFrame]:
+        image = frame.module.image if frame.module is not None else None
+        if image is None:
+            return []
+        return self._kernel_names.frames_at(image, frame.lookup_address) or self._names(frame, None)
+
     def _user_frames(
         self, stack: WalkedStack, names: list[list[SymbolFrame]], states: FrameStates, hit: Hit | None
     ) -> list[TraceFrame]:
@@ -271,12 +279,16 @@ class TraceBuilder:
             return number == 0 and not (hit is not None and hit.is_return)
         return self._argument_frames is ArgumentFrames.ALL
 
-    def _calls(self, frame: WalkedFrame, names: list[SymbolFrame]) -> list[tuple[TraceFrame, SymbolFrame | None]]:
+    def _calls(
+        self, frame: WalkedFrame, names: list[SymbolFrame], *, in_kernel: bool = False
+    ) -> list[tuple[TraceFrame, SymbolFrame | None]]:
         """The calls of one physical frame, innermost first, each with its symbol."""
         module = frame.module
         path = frame.mapping.path if frame.mapping is not None else None
         build_id = module.build_id.hex() if module is not None and module.build_id else None
-        if module is not None and (not names or names[-1].die is None):
+        # Of those that an index tells there are no entries, but files.
+        indexed = names and in_kernel and names[-1].file is not None
+        if module is not None and not indexed and (not names or names[-1].die is None):
             self.frames_without_lines[module] += 1
             self._lacking.add(module)
         if not names:
