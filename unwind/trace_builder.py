@@ -12,7 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cfi_tables.layout import StopReason
-from relay_reader.capture import KERNEL_PID, Event, KernelCodeNamed, KernelSectionPlaced, MappingAdded, Sample
+from relay_reader.capture import (
+    KERNEL_PID,
+    Event,
+    KernelCodeNamed,
+    KernelSectionPlaced,
+    KernelStack,
+    MappingAdded,
+    Sample,
+)
 from unwind.address_space import AddressSpace, AddressSpaces
 from unwind.argument_frames import ArgumentFrames as ArgumentFrames
 from unwind.arguments.argument_reader import arguments_of
@@ -133,7 +141,9 @@ class TraceBuilder:
 
     def _built(self, sample: Sample, hit: Hit | None) -> Trace:
         if sample.kernel_stack is not None and self._kernel is not None:
-            return self._kernel_trace(sample, self._kernel.walk(sample, sample.kernel_stack), hit)
+            if not sample.kernel_chain or not self._kernel.lacks_table:
+                return self._kernel_trace(sample, self._kernel.walk(sample, sample.kernel_stack), hit)
+            return self._told_kernel_trace(sample, sample.kernel_stack, hit)
         stack, frames, text, first = self._user_part(sample, hit)
         trace = self._trace(sample, hit, stack.stop, self._kernel_frames(sample) + frames, text)
         if sample.told_chain is not None and not sample.slices:
@@ -184,6 +194,19 @@ class TraceBuilder:
                         trace_frame.function = symbol.name
                         trace_frame.offset = symbol.offset + frame.pc - frame.bias - frame.lookup_address
                 frames.append(trace_frame)
+        return self._with_user_part(sample, stack, frames, hit)
+
+    def _told_kernel_trace(self, sample: Sample, told: KernelStack, hit: Hit | None) -> Trace:
+        """The same with the addresses that were found at the probe, where the kernel's files are not to be had."""
+        stack = WalkedStack([], StopReason(told.stop), told.stop_detail)
+        if self._chain is not None:
+            frames = self._kernel_frames(sample)
+        else:  # nobody knows which kernel it was: that of this machine would give any names
+            frames = [TraceFrame("kernel", address, "[kernel]") for address in sample.kernel_chain]
+        return self._with_user_part(sample, stack, frames, hit)
+
+    def _with_user_part(self, sample: Sample, stack: WalkedStack, frames: list[TraceFrame], hit: Hit | None) -> Trace:
+        """The trace of a kernel stack with these frames, and of the user's where there is one."""
         if sample.user_stack is None:
             return self._trace(sample, hit, stack.stop, frames, stop_text(stack))
         # Of the user's frames none was probed.

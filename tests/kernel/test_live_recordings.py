@@ -21,7 +21,7 @@ from relay_reader.capture_file.reader import CaptureFile
 _READS = 4
 """Of the program and of its child, two each."""
 _LEAST_SAMPLES = 5
-"""Of 80 at the least, on a machine that gives the guest its turn in time: 199 a second for 0.4 s."""
+"""Of 60 where the guest gets its turn in time: 199 a second for 0.3 s."""
 _OF_PROGRAM = ["take_turn", "main"]
 _STATUS = 5
 """Of the program that is sampled."""
@@ -58,10 +58,11 @@ def kernel_root(tmp_path: Path, live: GuestRun) -> Path:
     return tmp_path
 
 
-def _report(live: GuestRun, root: Path, name: str, form: str) -> str:
+def _report(live: GuestRun, root: Path, name: str, form: str, *, vmlinux: bool = True) -> str:
     """The report of a file of the guest, made here."""
     command = [sys.executable, "-m", "ptap", "report", str(live.results / f"{name}.ptap"), "--format", form]
-    command += ["--sysroot", str(root), "--vmlinux", str(debug_vmlinux(RELEASE))]
+    command += ["--sysroot", str(root)]
+    command += ["--vmlinux", str(debug_vmlinux(RELEASE))] if vmlinux else []
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout
 
@@ -95,6 +96,19 @@ def test_another_machine_says_of_the_file_what_the_traced_one_does(live, kernel_
     assert _report(live, kernel_root, "record", "json") == _given(live, "report")
 
 
+def test_without_vmlinux_the_kernels_functions_are_those_that_were_found_at_the_probe(live, kernel_root):
+    """Named by the list of its symbols that is in the file."""
+    told = [json.loads(line) for line in _report(live, kernel_root, "record", "json", vmlinux=False).splitlines()]
+    whole = [json.loads(line) for line in _given(live, "report").splitlines()]
+    assert [_functions(trace) for trace in told] == [_functions(trace) for trace in whole]
+
+
+def _functions(trace: dict[str, Any]) -> tuple[str, list[str]]:
+    names = [frame["function"] for frame in trace["frames"] if not frame["inlined"]]
+    # Of the labels in that code the list of symbols names the nearest.
+    return trace["stop"], [re.sub(r"^entry_SYSCALL_64.*", "entry_SYSCALL_64", name) for name in names]
+
+
 def test_a_profile_has_the_kernels_frames_and_the_programs_in_one_stack(live):
     stacks = _folded(_given(live, "profile"))
     assert sum(stacks.values()) >= _LEAST_SAMPLES
@@ -117,8 +131,7 @@ def test_other_forms_are_made_of_it_too(live, kernel_root, form, wanted):
     assert wanted in text and "compute" in text
 
 
-def test_all_processes_are_sampled_with_the_command_among_them(live):
-    """What the file has: the command, and others beside it, ptap itself at the least; each by its own mappings."""
+def test_all_processes_are_sampled_and_the_command_among_them(live, runs):
     names, samples, mapped = {}, Counter(), set()
     for _, event in CaptureFile(str(live.results / "everything.ptap")).events():
         if isinstance(event, ThreadNamed):
@@ -127,9 +140,10 @@ def test_all_processes_are_sampled_with_the_command_among_them(live):
             mapped.add(event.pid)
         elif isinstance(event, Sample):
             samples[event.pid] += 1
-            assert event.kernel_stack is not None
-    (busy,) = (pid for pid in samples if names[pid] == "busy_reader")
-    assert samples[busy] >= _LEAST_SAMPLES and busy in mapped and len(samples) > 1
+            assert event.kernel_stack is not None or event.user_stack is not None
+    busy = {pid for pid in samples if names[pid] == "busy_reader"}
+    assert runs["everything"]["other"] in busy and len(busy) == 2 and busy <= mapped
+    assert all(samples[pid] >= _LEAST_SAMPLES for pid in busy)
     assert "0 records lost" in said(live, "everything")
 
 
