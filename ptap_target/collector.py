@@ -16,6 +16,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from ptap_target.kernel_module import KernelModule
+from ptap_target.look_pause import LookPause
 from ptap_target.module_sections import placements
 from ptap_target.session_folder import Message, SessionError, SessionFolder
 from ptap_target.space_follower import SpaceFollower
@@ -26,7 +27,7 @@ _READ_BYTES = 1 << 20
 _MUCH = 1 << 18
 """Bytes in one look at all CPUs, after which the next one follows at once."""
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.04
-"""Each look costs processor time that the traced command could have had, and what is not read in time is dropped."""
+"""Between looks at rings of some megabytes, which the hottest probes fill in some ten milliseconds."""
 
 
 class CaptureOutput:
@@ -114,7 +115,7 @@ class Collector:
         child = self._started(command) if command else None
         told = child is None
         ended = _end_of(child) if child is not None else -1
-        pause = _SHORTEST_PAUSE_S
+        pause = LookPause(_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S)
         try:
             while not self._enough and (end is None or time.monotonic() < end):
                 if child is not None and child.poll() is not None:
@@ -123,9 +124,8 @@ class Collector:
                 told = told or (child is not None and self._follower.tell(child.pid))
                 size = self._read_all()
                 if size < _MUCH:
-                    crowded = size > _MUCH // 4
-                    pause = max(pause / 2, _SHORTEST_PAUSE_S) if crowded else min(2 * pause, _LONGEST_PAUSE_S)
-                    _wait(ended, pause if end is None else min(pause, max(end - time.monotonic(), 0)))
+                    wanted = pause.after(crowded=size > _MUCH // 4)
+                    _wait(ended, wanted if end is None else min(wanted, max(end - time.monotonic(), 0)))
         finally:
             if ended >= 0:
                 os.close(ended)

@@ -24,6 +24,7 @@ from operator import itemgetter
 from typing import Protocol
 
 from ptap.backend.perf_events.ring_buffer import TimedRecord
+from ptap_target.look_pause import LookPause
 from relay_reader.capture import RecordsLost
 from relay_reader.perf_record import EventLayout
 
@@ -85,8 +86,7 @@ class RingReader:
         self._layouts = layouts
         self._alive = set(alive_fds)
         self._ended = ended
-        self._longest_pause_ms = pause_ms
-        self._pause_ms = _BUSY_WAIT_MS
+        self._pause = LookPause(_BUSY_WAIT_MS / 1000, pause_ms / 1000) if pause_ms is not None else None
         self._disarm = disarm
         self._pending: list[TimedRecord] = []
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
@@ -173,8 +173,8 @@ class RingReader:
                 poll.register(self._ended, select.POLLIN)
         quiet_rounds = 0
         while self._alive and not self._stopping:
-            if self._longest_pause_ms is not None:
-                wait = self._pause_ms
+            if self._pause is not None:
+                wait = self._pause.seconds * 1000
             else:
                 wait = _IDLE_WAIT_MS if quiet_rounds > _IDLE_AFTER_ROUNDS else _BUSY_WAIT_MS
             for fd, state in poll.poll(wait):
@@ -196,9 +196,8 @@ class RingReader:
             filled = ring.drain(self._layouts, fresh, keep_samples=queued < _QUEUE_BYTES)
             hurried = hurried or filled > ring.size >> 4
             crowded = crowded or (ring.fd < 0 and filled > ring.size >> 3)
-        if self._longest_pause_ms is not None:
-            # From short ones on: what is asked about a program at its begin is soon known.
-            self._pause_ms = max(self._pause_ms // 4, 1) if crowded else min(2 * self._pause_ms, self._longest_pause_ms)
+        if self._pause is not None:
+            self._pause.after(crowded=crowded)
         if hurried and queued < _QUEUE_BYTES // 2:
             self._calm.clear()
         else:
