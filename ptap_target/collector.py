@@ -26,7 +26,7 @@ CAPTURE_MAGIC = b"ptap kernel capture 1\n"
 _READ_BYTES = 1 << 20
 _MUCH = 1 << 18
 """Bytes in one look at all CPUs, after which the next one follows at once."""
-_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.04
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.02
 """Between looks at rings of some megabytes, which the hottest probes fill in some ten milliseconds."""
 
 
