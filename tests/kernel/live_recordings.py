@@ -69,7 +69,7 @@ class Recordings:
             unbuilt = self.file("unbuilt")
             self.run("unbuilt", "record", *MODULE, "-o", unbuilt, ENTRY, "--", READER, "1")
             self.seen["unbuilt"]["file"] = unbuilt.exists()
-            self.run("auto_unbuilt", "trace", "--format", "json", "--backtrace", ENTRY, "--", READER, "1")
+            self.run("auto_unbuilt", "record", "-o", self.file("auto_unbuilt"), ENTRY, "--", READER, "1")
 
     def everything(self):
         """`ptap profile -a --backend module` without its report, for which Python's own stacks would be walked."""

@@ -164,10 +164,6 @@ def test_a_module_that_does_not_build_is_an_error_with_what_makesaid(live, runs)
 
 
 def test_where_the_choice_is_free_perf_events_take_the_place_of_what_does_not_build(live):
-    assert re.search(
-        "the kernel module cannot be used, perf events are: the kernel module does not build",
-        said(live, "auto_unbuilt"),
-    )
-    traces = [json.loads(line) for line in _given(live, "auto_unbuilt").splitlines()]
-    assert len(traces) == _READS // 2
-    assert all(trace["frames"][0]["function"] == "vfs_read" for trace in traces)
+    told = said(live, "auto_unbuilt")
+    assert "the kernel module cannot be used, perf events are: the kernel module does not build" in told
+    assert f"{_READS // 2} hits, 0 records lost" in told
