@@ -22,7 +22,6 @@ _READS = 4
 """Of the program and of its child, two each."""
 _LEAST_SAMPLES = 5
 """Of 60 where the guest gets its turn in time: 199 a second for 0.3 s."""
-_OF_PROGRAM = ["take_turn", "main"]
 _STATUS = 5
 """Of the program that is sampled."""
 
