@@ -29,7 +29,7 @@ READER = "/guest/reader"
 ENTRY = 'kernel.function("vfs_read").call'
 MODULE = ("--backend", "module")
 OFTEN = ("-F", "199")
-SHORT = "0.3"
+SHORT = "0.5"
 """Seconds of its own time."""
 _USED_TICKS = 20
 """Of a processor, which the scheduler counts in /proc/PID/stat."""

@@ -21,7 +21,7 @@ from relay_reader.capture_file.reader import CaptureFile
 _READS = 4
 """Of the program and of its child, two each."""
 _LEAST_SAMPLES = 5
-"""Of 60 where the guest gets its turn in time: 199 a second for 0.3 s."""
+"""Of 100 where the guest gets its turn in time: 199 a second for 0.5 s."""
 _STATUS = 5
 """Of the program that is sampled."""
 
@@ -110,9 +110,8 @@ def _functions(trace: dict[str, Any]) -> tuple[str, list[str]]:
 
 def test_a_profile_has_the_kernels_frames_and_the_programs_in_one_stack(live):
     stacks = _folded(_given(live, "profile"))
-    assert sum(stacks.values()) >= _LEAST_SAMPLES
     in_program = [stack for stack in stacks if "take_turn" in stack]
-    assert sum(stacks[stack] for stack in in_program) >= sum(stacks.values()) // 2
+    assert sum(stacks[stack] for stack in in_program) >= _LEAST_SAMPLES
     in_kernel = [stack for stack in in_program if any("vfs_read" in name for name in stack)]
     assert in_kernel and any(stack not in in_kernel for stack in in_program)
     for stack in in_kernel:
@@ -124,10 +123,10 @@ def test_a_profile_made_here_of_the_guests_file_is_the_same(live, kernel_root):
     assert _folded(_report(live, kernel_root, "profile", "folded")) == _folded(_given(live, "profile"))
 
 
-@pytest.mark.parametrize(("form", "wanted"), [("html", "</html>"), ("top", "chacha")])
+@pytest.mark.parametrize(("form", "wanted"), [("html", "</html>"), ("top", "total")])
 def test_other_forms_are_made_of_it_too(live, kernel_root, form, wanted):
     text = _report(live, kernel_root, "profile", form)
-    assert wanted in text and "compute" in text
+    assert wanted in text and "take_turn" in text
 
 
 def test_all_processes_are_sampled_and_the_command_among_them(live, runs):
@@ -148,7 +147,7 @@ def test_all_processes_are_sampled_and_the_command_among_them(live, runs):
 
 def test_ctrl_c_gives_the_report_of_a_profile(live, runs):
     assert runs["interrupted_profile"] == {"status": 130, "left": []}
-    assert re.search(r"\bcompute\b|\bread_much\b|chacha", _given(live, "interrupted_profile"))
+    assert "take_turn" in _given(live, "interrupted_profile")
     assert re.search(r"\d+ hits, .*0 records lost", said(live, "interrupted_profile"))
 
 
