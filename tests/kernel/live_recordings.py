@@ -31,7 +31,7 @@ MODULE = ("--backend", "module")
 OFTEN = ("-F", "199")
 SHORT = "0.5"
 """Seconds of its own time."""
-_USED_TICKS = 20
+_USED_TICKS = 40
 """Of a processor, which the scheduler counts in /proc/PID/stat."""
 _BUILDERS = ("make", "gcc")
 
@@ -92,10 +92,13 @@ class Recordings:
 
 
 def interrupt_busy(run):
-    """Ctrl-C, as a terminal gives it, once the command has used some processor time."""
+    """Ctrl-C, as a terminal gives it, once the command has used some processor time as the program that it is."""
     end = time.monotonic() + SECONDS
+    first = None
     while run.poll() is None and time.monotonic() < end:
-        if _used_ticks(run.pid) >= _USED_TICKS:
+        used = _used_ticks(run.pid)
+        first = used if first is None else first
+        if used is not None and used - first >= _USED_TICKS:
             os.killpg(run.pid, signal.SIGINT)
             return
         time.sleep(0.1)
@@ -103,7 +106,7 @@ def interrupt_busy(run):
 
 
 def _used_ticks(parent):
-    """Of the process that `parent` has started and that is BUSY by now; 0 where there is none."""
+    """Of the process that `parent` has started and that is BUSY by now, before that too; None where there is none."""
     try:
         for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
             head, _, rest = Path(f"/proc/{child}/stat").read_text().rpartition(")")
@@ -112,7 +115,7 @@ def _used_ticks(parent):
                 return int(fields[11]) + int(fields[12])
     except OSError:
         pass
-    return 0
+    return None
 
 
 @contextmanager
