@@ -60,7 +60,7 @@ class SpaceFollower:
             os.close(self._control)
             self._control = None
 
-    def watch(self, records: bytes) -> None:
+    def watch(self, records: bytes | memoryview) -> None:
         """Look at the processes that `records`, which were just read, say are not known."""
         for pid in untold_processes(records, _SCANNED_RECORDS):
             now = time.monotonic()

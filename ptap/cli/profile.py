@@ -85,8 +85,8 @@ def command(
       ptap profile --format top --keep trace.ptap -- ./prog
     """
     check_sampled(target, pids, everything)
-    if backend == "module" and (everything or off_cpu):
-        raise Failure("the kernel module samples what given processes run: leave -a and --off-cpu out, or --backend")
+    if backend == "module" and off_cpu:
+        raise Failure("the kernel module samples what runs: leave --off-cpu out, or --backend")
     if form is None:
         form = _SUFFIXES.get(Path(output).suffix, "tree") if output is not None else "tree"
     with told_to_the_user(), TemporaryDirectory(prefix="ptap-") as folder:

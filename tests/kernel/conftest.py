@@ -17,6 +17,8 @@ from kernel.debug_kernel import RELEASE as DEBUG_RELEASE
 from kernel.debug_kernel import debug_kernel
 from kernel.guest import GuestRun, run_guest
 from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, kernel_package
+from kernel.live_guest import RELEASE as LIVE_RELEASE
+from kernel.live_guest import run_live
 from kernel.load_boot import Loaded, boot_for_load
 from kernel.probe_kinds import write_kinds
 from kernel.probed_module import probed_module
@@ -131,6 +133,27 @@ def booted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     except NotInArchive as error:
         pytest.skip(str(error))
     request.config.stash.setdefault(_BOOTED, []).append(f"booted: {found.package.build}, {len(found.places)} probes")
+    return found
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    """The guest in which ptap itself runs, once."""
+    if LIVE_RELEASE not in _KERNELS:
+        pytest.skip(f"kernel {LIVE_RELEASE} is not among PTAP_TEST_KERNELS")
+    try:
+        run = run_live(LIVE_RELEASE, tmp_path_factory.mktemp("live"))
+    except NotInArchive as error:
+        pytest.skip(str(error))
+    messages = "".join(f"{path.name}: {path.read_text()}" for path in sorted(run.results.glob("*.err")))
+    assert run.status == 0, f"{run.output}\n{messages}"
+    return run
+
+
+@pytest.fixture(scope="session")
+def seen(live: GuestRun) -> dict[str, Any]:
+    """What live_scenario.py has noted."""
+    found: dict[str, Any] = json.loads((live.results / "results.json").read_text())
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cfi_tables.elf_image import PT_LOAD
 from cfi_tables.layout import StopReason
@@ -57,6 +58,12 @@ class KernelWalker:
         self._walker = StackWalker(catalog, max_depth)
         self._spaces: dict[tuple[int, int | None], AddressSpace] = {}
         """By the slide and the address of the trampoline that stacks are known to end at."""
+
+    @cached_property
+    def lacks_table(self) -> bool:
+        """Whether vmlinux is not there, or no use: nothing is walked again."""
+        module = self._catalog.module_for(self._file, _NO_PROCESS)
+        return module is None or module.image is None or module.table is None
 
     def walk(self, sample: Sample, stack: KernelStack) -> WalkedStack:
         """The frames of `stack`, which was recorded with `sample`; it ends where the kernel was entered."""
