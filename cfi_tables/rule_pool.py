@@ -254,12 +254,11 @@ def merge_rules(
 
 def prepare_rules(rules: FlatArray) -> None:
     """Put the three rules that have no registers at their fixed ids."""
+    rules[1 : 1 + FIRST_RULE * RULE_WORDS] = 0
     for number, kind in (
         (RULE_INVALID, CFA_KIND_INVALID),
         (RULE_END, CFA_KIND_END),
         (RULE_OVERFLOW, CFA_KIND_OVERFLOW),
     ):
-        for word in range(RULE_WORDS):
-            rules[1 + number * RULE_WORDS + word] = 0
         rules[1 + number * RULE_WORDS + WORD_CFA_KIND] = kind
     rules[0] = FIRST_RULE
