@@ -188,7 +188,8 @@ def rate_sizes(
         best = (total * rule_bits + 32) << _FRACTION
         for bits in range(_MAXIMUM_BITS + 1):
             size = 1 << bits
-            if number << _SPARE_BITS <= size:  # a larger table gains nothing
+            # A larger table gains nothing, or takes more by itself.
+            if number << _SPARE_BITS <= size or (32 * size) << _FRACTION >= best:
                 break
             all_fit = number <= size and number == limit
             tried = 0

@@ -7,7 +7,7 @@ Owns the order of a table's parts and its header. Data comes from `table.build_t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -85,11 +85,15 @@ def encode_table(
         rule_count = min(len(order), layout.MAXIMUM_RULES)
         contexts, nexts = np.empty((2, len(steps.pairs)), dtype=np.int64)
         run_hot(number_pairs, use_compiled, steps.pairs, numbers, contexts, nexts)
-        codes = choose_codes(steps, contexts, nexts, rule_count, use_compiled)
+        # Codes are chosen by one thread, for which the others would wait.
+        tasks: list[Callable[[], Any]] = [
+            partial(choose_codes, steps, contexts, nexts, rule_count, use_compiled),
+            partial(_encode_rules, rules, order),
+        ]
+        codes, (records, lists, pool) = run_parts(tasks, use_compiled and len(steps.parts) > 1)
         block_rows = _KERNEL_BLOCK_ROWS if has_orc(image) else _BLOCK_ROWS
         block_bytes, blocks, index = _encode_rows(rows, base, block_rows, numbers, steps, codes, use_compiled, memory)
         values["rule_count"] = rule_count
-        records, lists, pool = _encode_rules(rules, order)
         for word in range(layout.RULE_SIZE // 4):
             codes.rule_words[codes.records + word] = records[word :: layout.RULE_SIZE // 4]
         values |= {
