@@ -126,12 +126,12 @@ def _waiting_worker() -> _Worker | None:
 
 
 def _end_kept() -> None:
-    """End the threads that wait: a process that forks is to have as few as it can."""
+    """End the threads that wait: a process that forks is to have as few as it can, and the child has none of them."""
     while worker := _waiting_worker():
         worker.end()
 
 
-os.register_at_fork(before=_end_kept)
+os.register_at_fork(before=_end_kept, after_in_child=_kept.clear)
 
 
 def _current_processor() -> int | None:

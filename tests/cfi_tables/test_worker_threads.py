@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
+from functools import partial
 
 import pytest
 
@@ -78,18 +80,16 @@ def test_without_other_threads_all_is_done(two_processors, monkeypatch):
 
 def test_what_was_worked_on_is_not_kept(two_processors):
     class Area:
-        """Something that tells when it goes."""
+        """Something of weight."""
 
-        def __del__(self) -> None:
-            gone.set()
-
-    def part(area: Area) -> Area:
+    def part(area: Area) -> None:
         barrier.wait(_SECONDS)
-        return area
 
-    gone, barrier = threading.Event(), threading.Barrier(2)
-    run_parts([lambda area=Area(): part(area), lambda: part(Area())], use_threads=True)
-    assert gone.wait(_SECONDS)
+    barrier, area = threading.Barrier(2), Area()
+    seen = weakref.ref(area)
+    run_parts([partial(part, area), partial(part, area)], use_threads=True)
+    del area
+    assert seen() is None
 
 
 def test_parent_and_child_work_on_after_a_fork():
