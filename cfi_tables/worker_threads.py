@@ -36,9 +36,12 @@ def run_parts(tasks: Sequence[Callable[[], _Result]], use_threads: bool) -> list
     results: dict[int, _Result] = {}
     failures: dict[int, BaseException] = {}
     waiting = iter(range(len(tasks)))
-    lock = threading.Lock()
+    left = len(tasks)
+    lock, finished = threading.Lock(), threading.Lock()
+    finished.acquire()
 
     def work() -> None:
+        nonlocal left
         while True:
             with lock:
                 number = next(waiting, None)
@@ -48,34 +51,44 @@ def run_parts(tasks: Sequence[Callable[[], _Result]], use_threads: bool) -> list
                 results[number] = tasks[number]()
             except BaseException as error:
                 failures[number] = error
+            with lock:
+                left -= 1
+                if left == 0:
+                    finished.release()
 
-    others = []
-    for _ in range(workers - 1):
-        try:
-            other = _waiting_worker() or _Worker()
-        except RuntimeError:  # the system gives no more threads
-            break
-        other.begin(work, processors)
-        others.append(other)
-    work()
-    for other in others:
-        other.wait()
-    _kept.extend(others)
+    others: list[_Worker] = []
+    try:
+        for _ in range(workers - 1):
+            others.append(_waiting_worker() or _Worker())
+            others[-1].begin(work, processors)
+    except RuntimeError:  # the system gives no more threads
+        pass
+    try:
+        work()
+        finished.acquire()
+    finally:
+        for other in others:
+            other.take_back()
+        _kept.extend(others)
     if failures:
         raise failures[min(failures)]
     return [results[number] for number in range(len(tasks))]
 
 
 class _Worker:
-    """A thread that waits for work."""
+    """A thread that waits for work.
+
+    Nobody waits for it: where the system lets it run late, what it was to do is done by then.
+    """
 
     def __init__(self) -> None:
         """Raises RuntimeError."""
-        self._begun, self._done = threading.Lock(), threading.Lock()
-        self._begun.acquire()
-        self._done.acquire()
+        self._woken, self._ended = threading.Lock(), threading.Lock()
+        self._woken.acquire()
+        self._ended.acquire()
         self._work: Callable[[], None] | None = None
         self._processors: set[int] = set()
+        self._is_ending = False
         self._number = 0
         """The system's number of the thread, 0 until it runs."""
         # threading.Thread waits until a thread has begun, which is as long as some parts take.
@@ -83,36 +96,38 @@ class _Worker:
 
     def begin(self, work: Callable[[], None], processors: set[int]) -> None:
         """Have it do `work`, on any of `processors`, at first on another one than this thread's."""
-        self._work, self._processors = work, processors
+        self._processors, self._work = processors, work
         here = _current_processor()
         if self._number and here is not None and processors != {here}:
             with suppress(OSError):
                 os.sched_setaffinity(self._number, processors - {here})
-        self._begun.release()
+        self._wake()
 
-    def wait(self) -> None:
-        """Until the work is done."""
-        self._done.acquire()
+    def take_back(self) -> None:
+        """Have it not begin with work that it has not begun with."""
+        self._work = None
 
     def end(self) -> None:
-        """Have no thread that waits any more."""
-        self._begun.release()
-        self._done.acquire()
+        """Have no such thread any more."""
+        self._is_ending = True
+        self._wake()
+        self._ended.acquire()
+
+    def _wake(self) -> None:
+        if self._woken.locked():  # else it is yet to see that it was woken before
+            self._woken.release()
 
     def _serve(self) -> None:
         self._number = threading.get_native_id()
-        while True:
-            self._begun.acquire()
+        while not self._is_ending:
+            self._woken.acquire()
             work, self._work = self._work, None
             if work is not None:
                 with suppress(OSError):
                     os.sched_setaffinity(0, self._processors)
                 work()
-            ends = work is None
-            del work  # which holds what it worked on
-            self._done.release()
-            if ends:
-                break
+                del work  # which holds what it worked on
+        self._ended.release()
 
 
 _kept: list[_Worker] = []

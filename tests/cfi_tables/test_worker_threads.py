@@ -85,11 +85,26 @@ def test_what_was_worked_on_is_not_kept(two_processors):
     def part(area: Area) -> None:
         barrier.wait(_SECONDS)
 
-    barrier, area = threading.Barrier(2), Area()
-    seen = weakref.ref(area)
+    barrier, area, gone = threading.Barrier(2), Area(), threading.Event()
+    seen = weakref.ref(area, lambda _: gone.set())
     run_parts([partial(part, area), partial(part, area)], use_threads=True)
     del area
-    assert seen() is None
+    assert gone.wait(_SECONDS), seen
+
+
+def test_a_thread_that_comes_late_is_not_waited_for(two_processors):
+    """It is held up before it begins; what comes next has it all the same."""
+    (other,) = set(_together()) - {threading.get_native_id()}
+    (worker,) = [each for each in worker_threads._kept if each._number == other]
+    lock = worker._woken
+    worker._woken = threading.Lock()  # nobody waits for it, so it wakes nobody
+    assert worker._woken.acquire()
+    assert run_parts([threading.get_native_id] * 3, use_threads=True) == [threading.get_native_id()] * 3
+    assert worker in worker_threads._kept
+    assert not worker._woken.locked()
+    assert run_parts([threading.get_native_id] * 3, use_threads=True) == [threading.get_native_id()] * 3
+    worker._woken = lock
+    assert other in _together()
 
 
 def test_parent_and_child_work_on_after_a_fork():
