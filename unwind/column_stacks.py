@@ -41,6 +41,7 @@ from relay_reader.perf_scan import (
 from unwind import column_walk, place_table
 from unwind.address_space import AddressSpaces
 from unwind.module import Module, ModuleCatalog
+from unwind.outer_frames import KEPT_WIDTH
 from unwind.place_table import PLACE_WIDTH
 from unwind.table_arena import MappedSpaces, MappedTables
 
@@ -187,6 +188,7 @@ class _Worker:
         self.places = Places()
         self._control = np.zeros(column_walk.WALK_CONTROL_WIDTH, dtype=np.int64)
         self._control[column_walk.WALK_DEPTH] = max_depth
+        self._kept = np.zeros(KEPT_WIDTH, dtype=np.int64)
         self._scratch = np.zeros(column_walk.WALK_SCRATCH_WIDTH, dtype=np.int64)
 
     def walk(
@@ -202,6 +204,7 @@ class _Worker:
         count = len(rows)
         if self.places.count > _MOST_PLACES:
             self.places = Places()
+            self._kept = np.zeros(KEPT_WIDTH, dtype=np.int64)
         places, control = self.places, self._control
         ends, details = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
         reasons = np.empty(count, dtype=np.int32)
@@ -211,7 +214,8 @@ class _Worker:
         while True:
             compiled(column_walk.walk_rows)(
                 data, layouts, rows.reshape(-1), sets, arena, *mappings,
-                places.slots, places.rows, control, frames, ends, reasons, details, self._scratch,
+                places.slots, places.rows, control, frames, ends, reasons, details,
+                self._kept, self._scratch,
             )  # fmt: skip
             places.count = int(control[column_walk.WALK_PLACES])
             status = int(control[column_walk.WALK_STATUS])

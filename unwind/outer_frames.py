@@ -1,0 +1,203 @@
+"""The outer frames of an earlier walk, taken over by the next one where all that they come from is the same.
+
+Samples of one thread share most of their stacks. Where a walk comes to a frame of an earlier one, with the registers
+that its steps used, and every word of the stack that those steps read is the same, the frames outside of it are the
+same too; comparing takes a fraction of the time of walking. Only steps that a place has unpacked (PLAN_FOLLOW of
+`place_table`), and that found all their words, are kept: nothing else decides about these.
+
+What is kept stands in an int64 array of KEPT_SLOTS slots, one for the threads whose numbers end alike. A slot has two
+halves: a walk that is kept, and one that is being noted.
+"""
+
+from __future__ import annotations
+
+from cfi_tables.hot_loop import FlatArray, hot_loop
+from cfi_tables.scalars import item, put_item, read_i64
+from unwind.place_table import (
+    PLACE_CFA_OFFSET,
+    PLACE_CFA_REGISTER,
+    PLACE_RETURN_OFFSET,
+    PLACE_SAVED,
+    PLACE_WORDS,
+)
+from unwind.walk import RETURN_ADDRESS, STACK_POINTER, STATE_KNOWN, STATE_PREVIOUS_CFA
+
+KEPT_SLOTS = 8
+NO_ROOM = -1
+
+_MOST_FRAMES = 512
+_MOST_WORDS = 2048
+
+# Columns of a frame (int64): what was known before the step from it, and what the step used.
+_FRAME_POINTER = 0
+"""The stack pointer, which is the CFA of the frame before: they grow from frame to frame."""
+_FRAME_PC = 1
+_FRAME_KNOWN = 2
+_FRAME_PLACE = 3
+_FRAME_REGISTER = 4
+"""The register that the CFA comes from,"""
+_FRAME_BASE = 5
+"""and its value."""
+_FRAME_WORDS = 6
+"""Where the words begin that the step read; they end where those of the next frame begin."""
+_FRAME_WIDTH = 8
+
+# Columns of a word that a step read (int64).
+_WORD_ADDRESS = 0
+_WORD_VALUE = 1
+_WORD_REGISTER = 2
+"""The register that has the value after the step."""
+_WORD_WIDTH = 3
+
+# Parts of a half. Behind the last frame stands what the last step led to, as far as a frame tells it before a step.
+_HALF_COUNT = 0
+"""How many frames are kept."""
+_HALF_SET = 1
+"""The number of their set of mappings."""
+_HALF_FRAMES = 2
+_HALF_WORDS = _HALF_FRAMES + (_MOST_FRAMES + 1) * _FRAME_WIDTH
+_HALF_WIDTH = _HALF_WORDS + _MOST_WORDS * _WORD_WIDTH
+
+# Parts of a slot: the number of the half that is kept, and both.
+_SLOT_HALVES = 1
+_SLOT_WIDTH = _SLOT_HALVES + 2 * _HALF_WIDTH
+KEPT_WIDTH = KEPT_SLOTS * _SLOT_WIDTH
+
+
+@hot_loop
+def kept_half(kept: FlatArray, slot: int) -> int:
+    """Where the half of a slot begins whose walk is kept."""
+    begin = slot * _SLOT_WIDTH
+    return begin + _SLOT_HALVES + item(kept, begin) * _HALF_WIDTH
+
+
+@hot_loop
+def noted_half(kept: FlatArray, slot: int) -> int:
+    """Where the half of a slot begins in which the present walk is noted."""
+    begin = slot * _SLOT_WIDTH
+    return begin + _SLOT_HALVES + (1 - item(kept, begin)) * _HALF_WIDTH
+
+
+@hot_loop
+def kept_count(kept: FlatArray, half: int, mapping_set: int) -> int:
+    """How many frames a half has for walks in this set of mappings."""
+    return item(kept, half + _HALF_COUNT) if item(kept, half + _HALF_SET) == mapping_set else 0
+
+
+@hot_loop
+def note_frame(kept: FlatArray, half: int, index: int, state: FlatArray) -> None:
+    """Note what is known before the step from the frame `index`."""
+    at = half + _HALF_FRAMES + index * _FRAME_WIDTH
+    put_item(kept, at + _FRAME_POINTER, item(state, STACK_POINTER))
+    put_item(kept, at + _FRAME_PC, item(state, RETURN_ADDRESS))
+    put_item(kept, at + _FRAME_KNOWN, item(state, STATE_KNOWN))
+    if index == 0:
+        put_item(kept, at + _FRAME_WORDS, half + _HALF_WORDS)
+
+
+@hot_loop
+def note_step(kept: FlatArray, half: int, index: int, places: FlatArray, place: int, at: int, state: FlatArray) -> int:
+    """Note the step from the frame `index`, which has this place, whose row lies at `at`: how many frames are noted.
+
+    0, none of them is of use, where a word was not there to be read; NO_ROOM where the step is one too many.
+    """
+    saved = item(places, at + PLACE_SAVED)
+    frame = half + _HALF_FRAMES + index * _FRAME_WIDTH
+    word = item(kept, frame + _FRAME_WORDS)
+    if index >= _MOST_FRAMES or word + (saved + 1) * _WORD_WIDTH > half + _HALF_WIDTH:
+        return NO_ROOM
+    cfa = item(state, STACK_POINTER)
+    known = item(state, STATE_KNOWN)
+    put_item(kept, word + _WORD_ADDRESS, cfa + item(places, at + PLACE_RETURN_OFFSET))
+    put_item(kept, word + _WORD_VALUE, item(state, RETURN_ADDRESS))
+    put_item(kept, word + _WORD_REGISTER, RETURN_ADDRESS)
+    word += _WORD_WIDTH
+    for column in range(at + PLACE_WORDS, at + PLACE_WORDS + saved):
+        register = item(places, column) & 31
+        if (known >> register) & 1 == 0:
+            return 0
+        put_item(kept, word + _WORD_ADDRESS, cfa + (item(places, column) >> 5))
+        put_item(kept, word + _WORD_VALUE, item(state, register))
+        put_item(kept, word + _WORD_REGISTER, register)
+        word += _WORD_WIDTH
+    put_item(kept, frame + _FRAME_PLACE, place)
+    put_item(kept, frame + _FRAME_REGISTER, item(places, at + PLACE_CFA_REGISTER))
+    put_item(kept, frame + _FRAME_BASE, cfa - item(places, at + PLACE_CFA_OFFSET))
+    put_item(kept, frame + _FRAME_WIDTH + _FRAME_WORDS, word)
+    return index + 1
+
+
+@hot_loop
+def frame_above(kept: FlatArray, half: int, index: int, count: int, pointer: int) -> int:
+    """The first frame from `index` on whose stack pointer is `pointer` or above; `count` where there is none."""
+    at = half + _HALF_FRAMES + index * _FRAME_WIDTH + _FRAME_POINTER
+    while index < count and item(kept, at) < pointer:
+        index += 1
+        at += _FRAME_WIDTH
+    return index
+
+
+@hot_loop
+def take_frames(
+    kept: FlatArray,
+    half: int,
+    index: int,
+    count: int,
+    data: FlatArray,
+    piece: FlatArray,
+    state: FlatArray,
+    frames: FlatArray,
+    depth: int,
+    last: int,
+) -> int:
+    """Take over frames from `index` on, as far as they are those of this walk too; the depth behind them.
+
+    They go to `frames` from `depth` on, up to `last`; `state` becomes what it is before the step from the next frame.
+    """
+    at = half + _HALF_FRAMES + index * _FRAME_WIDTH
+    if (
+        item(kept, at + _FRAME_POINTER) != item(state, STACK_POINTER)
+        or item(kept, at + _FRAME_PC) != item(state, RETURN_ADDRESS)
+        or item(kept, at + _FRAME_KNOWN) != item(state, STATE_KNOWN)
+    ):
+        return depth
+    low = item(piece, 0)
+    high = low + (item(piece, 2) - 8)
+    shift = item(piece, 1) - low
+    end = half + _HALF_FRAMES + count * _FRAME_WIDTH
+    while at < end and depth < last:
+        if item(state, item(kept, at + _FRAME_REGISTER)) != item(kept, at + _FRAME_BASE):
+            break
+        first_word = item(kept, at + _FRAME_WORDS)
+        at += _FRAME_WIDTH
+        end_word = item(kept, at + _FRAME_WORDS)
+        word = first_word
+        while word < end_word:
+            address = item(kept, word + _WORD_ADDRESS)
+            if address < low or address > high or read_i64(data, address + shift) != item(kept, word + _WORD_VALUE):
+                break
+            word += _WORD_WIDTH
+        if word < end_word:
+            at -= _FRAME_WIDTH
+            break
+        for same in range(first_word, end_word, _WORD_WIDTH):
+            put_item(state, item(kept, same + _WORD_REGISTER), item(kept, same + _WORD_VALUE))
+        put_item(state, STACK_POINTER, item(kept, at + _FRAME_POINTER))
+        put_item(frames, depth, item(kept, at - _FRAME_WIDTH + _FRAME_PLACE))
+        depth += 1
+    put_item(state, STATE_KNOWN, item(kept, at + _FRAME_KNOWN))
+    put_item(state, STATE_PREVIOUS_CFA, item(state, STACK_POINTER))
+    return depth
+
+
+@hot_loop
+def end_note(kept: FlatArray, slot: int, count: int, mapping_set: int, taken: int, walked: int) -> None:
+    """Decide what is kept after a walk of `walked` frames: `count` frames were noted, or `taken` were taken over."""
+    if taken == 0:
+        half = noted_half(kept, slot)
+        kept[half + _HALF_COUNT] = count
+        kept[half + _HALF_SET] = mapping_set
+        kept[slot * _SLOT_WIDTH] = 1 - kept[slot * _SLOT_WIDTH]
+    elif 2 * taken < walked:
+        # Most was not the same: the next walk is noted as a whole.
+        kept[kept_half(kept, slot) + _HALF_COUNT] = 0
