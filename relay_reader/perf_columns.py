@@ -272,6 +272,8 @@ class _RoundColumns:
         if not len(marks) and not ended and len(rows) <= _MOST_WAITING:
             return rows[:0]
         times = rows[:, ROW_TIME].copy().view(np.uint64)
+        if len(times) and times[0] >= max(self._given, np.uint64(1)) and (times[1:] >= times[:-1]).all():
+            return self._add_sorted(times, marks, ended)
         newest = np.maximum.accumulate(np.concatenate(([self._newest], times[self._seen :])))
         limits = np.concatenate(([self._complete], newest[marks - self._seen]))
         arrival = np.searchsorted(marks, np.arange(len(rows)), side="right")
@@ -290,6 +292,25 @@ class _RoundColumns:
         left = rows[stays]
         self._rows[: len(left)] = left
         self._count = self._seen = len(left)
+        return ordered
+
+    def _add_sorted(self, times: NDArray[np.uint64], marks: Int64s, ended: bool) -> Int64s:
+        """`add` for rows that lie in order of time already, as those of one processor do: the first of them go on."""
+        count = going = len(times)
+        # At the ends of rounds: the newest of the rows before.
+        limits = [self._complete, *(max(self._newest, times[mark - 1]) if mark else self._newest for mark in marks[-2:])]
+        if not ended:
+            limit = limits[-2] if len(marks) else self._complete
+            in_time = int(np.searchsorted(times, limit, side="right"))
+            going = min(int(marks[-1]), in_time) if len(marks) else 0
+            if count - going > _MOST_WAITING:
+                going = int(np.searchsorted(times, times[going:][_MOST_WAITING // 2], side="right"))
+        self._newest, self._complete = max(self._newest, times[-1]), limits[-1]
+        if going:
+            self._given = times[going - 1]
+        ordered: Int64s = self._rows[:going].copy()
+        self._rows[: count - going] = self._rows[going:count]
+        self._count = self._seen = count - going
         return ordered
 
     def _count_late(self, times: NDArray[np.uint64]) -> None:

@@ -28,7 +28,7 @@ from relay_reader.capture import Event, Mapping
 from relay_reader.perf_columns import PerfChunk, PerfColumns
 from relay_reader.perf_data import PerfDataError
 from relay_reader.perf_scan import (
-    ROW_CHAIN,
+    ROW_CHAIN_COUNT,
     ROW_CPU,
     ROW_EVENT,
     ROW_FAULT,
@@ -351,9 +351,9 @@ def _next_chunk(chunks: Iterator[PerfChunk]) -> PerfChunk | PerfDataError | None
 
 def _kernel_columns(chunk: PerfChunk, rows: Int64s) -> tuple[Int64s, Int64s]:
     ends = np.zeros(len(rows), dtype=np.int64)
-    if not rows[:, ROW_CHAIN : ROW_KERNEL_PC + 1].any():
+    counts = rows[:, ROW_CHAIN_COUNT]
+    if not counts.any() and not rows[:, ROW_KERNEL_PC].any():
         return ends, ends[:0]
-    flat, chains = rows.reshape(-1), compiled(kernel_chains)
-    addresses = np.empty(chains(chunk.data, flat, ends, ends[:0]), dtype=np.int64)
-    chains(chunk.data, flat, ends, addresses)
-    return ends, addresses
+    addresses = np.empty(int(counts.sum()) + len(rows), dtype=np.int64)
+    used = compiled(kernel_chains)(chunk.data, rows.reshape(-1), ends, addresses)
+    return ends, addresses[:used].copy()
