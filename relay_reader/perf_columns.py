@@ -29,6 +29,8 @@ Int64s = NDArray[np.int64]
 
 _CHUNK_ROWS = 1 << 15
 _CHUNK_BYTES = 1 << 24
+_LARGE_FILE = 16 * _CHUNK_BYTES
+"""Of a file of more bytes a chunk is twice as large: what is done once a chunk counts, and the memory does not."""
 _CHUNK_ROUNDS = 1 << 12
 _MOST_WAITING = 1 << 20
 """Records that may wait for the end of a round; of more, the older half goes on."""
@@ -118,11 +120,12 @@ class PerfColumns:
         content, begin, end = self._file.data_section()
         data = np.frombuffer(content, dtype=np.uint8)
         self._control[perf_scan.CONTROL_AT], self._control[perf_scan.CONTROL_END] = begin, end
+        chunk_bytes = _CHUNK_BYTES if end - begin <= _LARGE_FILE else 2 * _CHUNK_BYTES
         given_back = begin - begin % mmap.PAGESIZE
         state, last = perf_scan.SCAN_MORE, b""
         while state == perf_scan.SCAN_MORE:
             unused = self._first_used()
-            state, found = self._scan(data)
+            state, found = self._scan(data, chunk_bytes)
             for at in self._notes[: int(self._control[perf_scan.CONTROL_NOTES])].tolist():
                 record = _record_at(content, at)
                 self._file.apply_user_record(RECORD_HEADER.unpack_from(record)[0], record)
@@ -175,7 +178,7 @@ class PerfColumns:
         state = perf_scan.SCAN_MORE
         self._order.forget()
         while state == perf_scan.SCAN_MORE:
-            state, found = self._scan(data)
+            state, found = self._scan(data, _CHUNK_BYTES)
             ordered = self._order.add(found, self._marks, ended and state != perf_scan.SCAN_MORE)
             if len(ordered):
                 yield self._chunk(data, ordered)
@@ -183,9 +186,9 @@ class PerfColumns:
 
     # --- both
 
-    def _scan(self, data: Bytes) -> tuple[int, int]:
-        """Scan on, behind the rows that wait: how that ended, and how many rows were found."""
-        limit = int(self._control[perf_scan.CONTROL_AT]) + _CHUNK_BYTES
+    def _scan(self, data: Bytes, size: int) -> tuple[int, int]:
+        """Scan `size` bytes, behind the rows that wait: how that ended, and how many rows were found."""
+        limit = int(self._control[perf_scan.CONTROL_AT]) + size
         self._learn_events()
         scan = compiled(perf_scan.scan_records)
         room = self._order.room()
@@ -298,7 +301,10 @@ class _RoundColumns:
         """`add` for rows that lie in order of time already, as those of one processor do: the first of them go on."""
         count = going = len(times)
         # At the ends of rounds: the newest of the rows before.
-        limits = [self._complete, *(max(self._newest, times[mark - 1]) if mark else self._newest for mark in marks[-2:])]
+        limits = [
+            self._complete,
+            *(max(self._newest, times[mark - 1]) if mark else self._newest for mark in marks[-2:]),
+        ]
         if not ended:
             limit = limits[-2] if len(marks) else self._complete
             in_time = int(np.searchsorted(times, limit, side="right"))

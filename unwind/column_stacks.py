@@ -51,6 +51,8 @@ Int32s = NDArray[np.int32]
 _PID = 0xFFFFFFFF
 _FEW_SAMPLES = 256
 """Fewer samples are no piece of work for another thread."""
+_MANY_SAMPLES = 2048
+"""Of more samples a thread gets two pieces, so that the threads end at about the same time."""
 _FIRST_PLACES = 1 << 12
 _FRAMES_A_SAMPLE = 24
 _MOST_PLACES = 1 << 20
@@ -188,6 +190,7 @@ class _Worker:
         self.places = Places()
         self._control = np.zeros(column_walk.WALK_CONTROL_WIDTH, dtype=np.int64)
         self._control[column_walk.WALK_DEPTH] = max_depth
+        self._frames: Int32s = np.empty(0, dtype=np.int32)
         self._kept = np.zeros(KEPT_WIDTH, dtype=np.int64)
         self._scratch = np.zeros(column_walk.WALK_SCRATCH_WIDTH, dtype=np.int64)
 
@@ -208,13 +211,14 @@ class _Worker:
         places, control = self.places, self._control
         ends, details = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
         reasons = np.empty(count, dtype=np.int32)
-        frames = np.empty(_FRAMES_A_SAMPLE * (count + 1), dtype=np.int32)
+        if len(self._frames) < _FRAMES_A_SAMPLE * (count + 1):
+            self._frames = np.empty(_FRAMES_A_SAMPLE * (count + 1), dtype=np.int32)
         control[column_walk.WALK_SAMPLE], control[column_walk.WALK_LAST] = 0, count
         control[column_walk.WALK_FRAMES], control[column_walk.WALK_PLACES] = 0, places.count
         while True:
             compiled(column_walk.walk_rows)(
                 data, layouts, rows.reshape(-1), sets, arena, *mappings,
-                places.slots, places.rows, control, frames, ends, reasons, details,
+                places.slots, places.rows, control, self._frames, ends, reasons, details,
                 self._kept, self._scratch,
             )  # fmt: skip
             places.count = int(control[column_walk.WALK_PLACES])
@@ -222,11 +226,11 @@ class _Worker:
             if status == column_walk.PLACES_FULL:
                 places.grow()
             elif status == column_walk.FRAMES_FULL:
-                frames = np.concatenate((frames, np.empty(len(frames), dtype=np.int32)))
+                self._frames = np.concatenate((self._frames, np.empty(len(self._frames), dtype=np.int32)))
             else:
                 break
         used = int(control[column_walk.WALK_FRAMES])
-        return ends, reasons, details, frames[:used].copy(), places
+        return ends, reasons, details, self._frames[:used].copy(), places
 
 
 class ColumnWalker:
@@ -288,6 +292,8 @@ class ColumnWalker:
         """Parts of a chunk, one for each thread, of which one also scans the next chunk."""
         count = len(chunk.samples)
         parts = min(self._threads, count // _FEW_SAMPLES)
+        if self._threads > 1 and count > 2 * self._threads * _MANY_SAMPLES:
+            parts *= 2
         cuts = [count * part // max(parts, 1) for part in range(max(parts, 1) + 1)]
         return [slice(*pair) for pair in pairwise(cuts)]
 

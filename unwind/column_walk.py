@@ -101,8 +101,9 @@ WALKED = 0
 FRAMES_FULL = 1
 PLACES_FULL = 2
 
-# What a stack comes to that begins again when there is room for another place.
+_NO_PLACE = -1
 _NO_PLACE_ROOM = -2
+"""Also what a stack comes to that begins again when there is room for another place."""
 
 # The parts of the scratch array (int64).
 _SCRATCH_STATE = 0
@@ -154,15 +155,55 @@ def _fetch_sample(data: FlatArray, rows: FlatArray, row: int) -> None:
 
 
 @hot_loop
-def _stop_reason(plan: int) -> int:
-    """The reason of a place from where there is no step."""
+def _place_of(
+    arena: FlatArray,
+    mappings: FlatArray,
+    mapping_modules: FlatArray,
+    first_mapping: int,
+    last_mapping: int,
+    pc: int,
+    key: int,
+    is_first: bool,
+    slots: FlatArray,
+    places: FlatArray,
+    control: FlatArray,
+) -> int:
+    """The number of the place of a pc, which is entered when it is new; _NO_PLACE_ROOM when there is no room for it.
+
+    _NO_PLACE for a new one that no mapping holds, but of a stack's first frame.
+    """
+    found = find_place(places, slots, pc, key)
+    if found >= 0:
+        return found
+    mapping = find_mapping(mappings, first_mapping, last_mapping, pc if key & 1 else wrap64(pc - 1))
+    if mapping < 0 and not is_first:
+        return _NO_PLACE
+    place = control[WALK_PLACES] + 0
+    if (place + 1) * PLACE_WIDTH > len(places) or 2 * place >= len(slots):
+        return _NO_PLACE_ROOM
+    fill_place(arena, mappings, mapping_modules, mapping, pc, key, places, place)
+    slots[-1 - found] = place + 1
+    control[WALK_PLACES] = place + 1
+    return place
+
+
+@hot_loop
+def _end(plan: int, place: int, frames: FlatArray, depth: int, first: int, last: int) -> tuple[int, int]:
+    """(stop reason, index after the frames) of a stack that ends at this place, or that has no room for a frame."""
+    if plan == PLAN_NO_MAPPING and depth > first:
+        return STOP_REASON_NO_MAPPING, depth
+    if depth >= last:
+        return STOP_REASON_TOO_DEEP, depth
+    if plan == PLAN_TRAMPOLINE:
+        return STOP_REASON_RETURN_TRAMPOLINE, depth
+    put_item(frames, depth, place)
     if plan == PLAN_END:
-        return STOP_REASON_END_OF_STACK
+        return STOP_REASON_END_OF_STACK, depth + 1
     if plan == PLAN_NO_ROW:
-        return STOP_REASON_NO_ROW
+        return STOP_REASON_NO_ROW, depth + 1
     if plan == PLAN_NO_TABLE:
-        return STOP_REASON_NO_TABLE
-    return STOP_REASON_OVERFLOW if plan == PLAN_OVERFLOW else STOP_REASON_NO_MAPPING
+        return STOP_REASON_NO_TABLE, depth + 1
+    return STOP_REASON_OVERFLOW if plan == PLAN_OVERFLOW else STOP_REASON_NO_MAPPING, depth + 1
 
 
 @hot_loop
@@ -237,9 +278,7 @@ def _walk_one(
     rest = scratch[_SCRATCH_WALK:]
     near = -_FAR < piece[0] < _FAR and slice_count == 1
     half = kept_half(kept, slot)
-    count = kept_count(kept, half, mapping_set)
-    if not near:
-        count = 0
+    count = kept_count(kept, half, mapping_set) if near else 0
     nearest = 0
     taken = 0
     draft = noted_half(kept, slot)
@@ -253,49 +292,28 @@ def _walk_one(
             state[STATE_DETAIL] = 0
             reason = STOP_REASON_END_OF_STACK
             break
+        # A frame that a caller's step led to, and nothing else than the CFA is its stack pointer.
         plain = exact == 0 and item(state, STACK_POINTER) == item(state, STATE_PREVIOUS_CFA)
         if plain and nearest < count:
             nearest = frame_above(kept, half, nearest, count, item(state, STACK_POINTER))
-            if nearest < count:
-                before = depth
-                depth = take_frames(kept, half, nearest, count, data, piece, state, frames, depth, last)
-                if depth > before:
-                    taken += depth - before
-                    nearest += depth - before
-                    notes = False
-                    continue
-        key = mapping_set * 2 + exact
-        place = find_place(places, slots, pc, key)
-        if place < 0:
-            state[STATE_DETAIL] = pc
-            mapping = find_mapping(mappings, first_mapping, last_mapping, pc if exact else wrap64(pc - 1))
-            if mapping < 0 and depth > first:
-                reason = STOP_REASON_NO_MAPPING
-                break
-            free = -1 - place
-            place = control[WALK_PLACES] + 0
-            if (place + 1) * PLACE_WIDTH > len(places) or 2 * place >= len(slots):
-                return _NO_PLACE_ROOM, first
-            fill_place(arena, mappings, mapping_modules, mapping, pc, key, places, place)
-            slots[free] = place + 1
-            control[WALK_PLACES] = place + 1
+            reached = take_frames(kept, half, nearest, count, data, piece, state, frames, depth, last)
+            if reached > depth:
+                taken += reached - depth
+                nearest += reached - depth
+                depth = reached
+                notes = False
+                continue
+        place = _place_of(
+            arena, mappings, mapping_modules, first_mapping, last_mapping, pc, mapping_set * 2 + exact, depth == first,
+            slots, places, control,
+        )  # fmt: skip
+        if place == _NO_PLACE_ROOM:
+            return _NO_PLACE_ROOM, first
         at = place * PLACE_WIDTH
-        plan = item(places, at + PLACE_PLAN)
-        if plan == PLAN_NO_MAPPING and depth > first:
+        plan = item(places, at + PLACE_PLAN) if place >= 0 else PLAN_NO_MAPPING
+        if plan > PLAN_STEP or depth >= last:
             state[STATE_DETAIL] = pc
-            reason = STOP_REASON_NO_MAPPING
-            break
-        if depth >= last:
-            state[STATE_DETAIL] = pc
-            reason = STOP_REASON_TOO_DEEP
-            break
-        if plan > PLAN_STEP:
-            state[STATE_DETAIL] = pc
-            reason = STOP_REASON_RETURN_TRAMPOLINE
-            if plan != PLAN_TRAMPOLINE:
-                put_item(frames, depth, place)
-                depth += 1
-                reason = _stop_reason(plan)
+            reason, depth = _end(plan, place, frames, depth, first, last)
             break
         put_item(frames, depth, place)
         depth += 1
@@ -319,11 +337,9 @@ def _walk_one(
                 break
         elif notes and plain:
             following = note_step(kept, draft, noted, places, place, at, state)
-            if following == NO_ROOM:
-                notes = False
-            else:
-                noted = following
-    if notes and near:
+            notes = following != NO_ROOM
+            noted = following if notes else noted
+    if notes:
         note_frame(kept, draft, noted, state)
     end_note(kept, slot, noted, mapping_set, taken, depth - first)
     return reason, depth
@@ -353,8 +369,8 @@ def walk_rows(
 
     `data` bytes; `rows` and `layouts` as in `perf_scan`; `sets` int64: for each sample the number of its set of
     mappings, whose last mapping `mapping_ends` (int64) tells; `mapping_modules` int64; `slots` int32; `places` int64;
-    `frames` int32; for each sample `ends` (int64), `reasons` (int32), `details` (int64); `kept` int64, KEPT_WIDTH, zeros
-    at first; `scratch` int64, WALK_SCRATCH_WIDTH.
+    `frames` int32; for each sample `ends` (int64), `reasons` (int32), `details` (int64); `kept` int64, KEPT_WIDTH,
+    zeros at first; `scratch` int64, WALK_SCRATCH_WIDTH.
     """
     state = scratch[_SCRATCH_STATE:_SCRATCH_SLICE]
     piece = scratch[_SCRATCH_SLICE:_SCRATCH_FRAME]

@@ -153,10 +153,13 @@ def take_frames(
     """Take over frames from `index` on, as far as they are those of this walk too; the depth behind them.
 
     They go to `frames` from `depth` on, up to `last`; `state` becomes what it is before the step from the next frame.
+    The frame at `index` (up to `count`, behind the last one) is one only with the same stack pointer, pc, and registers
+    that are known: then steps that use and read the same values lead to the same.
     """
     at = half + _HALF_FRAMES + index * _FRAME_WIDTH
     if (
-        item(kept, at + _FRAME_POINTER) != item(state, STACK_POINTER)
+        index == count
+        or item(kept, at + _FRAME_POINTER) != item(state, STACK_POINTER)
         or item(kept, at + _FRAME_PC) != item(state, RETURN_ADDRESS)
         or item(kept, at + _FRAME_KNOWN) != item(state, STATE_KNOWN)
     ):
