@@ -34,8 +34,8 @@ class _Recording:
 
 
 _RECORDINGS = (
-    _Recording("python3.11-dbg", "python-lines.data", (_PYTHON, "-c", JOB.format(rounds=90))),
-    _Recording("C++ with inlined templates", "words-lines.data", ("bench/out/counted_words", "6000")),
+    _Recording("python3.11-dbg", "python-lines.data", (_PYTHON, "-c", JOB.format(rounds=140))),
+    _Recording("C++ with inlined templates", "words-lines.data", ("bench/out/counted_words", "6500")),
 )
 _LEAST = 100_000
 """Samples that each is to have."""

@@ -1,9 +1,9 @@
-"""The outer frames of an earlier walk, taken over by the next one where all that they come from is the same.
+"""The outer frames of an earlier walk, taken over by the next one where all that decides about them is the same.
 
-Samples of one thread share most of their stacks. Where a walk comes to a frame of an earlier one, with the registers
-that its steps used, and every word of the stack that those steps read is the same, the frames outside of it are the
-same too; comparing takes a fraction of the time of walking. Only steps that a place has unpacked (PLAN_FOLLOW of
-`place_table`), and that found all their words, are kept: nothing else decides about these.
+Samples of one thread share most of their stacks. Where a walk comes to a frame of an earlier one, and there as in each
+frame after it the register that the CFA comes from and the return address are the same, these frames are the same too;
+comparing takes a fraction of the time of walking. Only steps that a place has unpacked (PLAN_FOLLOW of `place_table`),
+and that found all their words, are kept: nothing else decides about these. Registers that they restore are read anew.
 
 What is kept stands in an int64 array of KEPT_SLOTS slots, one for the threads whose numbers end alike. A slot has two
 halves: a walk that is kept, and one that is being noted.
@@ -27,6 +27,7 @@ NO_ROOM = -1
 
 _MOST_FRAMES = 512
 _MOST_WORDS = 2048
+_MOST_POOR = 8
 
 # Columns of a frame (int64): what was known before the step from it, and what the step used.
 _FRAME_POINTER = 0
@@ -38,23 +39,29 @@ _FRAME_REGISTER = 4
 """The register that the CFA comes from,"""
 _FRAME_BASE = 5
 """and its value."""
-_FRAME_WORDS = 6
-"""Where the words begin that the step read; they end where those of the next frame begin."""
-_FRAME_WIDTH = 8
+_FRAME_RETURN = 6
+"""Where the return address lies, which is the pc of the next frame."""
+_FRAME_LOWEST = 7
+"""The lowest address that the step read,"""
+_FRAME_HIGHEST = 8
+"""and the highest."""
+_FRAME_WORDS = 9
+"""Where the registers begin that the step restored; they end where those of the next frame begin."""
+_FRAME_WIDTH = 10
 
-# Columns of a word that a step read (int64).
+# Columns of a register that a step restored (int64).
 _WORD_ADDRESS = 0
-_WORD_VALUE = 1
-_WORD_REGISTER = 2
-"""The register that has the value after the step."""
-_WORD_WIDTH = 3
+_WORD_REGISTER = 1
+_WORD_WIDTH = 2
 
 # Parts of a half. Behind the last frame stands what the last step led to, as far as a frame tells it before a step.
 _HALF_COUNT = 0
 """How many frames are kept."""
 _HALF_SET = 1
 """The number of their set of mappings."""
-_HALF_FRAMES = 2
+_HALF_POOR = 2
+"""How many walks after each other have taken over less than half of their frames."""
+_HALF_FRAMES = 3
 _HALF_WORDS = _HALF_FRAMES + (_MOST_FRAMES + 1) * _FRAME_WIDTH
 _HALF_WIDTH = _HALF_WORDS + _MOST_WORDS * _WORD_WIDTH
 
@@ -104,22 +111,24 @@ def note_step(kept: FlatArray, half: int, index: int, places: FlatArray, place: 
     saved = item(places, at + PLACE_SAVED)
     frame = half + _HALF_FRAMES + index * _FRAME_WIDTH
     word = item(kept, frame + _FRAME_WORDS)
-    if index >= _MOST_FRAMES or word + (saved + 1) * _WORD_WIDTH > half + _HALF_WIDTH:
+    if index >= _MOST_FRAMES or word + saved * _WORD_WIDTH > half + _HALF_WIDTH:
         return NO_ROOM
     cfa = item(state, STACK_POINTER)
     known = item(state, STATE_KNOWN)
-    put_item(kept, word + _WORD_ADDRESS, cfa + item(places, at + PLACE_RETURN_OFFSET))
-    put_item(kept, word + _WORD_VALUE, item(state, RETURN_ADDRESS))
-    put_item(kept, word + _WORD_REGISTER, RETURN_ADDRESS)
-    word += _WORD_WIDTH
+    lowest = highest = cfa + item(places, at + PLACE_RETURN_OFFSET)
+    put_item(kept, frame + _FRAME_RETURN, lowest)
     for column in range(at + PLACE_WORDS, at + PLACE_WORDS + saved):
         register = item(places, column) & 31
         if (known >> register) & 1 == 0:
             return 0
-        put_item(kept, word + _WORD_ADDRESS, cfa + (item(places, column) >> 5))
-        put_item(kept, word + _WORD_VALUE, item(state, register))
+        address = cfa + (item(places, column) >> 5)
+        lowest = min(lowest, address)
+        highest = max(highest, address)
+        put_item(kept, word + _WORD_ADDRESS, address)
         put_item(kept, word + _WORD_REGISTER, register)
         word += _WORD_WIDTH
+    put_item(kept, frame + _FRAME_LOWEST, lowest)
+    put_item(kept, frame + _FRAME_HIGHEST, highest)
     put_item(kept, frame + _FRAME_PLACE, place)
     put_item(kept, frame + _FRAME_REGISTER, item(places, at + PLACE_CFA_REGISTER))
     put_item(kept, frame + _FRAME_BASE, cfa - item(places, at + PLACE_CFA_OFFSET))
@@ -154,7 +163,7 @@ def take_frames(
 
     They go to `frames` from `depth` on, up to `last`; `state` becomes what it is before the step from the next frame.
     The frame at `index` (up to `count`, behind the last one) is one only with the same stack pointer, pc, and registers
-    that are known: then steps that use and read the same values lead to the same.
+    that are known.
     """
     at = half + _HALF_FRAMES + index * _FRAME_WIDTH
     if (
@@ -169,25 +178,21 @@ def take_frames(
     shift = item(piece, 1) - low
     end = half + _HALF_FRAMES + count * _FRAME_WIDTH
     while at < end and depth < last:
+        following = at + _FRAME_WIDTH
         if item(state, item(kept, at + _FRAME_REGISTER)) != item(kept, at + _FRAME_BASE):
             break
-        first_word = item(kept, at + _FRAME_WORDS)
-        at += _FRAME_WIDTH
-        end_word = item(kept, at + _FRAME_WORDS)
-        word = first_word
-        while word < end_word:
-            address = item(kept, word + _WORD_ADDRESS)
-            if address < low or address > high or read_i64(data, address + shift) != item(kept, word + _WORD_VALUE):
-                break
-            word += _WORD_WIDTH
-        if word < end_word:
-            at -= _FRAME_WIDTH
+        if item(kept, at + _FRAME_LOWEST) < low or item(kept, at + _FRAME_HIGHEST) > high:
             break
-        for same in range(first_word, end_word, _WORD_WIDTH):
-            put_item(state, item(kept, same + _WORD_REGISTER), item(kept, same + _WORD_VALUE))
-        put_item(state, STACK_POINTER, item(kept, at + _FRAME_POINTER))
-        put_item(frames, depth, item(kept, at - _FRAME_WIDTH + _FRAME_PLACE))
+        if read_i64(data, item(kept, at + _FRAME_RETURN) + shift) != item(kept, following + _FRAME_PC):
+            break
+        for word in range(item(kept, at + _FRAME_WORDS), item(kept, following + _FRAME_WORDS), _WORD_WIDTH):
+            value = read_i64(data, item(kept, word + _WORD_ADDRESS) + shift)
+            put_item(state, item(kept, word + _WORD_REGISTER), value)
+        put_item(state, STACK_POINTER, item(kept, following + _FRAME_POINTER))
+        put_item(frames, depth, item(kept, at + _FRAME_PLACE))
         depth += 1
+        at = following
+    put_item(state, RETURN_ADDRESS, item(kept, at + _FRAME_PC))
     put_item(state, STATE_KNOWN, item(kept, at + _FRAME_KNOWN))
     put_item(state, STATE_PREVIOUS_CFA, item(state, STACK_POINTER))
     return depth
@@ -200,7 +205,11 @@ def end_note(kept: FlatArray, slot: int, count: int, mapping_set: int, taken: in
         half = noted_half(kept, slot)
         kept[half + _HALF_COUNT] = count
         kept[half + _HALF_SET] = mapping_set
+        kept[half + _HALF_POOR] = 0
         kept[slot * _SLOT_WIDTH] = 1 - kept[slot * _SLOT_WIDTH]
-    elif 2 * taken < walked:
-        # Most was not the same: the next walk is noted as a whole.
-        kept[kept_half(kept, slot) + _HALF_COUNT] = 0
+        return
+    half = kept_half(kept, slot)
+    kept[half + _HALF_POOR] = kept[half + _HALF_POOR] + 1 if 2 * taken < walked else 0
+    if kept[half + _HALF_POOR] == _MOST_POOR:
+        # The next walk is noted as a whole.
+        kept[half + _HALF_COUNT] = 0
