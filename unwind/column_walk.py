@@ -35,13 +35,13 @@ from unwind.memory import SLICE_WIDTH
 from unwind.outer_frames import (
     KEPT_SLOTS,
     NO_ROOM,
-    end_note,
     frame_above,
+    is_kept,
+    judge,
+    keep,
     kept_count,
-    kept_half,
     note_frame,
     note_step,
-    noted_half,
     take_frames,
 )
 from unwind.place_table import (
@@ -155,34 +155,24 @@ def _fetch_sample(data: FlatArray, rows: FlatArray, row: int) -> None:
 
 
 @hot_loop
-def _place_of(
+def _new_place(
     arena: FlatArray,
     mappings: FlatArray,
     mapping_modules: FlatArray,
-    first_mapping: int,
-    last_mapping: int,
+    mapping: int,
     pc: int,
     key: int,
-    is_first: bool,
+    slot: int,
     slots: FlatArray,
     places: FlatArray,
     control: FlatArray,
 ) -> int:
-    """The number of the place of a pc, which is entered when it is new; _NO_PLACE_ROOM when there is no room for it.
-
-    _NO_PLACE for a new one that no mapping holds, but of a stack's first frame.
-    """
-    found = find_place(places, slots, pc, key)
-    if found >= 0:
-        return found
-    mapping = find_mapping(mappings, first_mapping, last_mapping, pc if key & 1 else wrap64(pc - 1))
-    if mapping < 0 and not is_first:
-        return _NO_PLACE
+    """Enter the place of `pc`, which lies in `mapping`, into this free slot: its number, or _NO_PLACE_ROOM."""
     place = control[WALK_PLACES] + 0
     if (place + 1) * PLACE_WIDTH > len(places) or 2 * place >= len(slots):
         return _NO_PLACE_ROOM
     fill_place(arena, mappings, mapping_modules, mapping, pc, key, places, place)
-    slots[-1 - found] = place + 1
+    slots[slot] = place + 1
     control[WALK_PLACES] = place + 1
     return place
 
@@ -277,13 +267,11 @@ def _walk_one(
     frame = scratch[_SCRATCH_FRAME:_SCRATCH_WALK]
     rest = scratch[_SCRATCH_WALK:]
     near = -_FAR < piece[0] < _FAR and slice_count == 1
-    half = kept_half(kept, slot)
-    count = kept_count(kept, half, mapping_set) if near else 0
+    count = kept_count(kept, slot, mapping_set) if near else 0
+    notes = near and count == 0
     nearest = 0
     taken = 0
-    draft = noted_half(kept, slot)
     noted = 0
-    notes = near
     depth = first
     while True:
         pc = item(state, RETURN_ADDRESS)
@@ -295,20 +283,26 @@ def _walk_one(
         # A frame that a caller's step led to, and nothing else than the CFA is its stack pointer.
         plain = exact == 0 and item(state, STACK_POINTER) == item(state, STATE_PREVIOUS_CFA)
         if plain and nearest < count:
-            nearest = frame_above(kept, half, nearest, count, item(state, STACK_POINTER))
-            reached = take_frames(kept, half, nearest, count, data, piece, state, frames, depth, last)
-            if reached > depth:
-                taken += reached - depth
-                nearest += reached - depth
-                depth = reached
-                notes = False
-                continue
-        place = _place_of(
-            arena, mappings, mapping_modules, first_mapping, last_mapping, pc, mapping_set * 2 + exact, depth == first,
-            slots, places, control,
-        )  # fmt: skip
-        if place == _NO_PLACE_ROOM:
-            return _NO_PLACE_ROOM, first
+            nearest = frame_above(kept, slot, nearest, count, item(state, STACK_POINTER))
+            if is_kept(kept, slot, nearest, count, state):
+                reached = take_frames(kept, slot, nearest, count, data, piece, state, frames, depth, last)
+                if reached > depth:
+                    nearest += reached - depth
+                    taken += reached - depth
+                    depth = reached
+                    continue
+        key = mapping_set * 2 + exact
+        place = find_place(places, slots, pc, key)
+        if place < 0:
+            mapping = find_mapping(mappings, first_mapping, last_mapping, pc if exact else wrap64(pc - 1))
+            if mapping >= 0 or depth == first:
+                place = _new_place(
+                    arena, mappings, mapping_modules, mapping, pc, key, -1 - place, slots, places, control
+                )
+                if place == _NO_PLACE_ROOM:
+                    return _NO_PLACE_ROOM, first
+            else:
+                place = _NO_PLACE
         at = place * PLACE_WIDTH
         plan = item(places, at + PLACE_PLAN) if place >= 0 else PLAN_NO_MAPPING
         if plan > PLAN_STEP or depth >= last:
@@ -320,7 +314,7 @@ def _walk_one(
         step = 0
         if plan == PLAN_FOLLOW and near:
             if notes and plain:
-                note_frame(kept, draft, noted, state)
+                note_frame(kept, slot, noted, state)
             step = _follow(data, places, at, state, piece)
         if step < 0:
             beyond = state[STATE_DETAIL] >= piece[0] and piece[3] != 0
@@ -336,12 +330,17 @@ def _walk_one(
             if reason != STOP_REASON_TOO_DEEP:
                 break
         elif notes and plain:
-            following = note_step(kept, draft, noted, places, place, at, state)
-            notes = following != NO_ROOM
-            noted = following if notes else noted
+            following = note_step(kept, slot, noted, places, place, at, state)
+            if following == NO_ROOM:
+                keep(kept, slot, noted, mapping_set)
+                notes = False
+            else:
+                noted = following
     if notes:
-        note_frame(kept, draft, noted, state)
-    end_note(kept, slot, noted, mapping_set, taken, depth - first)
+        note_frame(kept, slot, noted, state)
+        keep(kept, slot, noted, mapping_set)
+    else:
+        judge(kept, slot, taken, depth - first)
     return reason, depth
 
 

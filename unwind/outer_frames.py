@@ -5,8 +5,8 @@ frame after it the register that the CFA comes from and the return address are t
 comparing takes a fraction of the time of walking. Only steps that a place has unpacked (PLAN_FOLLOW of `place_table`),
 and that found all their words, are kept: nothing else decides about these. Registers that they restore are read anew.
 
-What is kept stands in an int64 array of KEPT_SLOTS slots, one for the threads whose numbers end alike. A slot has two
-halves: a walk that is kept, and one that is being noted.
+What is kept stands in an int64 array of KEPT_SLOTS slots, one for the threads whose numbers end alike. A walk is noted
+while its slot is free, and kept until several walks after each other have not found it of much use.
 """
 
 from __future__ import annotations
@@ -54,64 +54,47 @@ _WORD_ADDRESS = 0
 _WORD_REGISTER = 1
 _WORD_WIDTH = 2
 
-# Parts of a half. Behind the last frame stands what the last step led to, as far as a frame tells it before a step.
-_HALF_COUNT = 0
-"""How many frames are kept."""
-_HALF_SET = 1
+# Parts of a slot. Behind the last frame stands what the last step led to, as far as a frame tells it before a step.
+_SLOT_COUNT = 0
+"""How many frames are kept; 0: none."""
+_SLOT_SET = 1
 """The number of their set of mappings."""
-_HALF_POOR = 2
+_SLOT_POOR = 2
 """How many walks after each other have taken over less than half of their frames."""
-_HALF_FRAMES = 3
-_HALF_WORDS = _HALF_FRAMES + (_MOST_FRAMES + 1) * _FRAME_WIDTH
-_HALF_WIDTH = _HALF_WORDS + _MOST_WORDS * _WORD_WIDTH
-
-# Parts of a slot: the number of the half that is kept, and both.
-_SLOT_HALVES = 1
-_SLOT_WIDTH = _SLOT_HALVES + 2 * _HALF_WIDTH
+_SLOT_FRAMES = 3
+_SLOT_WORDS = _SLOT_FRAMES + (_MOST_FRAMES + 1) * _FRAME_WIDTH
+_SLOT_WIDTH = _SLOT_WORDS + _MOST_WORDS * _WORD_WIDTH
 KEPT_WIDTH = KEPT_SLOTS * _SLOT_WIDTH
 
 
 @hot_loop
-def kept_half(kept: FlatArray, slot: int) -> int:
-    """Where the half of a slot begins whose walk is kept."""
+def kept_count(kept: FlatArray, slot: int, mapping_set: int) -> int:
+    """How many frames a slot has for walks in this set of mappings."""
     begin = slot * _SLOT_WIDTH
-    return begin + _SLOT_HALVES + item(kept, begin) * _HALF_WIDTH
+    return item(kept, begin + _SLOT_COUNT) if item(kept, begin + _SLOT_SET) == mapping_set else 0
 
 
 @hot_loop
-def noted_half(kept: FlatArray, slot: int) -> int:
-    """Where the half of a slot begins in which the present walk is noted."""
-    begin = slot * _SLOT_WIDTH
-    return begin + _SLOT_HALVES + (1 - item(kept, begin)) * _HALF_WIDTH
-
-
-@hot_loop
-def kept_count(kept: FlatArray, half: int, mapping_set: int) -> int:
-    """How many frames a half has for walks in this set of mappings."""
-    return item(kept, half + _HALF_COUNT) if item(kept, half + _HALF_SET) == mapping_set else 0
-
-
-@hot_loop
-def note_frame(kept: FlatArray, half: int, index: int, state: FlatArray) -> None:
+def note_frame(kept: FlatArray, slot: int, index: int, state: FlatArray) -> None:
     """Note what is known before the step from the frame `index`."""
-    at = half + _HALF_FRAMES + index * _FRAME_WIDTH
+    at = slot * _SLOT_WIDTH + _SLOT_FRAMES + index * _FRAME_WIDTH
     put_item(kept, at + _FRAME_POINTER, item(state, STACK_POINTER))
     put_item(kept, at + _FRAME_PC, item(state, RETURN_ADDRESS))
     put_item(kept, at + _FRAME_KNOWN, item(state, STATE_KNOWN))
     if index == 0:
-        put_item(kept, at + _FRAME_WORDS, half + _HALF_WORDS)
+        put_item(kept, at + _FRAME_WORDS, slot * _SLOT_WIDTH + _SLOT_WORDS)
 
 
 @hot_loop
-def note_step(kept: FlatArray, half: int, index: int, places: FlatArray, place: int, at: int, state: FlatArray) -> int:
+def note_step(kept: FlatArray, slot: int, index: int, places: FlatArray, place: int, at: int, state: FlatArray) -> int:
     """Note the step from the frame `index`, which has this place, whose row lies at `at`: how many frames are noted.
 
     0, none of them is of use, where a word was not there to be read; NO_ROOM where the step is one too many.
     """
     saved = item(places, at + PLACE_SAVED)
-    frame = half + _HALF_FRAMES + index * _FRAME_WIDTH
+    frame = slot * _SLOT_WIDTH + _SLOT_FRAMES + index * _FRAME_WIDTH
     word = item(kept, frame + _FRAME_WORDS)
-    if index >= _MOST_FRAMES or word + saved * _WORD_WIDTH > half + _HALF_WIDTH:
+    if index >= _MOST_FRAMES or word + saved * _WORD_WIDTH > (slot + 1) * _SLOT_WIDTH:
         return NO_ROOM
     cfa = item(state, STACK_POINTER)
     known = item(state, STATE_KNOWN)
@@ -137,9 +120,9 @@ def note_step(kept: FlatArray, half: int, index: int, places: FlatArray, place: 
 
 
 @hot_loop
-def frame_above(kept: FlatArray, half: int, index: int, count: int, pointer: int) -> int:
+def frame_above(kept: FlatArray, slot: int, index: int, count: int, pointer: int) -> int:
     """The first frame from `index` on whose stack pointer is `pointer` or above; `count` where there is none."""
-    at = half + _HALF_FRAMES + index * _FRAME_WIDTH + _FRAME_POINTER
+    at = slot * _SLOT_WIDTH + _SLOT_FRAMES + index * _FRAME_WIDTH + _FRAME_POINTER
     while index < count and item(kept, at) < pointer:
         index += 1
         at += _FRAME_WIDTH
@@ -147,9 +130,21 @@ def frame_above(kept: FlatArray, half: int, index: int, count: int, pointer: int
 
 
 @hot_loop
+def is_kept(kept: FlatArray, slot: int, index: int, count: int, state: FlatArray) -> bool:
+    """Whether a walk is at the frame `index`, of `count`: with its stack pointer, pc, and registers that are known."""
+    at = slot * _SLOT_WIDTH + _SLOT_FRAMES + index * _FRAME_WIDTH
+    return (
+        index < count
+        and item(kept, at + _FRAME_POINTER) == item(state, STACK_POINTER)
+        and item(kept, at + _FRAME_PC) == item(state, RETURN_ADDRESS)
+        and item(kept, at + _FRAME_KNOWN) == item(state, STATE_KNOWN)
+    )
+
+
+@hot_loop
 def take_frames(
     kept: FlatArray,
-    half: int,
+    slot: int,
     index: int,
     count: int,
     data: FlatArray,
@@ -162,21 +157,13 @@ def take_frames(
     """Take over frames from `index` on, as far as they are those of this walk too; the depth behind them.
 
     They go to `frames` from `depth` on, up to `last`; `state` becomes what it is before the step from the next frame.
-    The frame at `index` (up to `count`, behind the last one) is one only with the same stack pointer, pc, and registers
-    that are known.
+    The walk is at the frame `index` (`is_kept`).
     """
-    at = half + _HALF_FRAMES + index * _FRAME_WIDTH
-    if (
-        index == count
-        or item(kept, at + _FRAME_POINTER) != item(state, STACK_POINTER)
-        or item(kept, at + _FRAME_PC) != item(state, RETURN_ADDRESS)
-        or item(kept, at + _FRAME_KNOWN) != item(state, STATE_KNOWN)
-    ):
-        return depth
+    at = slot * _SLOT_WIDTH + _SLOT_FRAMES + index * _FRAME_WIDTH
     low = item(piece, 0)
     high = low + (item(piece, 2) - 8)
     shift = item(piece, 1) - low
-    end = half + _HALF_FRAMES + count * _FRAME_WIDTH
+    end = slot * _SLOT_WIDTH + _SLOT_FRAMES + count * _FRAME_WIDTH
     while at < end and depth < last:
         following = at + _FRAME_WIDTH
         if item(state, item(kept, at + _FRAME_REGISTER)) != item(kept, at + _FRAME_BASE):
@@ -199,17 +186,19 @@ def take_frames(
 
 
 @hot_loop
-def end_note(kept: FlatArray, slot: int, count: int, mapping_set: int, taken: int, walked: int) -> None:
-    """Decide what is kept after a walk of `walked` frames: `count` frames were noted, or `taken` were taken over."""
-    if taken == 0:
-        half = noted_half(kept, slot)
-        kept[half + _HALF_COUNT] = count
-        kept[half + _HALF_SET] = mapping_set
-        kept[half + _HALF_POOR] = 0
-        kept[slot * _SLOT_WIDTH] = 1 - kept[slot * _SLOT_WIDTH]
-        return
-    half = kept_half(kept, slot)
-    kept[half + _HALF_POOR] = kept[half + _HALF_POOR] + 1 if 2 * taken < walked else 0
-    if kept[half + _HALF_POOR] == _MOST_POOR:
-        # The next walk is noted as a whole.
-        kept[half + _HALF_COUNT] = 0
+def keep(kept: FlatArray, slot: int, count: int, mapping_set: int) -> None:
+    """Keep the `count` frames that were noted."""
+    begin = slot * _SLOT_WIDTH
+    kept[begin + _SLOT_COUNT] = count
+    kept[begin + _SLOT_SET] = mapping_set
+    kept[begin + _SLOT_POOR] = 0
+
+
+@hot_loop
+def judge(kept: FlatArray, slot: int, taken: int, walked: int) -> None:
+    """Count of how much use the slot was to a walk: `taken` of its `walked` frames were taken over."""
+    begin = slot * _SLOT_WIDTH
+    kept[begin + _SLOT_POOR] = kept[begin + _SLOT_POOR] + 1 if 2 * taken < walked else 0
+    if kept[begin + _SLOT_POOR] == _MOST_POOR:
+        # The next walk is noted.
+        kept[begin + _SLOT_COUNT] = 0

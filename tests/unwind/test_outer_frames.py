@@ -72,24 +72,24 @@ class Walk:
     def note(self) -> None:
         """Walk, and keep all of it."""
         self.begin()
-        half = outer_frames.noted_half(self.kept, _SLOT)
         for frame in range(_FRAMES):
-            outer_frames.note_frame(self.kept, half, frame, self.state)
+            outer_frames.note_frame(self.kept, _SLOT, frame, self.state)
             self.step(frame)
             at = frame * PLACE_WIDTH
-            assert outer_frames.note_step(self.kept, half, frame, self.places, frame, at, self.state) == frame + 1
-        outer_frames.note_frame(self.kept, half, _FRAMES, self.state)
-        outer_frames.end_note(self.kept, _SLOT, _FRAMES, _SET, 0, _FRAMES)
+            assert outer_frames.note_step(self.kept, _SLOT, frame, self.places, frame, at, self.state) == frame + 1
+        outer_frames.note_frame(self.kept, _SLOT, _FRAMES, self.state)
+        outer_frames.keep(self.kept, _SLOT, _FRAMES, _SET)
 
     def take(self, first: int = 0, last: int = _FRAMES, size: int = _SIZE * _FRAMES) -> int:
         """How many frames are taken over by the state from the frame `first` on, with `size` bytes of stack copied."""
-        half = outer_frames.kept_half(self.kept, _SLOT)
-        count = outer_frames.kept_count(self.kept, half, _SET)
-        index = outer_frames.frame_above(self.kept, half, 0, count, self.state[STACK_POINTER])
+        count = outer_frames.kept_count(self.kept, _SLOT, _SET)
+        index = outer_frames.frame_above(self.kept, _SLOT, 0, count, self.state[STACK_POINTER])
+        if not outer_frames.is_kept(self.kept, _SLOT, index, count, self.state):
+            return 0
         piece, frames = array("q", [_BASE, 0, size, 0]), array("i", [-1] * _FRAMES)
         data = b"".join(word.to_bytes(8, "little") for word in self.words)
         taken = outer_frames.take_frames(
-            self.kept, half, index, count, memoryview(data), piece, self.state, frames, 0, last
+            self.kept, _SLOT, index, count, memoryview(data), piece, self.state, frames, 0, last
         )
         assert frames[:taken].tolist() == list(range(first, first + taken))
         return taken
@@ -166,29 +166,26 @@ def test_no_more_is_taken_than_there_is_room_for(walk: Walk) -> None:
 
 
 def test_other_mappings_and_walks_that_were_mostly_different_leave_nothing(walk: Walk) -> None:
-    half = outer_frames.kept_half(walk.kept, _SLOT)
-    assert outer_frames.kept_count(walk.kept, half, _SET + 1) == 0
+    assert outer_frames.kept_count(walk.kept, _SLOT, _SET + 1) == 0
     for taken in [2] * 7 + [3] + [2] * 7:
-        outer_frames.end_note(walk.kept, _SLOT, 0, _SET, taken, 6)
-        assert outer_frames.kept_count(walk.kept, half, _SET) == _FRAMES, "half of one was the same"
-    outer_frames.end_note(walk.kept, _SLOT, 0, _SET, 2, 6)
-    assert outer_frames.kept_count(walk.kept, half, _SET) == 0
+        outer_frames.judge(walk.kept, _SLOT, taken, 6)
+        assert outer_frames.kept_count(walk.kept, _SLOT, _SET) == _FRAMES, "half of one was the same"
+    outer_frames.judge(walk.kept, _SLOT, 2, 6)
+    assert outer_frames.kept_count(walk.kept, _SLOT, _SET) == 0
 
 
 def test_a_step_with_a_word_that_was_not_there_makes_all_before_it_useless(walk: Walk) -> None:
     walk.step(0)
     walk.state[STATE_KNOWN] &= ~(1 << _R12)
-    half = outer_frames.noted_half(walk.kept, _SLOT)
-    outer_frames.note_frame(walk.kept, half, 0, walk.state)
-    assert outer_frames.note_step(walk.kept, half, 0, walk.places, 0, 0, walk.state) == 0
+    outer_frames.note_frame(walk.kept, _SLOT, 0, walk.state)
+    assert outer_frames.note_step(walk.kept, _SLOT, 0, walk.places, 0, 0, walk.state) == 0
 
 
 def test_a_deep_stack_is_kept_as_far_as_there_is_room(walk: Walk) -> None:
-    half = outer_frames.noted_half(walk.kept, _SLOT)
     noted = 0
     while True:
-        outer_frames.note_frame(walk.kept, half, noted, walk.state)
-        following = outer_frames.note_step(walk.kept, half, noted, walk.places, 0, 0, walk.state)
+        outer_frames.note_frame(walk.kept, _SLOT, noted, walk.state)
+        following = outer_frames.note_step(walk.kept, _SLOT, noted, walk.places, 0, 0, walk.state)
         if following == outer_frames.NO_ROOM:
             break
         assert following == noted + 1
