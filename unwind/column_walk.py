@@ -168,7 +168,7 @@ def _new_place(
     control: FlatArray,
 ) -> int:
     """Enter the place of `pc`, which lies in `mapping`, into this free slot: its number, or _NO_PLACE_ROOM."""
-    place = control[WALK_PLACES] + 0
+    place: int = control[WALK_PLACES] + 0
     if (place + 1) * PLACE_WIDTH > len(places) or 2 * place >= len(slots):
         return _NO_PLACE_ROOM
     fill_place(arena, mappings, mapping_modules, mapping, pc, key, places, place)
@@ -269,6 +269,9 @@ def _walk_one(
     near = -_FAR < piece[0] < _FAR and slice_count == 1
     count = kept_count(kept, slot, mapping_set) if near else 0
     notes = near and count == 0
+    if notes:
+        # What is there is overwritten from now on, and the walk may have to begin again.
+        keep(kept, slot, 0, mapping_set)
     nearest = 0
     taken = 0
     noted = 0
@@ -280,7 +283,7 @@ def _walk_one(
             state[STATE_DETAIL] = 0
             reason = STOP_REASON_END_OF_STACK
             break
-        # A frame that a caller's step led to, and nothing else than the CFA is its stack pointer.
+        # Only what a step from such a frame does is noted: its stack pointer is the CFA of the frame before.
         plain = exact == 0 and item(state, STACK_POINTER) == item(state, STATE_PREVIOUS_CFA)
         if plain and nearest < count:
             nearest = frame_above(kept, slot, nearest, count, item(state, STACK_POINTER))
