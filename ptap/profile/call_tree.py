@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from ptap.profile.function_table import share
+from ptap.profile.stack_profile import ROOT
 from ptap.report.short_text import printable, short_name
 
 if TYPE_CHECKING:
@@ -29,8 +30,12 @@ def write_call_tree(
     What is below `least_share` (a fraction of the whole) is one line, with how much it was.
     """
     root = _Node()
-    for stack, weight in profile.stack_weights().items():
-        path = [profile.function_of(each) for each in profile.path(stack)]
+    functions, of_stack, parents = profile.functions, profile.functions_of().tolist(), profile.parents.tolist()
+    for stack, weight in zip(*profile.stack_weights(), strict=True):
+        path, at = [], stack
+        while at != ROOT:
+            path.append(functions[of_stack[at]])
+            at = parents[at]
         node = root
         node.total += weight
         for function in path if callers else reversed(path):

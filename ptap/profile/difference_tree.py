@@ -31,8 +31,9 @@ def write_difference_tree(
     root = _Node()
     for side, profile in enumerate(diff.profiles):
         numbers = diff.numbers[side]
-        for stack, weight in profile.stack_weights().items():
-            path = [numbers[profile.calls[profile.call_of[each]].function] for each in profile.path(stack)]
+        functions = profile.functions_of().tolist()
+        for stack, weight in zip(*profile.stack_weights(), strict=True):
+            path = [numbers[functions[each]] for each in profile.path(stack)]
             node = root
             node.total[side] += weight
             for function in path if callers else reversed(path):

@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TextIO
 
+import numpy as np
+
 from ptap.profile.json_text import json_text
 from ptap.profile.stack_profile import ROOT, Thread
 
 if TYPE_CHECKING:
-    from ptap.profile.stack_profile import StackProfile, StackSample
+    from numpy.typing import NDArray
+
+    from ptap.profile.stack_profile import StackProfile
 
 _VERSION, _GECKO_VERSION = 47, 27
 _CATEGORIES = (("Other", "grey"), ("User", "yellow"), ("Kernel", "orange"))
@@ -24,17 +28,15 @@ _LIBRARY_RESOURCE = 1
 
 def write_firefox(profile: StackProfile, stream: TextIO, *, product: str = "ptap") -> None:
     """Write the profile as one JSON object. Times are from the first sample on."""
-    begin = min((sample.time_ns for sample in profile.samples), default=0)
+    begin = min(profile.samples.times.tolist(), default=0)
     libraries = _Libraries()
-    by_thread: dict[int, list[StackSample]] = {}
-    for sample in profile.samples:
-        by_thread.setdefault(sample.thread, []).append(sample)
     threads = [
-        _Thread(profile, profile.threads[number], libraries).table(samples, begin)
-        for number, samples in by_thread.items()
+        _Thread(profile, profile.threads[number], libraries).table(chosen, begin)
+        for number, chosen in profile.samples.by_thread()
     ]
     if not threads:  # the viewer does not open a profile without any
-        threads.append(_Thread(profile, Thread(0, 0, product), libraries).table([], begin))
+        nothing = np.zeros(0, dtype=np.int64)
+        threads.append(_Thread(profile, Thread(0, 0, product), libraries).table(nothing, begin))
     document = {
         "meta": {
             "version": _GECKO_VERSION,
@@ -103,6 +105,10 @@ class _Thread:
 
     def __init__(self, profile: StackProfile, who: Thread, libraries: _Libraries) -> None:
         self._profile = profile
+        self._parents, self._call_of = profile.parents.tolist(), profile.call_of.tolist()
+        calls = profile.calls
+        self._inlined = calls.inlined.tolist()
+        self._lines = [*zip(*(each.tolist() for each in (calls.functions, calls.lines, calls.columns)), strict=True)]
         self._who = who
         self._libraries = libraries
         self._strings: dict[str, int] = {}
@@ -115,11 +121,13 @@ class _Thread:
         self._stack_rows: list[tuple[int, int | None, int]] = []
         self._resource_rows: list[tuple[int, int]] = []
 
-    def table(self, samples: list[StackSample], begin: int) -> dict[str, Any]:
-        """The thread as the format has it, its samples by time."""
-        samples = sorted(samples, key=lambda sample: sample.time_ns)
-        stacks = [self._stack(sample.stack) for sample in samples]
-        times = [(sample.time_ns - begin) / 1e6 for sample in samples]
+    def table(self, chosen: NDArray[np.int64], begin: int) -> dict[str, Any]:
+        """The thread as the format has it, its samples (those `chosen`) by time."""
+        samples = self._profile.samples
+        chosen = chosen[np.argsort(samples.times[chosen], kind="stable")]
+        stacks = [self._stack(stack) for stack in samples.stacks[chosen].tolist()]
+        times = [(time - begin) / 1e6 for time in samples.times[chosen].tolist()]
+        weights = samples.weights[chosen].tolist()
         who, timed = self._who, bool(self._profile.weight_unit)
         return {
             "name": json_text(who.comm),
@@ -134,10 +142,10 @@ class _Thread:
             "pid": str(who.pid),
             "tid": who.tid,
             "samples": {
-                "length": len(samples),
+                "length": len(chosen),
                 "stack": stacks,
                 "time": times,
-                "weight": [sample.weight / 1e6 if timed else sample.weight for sample in samples],
+                "weight": [weight / 1e6 for weight in weights] if timed else weights,
                 "weightType": "tracing-ms" if timed else "samples",
             },
             "markers": _columns((), "data", "name", "startTime", "endTime", "phase", "category"),
@@ -159,9 +167,9 @@ class _Thread:
         missing = []
         while stack != ROOT and stack not in self._stacks:
             missing.append(stack)
-            stack = self._profile.parents[stack]
+            stack = self._parents[stack]
         prefix = None if stack == ROOT else self._stacks[stack]
-        frames, call_of = self._frames, self._profile.call_of
+        frames, call_of = self._frames, self._call_of
         for each in reversed(missing):
             call = call_of[each]
             depth = self._inline_depth(each, call)
@@ -175,9 +183,9 @@ class _Thread:
 
     def _inline_depth(self, stack: int, call: int) -> int:
         """How many calls around the innermost one of a stack, `call` included, are inlined."""
-        calls, call_of, parents = self._profile.calls, self._profile.call_of, self._profile.parents
+        inlined, call_of, parents = self._inlined, self._call_of, self._parents
         depth = 0
-        while calls[call].inlined:
+        while inlined[call]:
             depth, stack = depth + 1, parents[stack]
             if stack == ROOT:
                 break
@@ -186,9 +194,9 @@ class _Thread:
 
     def _frame(self, call_index: int, depth: int) -> int:
         """A new frame."""
-        call = self._profile.calls[call_index]
-        category = _CATEGORY_OF.get(self._profile.functions[call.function].space, 0)
-        row = (self._function(call.function), depth, category, -1, call.line, call.column)
+        function, line, column = self._lines[call_index]
+        category = _CATEGORY_OF.get(self._profile.functions[function].space, 0)
+        row = (self._function(function), depth, category, -1, line or None, column or None)
         number = self._frames[call_index, depth] = len(self._frame_rows)
         self._frame_rows.append(row)
         return number

@@ -26,14 +26,16 @@ def folded_weights(profile: StackProfile, renamed: Mapping[str, str] | None = No
     """The weight of each stack, as the format has it; commands that are `renamed` by the other name."""
     weights: Counter[str] = Counter()
     texts: dict[tuple[str, int], str] = {}
-    for sample in profile.samples:
-        comm = profile.threads[sample.thread].comm
-        key = renamed.get(comm, comm) if renamed else comm, sample.stack
+    samples = profile.samples
+    columns = (each.tolist() for each in (samples.stacks, samples.threads, samples.weights))
+    for stack, thread, weight in zip(*columns, strict=True):
+        comm = profile.threads[thread].comm
+        key = renamed.get(comm, comm) if renamed else comm, stack
         text = texts.get(key)
         if text is None:
-            calls = (profile.function_of(stack).name for stack in profile.path(sample.stack))
+            calls = (profile.function_of(each).name for each in profile.path(stack))
             text = texts[key] = ";".join(folded_name(name) for name in (key[0], *reversed([*calls])))
-        weights[text] += sample.weight
+        weights[text] += weight
     return weights
 
 

@@ -29,16 +29,19 @@ def function_weights(profile: StackProfile, *, lines: bool = False) -> list[Func
     rows: dict[tuple[str, str | None, str | None], FunctionWeight] = {}
     of_stack: dict[int, FunctionWeight] = {}
 
+    functions, function_of = profile.functions, profile.functions_of().tolist()
+    line_of = profile.calls.lines[profile.call_of].tolist()
+
     def row_of(stack: int) -> FunctionWeight:
         row = of_stack.get(stack)
         if row is None:
-            function, call = profile.function_of(stack), profile.calls[profile.call_of[stack]]
-            place = f"{function.file}:{call.line}" if lines and function.file and call.line else None
+            function, line = functions[function_of[stack]], line_of[stack]
+            place = f"{function.file}:{line}" if lines and function.file and line else None
             key = function.name, function.module, place
             row = of_stack[stack] = rows.setdefault(key, FunctionWeight(*key))
         return row
 
-    for stack, weight in profile.stack_weights().items():
+    for stack, weight in zip(*profile.stack_weights(), strict=True):
         row_of(stack).own += weight
         for row in {id(row): row for row in map(row_of, profile.path(stack))}.values():
             row.total += weight

@@ -17,13 +17,19 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ptap.profile.json_text import json_text
 from ptap.profile.stack_profile import ROOT
 
 if TYPE_CHECKING:
     from ptap.profile.profile_diff import ProfileDiff
-    from ptap.profile.stack_profile import Function, StackProfile, StackSample
+    from ptap.profile.stack_profile import Function, StackProfile
 
+Int64s = NDArray[np.int64]
+
+_NOTHING: Int64s = np.zeros(0, dtype=np.int64)
 _PLACES = 12
 """Lines and addresses shown of one function."""
 
@@ -34,9 +40,9 @@ def write_html(profile: StackProfile, stream: TextIO, *, title: str = "ptap") ->
     encoder = _Encoder([profile], profile.functions, [identical])
     threads = [
         {**encoder.thread([samples]), "pid": who.pid, "tid": who.tid, "comm": json_text(who.comm)}
-        for who, samples in ((profile.threads[number], samples) for number, samples in _by_thread(profile).items())
+        for who, samples in ((profile.threads[number], samples) for number, samples in profile.samples.by_thread())
     ]
-    cut = sum(s.weight for s in profile.samples if _is_cut(profile, s.stack))
+    cut = sum(weight for stack, weight in zip(*profile.stack_weights(), strict=True) if _is_cut(profile, stack))
     facts = profile.facts + (f", {cut} cut short" if cut else "")
     _write_page(stream, title, {"facts": facts, "functions": encoder.functions(), "threads": threads})
 
@@ -44,12 +50,13 @@ def write_html(profile: StackProfile, stream: TextIO, *, title: str = "ptap") ->
 def write_difference_html(diff: ProfileDiff, stream: TextIO, *, title: str = "ptap") -> None:
     """Write the page of two profiles: what has grown is red in it, what has shrunk blue. Threads are by command."""
     encoder = _Encoder(diff.profiles, diff.functions, diff.numbers)
-    by_command: dict[str, list[list[StackSample]]] = {}
+    by_command: dict[str, list[Int64s]] = {}
     renamed: tuple[dict[str, str], dict[str, str]] = diff.renamed_commands, {}
     for side, profile in enumerate(diff.profiles):
-        for number, samples in _by_thread(profile).items():
+        for number, samples in profile.samples.by_thread():
             comm = profile.threads[number].comm
-            by_command.setdefault(renamed[side].get(comm, comm), [[], []])[side] += samples
+            sides = by_command.setdefault(renamed[side].get(comm, comm), [_NOTHING, _NOTHING])
+            sides[side] = np.concatenate((sides[side], samples))
     threads = [{**encoder.thread(sides), "comm": json_text(comm)} for comm, sides in by_command.items()]
     counts = [
         f"{len(profile.samples)} samples {side}"
@@ -78,13 +85,6 @@ def _write_page(stream: TextIO, title: str, data: dict[str, Any]) -> None:
     for part in rest:
         name, after = part.split("}}", 1)
         stream.write(fields[name] + after)
-
-
-def _by_thread(profile: StackProfile) -> dict[int, list[StackSample]]:
-    by_thread: dict[int, list[StackSample]] = {}
-    for sample in profile.samples:
-        by_thread.setdefault(sample.thread, []).append(sample)
-    return by_thread
 
 
 def _is_cut(profile: StackProfile, stack: int) -> bool:
@@ -132,33 +132,35 @@ class _Encoder:
 
     def _shown_at(self, side: int, stack: int) -> _Shown:
         profile = self._profiles[side]
-        call = profile.calls[profile.call_of[stack]]
-        key = self._numbers[side][call.function], call.inlined
+        call = profile.call_of[stack]
+        key = self._numbers[side][profile.calls.functions[call]], bool(profile.calls.inlined[call])
         found = self._shown.get(key)
         if found is None:
             found = self._shown[key] = _Shown(len(self._shown))
         return found
 
-    def thread(self, sides: Sequence[list[StackSample]]) -> dict[str, Any]:
-        """The calls of samples, a list of them from each profile. Lines and addresses are those of the last one."""
+    def thread(self, sides: Sequence[Int64s]) -> dict[str, Any]:
+        """The calls of samples, some of each profile. Lines and addresses are those of the last one."""
         root = _Node(len(sides))
         for side, samples in enumerate(sides):
             self._add(root, side, samples, with_places=side == len(sides) - 1)
         nodes, count = _packed(root)
-        return {"weight": sum(sample.weight for sample in sides[-1]), "count": count, "nodes": nodes}
+        weight = sum(self._profiles[-1].samples.weights[sides[-1]].tolist())
+        return {"weight": weight, "count": count, "nodes": nodes}
 
-    def _add(self, root: _Node, side: int, samples: list[StackSample], *, with_places: bool) -> None:
+    def _add(self, root: _Node, side: int, samples: Int64s, *, with_places: bool) -> None:
         profile = self._profiles[side]
         weights: Counter[int] = Counter()
-        for sample in samples:
-            weights[sample.stack] += sample.weight
+        columns = profile.samples
+        for stack, weight in zip(columns.stacks[samples].tolist(), columns.weights[samples].tolist(), strict=True):
+            weights[stack] += weight
         nodes_of = {ROOT: root}
         for stack, weight in weights.items():
             missing = []
             at = stack
             while at not in nodes_of:  # a call that many stacks share is looked at once
                 missing.append(at)
-                at = profile.parents[at]
+                at = int(profile.parents[at])
             node = nodes_of[at]
             for each in reversed(missing):
                 number = self._shown_at(side, each).number
@@ -168,11 +170,12 @@ class _Encoder:
                 node = nodes_of[each] = found
             node.own[side] += weight
             if with_places:
-                call, shown = profile.calls[profile.call_of[stack]], self._shown_at(side, stack)
-                if call.line:
-                    shown.own_by_line[call.line] += weight
-                if call.address:
-                    shown.own_by_address[call.address] += weight
+                call, shown = profile.call_of[stack], self._shown_at(side, stack)
+                line, address = int(profile.calls.lines[call]), int(profile.calls.addresses[call])
+                if line:
+                    shown.own_by_line[line] += weight
+                if address:
+                    shown.own_by_address[address] += weight
 
 
 class _Node:

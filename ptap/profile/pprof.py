@@ -32,6 +32,10 @@ def write_pprof(profile: StackProfile, stream: BinaryIO) -> None:
 class _Encoder:
     def __init__(self, profile: StackProfile) -> None:
         self._profile = profile
+        self._parents, self._call_of = profile.parents.tolist(), profile.call_of.tolist()
+        calls = profile.calls
+        self._inlined, self._addresses = calls.inlined.tolist(), calls.addresses.tolist()
+        self._lines = [*zip(*(each.tolist() for each in (calls.functions, calls.lines, calls.columns)), strict=True)]
         self._message: Any = profile_message()()
         self._strings: dict[str, int] = {"": 0}
         self._mappings: dict[tuple[str, str | None], int] = {}
@@ -51,9 +55,11 @@ class _Encoder:
             message.function.add(id=number, name=name, system_name=name, filename=self._string(function.file or ""))
         counts: Counter[tuple[int, int]] = Counter()
         weights: Counter[tuple[int, int]] = Counter()
-        for sample in profile.samples:
-            counts[sample.stack, sample.thread] += 1
-            weights[sample.stack, sample.thread] += sample.weight
+        samples = profile.samples
+        columns = (each.tolist() for each in (samples.stacks, samples.threads, samples.weights))
+        for stack, thread, weight in zip(*columns, strict=True):
+            counts[stack, thread] += 1
+            weights[stack, thread] += weight
         labels: dict[int, Any] = {}
         for (stack, thread), weight in weights.items():
             one = message.sample.add(location_id=self._path(stack), value=[counts[stack, thread], weight])
@@ -65,7 +71,7 @@ class _Encoder:
             one.label.add(key=self._string("tid"), num=who.tid)
             one.label.add(key=self._string("comm"), str=self._string(who.comm))
             labels[thread] = list(one.label)
-        times = [sample.time_ns for sample in profile.samples]
+        times = samples.times.tolist()
         if times:
             message.time_nanos, message.duration_nanos = min(times), max(times) - min(times)
         message.string_table.extend(self._strings)
@@ -83,11 +89,11 @@ class _Encoder:
         return locations
 
     def _step(self, stack: int) -> tuple[int, int]:
-        profile, calls = self._profile, []
+        calls: list[int] = []
         while stack != ROOT:  # which comes first where they are inlined into what is not in the trace
-            calls.append(profile.call_of[stack])
-            stack = profile.parents[stack]
-            if not profile.calls[calls[-1]].inlined:
+            calls.append(self._call_of[stack])
+            stack = self._parents[stack]
+            if not self._inlined[calls[-1]]:
                 break
         return self._location(tuple(calls)), stack
 
@@ -97,12 +103,11 @@ class _Encoder:
         if found is not None:
             return found
         number = self._locations[calls] = len(self._locations) + 1
-        outer = self._profile.calls[calls[-1]]
-        location = self._message.location.add(id=number, address=outer.address & (1 << 64) - 1)
-        location.mapping_id = self._mapping(outer.function)
+        location = self._message.location.add(id=number, address=self._addresses[calls[-1]])
+        location.mapping_id = self._mapping(self._lines[calls[-1]][0])
         for each in calls:
-            call = self._profile.calls[each]
-            location.line.add(function_id=call.function + 1, line=call.line or 0, column=call.column or 0)
+            function, line, column = self._lines[each]
+            location.line.add(function_id=function + 1, line=line, column=column)
         return number
 
     def _mapping(self, function: int) -> int:

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from stack_profile.made_traces import STRANGE, frame, profile_of, random_traces, strange_traces, trace
+from stack_profile.made_traces import STRANGE, frame, profile_of, random_traces, strange_traces, trace, weighed_stacks
 
 from ptap.profile.html import write_difference_html, write_html
 from ptap.profile.profile_diff import ProfileDiff
@@ -150,9 +150,8 @@ def test_threads_and_processes_are_told_apart(browser, tmp_path):
     opened(browser, tmp_path / "page.html", profile)
     assert run(browser, "page.tree.total[0]") == profile.weight
     weights: Counter[str] = Counter()
-    for sample in profile.samples:
-        who = profile.threads[sample.thread]
-        weights[f"process {who.pid}"] += sample.weight
+    for who, _, weight in weighed_stacks(profile):
+        weights[f"process {who.pid}"] += weight
     for value, weight in weights.items():
         run(browser, f"(element('threads').value = '{value}', rebuild(), 0)")
         assert run(browser, "page.tree.total[0]") == weight

@@ -1,0 +1,71 @@
+"""The samples of a stack profile in columns: a row a trace that was added, in the order in which they came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_EXACT = float(1 << 52)
+"""Sums below it are exact in floating point, whatever the order."""
+
+NO_PROBE = -1
+
+
+@dataclass(slots=True)
+class SampleColumns:
+    """Arrays of one length."""
+
+    stacks: NDArray[np.int32]
+    """The innermost call of each: index in `StackProfile.parents`."""
+    threads: NDArray[np.int32]
+    """Index in `StackProfile.threads`."""
+    times: NDArray[np.uint64]
+    """Nanoseconds."""
+    cpus: NDArray[np.int32]
+    """-1: not told."""
+    weights: NDArray[np.uint64]
+    probes: NDArray[np.int32]
+    """Index in `StackProfile.probes`, or NO_PROBE."""
+
+    def __len__(self) -> int:
+        return len(self.stacks)
+
+    @property
+    def weight(self) -> int:
+        """Of all of them."""
+        exact = not len(self) or self.weights.sum(dtype=float) < _EXACT
+        return int(self.weights.sum()) if exact else sum(self.weights.tolist())
+
+    def by_thread(self) -> list[tuple[int, NDArray[np.int64]]]:
+        """The threads' numbers, in the order in which they are first met, and which samples are theirs."""
+        import numpy as np
+
+        order = np.argsort(self.threads, kind="stable")
+        ordered = self.threads[order]
+        begins = np.flatnonzero(np.diff(ordered, prepend=-1))
+        parts = np.split(order, begins[1:]) if len(order) else []
+        return [(int(self.threads[part[0]]), part) for part in sorted(parts, key=lambda part: int(part[0]))]
+
+
+def added_up(groups: NDArray[Any], weights: NDArray[Any], count: int) -> NDArray[Any]:
+    """The sum of the weights (not negative) of each group below `count`: int64, objects where that may not hold it."""
+    import numpy as np
+
+    if not len(weights) or weights.sum(dtype=float) < _EXACT:
+        return np.bincount(groups, weights, count).astype(np.int64)
+    sums = np.zeros(count, dtype=object)
+    np.add.at(sums, groups, weights.astype(object))
+    return sums
+
+
+def first_met(values: NDArray[Any]) -> NDArray[Any]:
+    """The distinct ones of `values`, in the order in which they are first met."""
+    import numpy as np
+
+    distinct, firsts = np.unique(values, return_index=True)
+    found: NDArray[Any] = distinct[np.argsort(firsts)]
+    return found
