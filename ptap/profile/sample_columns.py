@@ -39,8 +39,7 @@ class SampleColumns:
     @property
     def weight(self) -> int:
         """Of all of them."""
-        exact = not len(self) or self.weights.sum(dtype=float) < _EXACT
-        return int(self.weights.sum()) if exact else sum(self.weights.tolist())
+        return exact_sum(self.weights)
 
     def by_thread(self) -> list[tuple[int, NDArray[np.int64]]]:
         """The threads' numbers, in the order in which they are first met, and which samples are theirs."""
@@ -53,12 +52,18 @@ class SampleColumns:
         return [(int(self.threads[part[0]]), part) for part in sorted(parts, key=lambda part: int(part[0]))]
 
 
+def exact_sum(weights: NDArray[np.uint64]) -> int:
+    """The sum of weights, however large it is."""
+    exact = weights.sum(dtype=float) < _EXACT
+    return int(weights.sum()) if exact else sum(weights.tolist())
+
+
 def added_up(groups: NDArray[Any], weights: NDArray[Any], count: int) -> NDArray[Any]:
     """The sum of the weights (not negative) of each group below `count`: int64, objects where that may not hold it."""
     import numpy as np
 
     if not len(weights) or weights.sum(dtype=float) < _EXACT:
-        return np.bincount(groups, weights, count).astype(np.int64)
+        return np.bincount(groups, weights.astype(np.float64), count).astype(np.int64)
     sums = np.zeros(count, dtype=object)
     np.add.at(sums, groups, weights.astype(object))
     return sums

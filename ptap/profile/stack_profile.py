@@ -14,7 +14,6 @@ from os.path import basename
 from typing import TYPE_CHECKING
 
 from cfi_tables.layout import StopReason
-from ptap.profile.sample_columns import added_up, first_met
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,12 +87,6 @@ class StackProfile:
     def function_of(self, stack: int) -> Function:
         """The function called there."""
         return self.functions[int(self.calls.functions[self.call_of[stack]])]
-
-    def stack_weights(self) -> tuple[list[int], list[int]]:
-        """The stacks that were sampled, in the order in which they were met first, and their weights."""
-        stacks = first_met(self.samples.stacks)
-        weights = added_up(self.samples.stacks, self.samples.weights, len(self.parents))
-        return stacks.tolist(), weights[stacks].tolist()
 
     def functions_of(self) -> NDArray[np.int32]:
         """By stack: index in `functions`."""
