@@ -1,4 +1,4 @@
-"""What pprof and the Firefox Profiler are given, written from columns, is what walking each trace by hand gives."""
+"""What pprof, the Firefox Profiler and speedscope are given, written from columns, is what each trace has."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from stack_profile.made_traces import frame, profile_of, random_traces, strange_
 
 from cfi_tables.hot_loop import run_hot
 from cfi_tables.layout import StopReason
-from ptap.profile import pprof_columns, reached_stacks
+from ptap.profile import json_paths, pprof_columns, reached_stacks
 from ptap.profile.firefox import write_firefox
 from ptap.profile.inline_levels import inline_levels
+from ptap.profile.json_paths import JsonPaths
 from ptap.profile.pprof import write_pprof
 from ptap.profile.pprof_schema import profile_message
 from ptap.profile.protobuf_columns import LONGEST, number_size, put_number
 from ptap.profile.reached_stacks import ReachedStacks
 from ptap.profile.sample_columns import numbered_as_met
+from ptap.profile.speedscope import write_speedscope
 from ptap.profile.stack_profile import ROOT, missing_frames, unnamed
 from unwind.trace import Trace, TraceFrame
 
@@ -33,7 +35,7 @@ INTEGERS = st.integers(-(1 << 63), (1 << 63) - 1)
 @pytest.fixture(params=[False, True], ids=["plain", "compiled"])
 def forms(request, monkeypatch) -> None:
     """Has the hot loops run in one form and in the other."""
-    for module in (pprof_columns, reached_stacks):
+    for module in (json_paths, pprof_columns, reached_stacks):
         monkeypatch.setattr(module, "compiled_pays", lambda loop, seconds: request.param)
 
 
@@ -152,6 +154,36 @@ def test_a_firefox_profile_has_the_samples_of_the_traces(forms, traces):
             calls.append((name, file, line, depth, (spaces + [0])[at]))
         expected[one.tid, (one.time_ns - begin) / 1e6, one.weight, tuple(calls[::-1])] += 1
     assert found == expected
+
+
+def test_a_speedscope_file_has_the_samples_of_the_traces(forms, traces):
+    stream = io.StringIO()
+    write_speedscope(profile_of(traces), stream)
+    document = json.loads(stream.getvalue())
+    frames = [(each["name"], each.get("line", 0)) for each in document["shared"]["frames"]]
+    found = {
+        one["name"]: [
+            ([frames[each] for each in sample], weight)
+            for sample, weight in zip(one["samples"], one["weights"], strict=True)
+        ]
+        for one in document["profiles"]
+    }
+    expected: dict[str, list] = {}
+    for one in traces:
+        # A line without its file is not told.
+        calls = [(name, line if file else 0) for name, file, line, *_ in reversed(calls_of(one))]
+        expected.setdefault(f"{readable(one.comm)} {one.pid}/{one.tid}", []).append((calls, one.weight))
+    assert found == expected
+    assert {one["name"]: one["endValue"] for one in document["profiles"]} == {
+        name: sum(weight for _, weight in samples) for name, samples in expected.items()
+    }
+
+
+def test_paths_of_stacks_without_calls():
+    nothing = np.zeros(0, dtype=np.int32)
+    paths = JsonPaths(np.array([ROOT, 0], dtype=np.int32), np.array([1_000_000, 0], dtype=np.int32))
+    assert paths.of(nothing) == b"[]"
+    assert json.loads(paths.of(np.array([1, ROOT, 0], dtype=np.int32))) == [[1_000_000, 0], [], [1_000_000]]
 
 
 @settings(deadline=None)
