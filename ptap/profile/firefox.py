@@ -48,7 +48,7 @@ def write_firefox(profile: StackProfile, stream: TextIO, *, product: str = "ptap
         "meta": {
             "version": _GECKO_VERSION,
             "preprocessedProfileVersion": _VERSION,
-            "product": product,
+            "product": json_text(product),
             "interval": 1,
             "startTime": 0,
             "processType": 0,

@@ -156,6 +156,12 @@ def test_a_firefox_profile_has_the_samples_of_the_traces(forms, traces):
     assert found == expected
 
 
+def test_a_firefox_profile_of_a_file_with_any_name():
+    stream = io.StringIO()
+    write_firefox(profile_of([]), stream, product="caf\udce9 <\u00e9>")
+    assert json.loads(stream.getvalue())["meta"]["product"] == "caf\\xe9 <\u00e9>"
+
+
 def test_a_speedscope_file_has_the_samples_of_the_traces(forms, traces):
     stream = io.StringIO()
     write_speedscope(profile_of(traces), stream)
