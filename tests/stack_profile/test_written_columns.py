@@ -125,6 +125,15 @@ def test_a_pprof_message_has_the_samples_of_the_traces(forms, traces):
     assert found == expected and list(found) == list(expected)
 
 
+def test_weights_above_what_pprof_can_hold_are_its_largest(forms):
+    """They are int64 there, and any value has to be one."""
+    traces = [trace([frame("main")], weight=weight) for weight in ((1 << 64) - 1, 5)]
+    stream = io.BytesIO()
+    write_pprof(profile_of([*traces, trace([frame("other")], weight=7)]), stream)
+    message = profile_message().FromString(gzip.decompress(stream.getvalue()))
+    assert [[*sample.value] for sample in message.sample] == [[2, (1 << 63) - 1], [1, 7]]
+
+
 def test_a_firefox_profile_has_the_samples_of_the_traces(forms, traces):
     stream = io.StringIO()
     write_firefox(profile_of(traces), stream)
