@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-_PACKAGES = ("cfi_tables", "relay_reader", "unwind")
+_PACKAGES = ("cfi_tables", "relay_reader", "unwind", "ptap/profile")
 _KEPT_VERSIONS = 4
 _PROCESSOR_TEXT = 4096
 

@@ -87,10 +87,10 @@ class PerfReport:
     def write(self, report: Report) -> None:
         """Write every sample's trace in time order. Raises OutputError, BrokenPipeError, PerfDataError."""
         shown = report.report if isinstance(report, FilteredReport) else report
-        if isinstance(shown, ProfileReport) and not shown.profile.samples and self._fits_columns():
+        if isinstance(shown, ProfileReport) and shown.is_empty and self._fits_columns():
             columns = self._by_columns(report.wanted if isinstance(report, FilteredReport) else TraceFilter())
             if columns is not None:
-                shown.profile = columns.profile
+                shown.write_whole(columns.profile)
                 if isinstance(report, FilteredReport):
                     report.left_out += columns.left_out
                 return

@@ -5,20 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TextIO
 
 from ptap.profile.function_table import share
+from ptap.profile.merged_tree import MergedTree, ShownTree, weighed_stacks
+from ptap.profile.sample_columns import added_up
 from ptap.report.short_text import printable, short_name
 
 if TYPE_CHECKING:
     from ptap.profile.stack_profile import Function, StackProfile
-
-
-class _Node:
-    """A function at one place in the tree: addresses within it are added up."""
-
-    __slots__ = ("children", "own", "total")
-
-    def __init__(self) -> None:
-        self.own = self.total = 0
-        self.children: dict[Function, _Node] = {}
 
 
 def write_call_tree(
@@ -28,22 +20,17 @@ def write_call_tree(
 
     What is below `least_share` (a fraction of the whole) is one line, with how much it was.
     """
-    root = _Node()
-    for stack, weight in profile.stack_weights().items():
-        path = [profile.function_of(each) for each in profile.path(stack)]
-        node = root
-        node.total += weight
-        for function in path if callers else reversed(path):
-            node = node.children.setdefault(function, _Node())
-            node.total += weight
-        node.own += weight
+    merged, weighed = MergedTree(len(profile.parents)), weighed_stacks(profile)
+    nodes = merged.add(profile, profile.functions_of(), weighed, callers=callers)
+    tree = ShownTree(merged, [added_up(nodes, weighed.weights, len(merged))])
     stream.write(f"{profile.facts}\n\n")
-    _write_children(root, stream, root.total, least_share)
+    _write_children(tree, profile.functions, stream, least_share)
 
 
-def _write_children(root: _Node, stream: TextIO, whole: int, least_share: float) -> None:
+def _write_children(tree: ShownTree, functions: list[Function], stream: TextIO, least_share: float) -> None:
     """Depth first, without recursion: stacks may be deeper than Python's own."""
-    pending = [(0, iter(_shown(root, whole, least_share)))]
+    ((whole,), *_) = tree.totals
+    pending = [(0, iter(_shown(tree, 0, functions, least_share)))]
     while pending:
         depth, children = pending[-1]
         found = next(children, None)
@@ -53,21 +40,26 @@ def _write_children(root: _Node, stream: TextIO, whole: int, least_share: float)
         text, total, node = found
         stream.write(f"{'  ' * depth}{share(total, whole):>7} {total:>8}  {text}\n")
         if node is not None:
-            pending.append((depth + 1, iter(_shown(node, whole, least_share))))
+            pending.append((depth + 1, iter(_shown(tree, node, functions, least_share))))
 
 
-def _shown(node: _Node, whole: int, least_share: float) -> list[tuple[str, int, _Node | None]]:
+def _shown(
+    tree: ShownTree, node: int, functions: list[Function], least_share: float
+) -> list[tuple[str, int, int | None]]:
     """The lines below a node: its heavy children, what was spent in itself where it has any, and the rest as one."""
-    heavy, rest, count = [], 0, 0
-    for function, child in sorted(node.children.items(), key=lambda item: (-item[1].total, item[0].name)):
-        if child.total >= whole * least_share:
+    lines: list[tuple[str, int, int | None]] = []
+    ((whole,), *_) = tree.totals
+    rest, count = 0, 0
+    children = [(tree.totals[child][0], functions[tree.keys[child]], child) for child in tree.children(node)]
+    for total, function, child in sorted(children, key=lambda each: (-each[0], each[1].name)):
+        if total >= whole * least_share:
             module = f"  {printable(function.module)}" if function.module else ""
-            heavy.append((printable(short_name(function.name)) + module, child.total, child))
+            lines.append((printable(short_name(function.name)) + module, total, child))
         else:
-            rest, count = rest + child.total, count + 1
-    lines: list[tuple[str, int, _Node | None]] = [*heavy]
-    if node.own and node.children:
-        lines.append(("(itself)", node.own, None))
+            rest, count = rest + total, count + 1
+    (own,) = tree.own[node]
+    if own and children:
+        lines.append(("(itself)", own, None))
     if count:
         lines.append((f"({count} more)", rest, None))
     return lines

@@ -10,12 +10,14 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cfi_tables.layout import StopReason
-from ptap.profile.stack_profile import StackProfile, StackSample, Thread, missing_frames
+from ptap.profile.profile_builder import ProfileBuilder
+from ptap.profile.sample_columns import SampleColumns, first_met
+from ptap.profile.stack_profile import StackProfile, Thread, missing_frames
 from relay_reader.capture import MappingAdded, RecordsLost
 from unwind.address_space import AddressSpaces
 from unwind.column_frames import ColumnFrames
@@ -54,7 +56,7 @@ class ColumnProfile:
     """
 
     def __init__(self, frames: ColumnFrames, wanted: TraceFilter, probes: Sequence[str]) -> None:
-        self.profile = StackProfile()
+        self.profile: StackProfile
         """All that was added, after `finish`."""
         self.samples = 0
         """Those that were added, wanted or not,"""
@@ -71,7 +73,6 @@ class ColumnProfile:
         self._frames = frames
         self._wanted = wanted
         self._probes = probes
-        self._profile = StackProfile()
         self._spaces = AddressSpaces()
         self._tree = StackTree()
         self._others = StackTree()
@@ -186,27 +187,22 @@ class ColumnProfile:
 
     def _whole(self, frames: list[list[TraceFrame]]) -> StackProfile:
         """The profile of every stack in the tree."""
-        profile = _TreeProfile()
-        stacks = profile.take(self._tree, self._frames.count, frames)
-        profile.threads = self._threads
-        for piece in self._pieces:
-            columns = piece.threads, piece.times, piece.cpus, piece.weights, self._probes_of(piece)
-            profile.samples += map(StackSample, stacks[piece.leaves].tolist(), *columns)
+        calls = ProfileBuilder()
+        tree, stacks = _expanded(self._tree, self._frames.count, frames, calls)
+        profile = calls.profile()
+        profile.parents, profile.call_of, profile.threads = tree.parents, tree.frames, self._threads
+        profile.samples = _joined(self._pieces, stacks)
+        profile.probes = list(self._probes)
         return profile
 
     def _filtered(self, frames: list[list[TraceFrame]]) -> StackProfile:
         """The profile of the stacks whose frames are wanted, with those frames that are: each is looked at once."""
-        profile, wanted = StackProfile(), self._wanted
+        builder, wanted = ProfileBuilder(), self._wanted
         parents, numbers = self._tree.parents.tolist(), self._tree.frames.tolist()
         shown: dict[int, tuple[StopReason, list[TraceFrame]] | None] = {}
-        known: dict[tuple[int, int], StackSample] = {}
         for piece in self._pieces:
             columns = piece.threads, piece.times, piece.cpus, piece.weights, self._probes_of(piece)
             for leaf, number, time, cpu, weight, probe in zip(piece.leaves.tolist(), *columns, strict=True):
-                before = known.get((leaf, number))
-                if before is not None:
-                    profile.samples.append(StackSample(before.stack, before.thread, time, cpu, weight, probe))
-                    continue
                 if leaf not in shown:
                     stop, stack = _stack(leaf, parents, numbers, frames)
                     shown[leaf] = (stop, wanted.frames(stack)) if wanted.has_wanted(stack) else None
@@ -215,33 +211,43 @@ class ColumnProfile:
                     self.left_out += 1
                     continue
                 who = self._threads[number]
-                profile.add(Trace(probe, time, cpu, who.pid, who.tid, who.comm, weight, *found))
-                known[leaf, number] = profile.samples[-1]
-        return profile
+                builder.add(Trace(probe, time, cpu, who.pid, who.tid, who.comm, weight, *found))
+        return builder.profile()
 
     def _probes_of(self, piece: _Samples) -> Iterator[str]:
         return map(self._probes.__getitem__, piece.sources)
 
 
-class _TreeProfile(StackProfile):
-    """A profile that is taken from a tree as a whole."""
+def _joined(pieces: list[_Samples], stacks: Int32s) -> SampleColumns:
+    """All samples, `stacks` those that the leaves came to."""
+    leaves = np.concatenate([piece.leaves for piece in pieces]) if pieces else np.zeros(0, dtype=np.int32)
 
-    def take(self, tree: StackTree, count: int, frames: list[list[TraceFrame]]) -> Int32s:
-        """Take a tree of numbers below `count`; for each of its nodes the stack that it is here."""
-        met, order = np.unique(tree.frames, return_index=True)
-        calls = {number: self._calls(number, frames) for number in met[np.argsort(order)].tolist()}
-        parts = [calls.get(number, []) for number in range(count)]
-        ends = np.cumsum([len(each) for each in parts], dtype=np.int64)
-        expanded, stacks = tree.expanded(ends, np.array([call for each in parts for call in each], dtype=np.int32))
-        self.parents, self.call_of = expanded.parents.tolist(), expanded.frames.tolist()
-        return stacks
+    def column(name: str, dtype: type) -> np.ndarray[Any, Any]:
+        return np.array([value for piece in pieces for value in getattr(piece, name)], dtype=dtype)
 
-    def _calls(self, number: int, frames: list[list[TraceFrame]]) -> list[int]:
-        """The calls that a number stands for, innermost first."""
+    return SampleColumns(
+        *(stacks[leaves], column("threads", np.int32), column("times", np.uint64)),
+        column("cpus", np.int64).astype(np.int32),
+        *(column("weights", np.uint64), column("sources", np.int32)),
+    )
+
+
+def _expanded(
+    tree: StackTree, count: int, frames: list[list[TraceFrame]], calls: ProfileBuilder
+) -> tuple[StackTree, Int32s]:
+    """The tree of the calls of `tree`, of numbers below `count`; for each of its nodes that of the other."""
+
+    def calls_of(number: int) -> list[int]:
+        """Innermost first."""
         if number < FIRST_FRAME:
-            return [self._mark(missing_frames(StopReason(number)))]
+            return [calls._mark(missing_frames(StopReason(number)))]
         # The outer ones come first, as in the order in which a trace is added.
-        return [self._frame_call(frame) for frame in reversed(frames[number - FIRST_FRAME])][::-1]
+        return [calls._frame_call(frame) for frame in reversed(frames[number - FIRST_FRAME])][::-1]
+
+    met = {number: calls_of(number) for number in first_met(tree.frames).tolist()}
+    parts = [met.get(number, []) for number in range(count)]
+    ends = np.cumsum([len(each) for each in parts], dtype=np.int64)
+    return tree.expanded(ends, np.array([call for each in parts for call in each], dtype=np.int32))
 
 
 def _marks(stacks: StackColumns, stops: Int32s) -> Int32s:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def write_difference_folded(diff: ProfileDiff, stream: TextIO) -> None:
     """Write a line for each stack that one of the profiles has, sorted."""
     weights: dict[str, list[int]] = {}
-    for text, weight in folded_weights(diff.before, diff.renamed_commands).items():
+    for text, weight in folded_weights(diff.before, diff.renamed_commands):
         weights.setdefault(text, no_weight())[BEFORE] += weight
-    for text, weight in folded_weights(diff.after).items():
+    for text, weight in folded_weights(diff.after):
         weights.setdefault(text, no_weight())[AFTER] += weight
     scale = diff.scale
     stream.writelines(

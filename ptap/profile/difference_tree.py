@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
+import numpy as np
+
+from ptap.profile.merged_tree import MergedTree, ShownTree, weighed_stacks
 from ptap.profile.profile_diff import no_weight, state
+from ptap.profile.sample_columns import added_up
 from ptap.report.short_text import printable, short_name
 
 if TYPE_CHECKING:
     from ptap.profile.profile_diff import ProfileDiff
-
-
-class _Node:
-    """A function at one place in the tree; weights are of both sides."""
-
-    __slots__ = ("children", "own", "total")
-
-    def __init__(self) -> None:
-        self.own, self.total = no_weight(), no_weight()
-        self.children: dict[int, _Node] = {}
 
 
 def write_difference_tree(
@@ -28,19 +22,15 @@ def write_difference_tree(
 
     What is below `least_share` of the whole on both sides is one line.
     """
-    root = _Node()
-    for side, profile in enumerate(diff.profiles):
-        numbers = diff.numbers[side]
-        for stack, weight in profile.stack_weights().items():
-            path = [numbers[profile.calls[profile.call_of[each]].function] for each in profile.path(stack)]
-            node = root
-            node.total[side] += weight
-            for function in path if callers else reversed(path):
-                node = node.children.setdefault(function, _Node())
-                node.total[side] += weight
-            node.own[side] += weight
+    merged = MergedTree(sum(len(profile.parents) for profile in diff.profiles))
+    added = []
+    for profile, numbers in zip(diff.profiles, diff.numbers, strict=True):
+        weighed = weighed_stacks(profile)
+        keys = np.array(numbers, dtype=np.int32)[profile.functions_of()]
+        added.append((merged.add(profile, keys, weighed, callers=callers), weighed.weights))
+    tree = ShownTree(merged, [added_up(nodes, weights, len(merged)) for nodes, weights in added])
     stream.write(f"{diff.head()}\n{'before':>9} {'after':>9} {'change':>9}\n")
-    pending = [(0, iter(_shown(diff, root, least_share)))]
+    pending = [(0, iter(_shown(diff, tree, 0, least_share)))]
     while pending:  # without recursion: stacks may be deeper than Python's own
         depth, children = pending[-1]
         found = next(children, None)
@@ -51,25 +41,24 @@ def write_difference_tree(
         columns = " ".join(f"{each:>9}" for each in diff.texts(weights))
         stream.write(f"{columns} {state(weights):4}  {'  ' * depth}{text}\n")
         if child is not None:
-            pending.append((depth + 1, iter(_shown(diff, child, least_share))))
+            pending.append((depth + 1, iter(_shown(diff, tree, child, least_share))))
 
 
-def _shown(diff: ProfileDiff, node: _Node, least_share: float) -> list[tuple[str, list[int], _Node | None]]:
+def _shown(
+    diff: ProfileDiff, tree: ShownTree, node: int, least_share: float
+) -> list[tuple[str, list[int], int | None]]:
     """The lines below a node: its heavy children, what was spent in itself where it has any, and the rest as one."""
-    lines: list[tuple[str, list[int], _Node | None]] = []
+    lines: list[tuple[str, list[int], int | None]] = []
     rest, count = no_weight(), 0
-    heaviest = sorted(
-        node.children.items(), key=lambda item: (-diff.largest_part(item[1].total), diff.functions[item[0]].name)
-    )
-    for number, child in heaviest:
-        if diff.largest_part(child.total) >= least_share:
-            function = diff.functions[number]
+    children = [(tree.totals[child], diff.functions[tree.keys[child]], child) for child in tree.children(node)]
+    for total, function, child in sorted(children, key=lambda each: (-diff.largest_part(each[0]), each[1].name)):
+        if diff.largest_part(total) >= least_share:
             module = f"  {printable(function.module)}" if function.module else ""
-            lines.append((printable(short_name(function.name)) + module, child.total, child))
+            lines.append((printable(short_name(function.name)) + module, total, child))
         else:
-            rest, count = [sum(each) for each in zip(rest, child.total, strict=True)], count + 1
-    if any(node.own) and node.children:
-        lines.append(("(itself)", node.own, None))
+            rest, count = [sum(each) for each in zip(rest, total, strict=True)], count + 1
+    if any(tree.own[node]) and children:
+        lines.append(("(itself)", tree.own[node], None))
     if count:
         lines.append((f"({count} more)", rest, None))
     return lines

@@ -5,9 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+import numpy as np
+
+from ptap.profile.merged_tree import weighed_stacks
+from ptap.profile.sample_columns import added_up, first_met
 from ptap.report.short_text import printable, short_name
+from unwind.tree_order import TreeOrder
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ptap.profile.stack_profile import StackProfile
 
 
@@ -26,23 +33,32 @@ class FunctionWeight:
 
 def function_weights(profile: StackProfile, *, lines: bool = False) -> list[FunctionWeight]:
     """All functions, the heaviest by themselves first; with `lines` a row for each line of them."""
-    rows: dict[tuple[str, str | None, str | None], FunctionWeight] = {}
-    of_stack: dict[int, FunctionWeight] = {}
+    keys, rows = _rows(profile, lines)
+    weighed = weighed_stacks(profile)
+    stacks, order = weighed.stacks, TreeOrder(profile.parents)
+    own = added_up(stacks, weighed.weights, len(keys))
+    outermost = order.outermost(keys)
+    totals = added_up(keys[outermost], order.totals(own)[outermost], len(rows))
+    for row, weight, total in zip(rows, added_up(keys, own, len(rows)).tolist(), totals.tolist(), strict=True):
+        row.own, row.total = weight, total
+    # Equal ones are in the order of their first samples, and of those of one the innermost is the first.
+    firsts = np.full(len(keys), len(stacks), dtype=np.int64)
+    firsts[stacks] = np.arange(len(stacks))
+    ordered = first_met(keys[np.lexsort((-order.depths, order.least(firsts)))])
+    return sorted((rows[row] for row in ordered.tolist()), key=lambda row: (-row.own, -row.total, row.name))
 
-    def row_of(stack: int) -> FunctionWeight:
-        row = of_stack.get(stack)
-        if row is None:
-            function, call = profile.function_of(stack), profile.calls[profile.call_of[stack]]
-            place = f"{function.file}:{call.line}" if lines and function.file and call.line else None
-            key = function.name, function.module, place
-            row = of_stack[stack] = rows.setdefault(key, FunctionWeight(*key))
-        return row
 
-    for stack, weight in profile.stack_weights().items():
-        row_of(stack).own += weight
-        for row in {id(row): row for row in map(row_of, profile.path(stack))}.values():
-            row.total += weight
-    return sorted(rows.values(), key=lambda row: (-row.own, -row.total, row.name))
+def _rows(profile: StackProfile, lines: bool) -> tuple[NDArray[np.int32], list[FunctionWeight]]:
+    """By stack the number of its row, and the rows, which have no weights yet."""
+    numbers: list[int] = []
+    calls = profile.calls
+    index: dict[tuple[str, str | None, str | None], int] = {}
+    for number, line in zip(calls.functions.tolist(), calls.lines.tolist(), strict=True):
+        function = profile.functions[number]
+        place = f"{function.file}:{line}" if lines and function.file and line else None
+        key = function.name, function.module, place
+        numbers.append(index.setdefault(key, len(index)))
+    return np.array(numbers, dtype=np.int32)[profile.call_of], [FunctionWeight(*key) for key in index]
 
 
 def write_function_table(profile: StackProfile, stream: TextIO, *, lines: bool = False) -> None:

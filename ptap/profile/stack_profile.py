@@ -1,26 +1,29 @@
 """The stack profile: traces merged to a tree of calls, and a row for each trace that was added.
 
-Owns the tree and its tables; traces come from any capture (`unwind.trace`), the formats beside this file read them.
-Nothing is dropped: the samples' weights are those of the traces, whatever is known of their frames.
+Owns the model, which is columns: of the tree, of its calls and of the samples. `profile_builder` makes it of traces,
+`column_profile` of stacks in columns; the formats beside this file read it. Nothing is dropped: the samples' weights
+are those of the traces, whatever is known of their frames.
+
+NumPy comes with those who make a profile: how functions are named is also asked where there is none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from os.path import basename
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from cfi_tables.layout import StopReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ptap.profile.call_columns import CallColumns
+    from ptap.profile.sample_columns import SampleColumns
     from unwind.trace import Trace, TraceFrame
-
-_T = TypeVar("_T")
-
-_OFF_CPU = "off-cpu: "
-"""How the names of the events begin that are no places but waits: what they name is shown as the innermost call."""
 
 ROOT = -1
 """Parent of the outermost calls."""
@@ -40,19 +43,6 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One frame as the tree has it."""
-
-    function: int
-    """Index in `StackProfile.functions`."""
-    address: int
-    """The pc for display; 0 for what is no code."""
-    line: int | None = None
-    column: int | None = None
-    inlined: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Thread:
     """Whose stack it is."""
 
@@ -62,113 +52,45 @@ class Thread:
 
 
 @dataclass(slots=True)
-class StackSample:
-    """One trace."""
-
-    stack: int
-    """Index of the innermost call in the tree."""
-    thread: int
-    """Index in `StackProfile.threads`."""
-    time_ns: int
-    cpu: int
-    weight: int
-    probe: str | None
-
-
 class StackProfile:
-    """A tree of calls, grown by `add`. Parallel lists; a call's parent is its caller and has a lower index."""
+    """A tree of calls and its samples. A stack is the number of its innermost call; that of the caller is lower."""
 
-    def __init__(self) -> None:
-        self.functions: list[Function] = []
-        self.calls: list[Call] = []
-        self.threads: list[Thread] = []
-        self.parents: list[int] = []
-        """By stack: that of the caller, or ROOT."""
-        self.call_of: list[int] = []
-        """By stack: index in `calls`."""
-        self.samples: list[StackSample] = []
-        self._units: set[str] = set()
-        self._function_index: dict[Function, int] = {}
-        self._call_index: dict[tuple[object, ...], int] = {}
-        self._thread_index: dict[Thread, int] = {}
-        self._children: dict[tuple[int, int], int] = {}
+    functions: list[Function]
+    threads: list[Thread]
+    probes: list[str]
+    """The names of the events that samples are of."""
+    calls: CallColumns
+    parents: NDArray[np.int32]
+    """By stack: that of the caller, or ROOT."""
+    call_of: NDArray[np.int32]
+    """By stack: index in `calls`."""
+    samples: SampleColumns
+    weight_unit: str = ""
+    """`ns` where all weights are nanoseconds, else empty."""
 
     @property
     def weight(self) -> int:
         """Of all samples."""
-        return sum(sample.weight for sample in self.samples)
-
-    @property
-    def weight_unit(self) -> str:
-        """`ns` where all weights are nanoseconds, else empty."""
-        return "ns" if self._units == {"ns"} else ""
+        return self.samples.weight
 
     @property
     def facts(self) -> str:
         """How much it is, for people."""
         return f"{len(self.samples)} samples, weight {self.weight}{' ns' if self.weight_unit else ''}"
 
-    def add(self, trace: Trace) -> None:
-        """Add one trace. A stack that was cut short hangs below a call that says so, never below a true root."""
-        stack = ROOT
-        mark = end_mark(trace)
-        if mark is not None:
-            stack = self._child(stack, self._mark(mark))
-        for frame in reversed(trace.frames):
-            stack = self._child(stack, self._frame_call(frame))
-        if trace.probe is not None and trace.probe.startswith(_OFF_CPU):
-            stack = self._child(stack, self._mark(f"[{trace.probe}]"))
-        self._units.add(trace.weight_unit)
-        thread = _index(self.threads, self._thread_index, Thread(trace.pid, trace.tid, trace.comm))
-        self.samples.append(StackSample(stack, thread, trace.time_ns, trace.cpu, trace.weight, trace.probe))
-
-    def stack_weights(self) -> dict[int, int]:
-        """The weight of each stack that was sampled."""
-        weights: dict[int, int] = {}
-        for sample in self.samples:
-            weights[sample.stack] = weights.get(sample.stack, 0) + sample.weight
-        return weights
-
     def path(self, stack: int) -> Iterator[int]:
         """The calls from the innermost outwards, as indices of stacks."""
         while stack != ROOT:
             yield stack
-            stack = self.parents[stack]
+            stack = int(self.parents[stack])
 
     def function_of(self, stack: int) -> Function:
         """The function called there."""
-        return self.functions[self.calls[self.call_of[stack]].function]
+        return self.functions[int(self.calls.functions[self.call_of[stack]])]
 
-    def _frame_call(self, frame: TraceFrame) -> int:
-        key = (
-            *(frame.function, frame.address, frame.line, frame.inlined, frame.module),
-            *(frame.file, frame.column, frame.build_id, frame.space),
-        )
-        found = self._call_index.get(key)
-        if found is None:  # the objects are made for new calls alone: most frames have been seen before
-            function = self._function(function_of_frame(frame))
-            found = self._call_index[key] = len(self.calls)
-            self.calls.append(Call(function, frame.address, frame.line, frame.column, frame.inlined))
-        return found
-
-    def _mark(self, text: str) -> int:
-        """A call that is no code."""
-        found = self._call_index.get((text,))
-        if found is None:
-            found = self._call_index[(text,)] = len(self.calls)
-            self.calls.append(Call(self._function(Function(text, "")), 0))
-        return found
-
-    def _function(self, function: Function) -> int:
-        return _index(self.functions, self._function_index, function)
-
-    def _child(self, parent: int, call: int) -> int:
-        found = self._children.get((parent, call))
-        if found is None:
-            found = self._children[parent, call] = len(self.parents)
-            self.parents.append(parent)
-            self.call_of.append(call)
-        return found
+    def functions_of(self) -> NDArray[np.int32]:
+        """By stack: index in `functions`."""
+        return self.calls.functions[self.call_of]
 
 
 def end_mark(trace: Trace) -> str | None:
@@ -192,11 +114,3 @@ def function_of_frame(frame: TraceFrame) -> Function:
 def unnamed(module: str | None) -> str:
     """How code without a name is shown: by its module, as perf's readers know it."""
     return f"[{basename(module).strip('[]') or module}]" if module else "[unknown]"
-
-
-def _index(items: list[_T], index: dict[_T, int], item: _T) -> int:
-    found = index.get(item)
-    if found is None:
-        found = index[item] = len(items)
-        items.append(item)
-    return found

@@ -6,7 +6,8 @@ import random
 from collections.abc import Iterable, Iterator
 
 from cfi_tables.layout import StopReason
-from ptap.profile.stack_profile import StackProfile
+from ptap.profile.profile_builder import ProfileBuilder
+from ptap.profile.stack_profile import StackProfile, Thread
 from unwind.trace import Trace, TraceFrame
 
 BUILD_ID = "0123456789abcdef0123456789abcdef01234567"
@@ -76,7 +77,15 @@ def random_traces(count: int, seed: int = 1) -> Iterator[Trace]:
 
 
 def profile_of(traces: Iterable[Trace]) -> StackProfile:
-    profile = StackProfile()
+    builder = ProfileBuilder()
     for each in traces:
-        profile.add(each)
-    return profile
+        builder.add(each)
+    return builder.profile()
+
+
+def weighed_stacks(profile: StackProfile) -> Iterator[tuple[Thread, list[str], int]]:
+    """The thread, names (innermost first) and weight of each sample."""
+    samples = profile.samples
+    columns = (each.tolist() for each in (samples.threads, samples.stacks, samples.weights))
+    for thread, stack, weight in zip(*columns, strict=True):
+        yield profile.threads[thread], [profile.function_of(each).name for each in profile.path(stack)], weight

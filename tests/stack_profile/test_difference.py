@@ -8,7 +8,7 @@ import re
 from collections import Counter
 
 import pytest
-from stack_profile.made_traces import frame, profile_of, random_traces, strange_traces, trace
+from stack_profile.made_traces import frame, profile_of, random_traces, strange_traces, trace, weighed_stacks
 
 from ptap.profile.difference_folded import write_difference_folded
 from ptap.profile.difference_table import function_changes, write_difference_json, write_difference_table
@@ -96,9 +96,8 @@ def test_a_tree_has_every_call(sides, callers):
     """A line for each path of calls that either side has, with what it weighs on both."""
     expected: dict[tuple[str, ...], list[int]] = {}
     for side, traces in enumerate(sides):
-        profile = profile_of(traces)
-        for stack, weight in profile.stack_weights().items():
-            names = [profile.function_of(each).name for each in profile.path(stack)][:: 1 if callers else -1]
+        for _, stack, weight in weighed_stacks(profile_of(traces)):
+            names = stack[:: 1 if callers else -1]
             for depth in range(1, len(names) + 1):
                 expected.setdefault(tuple(names[:depth]), [0, 0])[side] += weight
     text = text_of(write_difference_tree, diff_of(*sides, absolute=True), callers=callers, least_share=0)

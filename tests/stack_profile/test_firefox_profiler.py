@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from stack_profile.firefox_profiler import fetched, loaded
-from stack_profile.made_traces import frame, profile_of, random_traces, strange_traces, trace
+from stack_profile.made_traces import frame, profile_of, random_traces, strange_traces, trace, weighed_stacks
 
 from ptap.profile.firefox import write_firefox
 
@@ -25,13 +25,11 @@ def test_the_firefox_profiler_shows_what_the_traces_say(kind, tmp_path, require_
     node, npm = require_tool("node", "nodejs"), require_tool("npm", "npm")
     profile = profile_of(TRACES[kind]())
     expected: dict[tuple[int, str], Counter[tuple[str, ...]]] = {}
-    for sample in profile.samples:
-        thread = profile.threads[sample.thread]
-        names = [profile.function_of(each).name for each in profile.path(sample.stack)]
+    for thread, names, weight in weighed_stacks(profile):
         shown = tuple(
             name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in names[::-1]
         )
-        expected.setdefault((thread.tid, thread.comm.replace("\udcff", "\\xff")), Counter())[shown] += sample.weight
+        expected.setdefault((thread.tid, thread.comm.replace("\udcff", "\\xff")), Counter())[shown] += weight
     path = tmp_path / "profile.json"
     with open(path, "w", encoding="utf-8") as stream:
         write_firefox(profile, stream)

@@ -19,6 +19,7 @@ from stack_profile.made_traces import (
     random_traces,
     strange_traces,
     trace,
+    weighed_stacks,
 )
 
 from cfi_tables.layout import StopReason
@@ -77,7 +78,7 @@ def test_folded_stacks_are_those_of_the_traces():
 
 
 def test_no_weight_is_lost(profile):
-    whole = sum(sample.weight for sample in profile.samples)
+    whole = sum(weight for _, _, weight in weighed_stacks(profile))
     assert whole == profile.weight
     folded = text_of(write_folded, profile).splitlines()
     assert sum(int(line.rsplit(" ", 1)[1]) for line in folded) == whole
@@ -179,10 +180,9 @@ def test_firefox_tables_are_whole(profile):
                 stack = thread["stackTable"]["prefix"][stack]
             paths[tuple(names)] += weight
     expected: Counter[tuple[str, ...]] = Counter()
-    for sample in profile.samples:
-        names = [profile.function_of(stack).name for stack in profile.path(sample.stack)]
+    for _, names, weight in weighed_stacks(profile):
         expected[tuple(n.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for n in names)] += (
-            sample.weight
+            weight
         )
     assert paths == expected
 

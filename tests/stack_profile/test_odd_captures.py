@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -78,8 +78,10 @@ def test_nothing_and_little(form):
 def test_a_million_equal_samples(form, monkeypatch):
     """In forms that take all samples at once; the others write a trace as if it were the only one."""
     profile = profile_of([trace([frame("leaf"), frame("main")], weight=3)])
-    profile.samples *= 1_000_000
-    monkeypatch.setattr(ProfileReport, "write", lambda report, _: setattr(report, "profile", profile))
+    samples = profile.samples
+    for each in fields(samples):
+        setattr(samples, each.name, getattr(samples, each.name).repeat(1_000_000))
+    monkeypatch.setattr(ProfileReport, "write", lambda report, _: report.write_whole(profile))
     data = written(form, [trace([])])
     assert sum(WEIGHTS[form](data)) == 3_000_000
     if form not in ("firefox", "speedscope"):

@@ -1,0 +1,98 @@
+"""The samples of a stack profile in columns: a row a trace that was added, in the order in which they came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_EXACT = float(1 << 52)
+"""Sums below it are exact in floating point, whatever the order."""
+
+_FEW_HOLES = 8
+
+NO_PROBE = -1
+
+
+@dataclass(slots=True)
+class SampleColumns:
+    """Arrays of one length."""
+
+    stacks: NDArray[np.int32]
+    """The innermost call of each: index in `StackProfile.parents`."""
+    threads: NDArray[np.int32]
+    """Index in `StackProfile.threads`."""
+    times: NDArray[np.uint64]
+    """Nanoseconds."""
+    cpus: NDArray[np.int32]
+    """-1: not told."""
+    weights: NDArray[np.uint64]
+    probes: NDArray[np.int32]
+    """Index in `StackProfile.probes`, or NO_PROBE."""
+
+    def __len__(self) -> int:
+        return len(self.stacks)
+
+    @property
+    def weight(self) -> int:
+        """Of all of them."""
+        return exact_sum(self.weights)
+
+    def by_thread(self) -> list[tuple[int, NDArray[np.int64]]]:
+        """The threads' numbers, in the order in which they are first met, and which samples are theirs."""
+        import numpy as np
+
+        order = np.argsort(self.threads, kind="stable")
+        ordered = self.threads[order]
+        begins = np.flatnonzero(np.diff(ordered, prepend=-1))
+        parts = np.split(order, begins[1:]) if len(order) else []
+        return [(int(self.threads[part[0]]), part) for part in sorted(parts, key=lambda part: int(part[0]))]
+
+
+def exact_sum(weights: NDArray[np.uint64]) -> int:
+    """The sum of weights, however large it is."""
+    exact = weights.sum(dtype=float) < _EXACT
+    return int(weights.sum()) if exact else sum(weights.tolist())
+
+
+def added_up(groups: NDArray[Any], weights: NDArray[Any], count: int) -> NDArray[Any]:
+    """The sum of the weights (not negative) of each group below `count`: int64, objects where that may not hold it."""
+    import numpy as np
+
+    if not len(weights) or weights.sum(dtype=float) < _EXACT:
+        return np.bincount(groups, weights.astype(np.float64), count).astype(np.int64)
+    sums = np.zeros(count, dtype=object)
+    np.add.at(sums, groups, weights.astype(object))
+    return sums
+
+
+def first_met(values: NDArray[Any]) -> NDArray[Any]:
+    """The distinct ones of `values`, in the order in which they are first met."""
+    import numpy as np
+
+    distinct, firsts = np.unique(values, return_index=True)
+    found: NDArray[Any] = distinct[np.argsort(firsts)]
+    return found
+
+
+def numbered_as_met(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The distinct ones of `values` as `first_met` has them, and for each value which of these it is."""
+    import numpy as np
+
+    count = len(values)
+    if count and values.min() >= 0 and values.max() < _FEW_HOLES * count:  # a table takes less time than to sort
+        firsts = np.full(int(values.max()) + 1, count)
+        firsts[values[::-1]] = np.arange(count - 1, -1, -1)  # where several are assigned, the last one holds
+        distinct = np.flatnonzero(firsts < count)
+        distinct = distinct[np.argsort(firsts[distinct])]
+        numbers = np.empty(len(firsts), dtype=np.int32)
+        numbers[distinct] = np.arange(len(distinct), dtype=np.int32)
+        return distinct, numbers[values]
+    distinct, firsts, which = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(firsts)
+    numbers = np.empty(len(order), dtype=np.int32)
+    numbers[order] = np.arange(len(order), dtype=np.int32)
+    return distinct[order], numbers[which]
