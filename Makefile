@@ -88,7 +88,7 @@ bench: setup
 
 bench-kernel: setup
 	@scripts/debian-packages gcc=gcc gcc-12=gcc-12 make=make strip=binutils qemu-system-x86_64=qemu-system-x86 \
-		busybox=busybox-static libelf1
+		busybox=busybox-static perf=linux-perf libelf1
 	@PTAP_TEST_LARGE_DOWNLOADS=1 $(BIN)/python -m bench.kernel --page
 
 clean:

@@ -15,7 +15,7 @@ from bench.machine import machine
 from bench.results_page import results_page
 
 BENCHMARKS = (
-    "compact_tables", "bulk_walk", "bulk_report", "first_trace", "live_stack", "hit_cost", "profile_cost",
+    "compact_tables", "bulk_walk", "bulk_lines", "bulk_report", "first_trace", "live_stack", "hit_cost", "profile_cost",
     "symbolization",
     "capture_file",
 )  # fmt: skip

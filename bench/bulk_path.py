@@ -7,6 +7,7 @@ walk from that of loading compiled code and tables. Process start and imports ar
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -21,6 +22,7 @@ def main() -> None:
     from cfi_tables.numpy_threads import leave_out_numpy_threads
 
     leave_out_numpy_threads()
+    gc.disable()  # as reports do (`ptap.perf_report`)
     from relay_reader.perf_columns import PerfColumns
     from relay_reader.perf_data import PerfData
     from unwind.column_stacks import ColumnWalker

@@ -6,14 +6,18 @@ import json
 import os
 import shlex
 import sys
+from pathlib import Path
 from statistics import median
 
 from bench.comparison import Bench, Comparison, Result, Unavailable
+from bench.page_drawing import drawing_time
 from bench.programs import PTAP, ROOT, output_of, tool
 from bench.timed_run import TimedRun, timed_run
 
 _FORMS = ("html", "pprof", "firefox", "folded")
 _LIMIT = 300.0
+_DRAWN_IN = 1.0
+"""Seconds that a page may take."""
 _SOURCE = """#include <algorithm>
 #include <array>
 #include <map>
@@ -62,11 +66,14 @@ def run(bench: Bench) -> Result:
         Comparison(form, median(each.cpu for each in runs), walked, "s", False, _size(runs[-1]))
         for form, runs in reports.items()
     ]
+    page = reports["html"][-1].output.replace(bench.folder / "cc1plus.html")
+    comparisons.append(_drawing(page, bench.rounds))
     memory = max(each.memory for runs in reports.values() for each in runs)
     remarks = [
         f"{figures['samples']:,} samples, {figures['frames']:,} frames at {figures['places'] - 1:,} places.",
-        f"Times are of all processors, processes as a whole; the most memory was {memory:.0f} MB. A report asks the "
-        "package manager what would give cc1plus lines, which walking alone does not.",
+        f"Times are of all processors, processes as a whole; the most memory was {memory:.0f} MB. What the package "
+        "manager says of cc1plus, which walking alone does not ask, is known from the first report on.",
+        "Drawing is from opening the page in a headless Chromium to its flame graph, against the second it may take.",
         f"The load average was {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} processors.",
     ]
     commands = [
@@ -76,6 +83,12 @@ def run(bench: Bench) -> Result:
     ]
     about = "`ptap report` of perf.data of g++, against walking it and naming every frame without a report."
     return Result("Bulk reports", about, comparisons, commands, remarks)
+
+
+def _drawing(page: Path, rounds: int) -> Comparison:
+    """How long the page takes until it shows its flame graph."""
+    note = f"{page.stat().st_size / 1e6:.1f} MB; the other is the limit"
+    return Comparison("html, drawn", drawing_time(page, rounds), _DRAWN_IN, "s", False, note)
 
 
 def _size(run: TimedRun) -> str:

@@ -1,4 +1,4 @@
-"""Frames a second of perf.data files: ptap's bulk walk against perf script."""
+"""Frames a second of perf.data files of a program without lines: ptap's bulk walk against perf script."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -16,10 +15,8 @@ from bench.programs import output_of, tool
 from bench.timed_run import TimedRun, timed_run
 
 _PYTHON = "/usr/bin/python3"
-_JOB = "f = lambda n: n if n < 2 else f(n - 1) + f(n - 2)\nfor _ in range({rounds}): f(30)"
-_LIMIT = 60.0
-"""Seconds after which a run of perf script is ended and its rate is taken from what it did until then."""
-_OURS = (sys.executable, "-m", "bench.bulk_path")
+JOB = "f = lambda n: n if n < 2 else f(n - 1) + f(n - 2)\nfor _ in range({rounds}): f(30)"
+OURS = (sys.executable, "-m", "bench.bulk_path")
 _NAMES = "functions, lines, inlined calls"
 
 
@@ -35,7 +32,7 @@ class _Recording:
     @property
     def command(self) -> list[str]:
         options = ["-q", "-e", "cpu-clock:u", "-F", str(self.frequency), "-m", "32M"]
-        job = [_PYTHON, "-c", _JOB.format(rounds=self.rounds)]
+        job = [_PYTHON, "-c", JOB.format(rounds=self.rounds)]
         return ["record", *options, "--call-graph", f"dwarf,{self.dump}", "-o", f"bench/out/{self.name}", *job]
 
 
@@ -54,7 +51,7 @@ def run(bench: Bench) -> Result:
         if not path.exists():
             output_of([perf, *recording.command])
         # The first run fills the caches of tables, symbol indices and compiled code.
-        samples = _figures(timed_run(bench, "bulk_walk.named", *_OURS, path, "--names"))["samples"]
+        samples = figures(timed_run(bench, "bulk_walk.named", *OURS, path, "--names"))["samples"]
         if samples < recording.least:
             raise Unavailable(f"only {samples:,} samples were recorded")
         _compare(bench, perf, recording, comparisons, remarks)
@@ -66,8 +63,9 @@ def run(bench: Bench) -> Result:
         "perf script -i bench/out/python-100k.data -F ip --no-inline",
     ]
     about = (
-        f"Reads perf.data of {_PYTHON} running a recursive job. Rates are each tool's own frames over the time of its "
-        "whole process, its output in a file; ptap's are columns of numbers, and text for each distinct place."
+        f"Reads perf.data of {_PYTHON}, which has no lines, running a recursive job. Rates are each tool's own frames "
+        "over the time of its whole process, its output in a file; ptap's are columns of numbers, and text for each "
+        "distinct place."
     )
     return Result("Bulk walk", about, comparisons, commands, remarks)
 
@@ -78,14 +76,14 @@ def _compare(bench: Bench, perf: str, recording: _Recording, comparisons: list[C
     steady = []
     # In turn, so that what else the machine does meets both tools alike.
     for _ in range(bench.rounds):
-        bare.append(timed_run(bench, "bulk_walk.bare", *_OURS, path))
+        bare.append(timed_run(bench, "bulk_walk.bare", *OURS, path))
         theirs.append(timed_run(bench, "bulk_walk.ip", perf, "script", "-i", path, "-F", "ip", "--no-inline"))
-        named.append(timed_run(bench, "bulk_walk.named", *_OURS, path, "--names"))
+        named.append(timed_run(bench, "bulk_walk.named", *OURS, path, "--names"))
         symbols.append(timed_run(bench, "bulk_walk.sym", perf, "script", "-i", path, "-F", "ip,sym", "--no-inline"))
-        steady.append(_figures(timed_run(bench, "bulk_walk.again", *_OURS, path, "--again"))["again"])
-    figures = _figures(named[-1])
-    what = f"{figures['samples']:,} samples"
-    frames, (_, their_frames) = figures["frames"], _counted(theirs[-1])
+        steady.append(figures(timed_run(bench, "bulk_walk.again", *OURS, path, "--again"))["again"])
+    told = figures(named[-1])
+    what = f"{told['samples']:,} samples"
+    frames, (_, their_frames) = told["frames"], counted(theirs[-1])
     rates = {
         "steady": frames / median(steady),
         "bare": frames / median(each.seconds for each in bare),
@@ -101,43 +99,35 @@ def _compare(bench: Bench, perf: str, recording: _Recording, comparisons: list[C
             f"{what}: {_NAMES}", rates["named"], rates["symbols"], "frames/s", True, f"{with_symbols}: no lines"
         ),
     ]
-    if recording is _LARGE:
-        comparisons.append(_with_lines(bench, perf, path, rates["named"], what))
     memory = [median(each.memory for each in runs) for runs in (named, symbols)]
     comparisons.append(Comparison(f"{what}: peak memory", *memory, "MB", False, f"{with_symbols}; mapped files count"))
     cpu = [median(each.cpu for each in runs) for runs in (bare, theirs, named, symbols)]
     remarks += [
-        f"{what}: perf printed {their_frames:,} frames, ptap found {frames:,}, at {figures['places'] - 1:,} places.",
+        f"{what}: perf printed {their_frames:,} frames, ptap found {frames:,}, at {told['places'] - 1:,} places.",
         f"{what}: processor time walking is {cpu[0]:.2f} s (ptap) and {cpu[1]:.2f} s (perf), with names {cpu[2]:.2f} s "
         f"and {cpu[3]:.2f} s.",
     ]
 
 
-def _with_lines(bench: Bench, perf: str, path: Path, rate: float, what: str) -> Comparison:
-    """perf's own way to lines and inlined calls, as far as it comes in time."""
-    command = (perf, "script", "-i", path, "-F", "ip,sym,srcline")
-    lines = timed_run(bench, "bulk_walk.srcline", *command, limit=_LIMIT)
-    samples, frames = _counted(lines)
-    note = "`perf script -F ip,sym,srcline`"
-    if not lines.finished:
-        note += f", ended after {_LIMIT:.0f} s with {samples:,} samples: a rate, extrapolated"
-    return Comparison(f"{what}: {_NAMES}", rate, frames / lines.seconds, "frames/s", True, note)
+def figures(ours: TimedRun) -> dict[str, Any]:
+    """What a run of `bench.bulk_path` tells."""
+    told: dict[str, Any] = json.loads(ours.output.read_text())
+    return told
 
 
-def _figures(ours: TimedRun) -> dict[str, Any]:
-    figures: dict[str, Any] = json.loads(ours.output.read_text())
-    return figures
-
-
-def _counted(theirs: TimedRun) -> tuple[int, int]:
+def counted(theirs: TimedRun) -> tuple[int, int]:
     """Samples and frames that perf script printed last."""
     samples = frames = 0
+    within = False
     with theirs.output.open() as lines:
         for line in lines:
-            # A frame's line begins with its address; lines of source places and blank ones do not.
+            # A frame's line begins with its address; lines of source places and blank ones, one or two, do not.
             word = line.split(maxsplit=1)
             if not word:
-                samples += 1
-            elif line[0].isspace() and all(letter in "0123456789abcdef" for letter in word[0]):
+                samples += within
+            within = bool(word)
+            if not word:
+                continue
+            if line[0].isspace() and all(letter in "0123456789abcdef" for letter in word[0]):
                 frames += 1
     return samples, frames

@@ -175,10 +175,10 @@ def evict(limit: int, keep: Path | None = None) -> int:
     Tables of other formats go first. `keep` is the one that was just made. Half-written files that nobody will
     finish go with them. Never raises: what cannot be removed stays.
     """
+    if _size_of_all() <= limit:
+        return 0
     tables = cached_tables()
     size = sum(table.size for table in tables)
-    if size <= limit:
-        return 0
     removed = 0
     _remove_abandoned()
     for table in sorted(tables, key=lambda each: (not each.is_old, each.last_used)):
@@ -187,6 +187,16 @@ def evict(limit: int, keep: Path | None = None) -> int:
         if table.path != keep and _remove(table.path):
             removed += table.size
     return removed
+
+
+def _size_of_all() -> int:
+    """Bytes of all files in the folder: looked at after each table, so without a closer look at any."""
+    size = 0
+    with suppress(OSError), os.scandir(tables_directory()) as entries:
+        for entry in entries:
+            with suppress(OSError):  # removed since
+                size += entry.stat().st_size
+    return size
 
 
 def clear() -> tuple[int, int]:

@@ -12,11 +12,12 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-_PACKAGES = ("cfi_tables", "relay_reader", "unwind")
+_PACKAGES = ("cfi_tables", "relay_reader", "unwind", "ptap/profile")
 _KEPT_VERSIONS = 4
 _PROCESSOR_TEXT = 4096
 
@@ -63,11 +64,22 @@ def _key() -> str:
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for package in _PACKAGES:
-        for source in sorted((root / package).rglob("*.py")):
-            digest.update(source.read_bytes())
+        for source in sorted(_sources(f"{root}/{package}")):
+            with open(source, "rb", buffering=0) as file:
+                digest.update(file.readall())
     for part in (os.environ.get("NUMBA_BOUNDSCHECK", ""), sys.version, platform.machine(), _processor()):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _sources(folder: str) -> Iterator[str]:
+    """The Python files in a folder and those in it, as text: path objects would take most of the time of a start."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                yield entry.path
+            elif entry.is_dir() and not entry.name.startswith((".", "__")):
+                yield from _sources(entry.path)
 
 
 def _processor() -> str:

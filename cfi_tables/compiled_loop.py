@@ -37,6 +37,7 @@ _ELF_HEADER = struct.Struct("=4s36xQ10xHH2x")
 """Of a 64-bit file: the magic, and the offset, entry size and number of its section headers."""
 
 Entry = Callable[[Any, Any, Any], int]
+_NO_BYTES = ctypes.c_char * 0
 
 
 class CompiledLoop:
@@ -131,6 +132,22 @@ def _is_whole(path: Path) -> bool:
     return bool(magic == b"\x7fELF" and 0 < at <= at + entry_size * count <= size)
 
 
+def _address(array: Any) -> int:
+    """Where a flat array lies. Raises TypeError for another one.
+
+    To ask is the longest part of a short call: `__array_interface__` is made anew each time, and takes four times as
+    long as a buffer, which only an array that may be written to gives.
+    """
+    if array.ndim == 1:
+        flags = array.flags
+        if flags.writeable and flags.c_contiguous:
+            return ctypes.addressof(_NO_BYTES.from_buffer(array))
+        interface = array.__array_interface__
+        if interface["strides"] is None:
+            return int(interface["data"][0])
+    raise TypeError("hot loops take flat, contiguous arrays")
+
+
 def _pack(arguments: tuple[Any, ...], words: list[int], kept: list[Any]) -> str:
     """Append the words of `arguments`; `kept` holds what owns their memory. Returns their form."""
     forms = []
@@ -139,11 +156,8 @@ def _pack(arguments: tuple[Any, ...], words: list[int], kept: list[Any]) -> str:
             words.append(each)
             forms.append("i")
         elif hasattr(each, "dtype") and each.ndim:
-            interface = each.__array_interface__  # made anew each time, and the longest part of a short call
-            if interface["strides"] is not None or len(interface["shape"]) != 1:
-                raise TypeError("hot loops take flat, contiguous arrays")
-            words += (interface["data"][0], interface["shape"][0])
-            forms.append(interface["typestr"][1:])
+            words += (_address(each), len(each))
+            forms.append(each.dtype.str[1:])
         elif isinstance(each, tuple):
             forms.append(f"({_pack(each, words, kept)})")
         elif isinstance(each, (bytes, bytearray, memoryview)):

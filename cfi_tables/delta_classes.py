@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cfi_tables.hot_loop import FlatArray, hot_loop, run_hot
 from cfi_tables.layout import MAXIMUM_CLASSES
 from cfi_tables.row_steps import TOKEN_COUNT
-from cfi_tables.scalars import item
+from cfi_tables.scalars import item, put_item
 
 _Integers = NDArray[np.int64]
 
@@ -31,6 +31,7 @@ _WEIGHT = 64
 """A token that a class has not seen counts as one of so many times TOKEN_COUNT of its tokens."""
 _MANTISSA = 31
 _QUOTIENT_LIMIT = 1 << 61
+_COST_LIMIT = 1 << 62
 
 
 @cache
@@ -61,13 +62,12 @@ def gather_lines(
         first = item(chosen, line) * TOKEN_COUNT
         weight = 0
         for token in range(TOKEN_COUNT):
-            value = item(histogram, first + token)
-            if value:
-                tokens[found] = token
-                counts[found] = value
-                found += 1
-                weight += value
-                outside[token] -= value
+            value = item(histogram, first + token)  # no condition: nobody foresees which tokens a pair has
+            put_item(tokens, found, token)
+            put_item(counts, found, value)
+            put_item(outside, token, item(outside, token) - value)
+            found += 1 if value else 0
+            weight += value
         weights[line] = weight
         starts[line + 1] = found
 
@@ -140,29 +140,43 @@ def _cost(tokens: FlatArray, counts: FlatArray, first: int, end: int, lengths: F
 def _nearest(tokens: FlatArray, counts: FlatArray, first: int, end: int, lengths: FlatArray, centers: int) -> int:
     """The first of the centers by whose code a line takes least.
 
-    Two are tried at once: lines are short, and half of the time goes to reading them.
+    Four are tried at once: lines are short, and half of the time would go to reading them.
     """
     best = 0
-    least = _cost(tokens, counts, first, end, lengths, 0)
-    center = 1
-    while center + 1 < centers:
+    least = _COST_LIMIT
+    center = 0
+    while center + 3 < centers:
         base = center * TOKEN_COUNT
         one = 0
-        other = 0
+        two = 0
+        three = 0
+        four = 0
         for entry in range(first, end):
             place = base + item(tokens, entry)
             count = item(counts, entry)
             one += count * item(lengths, place)
-            other += count * item(lengths, place + TOKEN_COUNT)
+            two += count * item(lengths, place + TOKEN_COUNT)
+            three += count * item(lengths, place + 2 * TOKEN_COUNT)
+            four += count * item(lengths, place + 3 * TOKEN_COUNT)
         if one < least:
             least = one
             best = center
-        if other < least:
-            least = other
+        if two < least:
+            least = two
             best = center + 1
-        center += 2
-    if center < centers and _cost(tokens, counts, first, end, lengths, center) < least:
-        best = center
+        if three < least:
+            least = three
+            best = center + 2
+        if four < least:
+            least = four
+            best = center + 3
+        center += 4
+    while center < centers:
+        cost = _cost(tokens, counts, first, end, lengths, center)
+        if cost < least:
+            least = cost
+            best = center
+        center += 1
     return best
 
 

@@ -93,7 +93,7 @@ def _store() -> Any:
 
 
 def _fetch_ahead() -> Any:
-    """An intrinsic (data, at) -> None that has the processor fetch the cache line of a byte of a byte array."""
+    """An intrinsic (data, at) -> None that has the processor fetch the cache line of an item of an array."""
 
     def fetch(typing_context: Any, data: Any, at: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -52,7 +52,7 @@ from cfi_tables.layout import (
 )
 from cfi_tables.row_sequence import APART
 from cfi_tables.rule_pool import RULE_INVALID, STATE_CFA_OFFSET, STATE_MAXIMUM_SIZE, intern_rule, state_size
-from cfi_tables.scalars import item, put_item, read_i64, read_sleb, read_u8, read_u16, read_u32, read_uleb
+from cfi_tables.scalars import fetch_ahead, item, put_item, read_i64, read_sleb, read_u8, read_u16, read_u32, read_uleb
 from cfi_tables.state_pool import (
     KIND_ADVANCE,
     KIND_ADVANCE_1,
@@ -73,6 +73,9 @@ from cfi_tables.state_pool import (
     short_instruction,
     take_state,
 )
+
+_AHEAD = 8
+"""FDEs before its turn that a program is fetched: in the order of addresses, those of cold code lie far apart."""
 
 
 @hot_loop
@@ -210,6 +213,9 @@ def _run_by_moves(
     last_whole = len(data) - 4
     apart = -1 if floor else 0
     for index in range(first, len(order)):
+        if index + 2 * _AHEAD < len(order):
+            fetch_ahead(fde, item(order, index + 2 * _AHEAD) * FDE_COLUMNS)
+            fetch_ahead(data, item(fde, item(order, index + _AHEAD) * FDE_COLUMNS + FDE_PROGRAM))
         fde_row = order[index] * FDE_COLUMNS
         cie_index = item(fde, fde_row + FDE_CIE)
         number = item(first_states, cie_index)

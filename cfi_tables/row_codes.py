@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from cfi_tables.delta_classes import choose_classes
 from cfi_tables.hot_loop import FlatArray, hot_loop, run_hot
 from cfi_tables.layout import DELTA_EXTRA_U32
-from cfi_tables.row_steps import MARK_TOKENS, NEAR, TOKENS, RowSteps
+from cfi_tables.row_steps import MARK_TOKENS, NEAR, TOKEN_COUNT, TOKENS, RowSteps
 from cfi_tables.rows import CODE_SHIFT, PAIR_SHIFT
-from cfi_tables.scalars import item
+from cfi_tables.scalars import item, read_u8
 from cfi_tables.successor_choice import RECORD_WORDS, Successors, choose_successors
 
 _Integers = NDArray[np.int64]
@@ -227,6 +227,79 @@ def write_pair_words(
     return bits, longest
 
 
+@hot_loop
+def place_tokens(
+    class_counts: FlatArray,
+    token_payloads: FlatArray,
+    firsts: FlatArray,
+    counts: FlatArray,
+    payloads: FlatArray,
+    tokens: FlatArray,
+) -> int:
+    """Lay out the tokens that each class has, as `make_codes` takes them; gives how many one of them has at most."""
+    count = 0
+    most = 0
+    for group in range(len(firsts) - 1):
+        firsts[group] = count
+        first = count
+        for token in range(TOKEN_COUNT):
+            rows = item(class_counts, group * TOKEN_COUNT + token)
+            if rows == 0:
+                continue
+            place = count
+            while place > first and item(counts, place - 1) < rows:
+                counts[place] = item(counts, place - 1)
+                tokens[place] = item(tokens, place - 1)
+                place -= 1
+            counts[place] = rows
+            tokens[place] = token
+            count += 1
+        for place in range(first, count):
+            payloads[place] = token_payloads[tokens[place]]
+        most = max(most, count - first)
+    firsts[len(firsts) - 1] = count
+    return most
+
+
+@hot_loop
+def write_mark_words(
+    firsts: FlatArray,
+    tokens: FlatArray,
+    counts: FlatArray,
+    codes: FlatArray,
+    lengths: FlatArray,
+    extras: FlatArray,
+    mark_tokens: FlatArray,
+    said: FlatArray,
+    mark_lengths: FlatArray,
+    own: FlatArray,
+    words: FlatArray,
+) -> tuple[int, int]:
+    """What `rows.encode_rows` takes of marks; gives (bits of all rows' deltas, bits of the longest one).
+
+    `own`: scratch, the code and its length of each token of a class.
+    """
+    bits = 0
+    longest = 0
+    for group in range(len(firsts) - 1):
+        for token in range(2 * TOKEN_COUNT):
+            own[token] = 0
+        for place in range(firsts[group], firsts[group + 1]):
+            token = item(tokens, place)
+            length = item(lengths, place)
+            own[2 * token] = item(codes, place)
+            own[2 * token + 1] = length
+            length += item(extras, token)
+            bits += length * item(counts, place)
+            longest = max(longest, length)
+        for mark in range(len(mark_tokens)):
+            token = read_u8(mark_tokens, mark)
+            length = item(own, 2 * token + 1)
+            code = item(own, 2 * token) | item(said, mark) << length
+            words[(group << PAIR_SHIFT) + mark] = code << CODE_SHIFT | length + item(mark_lengths, mark)
+    return bits, longest
+
+
 def choose_codes(
     steps: RowSteps, contexts: _Integers, nexts: _Integers, rule_count: int, use_compiled: bool
 ) -> RowCodes:
@@ -243,8 +316,7 @@ def choose_codes(
     words, pair_words, pair_bits, longest_pair = _successor_codes(
         successors, steps.counts, contexts, nexts, classes, records, states, rule_bits, use_compiled
     )
-    delta_bits = _delta_bits(class_counts, rows)
-    deltas, mark_words, token_bits, longest_token = _delta_codes(class_counts, delta_bits, use_compiled)
+    deltas, delta_bits, mark_words, token_bits, longest_token = _delta_codes(class_counts, rows, use_compiled)
     return RowCodes(
         words.astype(np.uint32), records, states.astype(np.uint32), rule_bits, deltas.astype(np.uint16), delta_bits,
         len(class_counts), pair_words, mark_words, pair_bits + token_bits, longest_pair + longest_token,
@@ -286,57 +358,37 @@ def _successor_codes(
     return tables, words, bits, longest
 
 
-_BASES, _EXTRAS = np.array(TOKENS, dtype=np.int64).T
+_BASES, _EXTRAS = (np.array(column, dtype=np.int64) for column in zip(*TOKENS, strict=True))
+_PAYLOADS = np.minimum(_EXTRAS, DELTA_EXTRA_U32) << 4 | _BASES << 8
 _EXTRAS_SAID = np.where(np.arange(len(MARK_TOKENS)) < NEAR, _EXTRAS[MARK_TOKENS], 0)
 _SAID = np.arange(len(MARK_TOKENS)) - _BASES[MARK_TOKENS] & (1 << _EXTRAS_SAID) - 1
 _MARK_LENGTHS = _EXTRAS[MARK_TOKENS] - _EXTRAS_SAID << 8 | _EXTRAS_SAID
-"""Of each token, its base and how many further bits it has; of each mark, how many of them it says, these bits, and
-the rest of its word."""
+"""Of each token, its base, how many further bits it has and its payload; of each mark, how many of them it says, these
+bits, and the rest of its word."""
 
 
-def _delta_codes(class_counts: _Integers, delta_bits: int, use_compiled: bool) -> tuple[_Integers, _Integers, int, int]:
-    """(decoding tables of all classes' codes, the marks' words, bits of all rows' deltas, of the longest one)."""
-    group, token = np.nonzero(class_counts)
-    payload = np.minimum(_EXTRAS, DELTA_EXTRA_U32) << 4 | _BASES << 8
-    counts = class_counts[group, token]
-    tables, codes, lengths = _codes_of_groups(
-        use_compiled, group, counts, payload[token], np.full(len(class_counts), delta_bits, dtype=np.int64),
-        np.arange(len(class_counts)) << delta_bits,
-    )  # fmt: skip
-    token_codes, token_lengths = np.zeros((2, *class_counts.shape), dtype=np.int64)
-    token_codes[group, token], token_lengths[group, token] = codes, lengths
-    own = token_lengths[:, MARK_TOKENS]
-    words = np.zeros((len(class_counts), 1 << PAIR_SHIFT), dtype=np.int64)
-    words[:, : len(MARK_TOKENS)] = (token_codes[:, MARK_TOKENS] | _SAID << own) << CODE_SHIFT | own + _MARK_LENGTHS
-    lengths += _EXTRAS[token]
-    return tables, words.reshape(-1), int((lengths * counts).sum()), int(lengths.max(initial=0))
-
-
-def _codes_of_groups(
-    use_compiled: bool,
-    groups: _Integers,
-    counts: _Integers,
-    payloads: _Integers,
-    bits: _Integers,
-    starts: _Integers,
-) -> tuple[_Integers, _Integers, _Integers]:
-    """(decoding tables, codes, lengths) of symbols in any order, by `make_codes`."""
-    order = np.argsort((groups << 32) - counts, kind="stable")
-    sizes = np.bincount(groups, minlength=len(bits))
-    firsts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)]).astype(np.int64)
-    sorted_codes, sorted_lengths = (np.zeros(len(groups), dtype=np.int64) for _ in range(2))
-    tables = np.zeros(int((starts + (1 << bits)).max()), dtype=np.int64)
-    scratch = np.zeros(4 * int(sizes.max()) + 4, dtype=np.int64)
+def _delta_codes(class_counts: _Integers, rows: int, use_compiled: bool) -> tuple[_Integers, int, _Integers, int, int]:
+    """(decoding tables of all classes' codes, bits of each, the marks' words, bits of all rows' deltas, of the longest
+    one).
+    """
+    classes = len(class_counts)
+    firsts = np.empty(classes + 1, dtype=np.int64)
+    counts, payloads, tokens, codes, lengths = np.zeros((5, class_counts.size), dtype=np.int64)
+    most = run_hot(place_tokens, use_compiled, class_counts.reshape(-1), _PAYLOADS, firsts, counts, payloads, tokens)
+    delta_bits = _delta_bits(most, rows)
+    tables = np.zeros(classes << delta_bits, dtype=np.int64)
     run_hot(
-        make_codes, use_compiled, firsts, counts[order], payloads[order], bits, starts, sorted_codes, sorted_lengths,
-        tables, scratch,
+        make_codes, use_compiled, firsts, counts, payloads, np.full(classes, delta_bits, dtype=np.int64),
+        np.arange(classes) << delta_bits, codes, lengths, tables, np.empty(4 * most + 8, dtype=np.int64),
     )  # fmt: skip
-    codes, lengths = np.empty_like(sorted_codes), np.empty_like(sorted_lengths)
-    codes[order], lengths[order] = sorted_codes, sorted_lengths
-    return tables, codes, lengths
+    words = np.zeros(classes << PAIR_SHIFT, dtype=np.int64)
+    bits, longest = run_hot(
+        write_mark_words, use_compiled, firsts, tokens, counts, codes, lengths, _EXTRAS, MARK_TOKENS, _SAID,
+        _MARK_LENGTHS, np.zeros(2 * TOKEN_COUNT, dtype=np.int64), words,
+    )  # fmt: skip
+    return tables, delta_bits, words, bits, longest
 
 
-def _delta_bits(class_counts: _Integers, rows: int) -> int:
-    """As many bits as every token of a class needs, and more where rows are many enough to gain by it."""
-    needed = (int(np.count_nonzero(class_counts, axis=1).max()) - 1).bit_length()
-    return max(needed, 4 if rows < 1000 else 6 if rows < 20000 else 7 if rows < 200000 else 8)
+def _delta_bits(most: int, rows: int) -> int:
+    """As many bits as the tokens of each class need, `most` at most, and more where many rows gain by it."""
+    return max((most - 1).bit_length(), 4 if rows < 1000 else 6 if rows < 20000 else 7 if rows < 200000 else 8)

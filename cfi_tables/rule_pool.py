@@ -28,6 +28,7 @@ from cfi_tables.layout import (
     RULE_FLAG_RETURN_ADDRESS_SIGNED,
     RULE_FLAG_SIGNED_WITH_KEY_B,
 )
+from cfi_tables.scalars import fetch_ahead, item, put_item
 
 UNSPECIFIED = 255
 """Register kind in the state only: the CFI says nothing, the ABI's default holds."""
@@ -61,6 +62,12 @@ EXPRESSION_WORDS = 2
 
 _HASH_MASK = (1 << 40) - 1
 _INT32 = 1 << 31
+
+_AHEAD = 4
+"""Rules before its turn that another pool's rule, which another processor wrote, is fetched."""
+_FETCHED_WORDS = 24
+_LINE_WORDS = 8
+"""Words of a rule that are fetched, which nearly all have enough of, and those of a cache line."""
 
 
 @hot_loop
@@ -171,13 +178,13 @@ def _intern_words(rules: FlatArray, slots: FlatArray) -> int:
     size = WORD_ENTRIES + 2 * rules[base + WORD_COUNT]
     value = 0
     for index in range(size):
-        value = (value * 1000003 ^ rules[base + index]) & _HASH_MASK
+        value = (value * 1000003 ^ item(rules, base + index)) & _HASH_MASK
     mask = len(slots) - 1
     slot = (value ^ (value >> 20)) & mask
     while slots[slot]:
         other = 1 + (slots[slot] - 1) * RULE_WORDS
         index = 0
-        while index < size and rules[other + index] == rules[base + index]:
+        while index < size and item(rules, other + index) == item(rules, base + index):
             index += 1
         if index == size:
             found: int = slots[slot] - 1
@@ -232,8 +239,10 @@ def merge_rules(
         numbers[rule] = RULE_OVERFLOW
         if base + RULE_WORDS > len(rules):
             continue
+        for word in range(0, _FETCHED_WORDS, _LINE_WORDS):
+            fetch_ahead(other_rules, source + _AHEAD * RULE_WORDS + word)
         for index in range(WORD_ENTRIES + 2 * other_rules[source + WORD_COUNT]):
-            rules[base + index] = other_rules[source + index]
+            put_item(rules, base + index, item(other_rules, source + index))
         full = 0
         if rules[base + WORD_CFA_KIND] == CFA_KIND_EXPRESSION:
             number = _take_expression(
@@ -254,12 +263,11 @@ def merge_rules(
 
 def prepare_rules(rules: FlatArray) -> None:
     """Put the three rules that have no registers at their fixed ids."""
+    rules[1 : 1 + FIRST_RULE * RULE_WORDS] = 0
     for number, kind in (
         (RULE_INVALID, CFA_KIND_INVALID),
         (RULE_END, CFA_KIND_END),
         (RULE_OVERFLOW, CFA_KIND_OVERFLOW),
     ):
-        for word in range(RULE_WORDS):
-            rules[1 + number * RULE_WORDS + word] = 0
         rules[1 + number * RULE_WORDS + WORD_CFA_KIND] = kind
     rules[0] = FIRST_RULE

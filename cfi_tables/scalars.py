@@ -26,7 +26,7 @@ def put_item(array: FlatArray, at: int, value: int) -> None:
 
 @machine_load
 def fetch_ahead(data: FlatArray, at: int) -> None:
-    """Have the processor fetch the byte at `at`, which is read soon; nothing else happens, wherever that is."""
+    """Have the processor fetch the item at `at`, which is read soon; nothing else happens, wherever that is."""
 
 
 @machine_load

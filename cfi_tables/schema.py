@@ -28,7 +28,7 @@ from __future__ import annotations
 from construct import Bytes, Int8ul, Int16ul, Int32sl, Int32ul, Int64ul, Struct
 
 MAGIC = 0x42544650  # "PFTB"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 HEADER = Struct(
     "magic" / Int32ul,
@@ -134,7 +134,7 @@ ENUMS = {
 CONSTANTS = {
     "TABLE_MAGIC": MAGIC,
     "FORMAT_VERSION": FORMAT_VERSION,
-    "MINIMUM_BLOCK_BYTES": 8,
+    "MINIMUM_BLOCK_BYTES": 3,
     "MAXIMUM_BLOCK_BYTES": 32,
     "BLOCK_SPARE_BYTES": 24,  # behind the last block, so that a row which begins in it can be read without a check
     "BLOCK_ROWS": 64,  # at most, in a block

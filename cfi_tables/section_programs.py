@@ -28,8 +28,8 @@ _POOL_AT_FIRST = 1 << 12
 """Those that there is room for as long as they suffice: slots for more take long to clear."""
 _PART_FDES = 1 << 14
 """FDEs from which a part pays: its pools begin empty."""
-_ASKED_FDES = 16
-_FDE_COST = 8
+_ASKED_FDES = 64
+_FDE_COST = 50
 """Bytes of a program that take as long as what is done once for each FDE."""
 
 

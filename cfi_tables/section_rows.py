@@ -29,7 +29,7 @@ _CIES_AT_FIRST = 32
 _FDE_BYTES = 40
 """Of an FDE with its entry; on average they have more."""
 _BUCKET_BITS = 16
-"""Of the number of buckets that FDEs are sorted with."""
+"""Of the number of buckets that FDEs are sorted with, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +180,10 @@ def _by_start(starts: NDArray[np.int64], use_compiled: bool) -> NDArray[np.int64
     """The indices of `starts`, sorted."""
     if use_compiled:
         lowest = int(starts.min())
-        shift = max((int(starts.max()) - lowest).bit_length() - _BUCKET_BITS, 0)
+        bits = min(len(starts).bit_length(), _BUCKET_BITS)
+        shift = max((int(starts.max()) - lowest).bit_length() - bits, 0)
         order = np.empty(len(starts), dtype=np.int64)
-        heads = np.zeros((1 << _BUCKET_BITS) + 1, dtype=np.int32)
+        heads = np.zeros((1 << bits) + 1, dtype=np.int32)
         if run_hot(fde_order.order_by_start, True, starts, lowest, shift, heads, order):
             return order
     return np.argsort(starts, kind="stable")

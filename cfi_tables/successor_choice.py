@@ -29,6 +29,8 @@ _FRACTION = 16
 """Bits behind the point of a cost."""
 _LOGARITHMS = 1 << 12
 _COUNT_LIMIT = 1 << 32
+_MOVES = 32
+"""Steps for each pair after which sorting by steps is given up: those that come early are frequent."""
 
 
 @cache
@@ -118,7 +120,46 @@ def _code_cost(
 
 
 @hot_loop
+def group_successors(
+    contexts: FlatArray, counts: FlatArray, firsts: FlatArray, placeable: FlatArray, ends: FlatArray, order: FlatArray
+) -> bool:
+    """Fill `order` with the pairs of each rule behind one another; False when this would take too long.
+
+    Rule r, the first one of these pairs, has those from `firsts[r]` up to `firsts[r + 1]`; the first `placeable[r]` of
+    them, by falling counts, are among the first PAIR_LIMIT pairs. `firsts`, with one more item than there are rules,
+    and `placeable` are zeros; `ends` is scratch.
+    """
+    for pair in range(len(contexts)):
+        rule = item(contexts, pair)
+        firsts[rule + 1] = item(firsts, rule + 1) + 1
+        if pair < PAIR_LIMIT:
+            placeable[rule] = item(placeable, rule) + 1
+    for rule in range(len(placeable)):
+        ends[rule] = item(firsts, rule)
+        firsts[rule + 1] = item(firsts, rule + 1) + item(firsts, rule)
+    moves = _MOVES * len(contexts)
+    for pair in range(len(contexts)):
+        rule = item(contexts, pair)
+        count = item(counts, pair)
+        place = item(ends, rule)
+        ends[rule] = place + 1
+        first = item(firsts, rule)
+        if pair >= PAIR_LIMIT:
+            first += item(placeable, rule)
+        while place > first and item(counts, item(order, place - 1)) < count:
+            order[place] = item(order, place - 1)
+            place -= 1
+            moves -= 1
+            if moves < 0:
+                return False
+        order[place] = pair
+    return True
+
+
+@hot_loop
 def rate_sizes(
+    order: FlatArray,
+    pair_counts: FlatArray,
     firsts: FlatArray,
     placeable: FlatArray,
     counts: FlatArray,
@@ -130,11 +171,13 @@ def rate_sizes(
 ) -> None:
     """For each rule the best size of its code, in bits, and how many of its successors are kept.
 
-    Rule r has the successors `firsts[r]` up to `firsts[r + 1]`; the first `placeable[r]` of them, whose counts fall,
-    may have a place. `logs` gets the logarithms of the counts.
+    Rule r has the successors `firsts[r]` up to `firsts[r + 1]` of `order`; the first `placeable[r]` of them, whose
+    counts fall, may have a place. `counts` gets the counts in that order, `logs` their logarithms.
     """
     for symbol in range(len(counts)):
-        logs[symbol] = _logarithm(0 + counts[symbol], logarithms)
+        count = item(pair_counts, item(order, symbol))
+        counts[symbol] = count
+        logs[symbol] = _logarithm(count, logarithms)
     for rule in range(len(placeable)):
         first = 0 + firsts[rule]
         number = firsts[rule + 1] - first
@@ -145,7 +188,8 @@ def rate_sizes(
         best = (total * rule_bits + 32) << _FRACTION
         for bits in range(_MAXIMUM_BITS + 1):
             size = 1 << bits
-            if number << _SPARE_BITS <= size:  # a larger table gains nothing
+            # A larger table gains nothing, or takes more by itself.
+            if number << _SPARE_BITS <= size or (32 * size) << _FRACTION >= best:
                 break
             all_fit = number <= size and number == limit
             tried = 0
@@ -175,9 +219,17 @@ def rate_sizes(
 
 
 @hot_loop
-def mark_kept(successors: FlatArray, firsts: FlatArray, kept: FlatArray, marks: FlatArray) -> None:
-    """Mark the first successors of each rule, as many as are kept, with 1."""
+def mark_kept(successors: FlatArray, firsts: FlatArray, bits: FlatArray, kept: FlatArray, marks: FlatArray) -> None:
+    """Mark the first successors of each rule, as many as are kept, with 1.
+
+    None are kept of the rules whose codes the table has no room for.
+    """
+    words = 1
     for rule in range(len(kept)):
+        words += RECORD_WORDS + (1 << item(bits, rule))
+        if words > MAXIMUM_RULE_WORDS - (RECORD_WORDS + 1) * len(kept):
+            bits[rule] = 0
+            kept[rule] = 0
         first = item(firsts, rule)
         for place in range(first, first + item(kept, rule)):
             marks[item(successors, place)] = 1
@@ -203,20 +255,15 @@ def choose_successors(
     contexts: _Integers, counts: _Integers, rule_count: int, rule_bits: int, use_compiled: bool
 ) -> Successors:
     """Which of the successors of each rule have a place, those of the rules `contexts` that occur so often."""
-    rare = np.arange(len(counts)) >= PAIR_LIMIT
-    order = np.argsort((2 * contexts + rare + 1) * _COUNT_LIMIT - counts, kind="stable")
-    number = np.bincount(contexts, minlength=rule_count)
-    placeable = number if len(counts) <= PAIR_LIMIT else np.bincount(contexts[:PAIR_LIMIT], minlength=rule_count)
-    firsts = np.zeros(rule_count + 1, dtype=np.int64)
-    np.cumsum(number, out=firsts[1:])
-    best_bits, best_kept = np.zeros(rule_count, dtype=np.int64), np.zeros(rule_count, dtype=np.int64)
+    firsts, order = np.zeros(rule_count + 1, dtype=np.int64), np.empty(len(counts), dtype=np.int64)
+    placeable, ends, best_bits, best_kept = np.zeros((4, rule_count), dtype=np.int64)
+    if not run_hot(group_successors, use_compiled, contexts, counts, firsts, placeable, ends, order):
+        rare = np.arange(len(counts)) >= PAIR_LIMIT
+        order = np.argsort((2 * contexts + rare + 1) * _COUNT_LIMIT - counts, kind="stable")
     run_hot(
-        rate_sizes, use_compiled, firsts, placeable, counts[order], np.empty(len(order), dtype=np.int64), rule_bits,
-        _logarithms(), best_bits, best_kept,
+        rate_sizes, use_compiled, order, counts, firsts, placeable, *(np.empty_like(order) for _ in range(2)),
+        rule_bits, _logarithms(), best_bits, best_kept,
     )  # fmt: skip
-    words = 1 + np.cumsum(RECORD_WORDS + (1 << best_bits))
-    beyond = words > MAXIMUM_RULE_WORDS - (RECORD_WORDS + 1) * rule_count
-    best_bits[beyond] = best_kept[beyond] = 0
     has_place = np.zeros(len(counts), dtype=np.uint8)
-    run_hot(mark_kept, use_compiled, order, firsts, best_kept, has_place)
+    run_hot(mark_kept, use_compiled, order, firsts, best_bits, best_kept, has_place)
     return Successors(best_bits, order, firsts, best_kept, has_place.view(np.bool_))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from ptap.capture_report import EventReport, ReportOptions
 from ptap.kernel_module.report import module_file
 from ptap.predicate.parse import parse_predicate
 from ptap.report.output import Report
+from ptap_target.kernel_module import NAME
 from relay_reader.capture import Event, MappingAdded, Sample
 from relay_reader.capture import Mapping as MemoryMapping
 from relay_reader.capture_file.facts import ProbeFacts, SourceFacts, this_machine
@@ -79,6 +81,9 @@ class _SourceReport:
         self._images: dict[bytes, bytes] = {}
         kernel = self.facts.kernel or {}
         modules = [module_file(each) for each in kernel.get("modules") or ()]
+        if modules and modules[-1].name == NAME and not os.path.exists(modules[-1].path):
+            # The one that has recorded: hardly a stack goes through it, and no other machine has its file.
+            modules.pop()
         vmlinux = options.vmlinux or kernel.get("vmlinux")
         kernel_files = (str(vmlinux), *(each.path for each in modules)) if kernel else ()
         images = CaptureFileImages(self._images, self._kept, options.sysroot, options.program, kernel_files)

@@ -16,7 +16,7 @@ from cfi_tables.layout import StopReason
 from ptap.account import Account
 from ptap.backend.live_capture import CaptureError
 from ptap.report.output import OutputError, Report
-from ptap.shortcomings import missing_lines
+from ptap.shortcomings import ask_for_remedies, missing_lines
 from ptap.snapshot.mapped_files import REMEDY, MappedFiles
 from ptap.snapshot.process_snapshot import ProcessSnapshot, SnapshotOptions, take_snapshot
 from ptap.snapshot.thread_trace import complete_trace, executable_mappings, sample_of
@@ -122,6 +122,7 @@ class LiveReport:
             trace = warm.build(sample_of(snapshot, copy), copy.comm)
             complete_trace(trace, copy, snapshot.kernel_addresses)
             traces.append(trace)
+        ask_for_remedies(module.missing for module in warm.frames_without_lines)
         for module, frames in warm.frames_without_lines.most_common():
             missing = module.missing
             if missing is not None:

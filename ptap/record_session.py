@@ -14,6 +14,7 @@ from ptap.recording import Recorder
 from ptap.report.output import Report
 from ptap.trace_point import TracePoint
 from ptap.trace_session import TraceOptions, TraceSession
+from ptap.version import installed_version
 from relay_reader.capture import Event, MappingAdded, RecordsLost, Sample
 from relay_reader.capture_file.facts import ProbeFacts, SourceEnd, SourceFacts, this_machine
 from relay_reader.capture_file.writer import CaptureWriter
@@ -44,12 +45,10 @@ class RecordSession(TraceSession):
         """
         self._postponement = Postponement(self._foresee) if postponed else None
         super().__init__(points, target, options, tell)
-        # Now, while the command waits, rather than while it runs.
-        from importlib.metadata import version
-
         self._path = path
         self._portable = portable
-        self._version = version("ptap")
+        # Now, while the command waits, rather than while it runs.
+        self._version = installed_version()
         self._writer: CaptureWriter | None = None
         self._recorder: Recorder | None = None
         self._recorded = 0

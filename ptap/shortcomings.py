@@ -8,6 +8,7 @@ from ptap.account import counted
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Iterable
 
     from unwind.jit_names import MadeCodeNames
     from unwind.module import Module, ModuleCatalog
@@ -36,6 +37,7 @@ class TraceMaker(Protocol):
 def shortcomings(builder: TraceMaker) -> list[str]:
     """What was missing or damaged for the traces that `builder` made, the most missed first."""
     problems: list[str] = []
+    ask_for_remedies(each.symbols.missing for each in builder.frames_without_lines if each.symbols is not None)
     for module, frames in builder.frames_without_lines.most_common():
         text = _missing_lines(module, frames, builder.stacks_without_lines.get(module))
         if text is not None:
@@ -44,6 +46,15 @@ def shortcomings(builder: TraceMaker) -> list[str]:
         problems += _damage(module)
     problems += builder.jit_names.problems if builder.jit_names is not None else []
     return problems + builder.kernel_problems
+
+
+def ask_for_remedies(found: Iterable[MissingDebug | None]) -> None:
+    """Ask what would mend the modules that are about to be told of: of all of them at once."""
+    known = [each for each in found if each is not None]
+    if known:
+        from unwind.symbolize.missing_debug import ask_for_all
+
+        ask_for_all(known)
 
 
 def _missing_lines(module: Module, frames: int, stacks: int | None) -> str | None:

@@ -154,7 +154,7 @@ class TraceSession:
         for place in session.places:
             self._tell(f"{place.name} at {place.reached}", True)
         self._hits = [_hit_of_place(each) for each in session.places]
-        return session.capture(self._target, lambda text: self._tell(text, True))
+        return session.capture(self._target, lambda text: self._tell(text, True), self._limits().postponement)
 
     def _open_perf_or_ptrace(self) -> LiveCapture:
         extra = list(self._extra)

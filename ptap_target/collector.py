@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from ptap_target.kernel_module import KernelModule
+from ptap_target.look_pause import LookPause
 from ptap_target.module_sections import placements
 from ptap_target.session_folder import Message, SessionError, SessionFolder
 from ptap_target.space_follower import SpaceFollower
@@ -22,7 +24,10 @@ from ptap_target.space_messages import target
 
 CAPTURE_MAGIC = b"ptap kernel capture 1\n"
 _READ_BYTES = 1 << 20
-_IDLE_S = 0.02
+_MUCH = 1 << 18
+"""Bytes in one look at all CPUs, after which the next one follows at once."""
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.02
+"""Between looks at rings of some megabytes, which the hottest probes fill in some ten milliseconds."""
 
 
 class CaptureOutput:
@@ -36,7 +41,7 @@ class CaptureOutput:
         self._failure: OSError | None = None
         self._lost = 0
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: bytes | memoryview) -> None:
         """Write all of `content`, as far as there is room."""
         left = memoryview(content)
         try:
@@ -71,6 +76,9 @@ class Collector:
         self._output = output
         self._files = module.record_files()
         self._enough = False
+        # One for all reads: a new one each time is memory that the kernel has to make first.
+        self._room = bytearray(_READ_BYTES)
+        self._view = memoryview(self._room)
         self.problems: list[str] = []
         """What the module refused while it ran, for people."""
         self._follower = SpaceFollower(lambda build_id, _: session.table_of(build_id), output.write)
@@ -106,13 +114,21 @@ class Collector:
         end = time.monotonic() + duration if duration is not None else None
         child = self._started(command) if command else None
         told = child is None
-        while not self._enough and (end is None or time.monotonic() < end):
-            if child is not None and child.poll() is not None:
-                break
-            # Between exec and the first instruction a process has no mappings yet.
-            told = told or (child is not None and self._follower.tell(child.pid))
-            if not self._read_all():
-                time.sleep(_IDLE_S)
+        ended = _end_of(child) if child is not None else -1
+        pause = LookPause(_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S)
+        try:
+            while not self._enough and (end is None or time.monotonic() < end):
+                if child is not None and child.poll() is not None:
+                    break
+                # Between exec and the first instruction a process has no mappings yet.
+                told = told or (child is not None and self._follower.tell(child.pid))
+                size = self._read_all()
+                if size < _MUCH:
+                    wanted = pause.after(crowded=size > _MUCH // 4)
+                    _wait(ended, wanted if end is None else min(wanted, max(end - time.monotonic(), 0)))
+        finally:
+            if ended >= 0:
+                os.close(ended)
         if child is None:
             return 0
         if child.poll() is None:
@@ -136,11 +152,29 @@ class Collector:
         """Read each CPU's file once; the bytes that there were."""
         size = 0
         for file in self._files:
-            content = os.read(file, _READ_BYTES)
+            got = os.readv(file, [self._room])
+            content = self._view[:got]
             self._output.write(content)
             self._follower.watch(content)
-            size += len(content)
+            size += got
         return size
+
+
+def _end_of(child: subprocess.Popen[bytes]) -> int:
+    """A descriptor that is readable once the process has ended; -1 where there are none (before Linux 5.3)."""
+    with suppress(OSError, AttributeError):
+        return os.pidfd_open(child.pid)
+    return -1
+
+
+def _wait(descriptor: int, seconds: float) -> None:
+    """Wait that long, or until the descriptor is readable."""
+    if descriptor < 0:
+        time.sleep(seconds)
+    else:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll(seconds * 1000)
 
 
 def run_session(

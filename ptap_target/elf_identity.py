@@ -13,8 +13,32 @@ _HEAD_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
+class _Shape:
+    """Where an ELF class has what is read (gABI chapters 4 and 5)."""
+
+    address: str
+    table_at: int
+    entry_size_at: int
+    header: struct.Struct
+    fields: tuple[str, ...]
+
+
+_SHAPES = {
+    1: _Shape(
+        "<I", 28, 42, struct.Struct("<8I"),
+        ("type", "offset", "address", "physical", "size", "in_memory", "flags", "align"),
+    ),
+    2: _Shape(
+        "<Q", 32, 54, struct.Struct("<IIQQQQQQ"),
+        ("type", "flags", "offset", "address", "physical", "size", "in_memory", "align"),
+    ),
+}  # fmt: skip
+"""By e_ident[EI_CLASS]."""
+
+
+@dataclass(frozen=True)
 class ElfIdentity:
-    """One 64-bit little-endian ELF file."""
+    """One little-endian ELF file."""
 
     build_id: str | None
     """Hexadecimal digits."""
@@ -29,23 +53,30 @@ class ElfIdentity:
         return None
 
 
+def is_narrow(content: bytes) -> bool:
+    """Whether the ELF file that begins with `content` is of 32-bit code."""
+    return content[4:5] == b"\x01"
+
+
 def elf_identity(content: bytes) -> ElfIdentity | None:
     """The identity of the file that begins with `content` (_HEAD_BYTES of it); None for what is no such file."""
-    if len(content) < 64 or content[:6] != b"\x7fELF\x02\x01":
+    if len(content) < 64 or content[:4] != b"\x7fELF" or content[4] not in _SHAPES or content[5] != 1:
         return None
-    (table,) = struct.unpack_from("<Q", content, 32)
-    entry_size, count = struct.unpack_from("<HH", content, 54)
+    shape = _SHAPES[content[4]]
+    (table,) = struct.unpack_from(shape.address, content, shape.table_at)
+    entry_size, count = struct.unpack_from("<HH", content, shape.entry_size_at)
     build_id = None
     code = []
     for number in range(count):
         at = table + number * entry_size
-        if entry_size < 56 or at + 56 > len(content):
+        if entry_size < shape.header.size or at + shape.header.size > len(content):
             break
-        kind, flags, offset, address, _, size, _, align = struct.unpack_from("<IIQQQQQQ", content, at)
-        if kind == _PT_LOAD and flags & _PF_X:
-            code.append((offset, size, address))
+        fields = dict(zip(shape.fields, shape.header.unpack_from(content, at), strict=True))
+        kind, offset, size = fields["type"], fields["offset"], fields["size"]
+        if kind == _PT_LOAD and fields["flags"] & _PF_X:
+            code.append((offset, size, fields["address"]))
         elif kind == _PT_NOTE and build_id is None:
-            build_id = _build_id(content[offset : offset + size], 8 if align == 8 else 4)
+            build_id = _build_id(content[offset : offset + size], 8 if fields["align"] == 8 else 4)
     return ElfIdentity(build_id, tuple(code))
 
 

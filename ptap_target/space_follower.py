@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ptap_target.elf_identity import ElfIdentity, elf_identity, read_identity
+from ptap_target.elf_identity import ElfIdentity, elf_identity, is_narrow, read_identity
 from ptap_target.kernel_module import FILES
 from ptap_target.space_messages import SpaceMapping, space, space_record, untold_processes, user_table
 
@@ -24,6 +24,8 @@ _MOST_REMEMBERED = 4096
 _SCANNED_RECORDS = 256
 """Of what is read at once: a process that is hit often is seen soon enough."""
 _USER_END = 1 << 47
+_IDENT_BYTES = 16
+"""Of an ELF file's beginning: what tells its kind."""
 _START_STACK = 25
 """Field 28 of /proc/PID/stat (proc(5)), counted from behind the name."""
 
@@ -43,8 +45,10 @@ class SpaceFollower:
         self._tables: dict[str, int] = {}
         self._last_table = 0
         self._identities: dict[tuple[int, ...], ElfIdentity | None] = {}
-        self._vdso: tuple[ElfIdentity, str] | None = None
-        """Its identity and, until it is in the capture, its image in base64."""
+        self._vdsos: dict[bool, ElfIdentity] = {}
+        """By whether it is that of 32-bit processes."""
+        self._new_images: dict[str, str] = {}
+        """Build-id -> image in base64, of those that are not in the capture yet."""
         self._next: dict[int, tuple[float, float]] = {}
         """pid -> (not before, the pause that follows)."""
         self.problems: set[str] = set()
@@ -56,7 +60,7 @@ class SpaceFollower:
             os.close(self._control)
             self._control = None
 
-    def watch(self, records: bytes) -> None:
+    def watch(self, records: bytes | memoryview) -> None:
         """Look at the processes that `records`, which were just read, say are not known."""
         for pid in untold_processes(records, _SCANNED_RECORDS):
             now = time.monotonic()
@@ -104,11 +108,7 @@ class SpaceFollower:
         return None
 
     def _note(self, time_ns: int, pid: int, start_stack: int, mappings: list[SpaceMapping]) -> None:
-        images = {}
-        if self._vdso is not None and self._vdso[1]:
-            identity, content = self._vdso
-            images = {identity.build_id or "": content}
-            self._vdso = identity, ""
+        images, self._new_images = self._new_images, {}
         self._write(space_record(time_ns, pid, self._generation, start_stack, mappings, images))
 
     def _mappings_of(self, pid: int) -> tuple[int, list[SpaceMapping]]:
@@ -176,19 +176,23 @@ class SpaceFollower:
         return None
 
     def _vdso_identity(self, pid: int, start: int, end: int) -> ElfIdentity | None:
-        """One kernel gives every 64-bit process the same."""
-        if self._vdso is None:
-            try:
-                with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-                    memory.seek(start)
-                    content = memory.read(end - start)
-            except (OSError, ValueError):
-                return None
+        """One kernel gives every 64-bit process the same, and every 32-bit one another."""
+        try:
+            with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+                memory.seek(start)
+                content = memory.read(_IDENT_BYTES)
+                narrow = is_narrow(content)
+                if narrow not in self._vdsos:
+                    content += memory.read(end - start - len(content))
+        except (OSError, ValueError):
+            return None
+        if narrow not in self._vdsos:
             identity = elf_identity(content)
             if identity is None or identity.build_id is None:
                 return None
-            self._vdso = identity, base64.b64encode(content).decode()
-        return self._vdso[0]
+            self._vdsos[narrow] = identity
+            self._new_images[identity.build_id] = base64.b64encode(content).decode()
+        return self._vdsos[narrow]
 
 
 def _start_stack(pid: int) -> int:

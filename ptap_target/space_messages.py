@@ -18,9 +18,11 @@ _HEAD = struct.Struct("<IIHHIQ")
 """Magic, length, version, kind, CPU, time: what a record begins with."""
 _SPACE_TOLD = struct.Struct("<IIHHIQII")
 """The same, then pid and nothing: JSON follows."""
-_HIT_PID, _HIT_FLAGS, _HIT_BYTES = 40, 92, 96
+_HIT_PID, _HIT_BYTES = 40, 96
 """Where a hit has them, and the bytes of its fixed part."""
-_PID, _FLAGS = struct.Struct("<I"), struct.Struct("<H")
+_PID = struct.Struct("<I")
+_LOOK = struct.Struct("<4xI2xH80xH2x")
+"""Of a hit: its length, kind and flags."""
 _HIT = 1
 USER_UNTOLD = 32
 """The hit's process was not told, or has changed its mappings since."""
@@ -89,16 +91,15 @@ def space_record(
     return _SPACE_TOLD.pack(_RECORD_MAGIC, length, _VERSION, _SPACE_RECORD, 0, time_ns, pid, 0) + content
 
 
-def untold_processes(records: bytes, limit: int) -> set[int]:
+def untold_processes(records: bytes | memoryview, limit: int) -> set[int]:
     """The pids of hits whose processes have to be told (again), by the first `limit` of whole records."""
     found: set[int] = set()
-    at = 0
-    while limit > 0 and at + _HEAD.size <= len(records):
-        _, length, _, kind, _, _ = _HEAD.unpack_from(records, at)
-        if kind == _HIT and at + _HIT_BYTES <= len(records):
-            (flags,) = _FLAGS.unpack_from(records, at + _HIT_FLAGS)
-            if flags & USER_UNTOLD:
-                found.update(_PID.unpack_from(records, at + _HIT_PID))
-        at += max(length, _HEAD.size)
+    at, end, least, look = 0, len(records), _HEAD.size, _LOOK.unpack_from
+    while limit > 0 and at + _HIT_BYTES <= end:
+        # Once a hit: what each costs is time that the traced program could have had.
+        length, kind, flags = look(records, at)
+        if flags & USER_UNTOLD and kind == _HIT:
+            found.update(_PID.unpack_from(records, at + _HIT_PID))
+        at += length if length > least else least
         limit -= 1
     return found

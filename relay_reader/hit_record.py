@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from relay_reader import record_layout as layout
-from relay_reader.capture import X86_64_REGISTER_COUNT, KernelStack, Sample, StackSlice, UserStack
+from relay_reader.capture import EM_386, X86_64_REGISTER_COUNT, KernelStack, Sample, StackSlice, UserStack
 from relay_reader.packed_words import PackedWordsError, packed_size, unpack_words
 
 _FIELDS = layout.HIT_DTYPE.names or ()
 _ALL_REGISTERS = (1 << X86_64_REGISTER_COUNT) - 1
 _STACK_POINTER = 7
+_NARROW = (0, 2, 1, 3, 7, 6, 4, 5, 16)
+"""For each register of i386 by DWARF number (System V ABI i386, table 2.14) that of x86-64 whose lower half it is."""
+_NARROW_MASK = (1 << 32) - 1
 
 
 class HitRecordError(ValueError):
@@ -117,8 +120,18 @@ def read_hit(record: memoryview) -> Hit:
         kernel_stack=stack if chain else None,
         user_stack=user,
     )
+    if head["flags"] & layout.HIT_FLAG_USER_NARROW:
+        _make_narrow(sample)
     comm = bytes(head["comm"]).split(b"\0")[0].decode("utf-8", "backslashreplace")
     return Hit(head["sequence"], head["dropped"], comm, head["unread"], sample)
+
+
+def _make_narrow(sample: Sample) -> None:
+    """The user's code was of i386: give the registers their own numbers."""
+    registers, known = sample.registers, sample.known
+    sample.registers = tuple(registers[number] & _NARROW_MASK for number in _NARROW) if registers else ()
+    sample.known = sum((known >> number & 1) << own for own, number in enumerate(_NARROW))
+    sample.machine = EM_386
 
 
 def _kernel_part(head: dict[str, Any], content: _Content) -> tuple[tuple[int, ...], tuple[int, ...], KernelStack]:

@@ -29,6 +29,8 @@ Int64s = NDArray[np.int64]
 
 _CHUNK_ROWS = 1 << 15
 _CHUNK_BYTES = 1 << 24
+_LARGE_FILE = 16 * _CHUNK_BYTES
+"""Of a file of more bytes a chunk is twice as large: what is done once a chunk counts, and the memory does not."""
 _CHUNK_ROUNDS = 1 << 12
 _MOST_WAITING = 1 << 20
 """Records that may wait for the end of a round; of more, the older half goes on."""
@@ -118,11 +120,12 @@ class PerfColumns:
         content, begin, end = self._file.data_section()
         data = np.frombuffer(content, dtype=np.uint8)
         self._control[perf_scan.CONTROL_AT], self._control[perf_scan.CONTROL_END] = begin, end
+        chunk_bytes = _CHUNK_BYTES if end - begin <= _LARGE_FILE else 2 * _CHUNK_BYTES
         given_back = begin - begin % mmap.PAGESIZE
         state, last = perf_scan.SCAN_MORE, b""
         while state == perf_scan.SCAN_MORE:
             unused = self._first_used()
-            state, found = self._scan(data)
+            state, found = self._scan(data, chunk_bytes)
             for at in self._notes[: int(self._control[perf_scan.CONTROL_NOTES])].tolist():
                 record = _record_at(content, at)
                 self._file.apply_user_record(RECORD_HEADER.unpack_from(record)[0], record)
@@ -175,7 +178,7 @@ class PerfColumns:
         state = perf_scan.SCAN_MORE
         self._order.forget()
         while state == perf_scan.SCAN_MORE:
-            state, found = self._scan(data)
+            state, found = self._scan(data, _CHUNK_BYTES)
             ordered = self._order.add(found, self._marks, ended and state != perf_scan.SCAN_MORE)
             if len(ordered):
                 yield self._chunk(data, ordered)
@@ -183,9 +186,9 @@ class PerfColumns:
 
     # --- both
 
-    def _scan(self, data: Bytes) -> tuple[int, int]:
-        """Scan on, behind the rows that wait: how that ended, and how many rows were found."""
-        limit = int(self._control[perf_scan.CONTROL_AT]) + _CHUNK_BYTES
+    def _scan(self, data: Bytes, size: int) -> tuple[int, int]:
+        """Scan `size` bytes, behind the rows that wait: how that ended, and how many rows were found."""
+        limit = int(self._control[perf_scan.CONTROL_AT]) + size
         self._learn_events()
         scan = compiled(perf_scan.scan_records)
         room = self._order.room()
@@ -272,6 +275,8 @@ class _RoundColumns:
         if not len(marks) and not ended and len(rows) <= _MOST_WAITING:
             return rows[:0]
         times = rows[:, ROW_TIME].copy().view(np.uint64)
+        if len(times) and times[0] >= max(self._given, np.uint64(1)) and (times[1:] >= times[:-1]).all():
+            return self._add_sorted(times, marks, ended)
         newest = np.maximum.accumulate(np.concatenate(([self._newest], times[self._seen :])))
         limits = np.concatenate(([self._complete], newest[marks - self._seen]))
         arrival = np.searchsorted(marks, np.arange(len(rows)), side="right")
@@ -290,6 +295,28 @@ class _RoundColumns:
         left = rows[stays]
         self._rows[: len(left)] = left
         self._count = self._seen = len(left)
+        return ordered
+
+    def _add_sorted(self, times: NDArray[np.uint64], marks: Int64s, ended: bool) -> Int64s:
+        """`add` for rows that lie in order of time already, as those of one processor do: the first of them go on."""
+        count = going = len(times)
+        # At the ends of rounds: the newest of the rows before.
+        limits = [
+            self._complete,
+            *(max(self._newest, times[mark - 1]) if mark else self._newest for mark in marks[-2:]),
+        ]
+        if not ended:
+            limit = limits[-2] if len(marks) else self._complete
+            in_time = int(np.searchsorted(times, limit, side="right"))
+            going = min(int(marks[-1]), in_time) if len(marks) else 0
+            if count - going > _MOST_WAITING:
+                going = int(np.searchsorted(times, times[going:][_MOST_WAITING // 2], side="right"))
+        self._newest, self._complete = max(self._newest, times[-1]), limits[-1]
+        if going:
+            self._given = times[going - 1]
+        ordered: Int64s = self._rows[:going].copy()
+        self._rows[: count - going] = self._rows[going:count]
+        self._count = self._seen = count - going
         return ordered
 
     def _count_late(self, times: NDArray[np.uint64]) -> None:

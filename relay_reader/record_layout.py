@@ -196,6 +196,7 @@ HIT_FLAG_USER_UNTOLD = 32
 HIT_FLAG_UNDECIDED = 64
 HIT_FLAG_WANTED = 128
 HIT_FLAG_CALLED = 512
+HIT_FLAG_USER_NARROW = 1024
 
 MESSAGE_KIND_ANCHOR = 1
 MESSAGE_KIND_TABLE = 2
@@ -263,6 +264,8 @@ class HitFlag(IntEnum):
     """The predicate holds."""
     CALLED = 512
     """The pc is where the code goes on that has called the probe."""
+    USER_NARROW = 1024
+    """The user's code was of 32 bits: its stack is not walked at the probe, but copied."""
 
 
 class MessageKind(IntEnum):

@@ -17,6 +17,7 @@ A hit is a HIT, then its RUNs, those of the kernel's stack first, then its packe
 * with USER_STACK: `stop_detail` (of the user's walk), `generation` of the mappings that it went by (0: it had none),
   `start_stack`, where the program's stack began, which tells a process's programs from each other; the registers that
   `user_known` names, none where `frame_count` is 0: the hit's own are they; `user_frame_count` pcs; the user's runs.
+  With USER_NARROW the registers are under the names that those have whose lower halves they are (eax is rax).
 
 Words are packed because few upper halves make up most of them: nothing, all ones (the kernel's code), those of a stack,
 of a heap, of a library. A word becomes an *entry*, its lower half and a code of 4 bits that says what is above it:
@@ -127,7 +128,7 @@ PROBE_MESSAGE = Struct(
     "offset" / Int64ul,  # bytes from the symbol; of a timer its samples a second
     "number" / Int32ul,
     "kind" / Int32ul,
-    "symbol" / Bytes(256),  # module:symbol of a module; the name of a tracepoint
+    "symbol" / Bytes(256),  # of a place or a tracepoint, with module: before it in a module
     "flags" / Int32ul,
     "reserved" / Int32ul,
 )
@@ -227,6 +228,7 @@ HIT_FLAG = (
     ("UNDECIDED", 64, "what is known at the probe does not tell whether the stack is wanted"),
     ("WANTED", 128, "the predicate holds"),
     ("CALLED", 512, "the pc is where the code goes on that has called the probe"),
+    ("USER_NARROW", 1024, "the user's code was of 32 bits: its stack is not walked at the probe, but copied"),
 )
 MESSAGE_KIND = (
     ("ANCHOR", 1, "where a symbol was linked to: they tell the slide, and have to agree"),

@@ -25,6 +25,9 @@ REMEDY = (
 )
 
 
+KERNEL_REMEDY = "name the traced kernel's vmlinux with --vmlinux, or servers that have it (DEBUGINFOD_URLS)"
+
+
 class CaptureFileImages:
     """Opens images for a `ModuleCatalog`.
 
@@ -51,7 +54,7 @@ class CaptureFileImages:
     def open(self, mapping: Mapping, pid: int) -> ElfImage:
         """The image behind `mapping`. Raises ElfError and OSError."""
         if mapping.path in self._as_they_are:
-            return open_image(mapping.path)
+            return self._of_kernel(mapping)
         if mapping.path == "[vdso]":
             image = self._images.get(mapping.build_id or b"")
             if image is None:
@@ -78,6 +81,15 @@ class CaptureFileImages:
         if os.path.exists(place):
             raise ElfError(f"{place}: no regular file; {REMEDY}")
         raise FileNotFoundError(2, f"there is no such file; {REMEDY}", place)
+
+    def _of_kernel(self, mapping: Mapping) -> ElfImage:
+        """A file of the kernel, as it is here: where the capture says, or anywhere by its build-id."""
+        if not os.path.exists(mapping.path):
+            found = self._by_build_id(mapping.build_id)
+            if found is None:
+                raise FileNotFoundError(2, f"there is no such file; {KERNEL_REMEDY}", mapping.path)
+            return found
+        return open_image(mapping.path)
 
     def _by_build_id(self, build_id: bytes | None) -> ElfImage | None:
         if not build_id:

@@ -28,7 +28,7 @@ from relay_reader.capture import Event, Mapping
 from relay_reader.perf_columns import PerfChunk, PerfColumns
 from relay_reader.perf_data import PerfDataError
 from relay_reader.perf_scan import (
-    ROW_CHAIN,
+    ROW_CHAIN_COUNT,
     ROW_CPU,
     ROW_EVENT,
     ROW_FAULT,
@@ -41,6 +41,7 @@ from relay_reader.perf_scan import (
 from unwind import column_walk, place_table
 from unwind.address_space import AddressSpaces
 from unwind.module import Module, ModuleCatalog
+from unwind.outer_frames import KEPT_WIDTH
 from unwind.place_table import PLACE_WIDTH
 from unwind.table_arena import MappedSpaces, MappedTables
 
@@ -50,6 +51,8 @@ Int32s = NDArray[np.int32]
 _PID = 0xFFFFFFFF
 _FEW_SAMPLES = 256
 """Fewer samples are no piece of work for another thread."""
+_MANY_SAMPLES = 2048
+"""Of more samples a thread gets two pieces, so that the threads end at about the same time."""
 _FIRST_PLACES = 1 << 12
 _FRAMES_A_SAMPLE = 24
 _MOST_PLACES = 1 << 20
@@ -187,6 +190,8 @@ class _Worker:
         self.places = Places()
         self._control = np.zeros(column_walk.WALK_CONTROL_WIDTH, dtype=np.int64)
         self._control[column_walk.WALK_DEPTH] = max_depth
+        self._frames: Int32s = np.empty(0, dtype=np.int32)
+        self._kept = np.zeros(KEPT_WIDTH, dtype=np.int64)
         self._scratch = np.zeros(column_walk.WALK_SCRATCH_WIDTH, dtype=np.int64)
 
     def walk(
@@ -202,27 +207,30 @@ class _Worker:
         count = len(rows)
         if self.places.count > _MOST_PLACES:
             self.places = Places()
+            self._kept = np.zeros(KEPT_WIDTH, dtype=np.int64)
         places, control = self.places, self._control
         ends, details = np.empty(count, dtype=np.int64), np.empty(count, dtype=np.int64)
         reasons = np.empty(count, dtype=np.int32)
-        frames = np.empty(_FRAMES_A_SAMPLE * (count + 1), dtype=np.int32)
+        if len(self._frames) < _FRAMES_A_SAMPLE * (count + 1):
+            self._frames = np.empty(_FRAMES_A_SAMPLE * (count + 1), dtype=np.int32)
         control[column_walk.WALK_SAMPLE], control[column_walk.WALK_LAST] = 0, count
         control[column_walk.WALK_FRAMES], control[column_walk.WALK_PLACES] = 0, places.count
         while True:
             compiled(column_walk.walk_rows)(
                 data, layouts, rows.reshape(-1), sets, arena, *mappings,
-                places.slots, places.rows, control, frames, ends, reasons, details, self._scratch,
+                places.slots, places.rows, control, self._frames, ends, reasons, details,
+                self._kept, self._scratch,
             )  # fmt: skip
             places.count = int(control[column_walk.WALK_PLACES])
             status = int(control[column_walk.WALK_STATUS])
             if status == column_walk.PLACES_FULL:
                 places.grow()
             elif status == column_walk.FRAMES_FULL:
-                frames = np.concatenate((frames, np.empty(len(frames), dtype=np.int32)))
+                self._frames = np.concatenate((self._frames, np.empty(len(self._frames), dtype=np.int32)))
             else:
                 break
         used = int(control[column_walk.WALK_FRAMES])
-        return ends, reasons, details, frames[:used].copy(), places
+        return ends, reasons, details, self._frames[:used].copy(), places
 
 
 class ColumnWalker:
@@ -284,6 +292,8 @@ class ColumnWalker:
         """Parts of a chunk, one for each thread, of which one also scans the next chunk."""
         count = len(chunk.samples)
         parts = min(self._threads, count // _FEW_SAMPLES)
+        if self._threads > 1 and count > 2 * self._threads * _MANY_SAMPLES:
+            parts *= 2
         cuts = [count * part // max(parts, 1) for part in range(max(parts, 1) + 1)]
         return [slice(*pair) for pair in pairwise(cuts)]
 
@@ -347,9 +357,9 @@ def _next_chunk(chunks: Iterator[PerfChunk]) -> PerfChunk | PerfDataError | None
 
 def _kernel_columns(chunk: PerfChunk, rows: Int64s) -> tuple[Int64s, Int64s]:
     ends = np.zeros(len(rows), dtype=np.int64)
-    if not rows[:, ROW_CHAIN : ROW_KERNEL_PC + 1].any():
+    counts = rows[:, ROW_CHAIN_COUNT]
+    if not counts.any() and not rows[:, ROW_KERNEL_PC].any():
         return ends, ends[:0]
-    flat, chains = rows.reshape(-1), compiled(kernel_chains)
-    addresses = np.empty(chains(chunk.data, flat, ends, ends[:0]), dtype=np.int64)
-    chains(chunk.data, flat, ends, addresses)
-    return ends, addresses
+    addresses = np.empty(int(counts.sum()) + len(rows), dtype=np.int64)
+    used = compiled(kernel_chains)(chunk.data, rows.reshape(-1), ends, addresses)
+    return ends, addresses[:used].copy()

@@ -28,9 +28,22 @@ from relay_reader.perf_scan import (
     ROW_STACK,
     ROW_STACK_BYTES,
     ROW_STACK_CUT,
+    ROW_TASK,
     ROW_WIDTH,
 )
 from unwind.memory import SLICE_WIDTH
+from unwind.outer_frames import (
+    KEPT_SLOTS,
+    NO_ROOM,
+    frame_above,
+    is_kept,
+    judge,
+    keep,
+    kept_count,
+    note_frame,
+    note_step,
+    take_frames,
+)
 from unwind.place_table import (
     PLACE_CFA_OFFSET,
     PLACE_CFA_REGISTER,
@@ -88,8 +101,9 @@ WALKED = 0
 FRAMES_FULL = 1
 PLACES_FULL = 2
 
-# What a stack comes to that begins again when there is room for another place.
+_NO_PLACE = -1
 _NO_PLACE_ROOM = -2
+"""Also what a stack comes to that begins again when there is room for another place."""
 
 # The parts of the scratch array (int64).
 _SCRATCH_STATE = 0
@@ -141,15 +155,45 @@ def _fetch_sample(data: FlatArray, rows: FlatArray, row: int) -> None:
 
 
 @hot_loop
-def _stop_reason(plan: int) -> int:
-    """The reason of a place from where there is no step."""
+def _new_place(
+    arena: FlatArray,
+    mappings: FlatArray,
+    mapping_modules: FlatArray,
+    mapping: int,
+    pc: int,
+    key: int,
+    slot: int,
+    slots: FlatArray,
+    places: FlatArray,
+    control: FlatArray,
+) -> int:
+    """Enter the place of `pc`, which lies in `mapping`, into this free slot: its number, or _NO_PLACE_ROOM."""
+    place: int = control[WALK_PLACES] + 0
+    if (place + 1) * PLACE_WIDTH > len(places) or 2 * place >= len(slots):
+        return _NO_PLACE_ROOM
+    fill_place(arena, mappings, mapping_modules, mapping, pc, key, places, place)
+    slots[slot] = place + 1
+    control[WALK_PLACES] = place + 1
+    return place
+
+
+@hot_loop
+def _end(plan: int, place: int, frames: FlatArray, depth: int, first: int, last: int) -> tuple[int, int]:
+    """(stop reason, index after the frames) of a stack that ends at this place, or that has no room for a frame."""
+    if plan == PLAN_NO_MAPPING and depth > first:
+        return STOP_REASON_NO_MAPPING, depth
+    if depth >= last:
+        return STOP_REASON_TOO_DEEP, depth
+    if plan == PLAN_TRAMPOLINE:
+        return STOP_REASON_RETURN_TRAMPOLINE, depth
+    put_item(frames, depth, place)
     if plan == PLAN_END:
-        return STOP_REASON_END_OF_STACK
+        return STOP_REASON_END_OF_STACK, depth + 1
     if plan == PLAN_NO_ROW:
-        return STOP_REASON_NO_ROW
+        return STOP_REASON_NO_ROW, depth + 1
     if plan == PLAN_NO_TABLE:
-        return STOP_REASON_NO_TABLE
-    return STOP_REASON_OVERFLOW if plan == PLAN_OVERFLOW else STOP_REASON_NO_MAPPING
+        return STOP_REASON_NO_TABLE, depth + 1
+    return STOP_REASON_OVERFLOW if plan == PLAN_OVERFLOW else STOP_REASON_NO_MAPPING, depth + 1
 
 
 @hot_loop
@@ -213,6 +257,8 @@ def _walk_one(
     frames: FlatArray,
     first: int,
     last: int,
+    kept: FlatArray,
+    slot: int,
     scratch: FlatArray,
 ) -> tuple[int, int]:
     """Walk the stack that `_load_sample` has begun; (stop reason or _NO_PLACE_ROOM, index after its frames)."""
@@ -221,55 +267,84 @@ def _walk_one(
     frame = scratch[_SCRATCH_FRAME:_SCRATCH_WALK]
     rest = scratch[_SCRATCH_WALK:]
     near = -_FAR < piece[0] < _FAR and slice_count == 1
+    count = kept_count(kept, slot, mapping_set) if near else 0
+    notes = near and count == 0
+    if notes:
+        # What is there is overwritten from now on, and the walk may have to begin again.
+        keep(kept, slot, 0, mapping_set)
+    nearest = 0
+    taken = 0
+    noted = 0
     depth = first
     while True:
         pc = item(state, RETURN_ADDRESS)
         exact = item(state, STATE_EXACT)
         if pc == 0 and depth > first and exact == 0:
             state[STATE_DETAIL] = 0
-            return STOP_REASON_END_OF_STACK, depth
+            reason = STOP_REASON_END_OF_STACK
+            break
+        # Only what a step from such a frame does is noted: its stack pointer is the CFA of the frame before.
+        plain = exact == 0 and item(state, STACK_POINTER) == item(state, STATE_PREVIOUS_CFA)
+        if plain and nearest < count:
+            nearest = frame_above(kept, slot, nearest, count, item(state, STACK_POINTER))
+            if is_kept(kept, slot, nearest, count, state):
+                reached = take_frames(kept, slot, nearest, count, data, piece, state, frames, depth, last)
+                if reached > depth:
+                    nearest += reached - depth
+                    taken += reached - depth
+                    depth = reached
+                    continue
         key = mapping_set * 2 + exact
         place = find_place(places, slots, pc, key)
         if place < 0:
-            state[STATE_DETAIL] = pc
             mapping = find_mapping(mappings, first_mapping, last_mapping, pc if exact else wrap64(pc - 1))
-            if mapping < 0 and depth > first:
-                return STOP_REASON_NO_MAPPING, depth
-            slot = -1 - place
-            place = control[WALK_PLACES] + 0
-            if (place + 1) * PLACE_WIDTH > len(places) or 2 * place >= len(slots):
-                return _NO_PLACE_ROOM, first
-            fill_place(arena, mappings, mapping_modules, mapping, pc, key, places, place)
-            slots[slot] = place + 1
-            control[WALK_PLACES] = place + 1
+            if mapping >= 0 or depth == first:
+                place = _new_place(
+                    arena, mappings, mapping_modules, mapping, pc, key, -1 - place, slots, places, control
+                )
+                if place == _NO_PLACE_ROOM:
+                    return _NO_PLACE_ROOM, first
+            else:
+                place = _NO_PLACE
         at = place * PLACE_WIDTH
-        plan = item(places, at + PLACE_PLAN)
-        if plan == PLAN_NO_MAPPING and depth > first:
+        plan = item(places, at + PLACE_PLAN) if place >= 0 else PLAN_NO_MAPPING
+        if plan > PLAN_STEP or depth >= last:
             state[STATE_DETAIL] = pc
-            return STOP_REASON_NO_MAPPING, depth
-        if depth >= last:
-            state[STATE_DETAIL] = pc
-            return STOP_REASON_TOO_DEEP, depth
-        if plan > PLAN_STEP:
-            state[STATE_DETAIL] = pc
-            if plan == PLAN_TRAMPOLINE:
-                return STOP_REASON_RETURN_TRAMPOLINE, depth
-            put_item(frames, depth, place)
-            return _stop_reason(plan), depth + 1
+            reason, depth = _end(plan, place, frames, depth, first, last)
+            break
         put_item(frames, depth, place)
         depth += 1
-        step = _follow(data, places, at, state, piece) if plan == PLAN_FOLLOW and near else 0
+        step = 0
+        if plan == PLAN_FOLLOW and near:
+            if notes and plain:
+                note_frame(kept, slot, noted, state)
+            step = _follow(data, places, at, state, piece)
         if step < 0:
             beyond = state[STATE_DETAIL] >= piece[0] and piece[3] != 0
-            return STOP_REASON_STACK_CUT if beyond else STOP_REASON_MEMORY_NOT_CAPTURED, depth
+            reason = STOP_REASON_STACK_CUT if beyond else STOP_REASON_MEMORY_NOT_CAPTURED
+            break
         if step == 0:
+            noted = 0
             state[STATE_FRAMES] = depth - 1 - first
             reason, _ = walk(
                 arena, mappings, first_mapping, last_mapping, data, piece, 0, slice_count,
                 state, frame, 0, 1, rest[0:0], rest,
             )  # fmt: skip
             if reason != STOP_REASON_TOO_DEEP:
-                return reason, depth
+                break
+        elif notes and plain:
+            following = note_step(kept, slot, noted, places, place, at, state)
+            if following == NO_ROOM:
+                keep(kept, slot, noted, mapping_set)
+                notes = False
+            else:
+                noted = following
+    if notes:
+        note_frame(kept, slot, noted, state)
+        keep(kept, slot, noted, mapping_set)
+    else:
+        judge(kept, slot, taken, depth - first)
+    return reason, depth
 
 
 @hot_loop
@@ -289,14 +364,15 @@ def walk_rows(
     ends: FlatArray,
     reasons: FlatArray,
     details: FlatArray,
+    kept: FlatArray,
     scratch: FlatArray,
 ) -> None:
     """Walk the samples that `control` names, until all are walked or an array is full (WALK_STATUS).
 
     `data` bytes; `rows` and `layouts` as in `perf_scan`; `sets` int64: for each sample the number of its set of
     mappings, whose last mapping `mapping_ends` (int64) tells; `mapping_modules` int64; `slots` int32; `places` int64;
-    `frames` int32; for each sample `ends` (int64), `reasons` (int32), `details` (int64); `scratch` int64,
-    WALK_SCRATCH_WIDTH.
+    `frames` int32; for each sample `ends` (int64), `reasons` (int32), `details` (int64); `kept` int64, KEPT_WIDTH,
+    zeros at first; `scratch` int64, WALK_SCRATCH_WIDTH.
     """
     state = scratch[_SCRATCH_STATE:_SCRATCH_SLICE]
     piece = scratch[_SCRATCH_SLICE:_SCRATCH_FRAME]
@@ -319,7 +395,8 @@ def walk_rows(
             reason, end = _walk_one(
                 data, arena, mappings, mapping_modules,
                 item(mapping_ends, number - 1) if number > 0 else 0, item(mapping_ends, number), number,
-                slice_count, slots, places, control, frames, depth, last, scratch,
+                slice_count, slots, places, control, frames, depth, last,
+                kept, (item(rows, row + ROW_TASK) >> 32) & (KEPT_SLOTS - 1), scratch,
             )  # fmt: skip
             detail = item(state, STATE_DETAIL)
             if reason == _NO_PLACE_ROOM:

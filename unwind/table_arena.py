@@ -27,7 +27,8 @@ class TableArena:
 
     def __init__(self) -> None:
         self.content = bytearray()
-        """All tables so far. Replaced, never resized: arrays over an older one stay valid."""
+        """All tables so far, and room for more. Replaced, never resized: arrays over an older one stay valid."""
+        self._used = 0
         self._offsets: dict[int, int] = {}
         self._held: list[Module] = []
 
@@ -37,15 +38,17 @@ class TableArena:
         if key not in self._offsets:
             self._held.append(module)
             table = module.table_content()
-            if table is None:
-                self._offsets[key] = NO_TABLE
-            else:
-                content = bytearray(self.content)
-                content.extend(bytes(-len(content) % 8))
-                self._offsets[key] = len(content)
-                content.extend(table)
-                self.content = content
+            self._offsets[key] = NO_TABLE if table is None else self._placed(table)
         return self._offsets[key]
+
+    def _placed(self, table: bytes | memoryview) -> int:
+        """Where the table lies now; twice as much room is made where there is too little, so that few are copied."""
+        begin = self._used + -self._used % 8
+        self._used = begin + len(table)
+        if self._used > len(self.content):
+            self.content = self.content.ljust(2 * self._used, b"\0")
+        self.content[begin : self._used] = table
+        return begin
 
 
 @dataclass(slots=True)

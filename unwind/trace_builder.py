@@ -12,7 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cfi_tables.layout import StopReason
-from relay_reader.capture import KERNEL_PID, Event, KernelCodeNamed, KernelSectionPlaced, MappingAdded, Sample
+from relay_reader.capture import (
+    KERNEL_PID,
+    Event,
+    KernelCodeNamed,
+    KernelSectionPlaced,
+    KernelStack,
+    MappingAdded,
+    Sample,
+)
 from unwind.address_space import AddressSpace, AddressSpaces
 from unwind.argument_frames import ArgumentFrames as ArgumentFrames
 from unwind.arguments.argument_reader import arguments_of
@@ -24,6 +32,7 @@ from unwind.dwarf.die import Die
 from unwind.frame_states import FrameStates
 from unwind.jit_names import JitNames, MadeCodeNames
 from unwind.kallsyms import Kallsyms
+from unwind.kernel.indexed_names import IndexedNames
 from unwind.kernel.kernel_chain import KernelChain, KernelNames
 from unwind.kernel.kernel_walk import KernelModuleFile, KernelWalker
 from unwind.late_mapping import executable_mapping
@@ -93,6 +102,7 @@ class TraceBuilder:
         self._locals_too = locals_too
         self._memory_remedy = memory_remedy
         self._cut_remedy = cut_remedy
+        self._kernel_names = IndexedNames()
         self._chain = kernel_names
         self._memory: dict[int, ModuleMemory] = {}
 
@@ -131,7 +141,9 @@ class TraceBuilder:
 
     def _built(self, sample: Sample, hit: Hit | None) -> Trace:
         if sample.kernel_stack is not None and self._kernel is not None:
-            return self._kernel_trace(sample, self._kernel.walk(sample, sample.kernel_stack), hit)
+            if not sample.kernel_chain or not self._kernel.lacks_table:
+                return self._kernel_trace(sample, self._kernel.walk(sample, sample.kernel_stack), hit)
+            return self._told_kernel_trace(sample, sample.kernel_stack, hit)
         stack, frames, text, first = self._user_part(sample, hit)
         trace = self._trace(sample, hit, stack.stop, self._kernel_frames(sample) + frames, text)
         if sample.told_chain is not None and not sample.slices:
@@ -174,7 +186,7 @@ class TraceBuilder:
         assert self._kernel is not None
         for frame in stack.frames:
             module = self._kernel.module_name(frame)
-            for trace_frame, _ in self._calls(frame, self._names(frame, None)):
+            for trace_frame, _ in self._calls(frame, self._names_in_kernel(frame), in_kernel=True):
                 trace_frame.space, trace_frame.module, trace_frame.signal = "kernel", module or "[kernel]", False
                 if trace_frame.function is None and self._system_map is not None and module is None:
                     symbol = self._system_map.find(frame.lookup_address)
@@ -182,6 +194,19 @@ class TraceBuilder:
                         trace_frame.function = symbol.name
                         trace_frame.offset = symbol.offset + frame.pc - frame.bias - frame.lookup_address
                 frames.append(trace_frame)
+        return self._with_user_part(sample, stack, frames, hit)
+
+    def _told_kernel_trace(self, sample: Sample, told: KernelStack, hit: Hit | None) -> Trace:
+        """The same with the addresses that were found at the probe, where the kernel's files are not to be had."""
+        stack = WalkedStack([], StopReason(told.stop), told.stop_detail)
+        if self._chain is not None:
+            frames = self._kernel_frames(sample)
+        else:  # nobody knows which kernel it was: that of this machine would give any names
+            frames = [TraceFrame("kernel", address, "[kernel]") for address in sample.kernel_chain]
+        return self._with_user_part(sample, stack, frames, hit)
+
+    def _with_user_part(self, sample: Sample, stack: WalkedStack, frames: list[TraceFrame], hit: Hit | None) -> Trace:
+        """The trace of a kernel stack with these frames, and of the user's where there is one."""
         if sample.user_stack is None:
             return self._trace(sample, hit, stack.stop, frames, stop_text(stack))
         # Of the user's frames none was probed.
@@ -213,7 +238,8 @@ class TraceBuilder:
         space = self.spaces.of(sample.pid)
         told = sample.user_stack
         if told is not None and not sample.slices:
-            return told_stack(told.chain, told.stop, told.stop_detail, space, self.catalog, sample.pid)
+            catalog = self.catalog.of_machine(sample.machine)
+            return told_stack(told.chain, told.stop, told.stop_detail, space, catalog, sample.pid)
         if sample.told_chain is not None and not sample.slices:
             return chain_stack(sample.told_chain, AddressSpace() if sample.guest else space, self.catalog, sample.pid)
         if sample.kernel_chain and not sample.known and not sample.guest and not len(space):
@@ -247,6 +273,12 @@ class TraceBuilder:
                     return found[index:]
         return found
 
+    def _names_in_kernel(self, frame: WalkedFrame) -> list[SymbolFrame]:
+        image = frame.module.image if frame.module is not None else None
+        if image is None:
+            return []
+        return self._kernel_names.frames_at(image, frame.lookup_address) or self._names(frame, None)
+
     def _user_frames(
         self, stack: WalkedStack, names: list[list[SymbolFrame]], states: FrameStates, hit: Hit | None
     ) -> list[TraceFrame]:
@@ -271,12 +303,16 @@ class TraceBuilder:
             return number == 0 and not (hit is not None and hit.is_return)
         return self._argument_frames is ArgumentFrames.ALL
 
-    def _calls(self, frame: WalkedFrame, names: list[SymbolFrame]) -> list[tuple[TraceFrame, SymbolFrame | None]]:
+    def _calls(
+        self, frame: WalkedFrame, names: list[SymbolFrame], *, in_kernel: bool = False
+    ) -> list[tuple[TraceFrame, SymbolFrame | None]]:
         """The calls of one physical frame, innermost first, each with its symbol."""
         module = frame.module
         path = frame.mapping.path if frame.mapping is not None else None
         build_id = module.build_id.hex() if module is not None and module.build_id else None
-        if module is not None and (not names or names[-1].die is None):
+        # Of those that an index tells there are no entries, but files.
+        indexed = names and in_kernel and names[-1].file is not None
+        if module is not None and not indexed and (not names or names[-1].die is None):
             self.frames_without_lines[module] += 1
             self._lacking.add(module)
         if not names:

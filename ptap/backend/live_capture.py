@@ -62,7 +62,7 @@ class CaptureLimits:
     waiting_hits: int = 1000
     """Hits that there is room for until they are read, about (perf events)."""
     postponement: Postponement | None = None
-    """Where nobody waits for the events (perf events)."""
+    """Where nobody waits for the events (perf events, the kernel module)."""
 
 
 class CaptureError(Exception):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ptap.cli.failure import told_to_the_user
-from ptap.cli.output_stream import open_output
+from ptap.cli.output_stream import output_stream
 from ptap.cli.progress_bars import progress_shown
 from ptap.report.short_text import printable
 
@@ -38,12 +38,12 @@ def command(path: str, form: str) -> None:
         from ptap.capture_summary import CaptureSummary
 
         told = CaptureSummary(path).object()
-    stream = open_output(None)
-    if form == "json":
-        stream.write(json.dumps(told, ensure_ascii=False) + "\n")
-    else:
-        stream.writelines(printable(line) + "\n" for line in _lines(told))
-    stream.flush()
+    with output_stream(None) as stream:
+        if form == "json":
+            stream.write(json.dumps(told, ensure_ascii=False) + "\n")
+        else:
+            stream.writelines(printable(line) + "\n" for line in _lines(told))
+        stream.flush()
     if told["damage"]:
         sys.exit(1)
 

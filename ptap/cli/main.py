@@ -90,9 +90,9 @@ class _Commands(click.Group):
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
         # Reading the metadata takes longer than all other imports of this file together.
-        from importlib.metadata import version
+        from ptap.version import installed_version
 
-        click.echo(f"ptap {version('ptap')}")
+        click.echo(f"ptap {installed_version()}")
         ctx.exit()
 
 

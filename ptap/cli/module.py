@@ -67,7 +67,7 @@ def build(
       kernel.function("NAME")              entries and inlined copies; also .call .inline .return
       kernel.function("NAME@FILE:LINE")    of those that are declared there
       kernel.statement("NAME@FILE:LINE"), kernel.statement(0xADDRESS)
-      module("M").function("NAME")         in a module, loaded or not; also .statement, .return and so on
+      module("M").function("NAME")         in a module, loaded or not; also .statement, .trace, .return and so on
       kernel.trace("NAME")                 a tracepoint, also "GROUP:NAME"
       timer.profile(HZ)                    whatever runs, HZ times a second on each processor
     NAME and FILE take the wildcards * ? [...]. Stacks go through a module's code where its file is named or probed.

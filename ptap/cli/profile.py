@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,10 +11,18 @@ import click
 
 from ptap.cli.failure import Failure, told_to_the_user
 from ptap.cli.live_line import LiveLine
-from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.output_stream import output_stream
 from ptap.cli.progress_bars import progress_shown
 from ptap.cli.report_format import FORMATS, STREAMED, finish, open_report
-from ptap.cli.target_options import duration_option, frequency_option, pid_option, sampled_stack_option
+from ptap.cli.target_options import (
+    check_sampled,
+    duration_option,
+    everything_option,
+    frequency_option,
+    pid_option,
+    sampled_stack_option,
+    sampled_target,
+)
 
 _INTERRUPTED = 130
 _SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded", ".json": "firefox",
@@ -24,11 +33,7 @@ _SUFFIXES = {".html": "html", ".gz": "pprof", ".pb": "pprof", ".folded": "folded
 @click.command("profile", short_help="Sample what runs, and show where the time goes.")
 @frequency_option(999)
 @pid_option("Sample")
-@click.option(
-    *("--all-cpus", "-a", "everything"),
-    is_flag=True,
-    help="Sample whatever runs, on all processors; with a command as long as it runs.",
-)
+@everything_option
 @click.option(
     "--off-cpu",
     is_flag=True,
@@ -79,10 +84,9 @@ def command(
       ptap profile --off-cpu -o waits.html -p 1234
       ptap profile --format top --keep trace.ptap -- ./prog
     """
-    if bool(target or everything) == bool(pids):
-        raise Failure("nothing to sample, or too much: give either a command behind `--` or -p PID, or -a for all")
-    if backend == "module" and (everything or off_cpu):
-        raise Failure("the kernel module samples what given processes run: leave -a and --off-cpu out, or --backend")
+    check_sampled(target, pids, everything)
+    if backend == "module" and off_cpu:
+        raise Failure("the kernel module samples what runs: leave --off-cpu out, or --backend")
     if form is None:
         form = _SUFFIXES.get(Path(output).suffix, "tree") if output is not None else "tree"
     with told_to_the_user(), TemporaryDirectory(prefix="ptap-") as folder:
@@ -115,25 +119,17 @@ def command(
             status = _INTERRUPTED  # a second Ctrl-C: the command is left to itself
         if session.started:
             report = CaptureFileReport(path, ReportOptions(arguments=ArgumentFrames.NONE))
-            stream = open_output(output)
-            try:
-                shown = open_report(form, stream, title=_title(target, pids))
-                with progress_shown(stream if form in STREAMED else None):
-                    report.write(shown)
-                with progress_shown(stream):
-                    finish(shown)
-            finally:
-                for line in report.closing_lines():
-                    _say(line)
-                drop_unwritten(stream)
-                report.close()
+            with closing(report), output_stream(output) as stream:
+                try:
+                    shown = open_report(form, stream, title=sampled_target(target, pids))
+                    with progress_shown(stream if form in STREAMED else None):
+                        report.write(shown)
+                    with progress_shown(stream):
+                        finish(shown)
+                finally:
+                    for line in report.closing_lines():
+                        _say(line)
     sys.exit(status)
-
-
-def _title(target: tuple[str, ...] | None, pids: tuple[int, ...]) -> str:
-    if target:
-        return " ".join(target)
-    return f"pid {', '.join(map(str, pids))}" if pids else "all processes"
 
 
 def _say(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from os.path import basename, isdir, isfile, join
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from ptap.cli.failure import Failure, told_to_the_user
-from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.output_stream import output_stream
 from ptap.cli.progress_bars import progress_shown
 from ptap.cli.report_format import STREAMED, WITH_VALUES, finish, format_option, open_report
 from ptap.cli.stack_options import max_depth_option, when_option
@@ -142,22 +143,20 @@ def command(
             verbose,
         )
         session = open_file_report(kind, path, options, follow=follow)
-        stream = open_output(output)
-        try:
-            times = kind is not CaptureKind.CORE
-            report = open_report(form, stream, source=source, verbose=verbose, times=times, title=basename(path))
-            filtered = FilteredReport(report, wanted)
-            with progress_shown(stream if form in STREAMED else None):
-                session.write(filtered)
-            with progress_shown(stream):
-                finish(report)
-            if filtered.left_out:
-                click.echo(f"ptap: {filtered.left_out} traces left out, as was asked for", err=True)
-        finally:
-            for line in session.closing_lines():
-                click.echo(f"ptap: {line}", err=True)
-            drop_unwritten(stream)
-            session.close()
+        with closing(session), output_stream(output) as stream:
+            try:
+                times = kind is not CaptureKind.CORE
+                report = open_report(form, stream, source=source, verbose=verbose, times=times, title=basename(path))
+                filtered = FilteredReport(report, wanted)
+                with progress_shown(stream if form in STREAMED else None):
+                    session.write(filtered)
+                with progress_shown(stream):
+                    finish(report)
+                if filtered.left_out:
+                    click.echo(f"ptap: {filtered.left_out} traces left out, as was asked for", err=True)
+            finally:
+                for line in session.closing_lines():
+                    click.echo(f"ptap: {line}", err=True)
 
 
 def _predicate(text: str) -> Predicate:

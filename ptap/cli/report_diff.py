@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.output_stream import output_stream
 from ptap.cli.report_format import difference_writer, refuse_difference
 
 if TYPE_CHECKING:
@@ -38,17 +38,15 @@ def compare(
 
     refuse_difference(form)
     old, new = _profile(before, options, wanted), _profile(after, options, wanted)
-    stream = open_output(output)
     title = f"{basename(before)} → {basename(after)}"
-    try:
-        difference_writer(form, stream, title)(ProfileDiff(old, new, absolute))
-        stream.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"the report cannot be written: {error.strerror}") from error
-    finally:
-        drop_unwritten(stream)
+    with output_stream(output) as stream:
+        try:
+            difference_writer(form, stream, title)(ProfileDiff(old, new, absolute))
+            stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"the report cannot be written: {error.strerror}") from error
 
 
 def _profile(path: str, options: ReportOptions, wanted: TraceFilter) -> StackProfile:

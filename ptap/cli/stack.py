@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ptap.cli.failure import told_to_the_user
-from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.output_stream import output_stream
 from ptap.cli.progress_bars import progress_shown
 from ptap.cli.report_format import STREAMED, WITH_VALUES, finish, format_option, open_report
 from ptap.cli.stack_options import max_depth_option, when_option
@@ -69,17 +69,16 @@ def command(
 
         values = (arguments == "all" and form in WITH_VALUES) or locals_too
         session = LiveReport(pid, StackOptions(frozenset(tids), values, locals_too, kernel, max_depth, when))
-        stream = open_output(output)
-        try:
-            report = open_report(form, stream, source=source, verbose=verbose, times=False, title=f"process {pid}")
-            with progress_shown(stream if form in STREAMED else None):
-                session.run(_without_inlined(report) if no_inline else report)
-            if form not in STREAMED:
-                finish(report)
-        finally:
-            for line in session.closing_lines(verbose):
-                click.echo(f"ptap: {line}", err=True)
-            drop_unwritten(stream)
+        with output_stream(output) as stream:
+            try:
+                report = open_report(form, stream, source=source, verbose=verbose, times=False, title=f"process {pid}")
+                with progress_shown(stream if form in STREAMED else None):
+                    session.run(_without_inlined(report) if no_inline else report)
+                if form not in STREAMED:
+                    finish(report)
+            finally:
+                for line in session.closing_lines(verbose):
+                    click.echo(f"ptap: {line}", err=True)
         session.keep_names()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.output_stream import output_stream
 from unwind.kernel.kernel_symbolizer import KernelSources
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ def symbolize_logs(paths: tuple[str, ...], sources: KernelSources, sysroot: str,
 
     files, kernel = FileSources(sysroot), KernelSource(sources)
     notes: dict[str, None] = {}
-    stream = open_output(None)
-    with ExitStack() as opened:
+    with output_stream(None) as stream, ExitStack() as opened:
         descriptors = [opened.enter_context(open(path, "rb", buffering=0)).fileno() for path in paths] or [0]
         try:
             for descriptor in descriptors:
@@ -38,7 +37,6 @@ def symbolize_logs(paths: tuple[str, ...], sources: KernelSources, sysroot: str,
         finally:
             for line in notes:
                 click.echo(f"ptap: {line}", err=True)
-            drop_unwritten(stream)
 
 
 def symbolize_log(reader: LogReader, descriptor: int, output: BinaryIO, as_json: bool) -> None:

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 import click
 
+from ptap.cli.failure import Failure
+
 LARGEST_USER_STACK = 65_528
 """Bytes: as much as a perf sample holds (perf_event_open(2), sample_stack_user)."""
 _Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -35,6 +37,11 @@ def frequency_option(default: int) -> _Decorator:
     )
 
 
+everything_option = click.option(
+    *("--all-cpus", "-a", "everything"),
+    is_flag=True,
+    help="Sample whatever runs, on all processors; with a command as long as it runs.",
+)
 count_option = click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N hits.")
 duration_option = click.option(
     "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this many seconds."
@@ -54,3 +61,16 @@ backend_option = click.option(
     show_default=True,
     help="How hits are captured; auto takes the first that works here (see `ptap doctor`).",
 )
+
+
+def check_sampled(target: tuple[str, ...] | None, pids: tuple[int, ...], everything: bool) -> None:
+    """Raise Failure where it is not told what is sampled, or told twice."""
+    if bool(target or everything) == bool(pids):
+        raise Failure("nothing to sample, or too much: give either a command behind `--` or -p PID, or -a for all")
+
+
+def sampled_target(target: tuple[str, ...] | None, pids: tuple[int, ...]) -> str:
+    """What is sampled, for people."""
+    if target:
+        return " ".join(target)
+    return f"pid {', '.join(map(str, pids))}" if pids else "all processes"

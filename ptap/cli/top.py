@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from ptap.cli.failure import Failure, told_to_the_user
-from ptap.cli.output_stream import drop_unwritten, open_output
-from ptap.cli.target_options import duration_option, frequency_option, pid_option, sampled_stack_option
+from ptap.cli.output_stream import output_stream
+from ptap.cli.target_options import (
+    check_sampled,
+    duration_option,
+    everything_option,
+    frequency_option,
+    pid_option,
+    sampled_stack_option,
+    sampled_target,
+)
 
 if TYPE_CHECKING:
     from ptap.top.run import ShowOptions
@@ -25,6 +33,7 @@ _MAXIMUM_DEPTH = 1000
 @click.command("top", short_help="Watch live where programs spend their time.")
 @frequency_option(99)
 @pid_option("Sample")
+@everything_option
 @duration_option
 @click.option(
     *("--delay", "-d"),
@@ -60,6 +69,7 @@ def command(
     target: tuple[str, ...] | None,
     frequency: int,
     pids: tuple[int, ...],
+    everything: bool,
     duration: float | None,
     delay: float,
     window: float,
@@ -70,7 +80,7 @@ def command(
     max_lag: float | None,
     user_stack: int,
 ) -> None:
-    """Watch a command (behind --) or running processes (-p), with their children and threads.
+    """Watch a command (behind --), running processes (-p) or everything (-a), with children and threads.
 
     Functions, stacks and threads, the hottest first, over the last seconds or since the start; the key ? tells the
     others. Whoever leaves it (q) has the functions since the start printed. What the command writes meanwhile is
@@ -80,10 +90,10 @@ def command(
     Examples:
       ptap top -p 1234
       ptap top -F 499 -- ./prog --its-options
+      ptap top -a
       ptap top --batch -n 10 -d 2 -p 1234 > top.txt
     """
-    if bool(target) == bool(pids):
-        raise Failure("nothing to watch, or too much: give either a command behind `--` or -p PID")
+    check_sampled(target, pids, everything)
     if iterations is not None and not batch:
         raise Failure("--iterations counts the tables of --batch: give that, too")
     if not batch and not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout) and _is_terminal(sys.stderr)):
@@ -102,12 +112,12 @@ def command(
 
         session = TopSession(
             [parse_trace_point(f"timer.profile({frequency})", "auto")],
-            Target(target or (), pids),
+            Target(target or (), pids, everything),
             TraceOptions(
                 arguments=ArgumentFrames.NONE, duration=duration, max_depth=_MAXIMUM_DEPTH, user_stack=user_stack
             ),
             lambda text, detail: None if detail else _say(text),
-            title=" ".join(target) if target else "pid " + ", ".join(map(str, pids)),
+            title=sampled_target(target, pids),
             frequency=frequency,
             longest_lag_s=max_lag if max_lag is not None or batch else _LAG_S,
         )
@@ -124,9 +134,9 @@ def _run(session: TopSession, options: ShowOptions, window: float, *, batch: boo
     from ptap.top.sliding_profile import SlidingProfile
 
     output = CommandOutput() if keeps_output else None
-    stream = open_output(None)
     status = 0
-    try:
+    with output_stream(None) as stream, ExitStack() as told:
+        told.callback(_tell_account, session)
         with StopSignals(session.stop) as signals:
             with output.redirected() if output is not None else nullcontext():
                 session.begin()
@@ -144,12 +154,13 @@ def _run(session: TopSession, options: ShowOptions, window: float, *, batch: boo
         if output is not None and (left_out := output.show(sys.stdout.fileno())):
             _say(f"the first {left_out} bytes that the command wrote are not shown")
         print_result(session, profile, stream, options)
-    finally:
-        if session.started:
-            for line in session.account.lines(True):
-                _say(line)
-        drop_unwritten(stream)
     return status
+
+
+def _tell_account(session: TopSession) -> None:
+    if session.started:
+        for line in session.account.lines(True):
+            _say(line)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

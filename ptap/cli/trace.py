@@ -7,7 +7,7 @@ import sys
 import click
 
 from ptap.cli.failure import Failure, told_to_the_user
-from ptap.cli.output_stream import drop_unwritten, open_output
+from ptap.cli.output_stream import output_stream
 from ptap.cli.report_format import finish, format_option, open_report
 from ptap.cli.target_options import LARGEST_USER_STACK, backend_option, count_option, duration_option, pid_option
 
@@ -134,18 +134,17 @@ def command(
             options,
             lambda text, detail: _say(text) if verbose or not detail else None,
         )
-        stream = open_output(output)
-        try:
-            report = open_report(form, stream, stacks=backtrace, source=source, verbose=verbose)
-            status = session.run(report)
-            finish(report)
-        except KeyboardInterrupt:
-            status = _INTERRUPTED  # a second Ctrl-C: the command is left to itself
-        finally:
-            if session.started:
-                for line in session.account.lines(backtrace):
-                    _say(line)
-            drop_unwritten(stream)
+        with output_stream(output) as stream:
+            try:
+                report = open_report(form, stream, stacks=backtrace, source=source, verbose=verbose)
+                status = session.run(report)
+                finish(report)
+            except KeyboardInterrupt:
+                status = _INTERRUPTED  # a second Ctrl-C: the command is left to itself
+            finally:
+                if session.started:
+                    for line in session.account.lines(backtrace):
+                        _say(line)
     sys.exit(status)
 
 

@@ -4,7 +4,7 @@
     kernel.statement("NAME@FILE:LINE")
     kernel.statement(0xADDRESS)              an instruction, by its address in vmlinux
     module("M").function(…), .statement("…") as of the kernel, in a module, be it loaded or not
-    kernel.trace("[GROUP:]NAME")             a tracepoint
+    kernel.trace("[GROUP:]NAME")             a tracepoint, with module("M") one of a module
     timer.profile[(HZ)]                      a sample of whatever runs, HZ times a second, on each processor
 
 NAME and FILE take the shell's wildcards. Parsing only; `ptap.kernel_module.resolve` finds the places.
@@ -26,7 +26,11 @@ _CODE = re.compile(
     re.VERBOSE,
 )
 _ADDRESS = re.compile(r"kernel\s*\.\s*statement\s*\(\s*(?P<address>0[xX][0-9a-fA-F]{1,16})\s*\)\s*$")
-_TRACEPOINT = re.compile(r'kernel\s*\.\s*trace\s*\(\s*"(?:(?P<group>[\w-]+):)?(?P<name>[\w*?\[\]!-]+)"\s*\)\s*$')
+_TRACEPOINT = re.compile(
+    r"""(?: kernel | module \s* \( \s* "(?P<module>[\w-]+)" \s* \) ) \s*
+        \. \s* trace \s* \( \s* "(?:(?P<group>[\w-]+):)?(?P<name>[\w*?\[\]!-]+)" \s* \) \s* $""",
+    re.VERBOSE,
+)
 _TIMER = re.compile(r"timer\s*\.\s*profile\s*(?:\(\s*(?P<frequency>\d+)\s*\))?\s*$")
 _EXAMPLE = 'for example kernel.function("vfs_read")'
 _WILDCARDS = frozenset("*?[")
@@ -69,7 +73,10 @@ def parse_kernel_point(text: str) -> KernelPoint:
     if match := _ADDRESS.match(stripped):
         return KernelPoint(stripped, ProbeKind.STATEMENT, address=int(match["address"], 16))
     if match := _TRACEPOINT.match(stripped):
-        return KernelPoint(stripped, ProbeKind.TRACEPOINT, tracepoint=match["name"], group=match["group"])
+        module = _module_name(match["module"])
+        return KernelPoint(
+            stripped, ProbeKind.TRACEPOINT, module=module, tracepoint=match["name"], group=match["group"]
+        )
     if match := _TIMER.match(stripped):
         frequency = int(match["frequency"] or _DEFAULT_FREQUENCY)
         if not 1 <= frequency <= MAXIMUM_FREQUENCY:
@@ -77,7 +84,7 @@ def parse_kernel_point(text: str) -> KernelPoint:
         return KernelPoint(stripped, ProbeKind.TIMER, frequency=frequency)
     raise ProbeSyntaxError(
         f'{text}: no probe point of the kernel; there are kernel.function("NAME@FILE:LINE") and its .call, .inline and '
-        '.return, kernel.statement("NAME@FILE:LINE"), both with module("M") in place of kernel, kernel.trace("NAME") '
+        '.return, kernel.statement("NAME@FILE:LINE"), kernel.trace("NAME"), module("M") in place of kernel, '
         f"and timer.profile(HZ), {_EXAMPLE}"
     )
 
@@ -90,5 +97,8 @@ def _code_point(text: str, match: re.Match[str]) -> KernelPoint:
             raise ProbeSyntaxError(f'{text}: a statement needs its line: .statement("NAME@FILE:LINE")')
         if match["variant"]:
             raise ProbeSyntaxError(f"{text}: .{match['variant']} goes with .function, {_EXAMPLE}")
-    module = match["module"].replace("-", "_") if match["module"] else None
-    return KernelPoint(text, kind, match["function"], match["file"], line, module)
+    return KernelPoint(text, kind, match["function"], match["file"], line, _module_name(match["module"]))
+
+
+def _module_name(written: str | None) -> str | None:
+    return written.replace("-", "_") if written else None

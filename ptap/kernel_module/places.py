@@ -66,7 +66,7 @@ class KernelPlace:
             return point.text
         if point.kind is ProbeKind.TRACEPOINT:
             group = f"{point.group}:" if point.group else ""
-            return f'kernel.trace("{group}{self.function}")'
+            return f'{point.owner}.trace("{group}{self.function}")'
         told = self.one_of_several or point.file is not None or point.kind is ProbeKind.STATEMENT
         position = f"@{Path(self.file).name}:{self.line}" if told and self.file and self.line else ""
         if point.kind is ProbeKind.STATEMENT:
@@ -134,9 +134,7 @@ class KernelSymbols:
             values = {int(table.value[row]) for row in table.find(name).tolist() if table.section[row] != SHN_UNDEF}
             if len(values) == 1:
                 others[name] = values.pop()
-        for row in np.flatnonzero((table.type == STT_OBJECT) & (table.section != SHN_UNDEF)).tolist():
-            if table.name_bytes(row).startswith(_TRACEPOINT.encode()):
-                others[table.name(row)] = int(table.value[row])
+        others |= _tracepoints(table)
         return cls(image.path, code, functions, others, every_name=names)
 
     @classmethod
@@ -146,7 +144,8 @@ class KernelSymbols:
         if image.file_type != ET_REL or table is None:
             raise ProbeNotFound(f"{image.path} is no kernel module with symbols; name the .ko of module {name}")
         code, functions, names = _code_of(image, placed_symbols(image, table))
-        return cls(image.path, code, functions, {}, every_name=names, ranges=code_ranges(image), module=name)
+        own = _tracepoints(table)
+        return cls(image.path, code, functions, own, every_name=names, ranges=code_ranges(image), module=name)
 
     @classmethod
     def of_system_map(cls, path: str) -> KernelSymbols:
@@ -172,7 +171,7 @@ class KernelSymbols:
         return self._others.get(name)
 
     def tracepoints(self, pattern: str) -> list[str]:
-        """The names of the kernel's tracepoints that match the wildcard `pattern`, sorted."""
+        """The names of the tracepoints that match the wildcard `pattern`, sorted."""
         known = (name.removeprefix(_TRACEPOINT) for name in self._others if name.startswith(_TRACEPOINT))
         return sorted(name for name in known if fnmatchcase(name, pattern))
 
@@ -244,6 +243,13 @@ class KernelSymbols:
             if reached is None:
                 raise ProbeNotFound(f"{point.text}: no symbol before {name} at {address:#x} has a name of its own")
             yield KernelPlace(point, name, address, *reached, optional=point.is_wild)
+
+
+def _tracepoints(table: SymbolTable) -> dict[str, int]:
+    """The symbols of the tracepoints that a file has, with their values."""
+    rows = np.flatnonzero((table.type == STT_OBJECT) & (table.section != SHN_UNDEF)).tolist()
+    own = [row for row in rows if table.name_bytes(row).startswith(_TRACEPOINT.encode())]
+    return {table.name(row): int(table.value[row]) for row in own}
 
 
 def _code_of(image: ElfImage, table: SymbolTable) -> tuple[list[tuple[int, str]], set[int], list[str]]:

@@ -112,23 +112,43 @@ class KernelResolver:
         return staying
 
     def _tracepoints(self, point: KernelPoint) -> list[KernelPlace]:
+        """Those of the module that `point` names; else the kernel's own or, where it has none, of modules by file."""
+        if point.module:
+            return self._tracepoints_of(point, [point.module])
+        try:
+            return self._tracepoints_of(point, [None])
+        except ProbeNotFound:
+            in_modules = [name for name in self._files.named if self.module(name).symbols.tracepoints("*")]
+            if not in_modules:
+                raise
+            return self._tracepoints_of(point, in_modules)
+
+    def _tracepoints_of(self, point: KernelPoint, owners: Sequence[str | None]) -> list[KernelPlace]:
+        """Those in the files of `owners`: modules, or None for vmlinux. Raises ProbeNotFound."""
         assert point.tracepoint is not None
         found = []
         groups: set[str | None] = set()
-        for name in self.symbols.tracepoints(point.tracepoint):
-            group = tracepoint_group(self.vmlinux.image, name) if point.group else None
-            if group in (None, point.group):
-                found.append(KernelPlace(point, name, 0, name, 0, optional=point.is_wild))
-            else:
-                groups.add(group)
+        files = {owner: self.module(owner) if owner else self.vmlinux for owner in owners}
+        for owner, file in files.items():
+            for name in file.symbols.tracepoints(point.tracepoint):
+                group = tracepoint_group(file.image, name) if point.group else None
+                if group in (None, point.group):
+                    symbol = f"{owner}:{name}" if owner else name
+                    found.append(KernelPlace(point, name, 0, symbol, 0, optional=point.is_wild))
+                else:
+                    groups.add(group)
         if found:
             return found
         if groups:
             raise ProbeNotFound(f"{point.text}: that tracepoint belongs to {', '.join(sorted(map(str, groups)))}")
-        raise ProbeNotFound(
-            f"{point.text}: {self.symbols.path} has no tracepoint of that name. Those of modules cannot be probed by "
-            'this version; events of single system calls are made of kernel.trace("sys_enter") and "sys_exit"'
-        )
+        paths = ", ".join(file.symbols.path for file in files.values())
+        raise ProbeNotFound(f"{point.text}: there is no tracepoint of that name in {paths}. {_OTHER_TRACEPOINTS}")
+
+
+_OTHER_TRACEPOINTS = (
+    'One of a module is module("M").trace("NAME"); events of single system calls are made of '
+    'kernel.trace("sys_enter") and "sys_exit"'
+)
 
 
 def _told_apart(places: list[KernelPlace]) -> list[KernelPlace]:

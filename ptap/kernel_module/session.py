@@ -74,8 +74,10 @@ def write_session(
         inside = not all(_is_at_entry_or_return(place) for place in places)
         known = [SessionFile(each["path"], bytes.fromhex(key)) for key, each in files.items() if each["table"]]
         wanted = wanted_stacks(when, vmlinux, system_map, inside, known, tell)
-    shutil.copyfile(built_module(headers), folder / MODULE)
-    own = ModuleSession.own(open_image(folder / MODULE))
+    built = built_module(headers)
+    shutil.copyfile(built, folder / MODULE)
+    # By the file that stays: the folder may go when the run ends, before its stacks are looked at.
+    own = ModuleSession.own(open_image(built))
     modules += [own] if own is not None else []
     told = _messages(in_kernel.symbols, vmlinux, places, options, modules, wanted)
     (folder / MESSAGES).write_bytes(b"".join(content for _, content in told))

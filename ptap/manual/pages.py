@@ -27,7 +27,7 @@ _EXIT_STATUS = (
     ),
 )
 _ENVIRONMENT = (
-    ("XDG_CACHE_HOME", "Where tables and symbol indices are kept, in its folder ptap; else ~/.cache."),
+    ("XDG_CACHE_HOME", "Where tables, symbol indices and dpkg's answers are kept, in its folder ptap; else ~/.cache."),
     ("PTAP_CACHE_LIMIT", "How many MiB of them are kept; 512 if not set."),
     (
         "DEBUGINFOD_URLS",

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.distinct_values import first_met
 from cfi_tables.layout import StopReason
 from ptap.profile.call_columns import CallColumns
+from ptap.profile.sample_columns import numbered_as_met
 from ptap.profile.stack_profile import Function, missing_frames, unnamed
 from ptap.report.trace_filter import is_function, is_module
 from unwind.frame_columns import NO_CODE, NO_TEXT, SPACES
@@ -117,15 +117,11 @@ class ColumnCalls:
 
     def of_tree(self, frames: Int32s) -> tuple[Int32s, CallColumns, list[Function]]:
         """For the calls of a tree: their numbers in the order in which they are met, those calls, their functions."""
-        met = first_met(frames)
-        number_of = np.zeros(len(self._columns), dtype=np.int32)
-        number_of[met] = np.arange(len(met))
         columns = self._columns
-        functions = first_met(columns.functions[met])
-        function_of = np.zeros(len(self._function_columns[0]), dtype=np.int32)
-        function_of[functions] = np.arange(len(functions))
+        met, call_of = numbered_as_met(frames)
+        functions, function_of = numbered_as_met(columns.functions[met])
         calls = CallColumns(
-            functions=function_of[columns.functions[met]],
+            functions=function_of,
             addresses=columns.addresses[met],
             lines=columns.lines[met],
             columns=columns.columns[met],
@@ -137,7 +133,7 @@ class ColumnCalls:
         ):
             path, build_id = self._modules[module]
             made.append(Function(self._texts[name] or "", SPACES[space], path, build_id, self._files[file]))
-        return number_of[frames], calls, made
+        return call_of, calls, made
 
     def call_of_no_stack(self) -> int:
         """The mark of a stack without frames."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cfi_tables.distinct_values import first_met
 from cfi_tables.layout import StopReason
 from ptap.profile.column_calls import ColumnCalls
-from ptap.profile.sample_columns import SampleColumns, joined_samples
+from ptap.profile.sample_columns import SampleColumns, joined_samples, numbered_as_met
 from ptap.profile.stack_profile import StackProfile, Thread
 from relay_reader.capture import MappingAdded, RecordsLost
 from unwind.address_space import AddressSpaces
@@ -169,10 +169,7 @@ class ColumnProfile:
             samples.stacks = stacks[samples.stacks]
         call_of, columns, functions = calls.of_tree(tree.frames)
         threads = list(self._threads)
-        met = first_met(samples.threads)
-        number_of = np.zeros(len(threads), dtype=np.int32)
-        number_of[met] = np.arange(len(met))
-        samples.threads = number_of[samples.threads]
+        met, samples.threads = numbered_as_met(samples.threads)
         whose = [threads[number] for number in met.tolist()]
         self.profile = StackProfile(functions, whose, [*self._probes], columns, tree.parents.copy(), call_of, samples)
 
@@ -183,11 +180,11 @@ class ColumnProfile:
         chosen = np.flatnonzero(marks[samples.stacks] & need == need)
         self.left_out += len(samples) - len(chosen)
         wanted = samples.chosen(chosen)
-        met = first_met(wanted.stacks)
-        tree, leaves = self._tree.reduced(met, *calls.shown_parts(self._wanted), calls.call_of_no_stack())
-        stack_of = np.zeros(len(marks), dtype=np.int32)
-        stack_of[met] = leaves
-        wanted.stacks = stack_of[wanted.stacks]
+        met, which = numbered_as_met(wanted.stacks)
+        tree, leaves = self._tree.reduced(
+            met.astype(np.int32), *calls.shown_parts(self._wanted), calls.call_of_no_stack()
+        )
+        wanted.stacks = leaves[which]
         return wanted, tree
 
     def _count_without_lines(self) -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
 
+_LEVEL = 6
+"""Of zlib: its best takes five times as long for 5% less."""
 _PLACES = 12
 """Lines and addresses shown of one function."""
 
@@ -152,7 +154,7 @@ class _Encoder:
         sizes = order.sizes[: self._groups]
         for weight, count, end in zip(weights, (sizes - 1).tolist(), np.cumsum(sizes).tolist(), strict=True):
             nodes = _varints(values[end - count : end].reshape(-1))
-            packed = base64.b64encode(zlib.compress(nodes, 9)).decode("ascii")
+            packed = base64.b64encode(zlib.compress(nodes, _LEVEL)).decode("ascii")
             found.append({"weight": weight, "count": count, "nodes": packed})
         return found
 

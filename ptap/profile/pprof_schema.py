@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from ptap.profile.protobuf_columns import LENGTH, VARINT
+
 _MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
     "ValueType": (("type", 1, "int64"), ("unit", 2, "int64")),
     "Sample": (
@@ -61,6 +63,12 @@ _MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
     ),
 }
 _PACKAGE = "perftools.profiles"
+
+
+def field_tag(message: str, field: str) -> int:
+    """What a field begins with where it is encoded: one byte, since all numbers are below 16."""
+    number, kind = next((number, kind) for name, number, kind in _MESSAGES[message] if name == field)
+    return number << 3 | (LENGTH if " " in kind or kind in _MESSAGES or kind == "string" else VARINT)
 
 
 @cache

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from cfi_tables.elf_image import ElfError
 from cfi_tables.table import TableError
 from ptap.report.short_text import printable
+from ptap.shortcomings import ask_for_remedies
 from ptap.text_log.address_line import AddressLine
 from ptap.text_log.core_dump_trace import CoreDumpTrace
 from ptap.text_log.debugger_trace import DebuggerTrace
@@ -114,8 +115,10 @@ class LogReader:
             f"{count} frame{'s' if count > 1 else ''}: {why}" + (f" ({example})" if example is not None else "")
             for why, (count, example) in self.misses.items()
         ]
+        lacking = {path: each.missing for path, each in self._without_debug.items() if path in self.without_lines}
+        ask_for_remedies(lacking.values())
         for path, count in self.without_lines.items():
-            missing = self._without_debug[path].missing if path in self._without_debug else None
+            missing = lacking.get(path)
             if missing is not None:
                 have = "frames have" if count > 1 else "frame has"
                 found.append(f"{path}: {count} {have} no lines: {missing.what}; {missing.remedy}")

@@ -50,7 +50,7 @@ static __attribute__((__noinline__)) int remember(const struct ptap_walk *walk, 
 	plan->generation = 0;
 	if (index < 0 || mapping->kind != PTAP_MAPPING_MODULE)
 		return 0;
-	rule = ptap_find_rule(mapping->table, mapping->table_size, pc - mapping->bias);
+	rule = ptap_find_rule_by_page(mapping->table, mapping->table_size, pc - mapping->bias, mapping->pages);
 	found = rule < 0 ? (void *)0 : plan_of(walk, index, rule);
 	if (!found)
 		return 0;

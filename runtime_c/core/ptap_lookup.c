@@ -113,15 +113,18 @@ static PTAP_ALWAYS_INLINE uint32_t state_in_block(const struct ptap_header *head
 	return row.state;
 }
 
-/* The last of `count` (at least one) blocks that begins at or before `relative`; the first when none does. */
-static PTAP_ALWAYS_INLINE uint32_t find_block(const uint8_t *index, uint32_t count, uint64_t relative)
+/*
+ * The last of the `count` (at least one) blocks from number `first` on that begins at or before `relative`; the first of
+ * them when none does.
+ */
+static PTAP_ALWAYS_INLINE uint32_t find_block(const uint8_t *index, uint32_t first, uint32_t count, uint64_t relative)
 {
 	uint32_t span = 1u << (31 - __builtin_clz(count));
-	const uint8_t *block = index;
+	const uint8_t *block = index + 4 * (uint64_t)first, *behind = block + 4 * (uint64_t)(count - span);
 
 	/* What is looked for is among the `span` from `block` on: halved, until it is one. */
-	if (read_u32(index + 4 * (uint64_t)(count - span)) <= relative)
-		block += 4 * (uint64_t)(count - span);
+	if (read_u32(behind) <= relative)
+		block = behind;
 	for (span /= 2; span; span /= 2) {
 		const uint8_t *middle = block + 4 * (uint64_t)span;
 
@@ -131,33 +134,70 @@ static PTAP_ALWAYS_INLINE uint32_t find_block(const uint8_t *index, uint32_t cou
 }
 
 /* The state in force at `relative` bytes from the rounded text start, 0 when there is none. */
-static PTAP_ALWAYS_INLINE uint32_t find_state(const struct ptap_header *header, uint64_t relative)
+static PTAP_ALWAYS_INLINE uint32_t find_state(const struct ptap_header *header, uint64_t relative, const uint32_t *pages)
 {
 	const uint8_t *table = (const uint8_t *)header, *index = table + header->index_offset;
-	uint32_t number, address;
+	uint32_t first = 0, count = header->block_count, number, address;
 
-	if (!header->block_count)
+	if (!count)
 		return 0;
-	number = find_block(index, header->block_count, relative);
+	if (pages) {
+		const uint32_t *page = pages + (relative >> PTAP_PAGE_BITS);
+
+		first = page[0];
+		count = page[1] - first + 1;
+	}
+	number = find_block(index, first, count, relative);
 	address = read_u32(index + 4 * (uint64_t)number);
 	if (address > relative)
 		return 0;
 	return state_in_block(header, table + header->blocks_offset + number * header->block_bytes, address, relative);
 }
 
-int32_t ptap_find_rule(const uint8_t *table, uint32_t size, uint64_t pc)
+/* What addresses in a table are counted from. */
+static PTAP_ALWAYS_INLINE uint64_t base_of(const struct ptap_header *header)
+{
+	return header->text_start & ~(uint64_t)(PTAP_DELTA_ALIGNMENT - 1);
+}
+
+uint32_t ptap_page_count(const uint8_t *table)
 {
 	const struct ptap_header *header = (const void *)table;
-	uint64_t base;
+
+	return (uint32_t)((header->text_end - base_of(header)) >> PTAP_PAGE_BITS) + 2;
+}
+
+void ptap_list_pages(const uint8_t *table, uint32_t *pages)
+{
+	const struct ptap_header *header = (const void *)table;
+	const uint8_t *index = table + header->index_offset;
+	uint32_t count = ptap_page_count(table), block = 0;
+
+	for (uint32_t page = 0; page < count; page++) {
+		uint64_t start = (uint64_t)page << PTAP_PAGE_BITS;
+
+		while (block + 1 < header->block_count && read_u32(index + 4 * (uint64_t)(block + 1)) <= start)
+			block++;
+		pages[page] = block;
+	}
+}
+
+int32_t ptap_find_rule_by_page(const uint8_t *table, uint32_t size, uint64_t pc, const uint32_t *pages)
+{
+	const struct ptap_header *header = (const void *)table;
 	uint32_t state, record;
 
 	/* Kernel addresses are above the sign bit; a table never spans it, so unsigned comparison is right. */
 	if (size < sizeof(*header) || pc < header->text_start || pc >= header->text_end)
 		return -1;
-	base = header->text_start & ~(uint64_t)(PTAP_DELTA_ALIGNMENT - 1);
-	state = find_state(header, pc - base);
+	state = find_state(header, pc - base_of(header), pages);
 	record = header->rules_offset + 4 * RECORD(state);
 	if (!state || record > size - sizeof(struct ptap_rule) || table[record] == PTAP_CFA_KIND_INVALID)
 		return -1;
 	return (int32_t)record;
+}
+
+int32_t ptap_find_rule(const uint8_t *table, uint32_t size, uint64_t pc)
+{
+	return ptap_find_rule_by_page(table, size, pc, (void *)0);
 }

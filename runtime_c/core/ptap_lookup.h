@@ -18,4 +18,17 @@
  */
 int32_t ptap_find_rule(const uint8_t *table, uint32_t size, uint64_t pc);
 
+/*
+ * A list by which blocks are found sooner, where a table is large and looked up in often: of each page of the text, from
+ * its start rounded down to PTAP_DELTA_ALIGNMENT on, the last block that begins at or before the page.
+ */
+#define PTAP_PAGE_BITS 12
+
+/* How many elements the list for a checked table has: one for the page behind the last one, too. */
+uint32_t ptap_page_count(const uint8_t *table);
+void ptap_list_pages(const uint8_t *table, uint32_t *pages);
+
+/* As ptap_find_rule, by the list of that table's pages; without one where it is null. */
+int32_t ptap_find_rule_by_page(const uint8_t *table, uint32_t size, uint64_t pc, const uint32_t *pages);
+
 #endif

@@ -83,6 +83,15 @@ static int walk_frame(struct ptap_walk *walk, struct ptap_cursor *cursor, const 
 	return reason;
 }
 
+/*
+ * Whether the caller's address was replaced, and put back by nobody. The word of its frame was read by the step then:
+ * what is near leaves it out. Code before the trampoline, where it would be looked up, has nothing to do with it.
+ */
+static int is_trampoline(const struct ptap_walk *walk, const struct ptap_cursor *cursor)
+{
+	return walk->trampoline && !cursor->exact && cursor->registers[PTAP_RETURN_ADDRESS] == walk->trampoline;
+}
+
 int ptap_walk(struct ptap_walk *walk, struct ptap_cursor *cursor)
 {
 	int may_follow = ptap_may_follow(walk), reason;
@@ -91,6 +100,9 @@ int ptap_walk(struct ptap_walk *walk, struct ptap_cursor *cursor)
 	/* Each turn fills a frame or ends, so the room bounds them. */
 	do {
 		reason = walk_frame(walk, cursor, may_follow ? ptap_follow(walk, cursor) : (void *)0);
-	} while (reason == PTAP_GO_ON);
-	return reason;
+	} while (reason == PTAP_GO_ON && !is_trampoline(walk, cursor));
+	if (reason != PTAP_GO_ON)
+		return reason;
+	cursor->detail = cursor->registers[PTAP_RETURN_ADDRESS];
+	return PTAP_STOP_REASON_RETURN_TRAMPOLINE;
 }

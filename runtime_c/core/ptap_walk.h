@@ -17,6 +17,7 @@ struct ptap_mapping {
 	uint64_t end; /* first address behind it */
 	uint64_t bias; /* run-time address minus file virtual address */
 	const uint8_t *table;
+	const uint32_t *pages; /* of the table, as ptap_lookup.h has them; null for none */
 	uint32_t table_size;
 	uint32_t kind; /* enum ptap_mapping_kind */
 };
@@ -41,6 +42,7 @@ struct ptap_walk {
 	uint32_t without_registers; /* leave those of the frames alone, and their `known` and `carried` */
 	uint32_t generation; /* a number that no other mappings or earlier state of these has; 0: remember no plans */
 	uint32_t renewed; /* not 0: in place of `generation` for addresses, which are looked up anew when it changes */
+	uint64_t trampoline; /* what a return probe whose real return address is not known leaves in its place; 0: none */
 	uint32_t unwanted; /* bit r: register r need not be recovered (ptap_registers_needed); one value a generation */
 	struct ptap_scratch *scratch;
 };

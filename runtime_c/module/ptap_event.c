@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* Tracepoints are found by name; timers are perf's software clocks, one a processor. */
+/*
+ * Tracepoints are found by name. Those of modules the kernel lists with their modules, to whoever begins to follow how
+ * they come and go: so that is begun, and ended at once, to look one up.
+ */
 
-#include <linux/cpumask.h>
 #include <linux/kernel.h>
 #include <linux/kprobes.h>
-#include <linux/perf_event.h>
-#include <linux/slab.h>
+#include <linux/module.h>
+#include <linux/notifier.h>
 #include <linux/string.h>
 #include <linux/tracepoint.h>
 
 #include "ptap_event.h"
 #include "ptap_hit.h"
+#include "ptap_module.h"
 #include "ptap_record.h"
-#include "ptap_session.h"
 #include "ptap_x86_64.h"
 
 /* From ptap_tracepoint_entered, in assembly, with the registers of the code that has called it. */
@@ -44,18 +46,53 @@ struct tracepoint *ptap_tracepoint_find(const char *name)
 	return search.found;
 }
 
-int ptap_tracepoint_register(struct ptap_event *event, const char *name)
+/* A tracepoint of a module, and what looks for it. */
+struct module_search {
+	struct notifier_block notifier;
+	const char *symbol; /* module:name */
+	struct tracepoint *found;
+};
+
+static int search_module(struct notifier_block *block, unsigned long state, void *data)
 {
-	struct tracepoint *found = ptap_tracepoint_find(name);
+	struct module_search *search = container_of(block, struct module_search, notifier);
+	const struct module *module = ((const struct tp_module *)data)->mod;
+	unsigned int index;
+
+	/* One that goes has been passed by those who take probes off its tracepoints. */
+	if (state != MODULE_STATE_COMING || module->state == MODULE_STATE_GOING ||
+	    !ptap_module_is_of(search->symbol, module->name))
+		return NOTIFY_DONE;
+	for (index = 0; index < module->num_tracepoints; index++) {
+		struct tracepoint *tracepoint = tracepoint_ptr_deref(&module->tracepoints_ptrs[index]);
+
+		if (!strcmp(tracepoint->name, strchr(search->symbol, ':') + 1))
+			search->found = tracepoint;
+	}
+	return NOTIFY_DONE;
+}
+
+static struct tracepoint *find_in_module(const char *symbol)
+{
+	struct module_search search = { .notifier.notifier_call = search_module, .symbol = symbol };
+
+	if (register_tracepoint_module_notifier(&search.notifier))
+		return NULL;
+	unregister_tracepoint_module_notifier(&search.notifier);
+	return search.found;
+}
+
+int ptap_tracepoint_register(struct ptap_event *event, const char *symbol)
+{
+	struct tracepoint *found = strchr(symbol, ':') ? find_in_module(symbol) : ptap_tracepoint_find(symbol);
 	int error;
 
 	if (!found)
-		return ptap_refuse(-ENOENT, "the kernel has no tracepoint %s", name);
+		return -ENOENT;
 	error = tracepoint_probe_register(found, (void *)ptap_tracepoint_entered, event);
-	if (error)
-		return ptap_refuse(error, "the kernel does not probe the tracepoint %s (error %d)", name, error);
-	event->tracepoint = found;
-	return 0;
+	if (!error)
+		event->tracepoint = found;
+	return error;
 }
 
 void ptap_tracepoint_unregister(struct ptap_event *event)
@@ -63,60 +100,4 @@ void ptap_tracepoint_unregister(struct ptap_event *event)
 	tracepoint_probe_unregister(event->tracepoint, (void *)ptap_tracepoint_entered, event);
 	tracepoint_synchronize_unregister();
 	event->tracepoint = NULL;
-}
-
-static void ticked(struct perf_event *timer, struct perf_sample_data *data, struct pt_regs *regs)
-{
-	const struct ptap_event *event = timer->overflow_handler_context;
-
-	ptap_hit(event->number, regs, instruction_pointer(regs), 0);
-}
-NOKPROBE_SYMBOL(ticked);
-
-int ptap_timer_register(struct ptap_event *event, u32 frequency)
-{
-	struct perf_event_attr attributes = {
-		.type = PERF_TYPE_SOFTWARE,
-		.config = PERF_COUNT_SW_CPU_CLOCK,
-		.size = sizeof(attributes),
-		.sample_period = NSEC_PER_SEC / frequency,
-		.pinned = 1,
-	};
-	unsigned int number;
-	long error = -ENODEV;
-
-	event->timer_count = 0;
-	event->timers = kcalloc(nr_cpu_ids, sizeof(*event->timers), GFP_KERNEL);
-	if (!event->timers)
-		return ptap_refuse(-ENOMEM, "no memory for the timers of %u processors", nr_cpu_ids);
-	for_each_online_cpu(number) {
-		struct perf_event *timer = perf_event_create_kernel_counter(&attributes, number, NULL, ticked, event);
-
-		if (!IS_ERR(timer)) {
-			event->timers[number] = timer;
-			event->timer_count++;
-			continue;
-		}
-		error = PTR_ERR(timer);
-		/* One that has gone off since is passed over, as one that comes later is. */
-		if (error != -ENODEV)
-			break;
-	}
-	if (!event->timer_count || number < nr_cpu_ids) {
-		ptap_timer_unregister(event);
-		return ptap_refuse(error, "the kernel gives no clock of %u samples a second (error %ld)", frequency, error);
-	}
-	return 0;
-}
-
-void ptap_timer_unregister(struct ptap_event *event)
-{
-	unsigned int number;
-
-	for (number = 0; event->timers && number < nr_cpu_ids; number++) {
-		if (event->timers[number])
-			perf_event_release_kernel(event->timers[number]);
-	}
-	kfree(event->timers);
-	event->timers = NULL;
 }

@@ -55,6 +55,7 @@ static void walk_stack(struct ptap_cpu *cpu, struct walked *walked)
 		.without_registers = 1,
 		.generation = code->generation,
 		.renewed = ptap_session_renewed(),
+		.trampoline = ptap_session.trampoline,
 		.unwanted = ~code->needed,
 	};
 

@@ -399,19 +399,43 @@ static int notified(struct notifier_block *block, unsigned long state, void *dat
 	return NOTIFY_OK;
 }
 
-/* Behind those of the kernel itself, which patch the module's code as it comes. */
+/* Behind those of the kernel itself, which patch the module's code and list its tracepoints as it comes. */
 static struct notifier_block notifier = {
 	.notifier_call = notified,
 	.priority = -1,
 };
 
+static int notified_first(struct notifier_block *block, unsigned long state, void *data)
+{
+	if (state != MODULE_STATE_GOING)
+		return NOTIFY_DONE;
+	ptap_module_lock();
+	ptap_probe_module_going(data);
+	ptap_module_unlock();
+	return NOTIFY_OK;
+}
+
+/* Before those of the kernel itself: it takes tracepoints that somebody still probes for a fault. */
+static struct notifier_block first_notifier = {
+	.notifier_call = notified_first,
+	.priority = 1,
+};
+
 int ptap_module_follow(void)
 {
-	return register_module_notifier(&notifier);
+	int error = register_module_notifier(&notifier);
+
+	if (error)
+		return error;
+	error = register_module_notifier(&first_notifier);
+	if (error)
+		unregister_module_notifier(&notifier);
+	return error;
 }
 
 void ptap_module_unfollow(void)
 {
+	unregister_module_notifier(&first_notifier);
 	unregister_module_notifier(&notifier);
 }
 

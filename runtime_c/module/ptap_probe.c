@@ -265,8 +265,13 @@ static int attach(struct ptap_probe *probe)
 /* Note for people why a probe is refused. */
 static int refuse(const struct ptap_probe *probe, int error)
 {
-	if (probe->kind == PTAP_PROBE_KIND_TIMER || probe->kind == PTAP_PROBE_KIND_TRACEPOINT)
+	if (probe->kind == PTAP_PROBE_KIND_TIMER)
 		return error; /* said already */
+	if (probe->kind == PTAP_PROBE_KIND_TRACEPOINT)
+		return error == -ENOENT ?
+			       ptap_refuse(error, "the kernel has no tracepoint %s", probe->symbol) :
+			       ptap_refuse(error, "the kernel does not probe the tracepoint %s (error %d)", probe->symbol,
+					   error);
 	if (error == -EXDEV)
 		return ptap_refuse(error, "probe %u: %s+%#x is not the place that was meant: vmlinux or the module's file is of another build, or the name is not unique",
 				   probe->number, probe->symbol, probe->offset);
@@ -337,6 +342,20 @@ void ptap_probe_module_coming(const struct module *module)
 	}
 }
 
+void ptap_probe_module_going(const struct module *module)
+{
+	u32 index;
+
+	for (index = 0; following && index < ptap_session.probe_count; index++) {
+		struct ptap_probe *probe = ptap_session.probes[index];
+
+		if (probe->state != ON || !probe->event.tracepoint || !ptap_module_is_of(probe->symbol, module->name))
+			continue;
+		detach(probe);
+		probe->state = WAITING;
+	}
+}
+
 void ptap_probe_module_leaving(const struct module *module, int init_only)
 {
 	u32 index;
@@ -391,6 +410,8 @@ void ptap_probe_show(struct seq_file *file)
 			seq_printf(file, " refused with error %d", probe->error);
 		else if (probe->event.timer_count)
 			seq_printf(file, " on %u of %u processors", probe->event.timer_count, num_possible_cpus());
+		if (probe->event.timer_error)
+			seq_printf(file, ", one had no clock (error %d)", probe->event.timer_error);
 		seq_putc(file, '\n');
 	}
 }

@@ -24,6 +24,9 @@ void ptap_probe_unregister_all(void);
 void ptap_probe_module_coming(const struct module *module);
 void ptap_probe_module_leaving(const struct module *module, int init_only);
 
+/* A module is about to be unloaded, and still has its tracepoints: probes of these come off. */
+void ptap_probe_module_going(const struct module *module);
+
 void ptap_probe_free_all(void);
 
 /* Hits that the kernel itself has left out, as inside of another probe's handler: of all probes. */

@@ -46,6 +46,7 @@ enum ptap_hit_flag {
 	PTAP_HIT_FLAG_UNDECIDED = 64, /* what is known at the probe does not tell whether the stack is wanted */
 	PTAP_HIT_FLAG_WANTED = 128, /* the predicate holds */
 	PTAP_HIT_FLAG_CALLED = 512, /* the pc is where the code goes on that has called the probe */
+	PTAP_HIT_FLAG_USER_NARROW = 1024, /* the user's code was of 32 bits: its stack is not walked at the probe, but copied */
 };
 
 enum ptap_message_kind {

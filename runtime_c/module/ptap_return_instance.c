@@ -2,10 +2,13 @@
 /* The list is the task's own, and only it changes it: at a probe it stands still, though not always at rest. */
 
 #include <linux/kprobes.h>
+#include <linux/sched/task_stack.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
 #include <linux/uprobes.h>
 
 #include "ptap_return_instance.h"
+#include "ptap_x86_64.h"
 
 #define MOST_INSTANCES 128
 
@@ -36,18 +39,28 @@ u64 ptap_return_found(u64 address, u64 value)
 }
 NOKPROBE_SYMBOL(ptap_return_found);
 
-void ptap_return_replace_all(u64 address, u64 *words, u32 count)
+/* Put the instance's return address into the copy where there is the start of a page in its place. */
+static void put_back(const struct return_instance *instance, u64 address, u8 *copy, u32 size, u32 width)
+{
+	u64 at = instance->stack - address, value = 0;
+
+	if (instance->stack < address || size < width || at > size - width || instance->orig_ret_vaddr >= TASK_SIZE)
+		return;
+	/* Of a narrow one the lower half, which comes first. */
+	memcpy(&value, copy + at, width);
+	if (value && !(value & ~PAGE_MASK))
+		memcpy(copy + at, &instance->orig_ret_vaddr, width);
+}
+NOKPROBE_SYMBOL(put_back);
+
+void ptap_return_replace_all(u64 address, void *copy, u32 size)
 {
 	const struct return_instance *at = current->utask ? READ_ONCE(current->utask->return_instances) : NULL;
+	u32 width = at && ptap_are_narrow(task_pt_regs(current)) ? sizeof(u32) : sizeof(u64);
 	struct return_instance instance;
 	int index;
 
-	for (index = 0; index < MOST_INSTANCES && next_instance(&at, &instance); index++) {
-		u64 number = (instance.stack - address) / 8;
-
-		if (instance.stack >= address && number < count && instance.orig_ret_vaddr < TASK_SIZE &&
-		    words[number] && !(words[number] & ~PAGE_MASK))
-			words[number] = instance.orig_ret_vaddr;
-	}
+	for (index = 0; index < MOST_INSTANCES && next_instance(&at, &instance); index++)
+		put_back(&instance, address, copy, size, width);
 }
 NOKPROBE_SYMBOL(ptap_return_replace_all);

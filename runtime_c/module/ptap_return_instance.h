@@ -18,7 +18,7 @@ static inline u64 ptap_return_replaced(u64 address, u64 value)
 	return unlikely(current->utask && value && !(value & ~PAGE_MASK)) ? ptap_return_found(address, value) : value;
 }
 
-/* Put all real return addresses into the copy of `count` words from `address` on. */
-void ptap_return_replace_all(u64 address, u64 *words, u32 count);
+/* Put all real return addresses into the copy of `size` bytes from `address` on. */
+void ptap_return_replace_all(u64 address, void *copy, u32 size);
 
 #endif

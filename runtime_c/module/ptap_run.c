@@ -13,6 +13,7 @@
 
 #include "ptap_check.h"
 #include "ptap_checksum.h"
+#include "ptap_lookup.h"
 #include "ptap_module.h"
 #include "ptap_probe.h"
 #include "ptap_record.h"
@@ -71,6 +72,16 @@ static void insert_mapping(const struct ptap_mapping *mapping)
 	ptap_session.needed |= ptap_registers_needed(mapping->table);
 }
 
+/* Of a checked table; null when there is no memory for it. */
+static const u32 *page_list(const void *table)
+{
+	u32 *pages = kvmalloc_array(ptap_page_count(table), sizeof(*pages), GFP_KERNEL);
+
+	if (pages)
+		ptap_list_pages(table, pages);
+	return pages;
+}
+
 int ptap_run_add_table(const void *message, size_t size)
 {
 	const struct ptap_table_message *range = message;
@@ -102,6 +113,11 @@ int ptap_run_add_table(const void *message, size_t size)
 		return ptap_refuse(-EBADMSG, "a damaged table: its checksum is another");
 	}
 	mapping.table = table;
+	mapping.pages = page_list(table);
+	if (!mapping.pages) {
+		kvfree(table);
+		return ptap_refuse(-ENOMEM, "no memory for the list of a table's pages");
+	}
 	insert_mapping(&mapping);
 	return 0;
 }
@@ -242,8 +258,10 @@ void ptap_run_free(void)
 	ptap_module_free_all();
 	ptap_user_probe_free_all();
 	ptap_space_free_all();
-	for (index = 0; index < ptap_session.mapping_count; index++)
+	for (index = 0; index < ptap_session.mapping_count; index++) {
+		kvfree(ptap_session.mappings[index].pages);
 		kvfree(ptap_session.mappings[index].table);
+	}
 	ptap_session.mapping_count = 0;
 	ptap_when_free();
 }

@@ -10,6 +10,7 @@
 #include "ptap_control.c"
 #include "ptap_probe.c"
 #include "ptap_event.c"
+#include "ptap_timer.c"
 #include "ptap_module.c"
 #include "ptap_stack.c"
 #include "ptap_trampoline.c"

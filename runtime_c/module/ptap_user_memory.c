@@ -58,7 +58,7 @@ static int copy_window(struct ptap_user_window *window, u64 start)
 	}
 	window->start = start;
 	memset(window->marked, 0, sizeof(window->marked));
-	ptap_return_replace_all(start, window->words, window->size / 8);
+	ptap_return_replace_all(start, window->words, window->size);
 	return 1;
 }
 NOKPROBE_SYMBOL(copy_window);
@@ -243,7 +243,7 @@ void *ptap_user_memory_copy(u64 address, u32 size, void *to)
 			break;
 	}
 	*flat = (struct ptap_flat){ .address = address, .asked = size, .copied = done };
-	ptap_return_replace_all(address, (u64 *)(flat + 1), done / 8);
+	ptap_return_replace_all(address, flat + 1, done);
 	return bytes + done;
 }
 NOKPROBE_SYMBOL(ptap_user_memory_copy);

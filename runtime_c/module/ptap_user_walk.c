@@ -134,7 +134,14 @@ void ptap_user_walk(struct ptap_user_walk *walk, const struct pt_regs *regs)
 	}
 	/* Asked for in any case: whoever follows the processes hears from it. */
 	space = trusted_space(walk);
-	walk_frames(walk, ptap_session.slices == PTAP_SLICES_FLAT ? NULL : space);
+	if (ptap_are_narrow(user)) {
+		/* Tables here are of 64-bit code. */
+		walk->flags |= PTAP_HIT_FLAG_USER_NARROW;
+		walk_frames(walk, NULL);
+		walk->generation = space ? space->generation : 0;
+	} else {
+		walk_frames(walk, ptap_session.slices == PTAP_SLICES_FLAT ? NULL : space);
+	}
 	if (can_be_finished(walk->stop) && ptap_session.slices != PTAP_SLICES_NONE && ptap_session.flat_bytes) {
 		walk->flags |= PTAP_HIT_FLAG_USER_FLAT;
 		walk->flat_address = walk->cursor.registers[PTAP_STACK_POINTER] & ~7ull;

@@ -3,8 +3,6 @@
 
 #include <linux/kprobes.h>
 
-#include <asm/segment.h>
-
 #include "ptap_x86_64.h"
 
 void ptap_registers_at(u64 *registers, const struct pt_regs *regs, u64 pc)
@@ -57,12 +55,16 @@ NOKPROBE_SYMBOL(ptap_cursor_of_caller);
 
 u32 ptap_user_known(const struct pt_regs *regs)
 {
-	if (regs->cs != __USER_CS)
-		return 0;
 	/*
 	 * A system call is a call to its caller: rcx and r11 are lost, rax is its result or not yet. All other ways into
 	 * the kernel note -1 in place of its number, and keep everything.
 	 */
-	return (long)regs->orig_ax < 0 ? PTAP_ALL_REGISTERS : PTAP_KEPT_BY_CALLS;
+	int is_call = (long)regs->orig_ax >= 0;
+
+	if (ptap_are_narrow(regs))
+		return is_call ? PTAP_KEPT_BY_NARROW_CALLS : PTAP_NARROW_REGISTERS;
+	if (regs->cs != __USER_CS)
+		return 0;
+	return is_call ? PTAP_KEPT_BY_CALLS : PTAP_ALL_REGISTERS;
 }
 NOKPROBE_SYMBOL(ptap_user_known);

@@ -5,12 +5,21 @@
 
 #include <linux/ptrace.h>
 
+#include <asm/segment.h>
+
 #include "ptap_step.h"
 
 #define PTAP_ALL_REGISTERS ((1u << PTAP_REGISTER_COUNT) - 1)
 
 /* System V ABI AMD64, figure 3.4: rbx, rbp, rsp, r12-r15, and the pc. */
 #define PTAP_KEPT_BY_CALLS (1u << 3 | 1u << 6 | 1u << PTAP_STACK_POINTER | 0xfu << 12 | 1u << PTAP_RETURN_ADDRESS)
+
+/*
+ * Of 32-bit code, by the numbers of the registers that they are the lower halves of: ebx, esi, edi, ebp, esp and eip
+ * are preserved (System V ABI i386 supplement 1.1, §2.2.1), and eax, ecx and edx not.
+ */
+#define PTAP_KEPT_BY_NARROW_CALLS (0xfu << 3 | 1u << PTAP_STACK_POINTER | 1u << PTAP_RETURN_ADDRESS)
+#define PTAP_NARROW_REGISTERS (PTAP_KEPT_BY_NARROW_CALLS | 7u)
 
 /* All registers of `regs` by their DWARF numbers, with `pc` as theirs. */
 void ptap_registers_at(u64 *registers, const struct pt_regs *regs, u64 pc);
@@ -29,8 +38,14 @@ struct ptap_event;
 void ptap_tracepoint_entered(struct ptap_event *event, ...);
 void ptap_tracepoint_hit(struct ptap_event *event, struct pt_regs *regs);
 
-/* Which registers the user's `regs` hold, bit r for register r; 0 where they are not of 64-bit code. */
+/* Which registers the user's `regs` hold, bit r for register r; 0 where they are of code that nobody walks. */
 u32 ptap_user_known(const struct pt_regs *regs);
+
+/* Whether the user's `regs` are of 32-bit code. */
+static inline int ptap_are_narrow(const struct pt_regs *regs)
+{
+	return regs->cs == __USER32_CS;
+}
 
 /* Whether `regs` are the user's (user_mode, which takes them not const before 6.3). */
 static inline int ptap_are_users(const struct pt_regs *regs)

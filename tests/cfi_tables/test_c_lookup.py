@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cfi_tables import layout
+from cfi_tables import layout, table_encoding
 from cfi_tables.elf_image import ElfImage
 from cfi_tables.lookup import find_rule
 from cfi_tables.table import build_table
@@ -19,6 +19,13 @@ _CORE = Path(__file__).resolve().parents[2] / "runtime_c" / "core"
 
 
 def _c_lookup(compiler, tmp_path):
+    find = _library(compiler, tmp_path).ptap_find_rule
+    find.restype = ctypes.c_int32
+    find.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64]
+    return find
+
+
+def _library(compiler, tmp_path):
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed: apt install {compiler}")
     library = tmp_path / "lookup.so"
@@ -26,10 +33,7 @@ def _c_lookup(compiler, tmp_path):
         [compiler, "-std=c11", "-ffreestanding", "-nostdlib", "-O2", "-Wall", "-Wextra", "-Werror", "-Wconversion",
          "-shared", "-fPIC", "-o", str(library), str(_CORE / "ptap_lookup.c")], check=True,
     )  # fmt: skip
-    find = ctypes.CDLL(str(library)).ptap_find_rule
-    find.restype = ctypes.c_int32
-    find.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64]
-    return find
+    return ctypes.CDLL(str(library))
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
@@ -44,6 +48,37 @@ def test_c_lookup_equals_python(compiler, tmp_path, system_file):
             assert find(data, len(data), pc) == find_rule(view, 0, pc), hex(pc)
         if address:
             assert find(data, len(data), address - 1) == find_rule(view, 0, address - 1), hex(address)
+
+
+def _pages(library, data):
+    pages = (ctypes.c_uint32 * library.ptap_page_count(data))()
+    library.ptap_list_pages(data, pages)
+    return pages
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+def test_c_lookup_by_pages_is_the_same(tmp_path, system_file, monkeypatch, rows):
+    """Around every row and every page's start, with the smallest blocks and the usual ones."""
+    monkeypatch.setattr(table_encoding, "_BLOCK_ROWS", rows)
+    library = _library("gcc", tmp_path)
+    table = build_table(ElfImage.open(system_file("libc.so.6")))
+    data = table.data.tobytes()
+    pages = _pages(library, data)
+    low, high = table.text_range
+    first = low - low % layout.DELTA_ALIGNMENT
+    starts = [first + (number << 12) for number in range(len(pages))]
+    find, by_page = library.ptap_find_rule, library.ptap_find_rule_by_page
+    find.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64]
+    by_page.argtypes = [*find.argtypes, ctypes.c_void_p]
+    found = set()
+    for address in [low, high, *starts, *[address for address, _ in table.rows()]]:
+        for pc in (address - 1, address, address + 1):
+            rule = by_page(data, len(data), pc, pages)
+            assert rule == find(data, len(data), pc), hex(pc)
+            found.add(rule)
+    assert len(found) > 20 and -1 in found
+    block_bytes = int(table.data[: layout.HEADER_SIZE].view(layout.HEADER_DTYPE)[0]["block_bytes"])
+    assert (block_bytes == layout.MINIMUM_BLOCK_BYTES) is (rows == 1)
 
 
 def test_c_lookup_of_damaged_blocks(tmp_path, system_file):

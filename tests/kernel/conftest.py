@@ -17,15 +17,18 @@ from kernel.debug_kernel import RELEASE as DEBUG_RELEASE
 from kernel.debug_kernel import debug_kernel
 from kernel.guest import GuestRun, run_guest
 from kernel.kernel_package import KernelPackage, debug_vmlinux, kernel_headers, kernel_package
+from kernel.live_guest import RELEASE as LIVE_RELEASE
+from kernel.live_guest import run_live
 from kernel.load_boot import Loaded, boot_for_load
 from kernel.probe_kinds import write_kinds
 from kernel.probed_module import probed_module
-from kernel.user_sessions import built_workload, write_user_sessions
+from kernel.user_sessions import built_workload, narrow_workload, write_user_sessions
 from programs.debian_archive import NotInArchive
 
 from cfi_tables.image_file import open_image
 from ptap.kernel_module.kernel_point import parse_kernel_point
 from ptap.kernel_module.messages import RecordOptions
+from ptap.kernel_module.module_files import ModuleFiles
 from ptap.kernel_module.places import KernelPlace, KernelSymbols
 from ptap.kernel_module.session import write_session
 from relay_reader.module_capture import ModuleCapture
@@ -56,6 +59,9 @@ PREDICATES = {
     "undecided": 'user_caller("no_such_function") or caller("ksys_read", 2) and kernel_depth() >= 100',
 }
 """By their sessions, which probe vfs_read."""
+
+IN_MODULE = 'caller("innermost") and called_from("probed")'
+"""Of a session that goes on while the module of these comes: the probe knows no functions of modules."""
 
 _ROOM = 1 << 22
 _ROOM_OF_SLOW_READERS = 1 << 25
@@ -130,6 +136,27 @@ def booted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return found
 
 
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
+    """The guest in which ptap itself runs, once."""
+    if LIVE_RELEASE not in _KERNELS:
+        pytest.skip(f"kernel {LIVE_RELEASE} is not among PTAP_TEST_KERNELS")
+    try:
+        run = run_live(LIVE_RELEASE, tmp_path_factory.mktemp("live"))
+    except NotInArchive as error:
+        pytest.skip(str(error))
+    messages = "".join(f"{path.name}: {path.read_text()}" for path in sorted(run.results.glob("*.err")))
+    assert run.status == 0, f"{run.output}\n{messages}"
+    return run
+
+
+@pytest.fixture(scope="session")
+def seen(live: GuestRun) -> dict[str, Any]:
+    """What live_scenario.py has noted."""
+    found: dict[str, Any] = json.loads((live.results / "results.json").read_text())
+    return found
+
+
 @pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Takes a line for the end of the run: what a test has counted."""
@@ -169,15 +196,22 @@ def _boot(release: str, folder: Path) -> Booted:
         write_session(headers, image, reads, options, sessions / f"when {name}", listed, when=when)
     module = probed_module(headers, folder / "probed")
     kinds = write_kinds(headers, image, module, sessions / "kinds", listed, RecordOptions(room, oracle=True))
+    sleeps = [parse_kernel_point('kernel.function("schedule_timeout_uninterruptible")')]
+    named = ModuleFiles([module])
+    in_module = sessions / "in-module"
+    write_session(headers, image, sleeps, RecordOptions(room), in_module, listed, (), named, when=IN_MODULE)
     workload = folder / "workload"
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-static"]
     subprocess.run(["gcc", *flags, "-o", str(workload), str(_HERE / "workload.c")], check=True)
-    files = {"sessions": sessions, "workload": workload, "guest_scenario.py": _HERE / "guest_scenario.py"}
-    files |= {"user_sessions": folder / "user_sessions", "guest_user.py": _HERE / "guest_user.py"}
-    files["user_workload"] = built_workload(folder)
+    files = {"sessions": sessions, "workload": workload, "user_sessions": folder / "user_sessions"}
+    files |= {"user_workload": built_workload(folder), "narrow_workload": narrow_workload(folder)}
     write_user_sessions(headers, image, listed, files["user_workload"], files["user_sessions"], room)
-    files |= {"probed.ko": module, "kinds_scenario.py": _HERE / "kinds_scenario.py"}
-    scenarios = ("guest_scenario", "guest_user", "kinds_scenario")
+    ticks = [parse_kernel_point("timer.profile(97)")]
+    write_session(headers, image, ticks, RecordOptions(room, user=False), sessions / "ticks", listed)
+    narrow = [str(files["narrow_workload"])]
+    write_session(headers, image, reads, RecordOptions(room), sessions / "narrow", listed, narrow)
+    scenarios = ("guest_scenario", "guest_user", "kinds_scenario", "guest_machine")
+    files |= {"probed.ko": module} | {f"{name}.py": _HERE / f"{name}.py" for name in scenarios}
     script = " && ".join(f"python3 {name}.py /results" for name in scenarios) + "\n"
     run = run_guest(package, files, script, folder)
     assert run.status == 0, f"{run.output}\n{run.kernel_log[-4000:]}"

@@ -29,6 +29,7 @@ _POINTS = (
     INNERMOST,
     'module("probed").function("outer").return',
     'module("probed").function("folded").inline',
+    'kernel.trace("ptap_probed_shown")',
 )
 WHEN = 'not caller("*_pread64")'
 """What is read by pread is not wanted."""

@@ -39,6 +39,19 @@ def noting_what_is_told(follower_class, notes):
     return type("NotingFollower", (follower_class,), {"watch": watch_and_note})
 
 
+def narrow(session, results):
+    """A program of 32-bit code, which goes on until the module knows it."""
+    told = Path("/tmp/narrow.told")
+
+    class TellingFollower(SpaceFollower):
+        def _was_told(self, pid, mappings):
+            if any(mapping.path.endswith("/narrow_workload") for mapping in mappings):
+                told.touch()
+
+    collector.SpaceFollower = TellingFollower
+    return collector.run_session(session, results / "user-narrow", ["/guest/narrow_workload", str(told)])
+
+
 def refusals(session):
     """Whether the module takes what it is told of a process, as it is or wrong in one way: the error's name."""
     child = subprocess.Popen(["/bin/busybox", "sleep", "100"])
@@ -96,6 +109,7 @@ def main():
         TOLD.unlink(missing_ok=True)
         collector.SpaceFollower = noting_what_is_told(SpaceFollower, notes)
         ends[name] = collector.run_session(session, results / f"user-{name}", command)
+    ends["narrow"] = narrow(Path("/guest/sessions/narrow"), results)
     ends["refused"] = refusals(SessionFolder.open(SESSIONS / "words"))
     (results / "user.json").write_text(json.dumps(ends))
 

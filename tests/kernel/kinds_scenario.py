@@ -65,6 +65,8 @@ def main():
     # Some of the timer's ticks have to find user code running.
     later = f"/guest/workload 2; {LATER}; /guest/workload 2; {COUNT}"
     seen["later"] = run_session(folder, results / "later", ["sh", "-c", later])
+    once = f"insmod /guest/probed.ko && {READS} && rmmod probed"
+    seen["in module"] = run_session(SESSIONS / "in-module", results / "in-module", ["sh", "-c", once])
     seen["other build"] = other_build(session)
     subprocess.run(["insmod", "/guest/probed.ko"], check=True)
     seen["addresses"] = addresses()

@@ -22,11 +22,14 @@ from ptap.kernel_module.build import built_module
 from unwind.symbolize.index_cache import index_path
 from unwind.symbolize.symbolizer import Symbolizer
 
+RELEASE = "6.1"
 _HERE = Path(__file__).resolve().parent
 _PROJECT = _HERE.parents[1]
 _PARTS = ("cfi_tables", "relay_reader", "runtime_c", "unwind", "ptap", "ptap_target")
 _OF_HEADERS = ("Makefile", ".config", "Module.symvers", "include/generated/utsrelease.h", "include/generated/compile.h")
 """What tells which kernel they are for: enough, where the module was built before."""
+PROGRAMS = ("reader", "busy_reader")
+_SCENARIO = ("live_scenario.py", "live_recordings.py", "guest_ptap.py")
 _PROCESSOR = "Nehalem"
 """One with all that NumPy asks for."""
 _SECONDS = 900
@@ -43,13 +46,11 @@ chroot /disk {python} /guest/live_scenario.py /results
 def run_live(release: str, folder: Path) -> GuestRun:
     """Boot the kernel with the disk and run the scenario. Raises GuestFailed and NotInArchive."""
     package, headers, vmlinux = kernel_package(release), kernel_headers(release), debug_vmlinux(release)
-    reader = folder / "reader"
     folder.mkdir(parents=True, exist_ok=True)
-    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-g", "-static"]
-    subprocess.run(["gcc", *flags, "-o", str(reader), str(_HERE / "reader.c")], check=True)
+    programs = [_built(name, folder) for name in PROGRAMS]
     disk = DiskImage(folder / "disk")
     cache = tables_directory().parent.parent
-    for file in _cached(package, headers, vmlinux, reader):
+    for file in _cached(package, headers, vmlinux, programs):
         disk.add(file, Path("/cache", file.relative_to(cache)))
     name = f"{package.build}-cloud-amd64"
     disk.add(vmlinux, f"/usr/lib/debug/boot/vmlinux-{name}")
@@ -59,8 +60,8 @@ def run_live(release: str, folder: Path) -> GuestRun:
             disk.add(headers / part, f"/lib/modules/{name}/build/{part}")
     for part in _PARTS:
         disk.add_folder(_PROJECT / part, f"/project/{part}")
-    disk.add(reader, "/guest/reader")
-    disk.add(_HERE / "live_scenario.py", "/guest/live_scenario.py")
+    for path in (*programs, *(_HERE / name for name in _SCENARIO)):
+        disk.add(path, f"/guest/{path.name}")
     python, packages = disk.add_python()
     image = folder / "disk.ext4"
     disk.write(image)
@@ -75,12 +76,24 @@ def run_live(release: str, folder: Path) -> GuestRun:
         image.unlink()
 
 
-def _cached(package: KernelPackage, headers: Path, vmlinux: Path, reader: Path) -> list[Path]:
+def said(run: GuestRun, name: str) -> str:
+    """What a run of ptap has said."""
+    return (run.results / f"{name}.err").read_text()
+
+
+def _built(name: str, folder: Path) -> Path:
+    target = folder / name
+    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-g", "-static", "-Wl,--build-id"]
+    subprocess.run(["gcc", *flags, "-o", str(target), str(_HERE / f"{name}.c")], check=True)
+    return target
+
+
+def _cached(package: KernelPackage, headers: Path, vmlinux: Path, programs: list[Path]) -> list[Path]:
     """Files of this machine's cache that hold what takes the guest long to make: made now, where they are not there."""
     whole = open_image(vmlinux)
     Symbolizer(whole).build_index()
     bare = unpacked(package.vmlinuz, whole.build_id)
-    images = [whole, bare, ElfImage.open(reader)]
+    images = [whole, bare, *map(ElfImage.open, programs)]
     for image in images:
         table_for(image)
     return [built_module(headers), index_path(whole, None), Path(bare.path), *map(table_path, images)]

@@ -11,13 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
+
+from guest_ptap import SECONDS, Run, left_behind, note
+from live_recordings import Recordings
 
 import ptap.backend.kernel_module.session
 import ptap.cli.trace
 import ptap.trace_session  # noqa: F401
-from ptap.cli.main import main as ptap_main
 from ptap.kernel_module.resolve import KernelResolver
 from unwind.kernel.kernel_files import find_local_vmlinux
 
@@ -30,72 +31,6 @@ READS = [ENTRY, RETURN]
 IN_PROGRAM = f'process("{READER}").function("read_one")'
 HEADERS = Path("/lib/modules", platform.release(), "build")
 DEBUG = Path("/usr/lib/debug")
-SECONDS = 300
-
-
-def note(text):
-    """Tell on the console, for when there are no results."""
-    Path("/dev/console").write_text(f"{time.monotonic():.1f} {text}\n")
-
-
-def loaded():
-    return "ptap_kernel" in Path("/proc/modules").read_text()
-
-
-def left_behind():
-    """What is there that no run may leave."""
-    left = ["module"] if loaded() else []
-    tracing = Path("/sys/kernel/tracing/kprobe_events")
-    return left + tracing.read_text().splitlines()
-
-
-class Run:
-    """A process that runs ptap, in a session of its own."""
-
-    def __init__(self, words, messages):
-        self.pid = os.fork()
-        self._status = None
-        if self.pid == 0:
-            run_ptap(words, messages)
-
-    def poll(self):
-        """The exit status as a shell gives it, None while it runs."""
-        if self._status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self._status = os.waitstatus_to_exitcode(status)
-        return self._status
-
-    def wait(self):
-        end = time.monotonic() + SECONDS
-        while self.poll() is None:
-            if time.monotonic() > end:
-                os.killpg(self.pid, signal.SIGKILL)
-                raise RuntimeError(f"a run did not end in {SECONDS} s")
-            time.sleep(0.02)
-        return self._status
-
-
-def run_ptap(words, messages):
-    """Be ptap: never returns."""
-    status = 70
-    try:
-        os.setsid()
-        nowhere, said = os.open(os.devnull, os.O_RDWR), os.open(messages, os.O_WRONLY | os.O_CREAT, 0o644)
-        for descriptor, target in ((nowhere, 0), (said, 1), (said, 2)):
-            os.dup2(descriptor, target)
-        sys.argv = ["ptap", *words]
-        try:
-            ptap_main()
-            status = 0
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else int(bool(end.code))
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
 
 
 def started(name, *words):
@@ -170,6 +105,9 @@ def main():
     seen["perf unwilling"] = traced("perf_unwilling", "--backend", "perf", unwilling, "--", READER, "1")
     seen["killed"] = signalled("killed", kill_all, "--backend", "module", ENTRY, "--", READER, "100000", "700")
     doctor("leftover")
+    recordings = Recordings(RESULTS)
+    recordings.all()
+    seen["recordings"] = recordings.seen
     DEBUG.rename("/debug-away")
     seen["interrupted"] = interrupt_attached("interrupted")
     seen["wildcard"] = traced("wildcard", "--backend", "perf", 'kernel.function("vfs_rea*")', "--", READER, "1")

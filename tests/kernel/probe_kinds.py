@@ -23,6 +23,7 @@ _POINTS = (
     'module("probed").function("outer").return',
     'module("probed").function("twice")',
     'module("probed").function("folded").inline',
+    'module("probed").trace("ptap_probed:ptap_probed_shown")',
 )
 _WITH_DWARF = ('kernel.function("do_open").inline', 'kernel.function("do_open@fs/namei.c")')
 

@@ -9,6 +9,9 @@
 
 #include "ptap_probed.h"
 
+#define CREATE_TRACE_POINTS
+#include "ptap_probed_trace.h"
+
 static inline int folded(int value)
 {
 	return value * 3 + READ_ONCE(ptap_probed_factor);
@@ -34,6 +37,7 @@ static noinline int outer(int value)
 static int show(struct seq_file *file, void *unused)
 {
 	seq_printf(file, "%d\n", outer(ptap_probed_factor));
+	trace_ptap_probed_shown(ptap_probed_factor);
 	return 0;
 }
 

@@ -3,52 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from typing import Any
 
 import pytest
 from kernel.guest import GuestRun
 from kernel.kernel_package import debug_vmlinux
-from kernel.live_guest import run_live
-from programs.debian_archive import NotInArchive
+from kernel.live_guest import RELEASE, said
 
 from cfi_tables.elf_image import ElfImage
 
-_RELEASE = "6.1"
 _ENTRY, _RETURN = 'kernel.function("vfs_read").call', 'kernel.function("vfs_read").return'
 _READS = 2
 """Of the traced program and of its child, each."""
 
 Traces = list[dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> GuestRun:
-    """The guest in which everything is done, once."""
-    if _RELEASE not in os.environ.get("PTAP_TEST_KERNELS", _RELEASE).split():
-        pytest.skip(f"kernel {_RELEASE} is not among PTAP_TEST_KERNELS")
-    try:
-        run = run_live(_RELEASE, tmp_path_factory.mktemp("live"))
-    except NotInArchive as error:
-        pytest.skip(str(error))
-    assert run.status == 0, f"{run.output}\n{_messages(run)}"
-    return run
-
-
-@pytest.fixture(scope="module")
-def seen(live: GuestRun) -> dict[str, Any]:
-    """What live_scenario.py has noted."""
-    found: dict[str, Any] = json.loads((live.results / "results.json").read_text())
-    return found
-
-
-def _messages(run: GuestRun) -> str:
-    return "".join(f"{path.name}: {path.read_text()}" for path in sorted(run.results.glob("*.err")))
-
-
-def _said(live: GuestRun, name: str) -> str:
-    return (live.results / f"{name}.err").read_text()
 
 
 def _traces(live: GuestRun, name: str) -> Traces:
@@ -79,7 +48,7 @@ def test_every_read_is_traced_whole(live, name):
         names = [re.sub(r"^entry_SYSCALL_64.*", "entry_SYSCALL_64", each) for each in _physical(trace)]
         assert names == ["vfs_read", *_CALLERS], trace
         assert trace["stop"] == "end_of_stack", trace
-    assert re.search(r"ptap: \d+ hits, \d+ traces, 0 records lost, 0 cut short", _said(live, name))
+    assert re.search(r"ptap: \d+ hits, \d+ traces, 0 records lost, 0 cut short", said(live, name))
 
 
 @pytest.mark.parametrize("name", ["module", "perf"])
@@ -99,7 +68,7 @@ def test_kernel_frames_have_the_lines_of_vmlinux(live, name):
     assert frames["vfs_read"]["file"].endswith("fs/read_write.c")
     assert frames["ksys_read"]["file"].endswith("fs/read_write.c") and frames["ksys_read"]["line"] > 1
     assert frames["do_syscall_x64"]["inlined"]
-    build_id = ElfImage.open(debug_vmlinux(_RELEASE)).build_id
+    build_id = ElfImage.open(debug_vmlinux(RELEASE)).build_id
     assert build_id is not None and frames["vfs_read"]["build_id"] == build_id.hex()
 
 
@@ -151,7 +120,7 @@ def test_ctrl_c_unloads_the_module_and_leaves_the_process_alone(live, seen):
     assert seen["interrupted"]["left"] == [] and seen["interrupted"]["goes on"]
     assert seen["interrupted"]["status"] == 0
     assert {trace["comm"] for trace in _traces(live, "interrupted")} == {"reader"}
-    assert "records lost" in _said(live, "interrupted")
+    assert "records lost" in said(live, "interrupted")
 
 
 @pytest.mark.parametrize("name", ["unwilling", "perf_unwilling"])
@@ -159,9 +128,9 @@ def test_a_probe_that_the_kernel_refuses_is_told_and_nothing_stays(live, seen, n
     run = seen[name.replace("_", " ")]
     assert run["status"] == 2 and run["left"] == []
     assert re.search(
-        r"ptap: kernel\.function\(\"kprobe_int3_handler\"\)\.call: .*(does not|will not) probe", _said(live, name)
+        r"ptap: kernel\.function\(\"kprobe_int3_handler\"\)\.call: .*(does not|will not) probe", said(live, name)
     )
-    assert "Traceback" not in _said(live, name)
+    assert "Traceback" not in said(live, name)
 
 
 def test_what_a_killed_run_left_is_told_and_taken_away_by_the_next(live, seen):
@@ -172,7 +141,7 @@ def test_what_a_killed_run_left_is_told_and_taken_away_by_the_next(live, seen):
 
 def test_without_debug_files_the_boot_image_does(live):
     """kallsyms names what the boot image has no symbols of, and a note tells what would give lines."""
-    assert "ptap: back end module\n" in _said(live, "interrupted")
+    assert "ptap: back end module\n" in said(live, "interrupted")
     trace = next(trace for trace in _traces(live, "interrupted") if trace["probe"] == _ENTRY)
     assert [re.sub(r"_after_hwframe$", "", each) for each in _physical(trace)] == ["vfs_read", *_CALLERS]
     assert [frame["file"] for frame in _in_kernel(trace)] == [None] * (1 + len(_CALLERS))
@@ -180,13 +149,13 @@ def test_without_debug_files_the_boot_image_does(live):
 
 def test_wildcards_need_vmlinux(live, seen):
     assert seen["wildcard"]["status"] == 2
-    assert re.search(r"wildcards .* need the kernel's vmlinux: install .*-dbg", _said(live, "wildcard"))
+    assert re.search(r"wildcards .* need the kernel's vmlinux: install .*-dbg", said(live, "wildcard"))
 
 
 def test_without_headers_perf_events_are_taken(live, seen):
     assert seen["without headers"]["status"] == 2 and seen["without headers"]["left"] == []
-    assert re.search(r"back end perf \(not module: .*install linux-headers-", _said(live, "without_headers"))
-    assert "the kernel lists no function of that name" in _said(live, "without_headers")
+    assert re.search(r"back end perf \(not module: .*install linux-headers-", said(live, "without_headers"))
+    assert "the kernel lists no function of that name" in said(live, "without_headers")
 
 
 def test_doctor_tells_what_the_kernel_allows(live):

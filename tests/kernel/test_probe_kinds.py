@@ -22,6 +22,7 @@ from relay_reader.record_layout import HitFlag
 from unwind.trace import Trace
 
 _SLEEP = 'kernel.function("schedule_timeout_uninterruptible")'
+_SHOWN = 'module("probed").trace("ptap_probed:ptap_probed_shown")'
 _TIMES = {"later": 2, "loaded": 1}
 
 _MODULE_SPACE = 0xFFFFFFFFC0000000
@@ -75,6 +76,7 @@ def test_functions_of_a_module_are_hit_as_often_as_they_ran(booted):
         reads = 2 * loads
         assert found['module("probed").function("innermost")'] == reads
         assert found['module("probed").function("outer").return'] == reads
+        assert found[_SHOWN] == reads
         twice = [count for probe, count in found.items() if 'function("twice' in probe and "inline" not in probe]
         assert twice == [reads, reads]
         assert found[_SLEEP] >= reads
@@ -146,12 +148,24 @@ def test_stacks_go_through_the_module(booted):
         assert all(k.stop == StopReason.END_OF_STACK and k.flags & HitFlag.REACHED_USER for _, k in hits)
 
 
+def test_a_modules_tracepoint_is_in_the_modules_code(booted):
+    for name in ("later", "loaded"):
+        traces = [trace for trace in _traces(booted, name) if trace.probe == _SHOWN]
+        assert len(traces) == 2 * _TIMES[name]
+        for trace in traces:
+            functions = [frame.function for frame in trace.frames if frame.space == "kernel" and not frame.inlined]
+            assert functions[0] == "show" and functions[-1].startswith("entry_SYSCALL_64"), functions
+            assert trace.frames[0].module == "probed"
+
+
 def test_stacks_go_through_our_own_module(booted):
     """While it is told to probe, and sets probes in a module that comes, it calls the kernel, and is interrupted."""
     (_, own) = ModuleCapture(_capture(booted, "later")).description["modules"]
-    ((section,),) = [own["sections"]]
-    (placed,) = _placed(booted, "later", 1)
-    assert (own["name"], own["problem"], section["name"]) == ("ptap_kernel", None, ".text")
+    assert (own["name"], own["problem"]) == ("ptap_kernel", None)
+    # A kernel that checks itself has a section of constructors, too.
+    (number,) = (number for number, each in enumerate(own["sections"]) if each["name"] == ".text")
+    (placed,) = (event for event in _placed(booted, "later", 1) if event.section == number)
+    section = own["sections"][number]
     code = range(placed.address, placed.address + section["end"] - section["start"])
     hits = _hits(_capture(booted, "later"))
     through = [stack for sample, stack in hits if any(pc in code for pc in _chain(sample, stack))]
@@ -223,6 +237,20 @@ def test_the_walk_afterwards_is_that_at_the_probe(booted):
             assert addresses == sample.kernel_chain, (trace.probe, StopReason(stack.stop))
 
 
+def test_a_predicate_on_functions_of_a_module_is_decided_afterwards(booted):
+    """What goes through a module is recorded as undecided; the report keeps the calls that are meant, and no other."""
+    assert _seen(booted)["in module"][0] == 0
+    hits = [stack for _, stack in _hits(_capture(booted, "in-module"))]
+    # One of the module's start, and one of each read of its file.
+    assert len(hits) >= 3 and all(stack.flags & HitFlag.UNDECIDED for stack in hits)
+    kept = _Kept()
+    report = CaptureReport(_capture(booted, "in-module"), str(booted.vmlinux))
+    report.write(kept)
+    callers = [[frame.function for frame in trace.frames if frame.module == "probed"] for trace in kept.traces]
+    assert callers == [["innermost", "outer", "show"]] * 2
+    assert (report.account.lost, report.account.unwanted) == (0, report.account.hits - 2)
+
+
 def test_refusals(booted):
     seen = _seen(booted)
     assert "no tracepoint sys_never" in seen["no tracepoint"]
@@ -231,7 +259,8 @@ def test_refusals(booted):
     told = "\n".join(seen["other build"])
     assert "module probed sections 0 of" in told and "another build is loaded" in told
     for number, place in enumerate(booted.kinds):
-        if place.point.module:
+        # A tracepoint is found by its name, wherever it lies.
+        if place.point.module and not place.is_event:
             assert f"probe {number} {place.symbol}" in told
             (line,) = (each for each in seen["other build"] if each.startswith(f"probe {number} "))
             assert "refused with error -18" in line

@@ -28,6 +28,16 @@ def built_workload(folder: Path) -> Path:
     return program
 
 
+def narrow_workload(folder: Path) -> Path:
+    """The program of 32-bit code, which needs no library."""
+    program = folder / "narrow_workload"
+    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-g", "-fomit-frame-pointer", "-no-pie", "-fno-pic"]
+    alone = ["-m32", "-nostdlib", "-static", "-ffreestanding", "-fno-stack-protector", "-fcf-protection=none"]
+    command = ["gcc", *flags, *alone, "-Wl,--build-id", "-o", str(program), str(_HERE / "narrow_workload.c")]
+    subprocess.run(command, check=True)
+    return program
+
+
 def write_user_sessions(
     headers: Path, vmlinux: ElfImage, system_map: str | None, workload: Path, folder: Path, ring_bytes: int
 ) -> None:

@@ -80,7 +80,8 @@ def folder(tmp_path_factory) -> Path:
     subprocess.run(["objcopy", "--strip-debug", "vmlinux", "bare"], cwd=folder, check=True)
     subprocess.run(["ld", "-r", "-o", "plain.ko", "namei.o", "open.o"], cwd=folder, check=True)
     sections = ["gcc", *flags, "-ffunction-sections", "-fno-ipa-sra", "-fno-ipa-cp", "-r", "-nostdlib"]
-    subprocess.run([*sections, "-o", "my-split.ko", "namei.c", "open.c", "data.c"], cwd=folder, check=True)
+    (folder / "extra.c").write_text("struct { void *a, *b; } __tracepoint_split_done;\n")
+    subprocess.run([*sections, "-o", "my-split.ko", "namei.c", "open.c", "data.c", "extra.c"], cwd=folder, check=True)
     return folder
 
 
@@ -209,6 +210,21 @@ def test_tracepoints(folder):
         _places(resolver, 'kernel.trace("irq:sched_switch")')
     with pytest.raises(ProbeNotFound, match="single system calls"):
         _places(resolver, 'kernel.trace("sys_enter_openat")')
+
+
+def test_tracepoints_of_modules(folder):
+    """Of the module that is named; or of those whose files are, where vmlinux has none."""
+    resolver = _resolver(folder, "vmlinux", None, "my-split.ko", "plain.ko")
+    (own,) = _places(resolver, 'module("my-split").trace("any:sys_enter")')
+    assert (own.symbol, own.name) == ("my_split:sys_enter", 'module("my_split").trace("any:sys_enter")')
+    (found,) = _places(resolver, 'kernel.trace("split_done")')
+    assert (found.symbol, found.name, found.address) == ("my_split:split_done", 'kernel.trace("split_done")', 0)
+    (in_vmlinux,) = _places(resolver, 'kernel.trace("sys_enter")')
+    assert in_vmlinux.symbol == "sys_enter"
+    with pytest.raises(ProbeNotFound, match=r"no tracepoint of that name in .*plain.ko"):
+        _places(resolver, 'module("plain").trace("split_done")')
+    with pytest.raises(ProbeNotFound, match=r'One of a module is module\("M"\)'):
+        _places(_resolver(folder), 'kernel.trace("split_done")')
 
 
 def test_timers():

@@ -136,7 +136,10 @@ def test_mappings_come_back_as_they_were():
     assert spaces.images == {b"\xab": b"\0\1\2"}
 
 
-@pytest.mark.parametrize("options", [["-no-pie"], ["-pie", "-fPIE"], ["-shared", "-fPIC"], ["-static"]])
+_NARROW = ["-m32", "-nostdlib", "-static", "-Wl,-e,main"]
+
+
+@pytest.mark.parametrize("options", [["-no-pie"], ["-pie", "-fPIE"], ["-shared", "-fPIC"], ["-static"], _NARROW])
 def test_an_elf_file_says_what_it_is(tmp_path, require_tool, options):
     """Against readelf: build-id, and the address of the code that lies at an offset."""
     require_tool("gcc", "gcc")

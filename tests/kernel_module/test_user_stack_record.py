@@ -13,7 +13,7 @@ from ptap_target.collector import CAPTURE_MAGIC
 from ptap_target.space_messages import SpaceMapping, space_record
 from relay_reader import record_layout as layout
 from relay_reader import record_schema as schema
-from relay_reader.capture import MappingAdded, RecordsLost, Sample, StackSlice
+from relay_reader.capture import EM_386, MappingAdded, RecordsLost, Sample, StackSlice
 from relay_reader.module_capture import ModuleCapture, ModuleCaptureError
 
 _KNOWN = 1 << 3 | 1 << 7 | 1 << 16
@@ -61,6 +61,20 @@ def test_behind_frames_of_the_kernel_come_the_users_with_their_registers(tmp_pat
     assert sample.registers[0] == 0
     # The last one is the flat copy, which its limit ended.
     assert sample.slices == [StackSlice(0x7000, bytes((1, *bytes(7), 2, *bytes(7)))), StackSlice(*_FLAT[::2], cut=True)]
+
+
+def test_registers_of_32_bit_code_have_its_own_numbers(tmp_path):
+    """eax, ecx, edx, ebx, esp, ebp, esi, edi and eip (System V ABI i386), from where they lie in pt_regs."""
+    flags = _FLAGS | layout.HIT_FLAG_USER_NARROW
+    by_name = {"ax": 0, "dx": 1, "cx": 2, "bx": 3, "si": 4, "di": 5, "bp": 6, "sp": 7, "ip": 16}
+    registers = {number: 0xF0000000_00000000 + number for number in by_name.values()}
+    sample = _sample(tmp_path, _hit(3, _user(registers=registers, runs=[]), flags=flags))
+    own = ("ax", "cx", "dx", "bx", "sp", "bp", "si", "di", "ip")
+    assert sample.registers == tuple(by_name[name] for name in own)
+    assert (sample.machine, sample.known) == (EM_386, (1 << 9) - 1)
+    kept = {number: number for name, number in by_name.items() if name not in ("ax", "cx", "dx")}
+    sample = _sample(tmp_path, _hit(3, _user(registers=kept, runs=[]), flags=flags))
+    assert sample.known == 0b1_1111_1000
 
 
 def test_a_flat_copy_that_ended_before_its_limit_is_the_stacks_end(tmp_path):

@@ -84,6 +84,19 @@ def test_tables_of_a_program_that_says_where_its_time_goes(program):
     assert re.search(r"% watched \d+, .*% little one \d+", result[2]), result[2]
 
 
+def test_all_that_runs_with_a_command_as_long_as_it_runs(program):
+    run = top("--all-cpus", "--batch", "-F", "99", "--rows", "100000", "--", str(program))
+    assert run.returncode == 3, run.stderr
+    functions = {line.split()[4] for line in tables(run.stdout)[-1][5:]}
+    assert {"much", "little", "spin"} <= functions
+
+
+@pytest.mark.parametrize("words", [(), ("-p", "1", "-a"), ("-p", "1", "--", "true")])
+def test_what_is_watched_is_told_once(words):
+    run = top("--batch", *words)
+    assert run.returncode == 2 and "-a for all" in run.stderr and not run.stdout
+
+
 def test_a_number_of_tables_ends_what_was_started_for_them():
     run = top("--batch", "-n", "2", "-d", "0.1", "--", "sleep", "1000")
     assert run.returncode == 130, run.stderr  # as Ctrl-C would have ended it

@@ -66,6 +66,10 @@ Found: TypeAlias = tuple[list[Stack | Event], dict[object, int]]
 @pytest.fixture(scope="module")
 def expected(recording: Path, catalog: ModuleCatalog) -> Found:
     """What the recording holds by `BatchWalker`."""
+    return by_objects(recording, catalog)
+
+
+def by_objects(recording: Path, catalog: ModuleCatalog) -> Found:
     file = PerfData(recording)
     events = list(file.events())
     file.close()
@@ -143,6 +147,28 @@ def test_small_arrays_and_chunks_change_nothing(
     for name, value in (("_FIRST_PLACES", 8), ("_FRAMES_A_SAMPLE", 1), ("_MOST_PLACES", 50), ("_FEW_SAMPLES", 5)):
         monkeypatch.setattr(f"unwind.column_stacks.{name}", value)
     assert walked(recording, catalog, 2) == expected
+
+
+def test_stacks_that_differ_in_one_word_are_not_taken_for_the_same(
+    record: Callable[..., Path], catalog: ModuleCatalog, tmp_path: Path
+) -> None:
+    """Of each stack some words are overwritten, at places that go through the innermost KiB."""
+    path = record("words.data", "-e", "cpu-clock:u", "-F", "5000", "--call-graph", "dwarf,4096")
+    file = PerfData(path)
+    found = [chunk.samples[:, [perf_scan.ROW_STACK, perf_scan.ROW_STACK_BYTES]] for chunk in PerfColumns(file).chunks()]
+    file.close()
+    whole = by_objects(path, catalog)
+    content = bytearray(path.read_bytes())
+    for number, (begin, size) in enumerate(np.concatenate(found).tolist()):
+        for place in range(begin + number % 16 * 8, begin + min(size, 1024) - 8, 128):
+            word = int.from_bytes(content[place : place + 8], "little")
+            content[place : place + 8] = (word ^ (0x10, 0x7F0000000000)[number % 2]).to_bytes(8, "little")
+    changed = tmp_path / "changed.data"
+    changed.write_bytes(content)
+    expected = by_objects(changed, catalog)
+    assert walked(changed, catalog, 2) == expected
+    same = [old == new for old, new in zip(whole[0], expected[0], strict=True) if isinstance(old, Stack)]
+    assert 0 < sum(same) < len(same), "some words decide about frames and some do not"
 
 
 def test_names_are_those_of_each_address(record: Callable[..., Path], catalog: ModuleCatalog) -> None:

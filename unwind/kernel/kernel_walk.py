@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cfi_tables.elf_image import PT_LOAD
 from cfi_tables.layout import StopReason
 from relay_reader.capture import KernelSectionPlaced, KernelStack, Mapping, Sample
 from relay_reader.record_layout import HIT_FLAG_CALLED
+from relay_reader.return_trampoline import TRAMPOLINE_MAPPING
 from unwind.address_space import AddressSpace
 from unwind.module import ModuleCatalog
 from unwind.stack_walker import StackWalker, WalkedFrame, WalkedStack
@@ -54,15 +56,24 @@ class KernelWalker:
         self._file = Mapping(0, 0, 0, path, build_id)
         self._catalog = catalog
         self._walker = StackWalker(catalog, max_depth)
-        self._spaces: dict[int, AddressSpace] = {}
+        self._spaces: dict[tuple[int, int | None], AddressSpace] = {}
+        """By the slide and the address of the trampoline that stacks are known to end at."""
+
+    @cached_property
+    def lacks_table(self) -> bool:
+        """Whether vmlinux is not there, or no use: nothing is walked again."""
+        module = self._catalog.module_for(self._file, _NO_PROCESS)
+        return module is None or module.image is None or module.table is None
 
     def walk(self, sample: Sample, stack: KernelStack) -> WalkedStack:
         """The frames of `stack`, which was recorded with `sample`; it ends where the kernel was entered."""
         if stack.registers[_PC] < _KERNEL_HALF:
             # A timer has interrupted the user's code: of the kernel there is nothing.
             return WalkedStack([], StopReason.END_OF_STACK, stack.registers[_PC])
+        # Only at the probe it was known that this is no address that anything was called from.
+        trampoline = stack.stop_detail if stack.stop == StopReason.RETURN_TRAMPOLINE else None
+        space = self._space(stack.slide, trampoline)
         if not stack.slices and sample.kernel_chain:
-            space = self._space(stack.slide)
             return told_stack(sample.kernel_chain, stack.stop, stack.stop_detail, space, self._catalog, _NO_PROCESS)
         recorded = Sample(
             time_ns=sample.time_ns,
@@ -75,7 +86,7 @@ class KernelWalker:
             slices=stack.slices,
             called=bool(stack.flags & HIT_FLAG_CALLED),
         )
-        walked = self._walker.walk(recorded, self._space(stack.slide))
+        walked = self._walker.walk(recorded, space)
         if walked.stop is StopReason.NO_MAPPING and walked.frames and walked.detail < _KERNEL_HALF:
             walked.stop = StopReason.END_OF_STACK
         return walked
@@ -98,10 +109,11 @@ class KernelWalker:
                 # A module's file has no segments, so that its bias is the start less this offset.
                 space.add(Mapping(address, address + end - start, start, module.path, module.build_id))
 
-    def _space(self, slide: int) -> AddressSpace:
+    def _space(self, slide: int, trampoline: int | None) -> AddressSpace:
         """The code that the table is for, moved by `slide`, and that of modules: the mappings that the probe had."""
-        if slide not in self._spaces:
-            space = self._spaces[slide] = AddressSpace()
+        key = slide, trampoline
+        if key not in self._spaces:
+            space = self._spaces[key] = AddressSpace()
             # The module is found by any mapping of the file, and says where its code is.
             module = self._catalog.module_for(self._file, _NO_PROCESS)
             if module is not None and module.image is not None and module.table is not None:
@@ -112,4 +124,7 @@ class KernelWalker:
                         offset = segment.offset + first - segment.address
                         space.add(replace(self._file, start=start, end=start + end - first, file_offset=offset))
             self._add_modules(space)
-        return self._spaces[slide]
+            if trampoline is not None:
+                # Where a return address is looked up: before it.
+                space.add(Mapping(trampoline - 1, trampoline, 0, TRAMPOLINE_MAPPING))
+        return self._spaces[key]

@@ -1,21 +1,18 @@
 """The frames of single addresses of a module, kept from one run to the next: what was read of them without an index.
 
 An index of a large module takes a while to make, the names of one stack do not; the next look at the same program
-mostly asks for the same addresses. A file is a line with the checksum of the rest, then JSON. It is small: it is
-read and replaced as a whole.
+mostly asks for the same addresses. A file is small (`cfi_tables.kept_json`).
 """
 
 from __future__ import annotations
 
-import json
-import os
-import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cfi_tables.cache import cached_path, keep, note_use
+from cfi_tables.kept_json import encoded, read_kept, write_whole
 
 if TYPE_CHECKING:
     from cfi_tables.elf_image import ElfImage
@@ -63,13 +60,11 @@ class KeptFrames:
         """Keep more of them; that the file cannot be written is no error."""
         known = self._frames if len(self._frames) + len(frames) <= _MOST_ADDRESSES else {}
         self._frames = {**known, **{address: list(each) for address, each in frames.items()}}
-        body = json.dumps(
-            {"has_debug": self.has_debug, "frames": {f"{each:x}": value for each, value in self._frames.items()}},
-            separators=(",", ":"),
-        ).encode()
-        text = b"%08x\n" % zlib.crc32(body) + body
+        text = encoded(
+            {"has_debug": self.has_debug, "frames": {f"{each:x}": value for each, value in self._frames.items()}}
+        )
         if len(text) <= _LARGEST:
-            keep(_path(image, debug), len(text), lambda path: _write(path, text))
+            keep(_path(image, debug), len(text), lambda path: write_whole(path, text))
 
 
 def _path(image: ElfImage, debug: ElfImage | None) -> Path:
@@ -77,22 +72,8 @@ def _path(image: ElfImage, debug: ElfImage | None) -> Path:
 
 
 def _read(path: Path) -> KeptFrames | None:
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        checksum, _, body = path.read_bytes().partition(b"\n")
-        if int(checksum, 16) != zlib.crc32(body):
-            return None
-        told: dict[str, Any] = json.loads(body)
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
+        told: Any = read_kept(path)
         frames = {int(at, 16): [NamedFrame(*each) for each in found] for at, found in told["frames"].items()}
         return KeptFrames(bool(told["has_debug"]), frames)
     return None
-
-
-def _write(path: Path, text: bytes) -> None:
-    """Write `text` under another name, then give it its own. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    try:
-        temporary.write_bytes(text)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cfi_tables.debug_file import DebugFile
 from cfi_tables.debuginfod import debuginfod_from_environment
 from cfi_tables.elf_image import ElfImage
-from unwind.symbolize.debug_package import debug_package, public_server
+from unwind.symbolize.debug_package import debug_package, debug_packages, public_server
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class MissingDebug:
         if not self.build_id or server is None or debuginfod_from_environment() is not None:
             return ""
         return f", or have it fetched (export DEBUGINFOD_URLS={server})"
+
+
+def ask_for_all(found: Iterable[MissingDebug]) -> None:
+    """Have the package manager asked once for what the remedies of all of `found` need."""
+    debug_packages(each.path for each in found)
 
 
 def missing_debug(image: ElfImage, searched: DebugFile | None) -> MissingDebug:

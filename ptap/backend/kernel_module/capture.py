@@ -5,10 +5,13 @@ thread drains both, and they are merged by time. The module follows the target i
 others; those of a command's process before its exec are left out here. It is told of a process's mappings, to walk its
 user stack at the probe, once a hit says that it was not; until then a hit has a piece of that stack as it is, which is
 walked here by the mappings that perf tells.
+
+Where nobody waits for the events, records are kept as they are until the capture has ended, as those of perf events.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,24 +19,29 @@ from pathlib import Path
 from ptap.backend.kernel_module.followed_threads import FollowedThreads
 from ptap.backend.kernel_module.module_ring import MAGIC, ModuleRing
 from ptap.backend.kernel_module.target_spaces import TargetSpaces
-from ptap.backend.live_capture import CaptureLimits, Target
+from ptap.backend.live_capture import CaptureLimits, Postponement, Target
 from ptap.backend.perf_events.capture import PerfCapture
 from ptap.backend.perf_events.ring_reader import RecordRing
 from ptap_target.kernel_module import FILES, KernelModule
 from ptap_target.module_sections import placements
 from ptap_target.session_folder import Message, SessionError, SessionFolder
 from ptap_target.space_messages import target as target_message
+from relay_reader import record_layout as layout
 from relay_reader.capture import Event, RecordsLost, Sample, ThreadNamed
 from relay_reader.module_capture import RecordStream
+from relay_reader.module_records import record_kind
+from relay_reader.perf_record import RecordDecoder
 from relay_reader.record_layout import HitFlag
 
-_NO_STACK = CaptureLimits(user_stack=8)
+_NO_STACK = 8
+"""Bytes of stack with perf's samples, of which there are none."""
+_DROPPED = struct.Struct("<Q")
 
 
 class KernelModuleCapture(PerfCapture):
-    """Hits of the session's probes in a command or in running processes; `Sample.places` has the probe's number.
+    """Hits of the session's probes in a command, in running processes or everywhere.
 
-    `note` gets what only those want to know who look closely.
+    `Sample.places` has the probe's number. `note` gets what only those want to know who look closely.
     """
 
     name = "module"
@@ -44,8 +52,9 @@ class KernelModuleCapture(PerfCapture):
         session: SessionFolder,
         ring_bytes: int,
         note: Callable[[str], None] = lambda _: None,
+        postponement: Postponement | None = None,
     ) -> None:
-        super().__init__(target, (), _NO_STACK)
+        super().__init__(target, (), CaptureLimits(_NO_STACK, postponement=postponement))
         self._note = note
         self._session = session
         self._ring_bytes = ring_bytes
@@ -54,6 +63,11 @@ class KernelModuleCapture(PerfCapture):
         self._follower: TargetSpaces | None = None
         self._records = RecordStream(FILES)
         self._followed = FollowedThreads()
+        """As of the events that were given."""
+        self._running = FollowedThreads() if postponement is not None else self._followed
+        """As of the records that were read."""
+        self._dropped: dict[int, int] = {}
+        """By CPU, as of the records that were read."""
         self._of_others = 0
         self._hits = 0
         self._walked_at_probe = 0
@@ -70,8 +84,14 @@ class KernelModuleCapture(PerfCapture):
         self._module = module
         for message in self._session.messages[:-1]:
             module.send(message)
-        for pid in (self.child_pid,) if self.child_pid is not None else self._target.pids:
+        for pid in self._told_targets():
             module.send(Message(f"process {pid}", target_message(pid)))
+
+    def _told_targets(self) -> Sequence[int]:
+        """The processes whose hits alone the module is to record, with what they start; none for all."""
+        if self._target.everything:
+            return ()
+        return (self.child_pid,) if self.child_pid is not None else self._target.pids
 
     def _more_rings(self) -> Sequence[RecordRing]:
         """Start the probes. Raises SessionError."""
@@ -79,7 +99,7 @@ class KernelModuleCapture(PerfCapture):
         assert module is not None
         for message in [*placements(self._session), self._session.messages[-1]]:
             module.send(message)
-        self._follower = TargetSpaces(self._followed, self._session, self._note)
+        self._follower = TargetSpaces(self._running, self._session, self._note)
         for path, file in module.records():
             cpu = int(path.name.removeprefix("cpu"))
             self._module_rings.append(ModuleRing(file, cpu, self._ring_bytes, self._follower.watch))
@@ -90,8 +110,10 @@ class KernelModuleCapture(PerfCapture):
         assert self._reader is not None and self._decoder is not None
         for event in self._initial:
             self._followed.apply(event)
+            self._running.apply(event)
             yield event
-        for item in self._reader.records():
+        records = self._reader.records() if self._postponement is None else self._kept_records(self._postponement)
+        for item in records:
             if isinstance(item, RecordsLost):
                 yield item
             elif item[2].startswith(MAGIC):
@@ -102,6 +124,20 @@ class KernelModuleCapture(PerfCapture):
                     self._followed.apply(told)
                     yield told
         yield from self._end()
+
+    def _urgent(self, record: bytes, cpu: int, decoder: RecordDecoder, postponement: Postponement) -> Event | None:
+        """What cannot wait of a record of perf; of the module's the hits and what was dropped are counted."""
+        if not record.startswith(MAGIC):
+            event = super()._urgent(record, cpu, decoder, postponement)
+            if event is not None:
+                self._running.apply(event)
+            return event
+        if record_kind(memoryview(record)) == layout.RECORD_KIND_HIT and len(record) >= layout.HIT_SIZE:
+            postponement.samples += 1
+            (dropped,) = _DROPPED.unpack_from(record, layout.HIT_DROPPED)
+            postponement.lost += dropped - self._dropped.get(cpu, 0)
+            self._dropped[cpu] = dropped
+        return None
 
     def _of_target(self, record: bytes) -> Iterator[Event]:
         """What a record of the module tells of the target's own processes."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from cfi_tables.elf_image import ElfError, ElfImage
 from ptap.backend.kernel_module.capture import KernelModuleCapture
 from ptap.backend.kernel_module.running_kernel import find_kernel, headers_folder
-from ptap.backend.live_capture import CaptureError, Target
+from ptap.backend.live_capture import CaptureError, Postponement, Target
 from ptap.kernel_module.kernel_point import KernelPoint
 from ptap.kernel_module.messages import RecordOptions
 from ptap.kernel_module.module_files import ModuleFiles
@@ -38,9 +38,14 @@ class LiveSession:
     kept: tempfile.TemporaryDirectory[str]
     """Where its files are, as long as this lives."""
 
-    def capture(self, target: Target, note: Callable[[str], None] = lambda _: None) -> KernelModuleCapture:
+    def capture(
+        self,
+        target: Target,
+        note: Callable[[str], None] = lambda _: None,
+        postponement: Postponement | None = None,
+    ) -> KernelModuleCapture:
         """A capture, not yet started; `note` gets what only those want to know who look closely."""
-        return KernelModuleCapture(target, self.folder, self.ring_bytes, note)
+        return KernelModuleCapture(target, self.folder, self.ring_bytes, note, postponement)
 
     def prepare(self, builder: TraceBuilder) -> None:
         """Have `builder` walk and name the stacks that this session records."""

@@ -30,7 +30,7 @@ class TargetSpaces(SpaceFollower):
         self._waiting: dict[str, set[int]] = {}
         """Build-id -> processes that were told without its table."""
 
-    def watch(self, records: bytes) -> None:
+    def watch(self, records: bytes | memoryview) -> None:
         """Look at the processes that `records` say are not known."""
         with self._lock:
             super().watch(records)

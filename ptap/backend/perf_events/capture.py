@@ -313,19 +313,22 @@ class PerfCapture:
         decoder, spool = RecordDecoder(self._layouts), self._spool
         while (batch := self._reader.next_batch()) is not None:
             for item in batch:
-                event: Event | None = None
-                if isinstance(item, RecordsLost):
-                    event = item
-                elif (kind := item[2][0]) == RECORD_SAMPLE:
-                    postponement.samples += 1
-                elif kind not in (RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE):
-                    event = decoder.decode(item[2])
+                event = item if isinstance(item, RecordsLost) else self._urgent(item[2], item[1], decoder, postponement)
                 if isinstance(event, MappingAdded):
                     postponement.mapped(event)
                 elif isinstance(event, RecordsLost):
                     postponement.lost += event.count
             spool.add(batch)
         yield from spool.records()
+
+    def _urgent(self, record: bytes, cpu: int, decoder: RecordDecoder, postponement: Postponement) -> Event | None:
+        """What a record tells that cannot wait until the capture has ended; samples are counted."""
+        kind = record[0]
+        if kind == RECORD_SAMPLE:
+            postponement.samples += 1
+        elif kind not in (RECORD_SWITCH, RECORD_SWITCH_CPU_WIDE):
+            return decoder.decode(record)
+        return None
 
     def _end(self) -> Iterator[Event]:
         """What can be told when there are no more records."""

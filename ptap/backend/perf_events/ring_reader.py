@@ -24,6 +24,7 @@ from operator import itemgetter
 from typing import Protocol
 
 from ptap.backend.perf_events.ring_buffer import TimedRecord
+from ptap_target.look_pause import LookPause
 from relay_reader.capture import RecordsLost
 from relay_reader.perf_record import EventLayout
 
@@ -68,8 +69,8 @@ class RingReader:
 
     `alive_fds` are events of the target; the kernel reports POLLHUP on one when its thread and all that inherited from
     it have ended. Where `ended` is given, what is traced has no end of its own: then it is a descriptor that is
-    readable at the end, or -1 where only `stop` ends it. With `pause_ms` that long is waited for more records, unless a
-    ring fills. `disarm` is called when the capture stops, before the last round, so that this round sees all.
+    readable at the end, or -1 where only `stop` ends it. With `pause_ms` up to that long is waited for more records,
+    unless a ring fills. `disarm` is called when the capture stops, before the last round, so that this round sees all.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class RingReader:
         self._layouts = layouts
         self._alive = set(alive_fds)
         self._ended = ended
-        self._pause_ms = pause_ms
+        self._pause = LookPause(_BUSY_WAIT_MS / 1000, pause_ms / 1000) if pause_ms is not None else None
         self._disarm = disarm
         self._pending: list[TimedRecord] = []
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
@@ -172,7 +173,10 @@ class RingReader:
                 poll.register(self._ended, select.POLLIN)
         quiet_rounds = 0
         while self._alive and not self._stopping:
-            wait = self._pause_ms or (_IDLE_WAIT_MS if quiet_rounds > _IDLE_AFTER_ROUNDS else _BUSY_WAIT_MS)
+            if self._pause is not None:
+                wait = self._pause.seconds * 1000
+            else:
+                wait = _IDLE_WAIT_MS if quiet_rounds > _IDLE_AFTER_ROUNDS else _BUSY_WAIT_MS
             for fd, state in poll.poll(wait):
                 # Events are not asked for POLLIN.
                 if fd in self._alive and state & (select.POLLHUP | select.POLLERR | select.POLLIN):
@@ -187,10 +191,13 @@ class RingReader:
         horizon = time.monotonic_ns() - _SETTLE_NS
         fresh: list[TimedRecord] = []
         queued = self._kept_bytes - self._taken_bytes
-        hurried = False
+        hurried = crowded = False
         for ring in self._rings:
             filled = ring.drain(self._layouts, fresh, keep_samples=queued < _QUEUE_BYTES)
             hurried = hurried or filled > ring.size >> 4
+            crowded = crowded or (ring.fd < 0 and filled > ring.size >> 3)
+        if self._pause is not None:
+            self._pause.after(crowded=crowded)
         if hurried and queued < _QUEUE_BYTES // 2:
             self._calm.clear()
         else:

@@ -2,29 +2,54 @@
 // The tree of calls, as the page has it. Nodes are numbers; node 0 is the whole.
 "use strict";
 
+const FIRST_NODES = 1 << 12;
+
 /** A tree that grows by (parent, function); weights are added to the nodes' own, totals made by finish(). Where two
     profiles are compared `before` and `after` are the weights in each, and `own` is by what the nodes are drawn. */
 class Tree {
-  constructor(functionCount, threads) {
-    this.functionCount = functionCount;
+  constructor(threads) {
     this.weights = threads.length && threads[0].before ? ["own", "before", "after"] : ["own"];
-    for (const name of this.weights) this[name] = [0];
-    this.functions = [-1];
-    this.parents = [-1];
-    this.index = new Map();
+    for (const name of this.weights) this[name] = new Float64Array(FIRST_NODES);
+    this.functions = new Int32Array(FIRST_NODES);
+    this.parents = new Int32Array(FIRST_NODES);
+    this.functions[0] = this.parents[0] = -1;
+    this.count = 1;
+    // By hash of (parent, function) the node, 0 for none: the whole is no one's child. At most half are taken.
+    this.slots = new Int32Array(2 * FIRST_NODES);
+  }
+
+  /** Where in the slots a node is, or would go. */
+  slot(parent, func) {
+    const { slots, parents, functions } = this, mask = slots.length - 1;
+    const mixed = Math.imul(parent, 0x9e3779b1) ^ Math.imul(func, 0x85ebca6b);
+    for (let slot = (mixed ^ (mixed >>> 15)) & mask; ; slot = (slot + 1) & mask) {
+      const node = slots[slot];
+      if (!node || (parents[node] === parent && functions[node] === func)) return slot;
+    }
   }
 
   child(parent, func) {
-    const key = parent * this.functionCount + func;
-    let node = this.index.get(key);
-    if (node === undefined) {
-      node = this.parents.length;
-      this.index.set(key, node);
-      this.parents.push(parent);
-      this.functions.push(func);
-      for (const name of this.weights) this[name].push(0);
+    let slot = this.slot(parent, func);
+    const found = this.slots[slot];
+    if (found) return found;
+    if (this.count === this.parents.length) {
+      this.grow();
+      slot = this.slot(parent, func);
     }
-    return node;
+    const node = this.count++;
+    this.parents[node] = parent;
+    this.functions[node] = func;
+    return (this.slots[slot] = node);
+  }
+
+  grow() {
+    for (const name of ["parents", "functions", ...this.weights]) {
+      const larger = new this[name].constructor(2 * this.count);
+      larger.set(this[name]);
+      this[name] = larger;
+    }
+    this.slots = new Int32Array(4 * this.count);
+    for (let node = 1; node < this.count; node++) this.slots[this.slot(this.parents[node], this.functions[node])] = node;
   }
 
   /** Add what a thread spent in a node of its own to one of the tree. */
@@ -41,31 +66,41 @@ class Tree {
 
   /** Totals, depths, children in order of `rank` (by function), and where each node begins. */
   finish(rank) {
-    const count = this.parents.length;
-    this.index = null;
+    const { count } = this;
+    for (const name of ["parents", "functions", ...this.weights]) this[name] = this[name].slice(0, count);
+    this.slots = null;
+    const { parents } = this;
     this.total = this.totals(this.own);
     if (this.before) [this.totalBefore, this.totalAfter] = [this.totals(this.before), this.totals(this.after)];
+    // A parent has a lower number than its children, so that one pass from the front is enough.
     this.depth = new Int32Array(count);
-    for (let node = 1; node < count; node++) this.depth[node] = this.depth[this.parents[node]] + 1;
     this.firstChild = new Int32Array(count + 1);
-    for (let node = 1; node < count; node++) this.firstChild[this.parents[node] + 1]++;
+    for (let node = 1; node < count; node++) {
+      this.depth[node] = this.depth[parents[node]] + 1;
+      this.firstChild[parents[node] + 1]++;
+    }
     for (let node = 0; node < count; node++) this.firstChild[node + 1] += this.firstChild[node];
     const at = this.firstChild.slice();
-    this.children = new Int32Array(Math.max(count - 1, 0));
-    for (let node = 1; node < count; node++) this.children[at[this.parents[node]]++] = node;
+    this.children = new Int32Array(count - 1);
+    for (const node of this.inOrderOf(rank)) this.children[at[parents[node]]++] = node;
     this.start = new Float64Array(count);
-    const order = (a, b) => rank[this.functions[a]] - rank[this.functions[b]];
-    // A parent has a lower number than its children, so that one pass from the front is enough.
     for (let node = 0; node < count; node++) {
-      const children = this.childrenOf(node).sort(order);
       let begin = this.start[node];
-      for (const child of children) {
-        this.start[child] = begin;
-        begin += this.total[child];
+      for (let child = this.firstChild[node]; child < this.firstChild[node + 1]; child++) {
+        this.start[this.children[child]] = begin;
+        begin += this.total[this.children[child]];
       }
     }
-    this.deepest = this.depth.reduce((most, depth) => Math.max(most, depth), 0);
     return this;
+  }
+
+  /** All nodes but the whole by the ranks of their functions, which are distinct numbers from 0 on. */
+  inOrderOf(rank) {
+    const begins = new Int32Array(rank.length + 1), ordered = new Int32Array(this.count - 1);
+    for (let node = 1; node < this.count; node++) begins[rank[this.functions[node]] + 1]++;
+    for (let at = 0; at < rank.length; at++) begins[at + 1] += begins[at];
+    for (let node = 1; node < this.count; node++) ordered[begins[rank[this.functions[node]]]++] = node;
+    return ordered;
   }
 
   childrenOf(node) {
@@ -104,14 +139,15 @@ function decodeNodes(bytes, count, names) {
 }
 
 async function unpack(text) {
-  const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const letters = atob(text), packed = new Uint8Array(letters.length);
+  for (let at = 0; at < letters.length; at++) packed[at] = letters.charCodeAt(at);
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 /** The tree of some threads; `reverse` has the innermost calls as roots. */
-function merged(threads, functionCount, reverse) {
-  const tree = new Tree(functionCount, threads);
+function merged(threads, reverse) {
+  const tree = new Tree(threads);
   for (const thread of threads) {
     const { depths, functions, own } = thread;
     const path = [0];
@@ -134,8 +170,8 @@ function merged(threads, functionCount, reverse) {
 }
 
 /** Of all stacks that a function is in: what it calls (from its outermost call on), and what calls it. */
-function around(threads, functionCount, wanted) {
-  const callees = new Tree(functionCount, threads), callers = new Tree(functionCount, threads);
+function around(threads, wanted) {
+  const callees = new Tree(threads), callers = new Tree(threads);
   for (const thread of threads) {
     const { depths, functions, own } = thread;
     const path = [];

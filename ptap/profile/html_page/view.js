@@ -27,11 +27,15 @@ function chosenThreads() {
   return page.threads.filter((thread) => String(kind === "process" ? thread.pid : thread.number) === id);
 }
 
-function rebuild() {
-  page.tree = merged(chosenThreads(), page.data.functions.length, page.reverse).finish(page.rank);
+function makeTree() {
+  page.tree = merged(chosenThreads(), page.reverse).finish(page.rank);
   page.zoom = 0;
   page.chosen = page.hover = -1;
   if (page.view === "sandwich") makeSandwich();
+}
+
+function rebuild() {
+  makeTree();
   draw();
 }
 
@@ -39,7 +43,7 @@ function makeSandwich() {
   const wanted = page.chosenFunction;
   page.sandwich = null;
   if (wanted < 0) return;
-  const both = around(chosenThreads(), page.data.functions.length, wanted);
+  const both = around(chosenThreads(), wanted);
   page.sandwich = { callers: both.callers.finish(page.rank), callees: both.callees.finish(page.rank) };
 }
 
@@ -75,6 +79,7 @@ function drawTree(tree, zoom, line, upwards, width) {
   const whole = tree.total[zoom] || 1, scale = width / whole, begin = tree.start[zoom], base = tree.depth[zoom];
   const ancestors = new Set(tree.path(zoom));
   const pending = [zoom];
+  const [edge, mark, ink, paper] = ["--line", "--mark", "--text", "--back"].map(colourOf);
   const rowOf = (depth) => (upwards ? line - (depth + 1) * ROW : line + depth * ROW);
   const box = (node, x, wide, row, faded) => {
     page.boxes.push({ tree, node, x, y: row, width: wide });
@@ -82,14 +87,14 @@ function drawTree(tree, zoom, line, upwards, width) {
     const name = node === 0 ? "all" : functionName(func);
     const found = node > 0 && page.match && page.match[func];
     context.globalAlpha = faded ? 0.55 : 1;
-    context.fillStyle = node === 0 ? colourOf("--line") : found ? colourOf("--mark") : nodeColour(tree, node);
+    context.fillStyle = node === 0 ? edge : found ? mark : nodeColour(tree, node);
     context.fillRect(x, row, Math.max(wide - 0.5, 0.5), ROW - 1);
     if (tree === page.tree && node === page.chosen) {
-      context.strokeStyle = colourOf("--text");
+      context.strokeStyle = ink;
       context.strokeRect(x + 0.5, row + 0.5, Math.max(wide - 1.5, 0.5), ROW - 2);
     }
     if (wide > 24) {
-      context.fillStyle = found ? colourOf("--back") : colourOf("--text");
+      context.fillStyle = found ? paper : ink;
       context.fillText(fitted(name, wide - 8), x + 4, row + 13);
     }
     context.globalAlpha = 1;
@@ -439,8 +444,10 @@ async function begin() {
   canvas.onmouseleave = () => { page.shown = null; showDetail(); };
   window.onresize = draw;
   window.onkeydown = pressed;
-  rebuild();
+  makeTree();
   setView("flame");
+  // The second frame begins when the first one, with all that is drawn here, has been made.
+  requestAnimationFrame(() => requestAnimationFrame(() => performance.mark("drawn")));
   document.body.dataset.ready = "yes";
 }
 
