@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ptap.profile.json_paths import JsonPaths
 from ptap.profile.json_text import json_text
+from ptap.profile.sample_columns import exact_sum
 
 if TYPE_CHECKING:
     from ptap.profile.stack_profile import Function, StackProfile
@@ -27,7 +28,7 @@ def write_speedscope(profile: StackProfile, stream: TextIO) -> None:
                 "name": json_text(f"{who.comm} {who.pid}/{who.tid}"),
                 "unit": "nanoseconds" if profile.weight_unit else "none",
                 "startValue": 0,
-                "endValue": sum(weights.tolist()),
+                "endValue": orjson.Fragment(str(exact_sum(weights))),  # which may be more than 64 bits
                 "samples": orjson.Fragment(paths.of(samples.stacks[chosen])),
                 "weights": weights,
             }

@@ -101,3 +101,11 @@ def test_strange_names_in_line_forms():
         assert not re.search(r"[\x00-\x09\x0b-\x1f]", text)
     lines = [json.loads(line) for line in written("json", traces).splitlines()]
     assert {each["frames"][0]["function"] for each in lines if each["frames"]} == ESCAPED
+
+
+@pytest.mark.parametrize("form", ["tree", "callers", "top", "lines", "folded", "speedscope", "html"])
+def test_weights_beyond_what_a_word_holds(form):
+    """Periods are whatever a file says; their sum is told to the last digit."""
+    heavy = [trace([frame("leaf"), frame("main")], weight=(1 << 64) - 1), trace([frame("main")], weight=(1 << 64) - 3)]
+    assert sum(WEIGHTS[form](written(form, [*heavy, heavy[0]]))) == 3 * (1 << 64) - 5
+    assert sum(WEIGHTS[form](written(form, [heavy[0], trace([frame("main")], weight=1)]))) == 1 << 64

@@ -82,3 +82,67 @@ def test_an_expanded_tree_is_that_of_the_parts() -> None:
     found = [int(places[leaf]) if leaf != ROOT else ROOT for leaf in leaves.tolist()]
     assert found == expected
     assert list(zip(expanded.parents.tolist(), expanded.frames.tolist(), strict=True)) == list(nodes)
+
+
+def _paths(parents: list[int], stacks: list[int]) -> list[list[int]]:
+    """The nodes of stacks of a tree, innermost first."""
+    found = []
+    for stack in stacks:
+        path = []
+        while stack != ROOT:
+            path.append(stack)
+            stack = parents[stack]
+        found.append(path)
+    return found
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["compiled", "plain"])
+@pytest.mark.parametrize("callers", [False, True])
+def test_merged_stacks_are_below_their_groups(callers: bool, plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_tree, "_FIRST_NODES", 16)
+    chosen = random.Random(13)
+    parents = [chosen.randrange(-1, node) if node else ROOT for node in range(300)]
+    keys = [chosen.randrange(5) for _ in parents]
+    groups = sorted(chosen.randrange(4) for _ in range(400))
+    stacks = [chosen.randrange(-1, 300) for _ in groups]
+    tree, nodes = StackTree(plain), dict[tuple[int, int], int]()
+    columns = (np.array(each, dtype=np.int32) for each in (stacks, groups, parents, keys))
+    leaves = tree.merge(*columns, callers=callers)
+    expected = []
+    for group, path in zip(groups, _paths(parents, stacks), strict=True):
+        numbers = [keys[node] for node in path]
+        expected.append(entered(nodes, ROOT, [group, *(numbers if callers else numbers[::-1])]))
+    assert leaves.tolist() == expected
+    assert list(zip(tree.parents.tolist(), tree.frames.tolist(), strict=True)) == list(nodes)
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["compiled", "plain"])
+def test_reduced_stacks_have_what_is_left(plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_tree, "_FIRST_NODES", 16)
+    chosen = random.Random(14)
+    parents = [chosen.choice((ROOT, chosen.randrange(-1, node))) if node else ROOT for node in range(300)]
+    frames = [chosen.randrange(6) for _ in parents]
+    old = StackTree(plain)
+    every = np.arange(300, dtype=np.int32)
+    # As the frames are, below one another: the nodes of `old` are those of its keys.
+    of_old = old.merge(every, np.zeros(300, dtype=np.int32), np.array(parents, dtype=np.int32), every + 6)
+    stacks = [chosen.randrange(300) for _ in range(200)]
+    # Innermost first: a call and how it is joined with the next one; some frames come to nothing.
+    parts = [[(100, 7)], [(101, -1), (100, 7)], [], [(102, 7), (101, -1), (103, 8)], [(100, 8)], [(103, -1)]]
+    by_number = [[], *[[] for _ in range(5)], *(parts[frame] for frame in frames)]
+    ends = np.cumsum([len(each) for each in by_number], dtype=np.int64)
+    flat = [*chain(*by_number)]
+    calls, joined = (np.array([each[column] for each in flat], dtype=np.int32) for column in (0, 1))
+    tree, leaves = old.reduced(of_old[stacks], ends, calls, joined, 99)
+    nodes, expected = dict[tuple[int, int], int](), []
+    for path in _paths(parents, stacks):
+        shown: list[tuple[int, int]] = []
+        inner = -1
+        for call, like in chain(*(parts[frames[node]] for node in path)):
+            if like < 0 or like != inner:
+                shown.append((call, like))
+            inner = like
+        expected.append(entered(nodes, ROOT, [call for call, _ in reversed(shown)] or [99]))
+    assert leaves.tolist() == expected
+    assert list(zip(tree.parents.tolist(), tree.frames.tolist(), strict=True)) == list(nodes)
+    assert 99 in tree.frames.tolist()
