@@ -40,7 +40,7 @@ def test_damaged_predicates_are_refused_or_harmless(loaded):
     """What another byte makes of a program may be one: then it decides, and the module works all the same."""
     verdicts, worked = loaded.seen["predicates"]["verdicts"], loaded.seen["predicates"]["worked"]
     refused = [verdict for verdict in verdicts if verdict is not None]
-    assert len(refused) > len(verdicts) // 4
+    assert len(refused) >= max(len(verdicts) // 4, 1)
     for code, text in refused:
         assert code == errno.EBADMSG and "predicate" in text
     assert len(worked) >= len(verdicts) - len(refused) and all(worked)
