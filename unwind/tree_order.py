@@ -5,6 +5,9 @@ A tree is the parents of its nodes (int32, ROOT for none), which have lower numb
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -133,6 +136,6 @@ def united_marks(parents: Int32s, marks: Int64s) -> Int64s:
     return found
 
 
-def is_much(loop: object, nodes: int) -> bool:
+def is_much(loop: Callable[..., Any], nodes: int) -> bool:
     """Whether a tree of so many nodes is one for the compiled form of a loop."""
-    return compiled_pays(loop, nodes / _INTERPRETED_RATE)  # type: ignore[arg-type]
+    return compiled_pays(loop, nodes / _INTERPRETED_RATE)

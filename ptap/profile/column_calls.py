@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cfi_tables.distinct_values import numbered_as_met
 from cfi_tables.layout import StopReason
 from ptap.profile.call_columns import CallColumns
-from ptap.profile.sample_columns import numbered_as_met
 from ptap.profile.stack_profile import Function, missing_frames, unnamed
 from ptap.report.trace_filter import is_function, is_module
 from unwind.frame_columns import NO_CODE, NO_TEXT, SPACES

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.distinct_values import first_met
+from cfi_tables.distinct_values import first_met, numbered_as_met
 from cfi_tables.layout import StopReason
 from ptap.profile.column_calls import ColumnCalls
-from ptap.profile.sample_columns import SampleColumns, joined_samples, numbered_as_met
+from ptap.profile.sample_columns import SampleColumns, joined_samples
 from ptap.profile.stack_profile import StackProfile, Thread
 from relay_reader.capture import MappingAdded, RecordsLost
 from unwind.address_space import AddressSpaces

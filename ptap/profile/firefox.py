@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from cfi_tables.distinct_values import numbered_as_met
 from ptap.profile.inline_levels import inline_levels
 from ptap.profile.json_text import json_text
 from ptap.profile.reached_stacks import ReachedStacks
-from ptap.profile.sample_columns import numbered_as_met
 from ptap.profile.stack_profile import ROOT, Thread
 
 if TYPE_CHECKING:

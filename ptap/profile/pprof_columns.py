@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cfi_tables.distinct_values import first_met
+from cfi_tables.distinct_values import first_met, numbered_as_met
 from cfi_tables.hot_loop import FlatArray, compiled_pays, hot_loop, run_hot
 from cfi_tables.scalars import item
 from ptap.profile.inline_levels import inline_levels
 from ptap.profile.pprof_schema import field_tag
 from ptap.profile.protobuf_columns import LONGEST, field_size, number_size, put_field, put_number
 from ptap.profile.reached_stacks import ReachedStacks
-from ptap.profile.sample_columns import added_up, numbered_as_met
+from ptap.profile.sample_columns import added_up
 from ptap.profile.stack_profile import ROOT
 
 if TYPE_CHECKING:

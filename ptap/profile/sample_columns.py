@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 _EXACT = float(1 << 52)
 """Sums below it are exact in floating point, whatever the order."""
 
-_FEW_HOLES = 8
-
 NO_PROBE = -1
 
 
@@ -83,23 +81,3 @@ def added_up(groups: NDArray[Any], weights: NDArray[Any], count: int) -> NDArray
     sums = np.zeros(count, dtype=object)
     np.add.at(sums, groups, weights.astype(object))
     return sums
-
-
-def numbered_as_met(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The distinct ones of `values` in the order in which they are first met, and for each value which one it is."""
-    import numpy as np
-
-    count = len(values)
-    if count and values.min() >= 0 and values.max() < _FEW_HOLES * count:  # a table takes less time than to sort
-        firsts = np.full(int(values.max()) + 1, count)
-        firsts[values[::-1]] = np.arange(count - 1, -1, -1)  # where several are assigned, the last one holds
-        distinct = np.flatnonzero(firsts < count)
-        distinct = distinct[np.argsort(firsts[distinct])]
-        numbers = np.empty(len(firsts), dtype=np.int32)
-        numbers[distinct] = np.arange(len(distinct), dtype=np.int32)
-        return distinct, numbers[values]
-    distinct, firsts, which = np.unique(values, return_index=True, return_inverse=True)
-    order = np.argsort(firsts)
-    numbers = np.empty(len(order), dtype=np.int32)
-    numbers[order] = np.arange(len(order), dtype=np.int32)
-    return distinct[order], numbers[which]

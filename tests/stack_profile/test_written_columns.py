@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stack_profile.made_traces import frame, profile_of, random_traces, strange_traces, trace
 
+from cfi_tables.distinct_values import numbered_as_met
 from cfi_tables.hot_loop import run_hot
 from cfi_tables.layout import StopReason
 from ptap.profile import json_paths, pprof_columns, reached_stacks
@@ -24,7 +25,6 @@ from ptap.profile.pprof import write_pprof
 from ptap.profile.pprof_schema import profile_message
 from ptap.profile.protobuf_columns import LONGEST, number_size, put_number
 from ptap.profile.reached_stacks import ReachedStacks
-from ptap.profile.sample_columns import numbered_as_met
 from ptap.profile.speedscope import write_speedscope
 from ptap.profile.stack_profile import ROOT, missing_frames, unnamed
 from unwind.trace import Trace, TraceFrame
